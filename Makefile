@@ -1,0 +1,105 @@
+# Weir. `make help` lists the targets. Objects live in build/$(MODE); nothing else is written but ./weir.
+MODE    ?= release
+DEPS    ?= 1
+CC      := gcc
+NVCC    := $(shell command -v nvcc 2>/dev/null)
+B       := build/$(MODE)
+GEN     := build/gen
+
+WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+           -Wvla -Wundef -Werror
+CFLAGS  := -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
+           -I. -I$(GEN) -MMD -MP
+LIBS    := -lzmq -lrocksdb -lprotobuf-c -lpcre2-8 -lyaml -lxxhash -lutf8proc -ldl -lpthread -lm
+LDFLAGS := -Wl,--as-needed
+ifeq ($(MODE),asan)
+CFLAGS  += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+LDFLAGS += -fsanitize=address,undefined
+endif
+ifeq ($(MODE),tsan)
+CFLAGS  += -O1 -fsanitize=thread
+LDFLAGS += -fsanitize=thread
+endif
+ifeq ($(MODE),debug)
+CFLAGS  += -O0
+endif
+
+LIBDIRS := base proto kernels kernels/ref kernels/cpu actor relay reward rollout trainer deploy
+SRC     := $(filter-out deploy/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
+PROTO   := $(wildcard proto/*.proto)
+GENC    := $(PROTO:%.proto=$(GEN)/%.pb-c.c)
+OBJ     := $(SRC:%.c=$(B)/%.o) $(PROTO:%.proto=$(B)/gen/%.pb-c.o)
+TESTSRC := $(wildcard tests/*.c tests/unit/*.c tests/op/*.c tests/golden/*.c tests/sim/*.c)
+BENCHSRC := $(wildcard bench/*.c)
+FUZZSRC := $(wildcard tests/fuzz/*.c)
+TESTBIN := $(B)/weir-test
+WEIR    := $(if $(filter release,$(MODE)),weir,$(B)/weir)
+
+all: $(WEIR) ## build ./weir
+
+$(WEIR): $(B)/deploy/main.o $(OBJ)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(TESTBIN): $(TESTSRC:%.c=$(B)/%.o) $(OBJ)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/weir-bench: $(BENCHSRC:%.c=$(B)/%.o) $(OBJ)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# One kernel source per instruction set: the suffix names it, kernels/cpu chooses at run time.
+$(B)/%_avx2.o: CFLAGS += -O3 -mavx2 -mfma
+$(B)/%_avx512.o: CFLAGS += -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+
+$(B)/%.o: %.c $(GENC) build/.deps
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -c -o $@ $<
+
+$(B)/gen/%.o: $(GEN)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(filter-out $(WARN),$(CFLAGS)) -c -o $@ $<
+
+$(GEN)/%.pb-c.c: %.proto build/.deps
+	@mkdir -p $(GEN)
+	protoc-c --c_out=$(GEN) $<
+
+build/.deps: deploy/deps.sh
+	@mkdir -p build
+	@if [ "$(DEPS)" = 1 ]; then deploy/deps.sh; fi
+	@touch $@
+
+test: all $(TESTBIN) ## build and run all tests; ends with "N passed, N failed, N skipped"
+	tests/run.sh $(TESTBIN) ./$(WEIR)
+
+check: $(TESTBIN) ## only the unit, op and golden tests
+	$(TESTBIN)
+
+asan: ## all tests under address and undefined sanitizers
+	$(MAKE) MODE=asan test
+
+tsan: ## queues, loop and services under the thread sanitizer
+	$(MAKE) MODE=tsan test
+
+fuzz: build/.deps ## every fuzzer, FUZZ_SECONDS (60) each
+	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
+bench: all $(B)/weir-bench ## benchmarks, JSON on stdout
+	bench/run.sh $(B)/weir-bench ./$(WEIR)
+
+lint: build/.deps ## formatting, layers, lengths, banned calls, symbol prefixes, shell scripts
+	scripts/lint.sh
+
+fmt: ## clang-format every source
+	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+quickstart: all ## the main job: a tiny policy gets measurably better, about three minutes
+	scripts/quickstart.sh
+
+clean: ## remove everything that was built
+	rm -rf build weir
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+.PHONY: all test check asan tsan fuzz bench lint fmt quickstart clean help
+.SECONDARY:
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,81 @@
+/* actor.h - the policy network: ONE forward for prefill, decode and training, its reverse, and the
+ * head in chunks.
+ *
+ *   ids -> embed -> layers x { rmsnorm, qkv, qk-norm, rope, paged attention, out, rmsnorm, swiglu }
+ * -> rmsnorm -> head
+ *
+ * Rows of several sequences are packed one after another. Keys and values always go through a paged
+ * pool, in training too (there each sequence owns its pages), so rollout and trainer run the same
+ * code on the same layout and a row's result has the same bits in both (invariant I6). */
+#ifndef ACTOR_ACTOR_H
+#define ACTOR_ACTOR_H
+
+#include "actor/params.h"
+#include "actor/shape.h"
+#include "kernels/kernels.h"
+
+#include <stdint.h>
+
+struct actor; /* compute context: activation slabs, stream, rope tables; one thread at a time */
+
+struct actor_config {
+    const struct kern_backend *backend;
+    struct shape shape;
+    int32_t rows_max;    /* rows of one forward */
+    int32_t seqs_max;    /* sequences of one forward */
+    int32_t context;     /* positions, <= shape.context */
+    int32_t pages, page; /* K/V pool: pages of `page` keys */
+    int32_t head_rows;   /* rows of logits at a time (the head's chunk), default 64 if 0 */
+    bool train;          /* also allocates what the reverse pass needs */
+    bool recompute; /* train: keep layer inputs only and run each layer again in the reverse pass */
+    bool pack;      /* keep packed copies of the weights (backends that pack) */
+};
+
+/* Bytes actor_open will take from the backend for this configuration: the memory plan. */
+size_t actor_bytes(const struct actor_config *cfg);
+MUST_CHECK int actor_open(struct actor **out, const struct actor_config *cfg);
+void actor_close(struct actor **a);
+const struct actor_config *actor_config(const struct actor *a);
+struct kern_stream *actor_stream(const struct actor *a);
+
+/* Borrows the weights until the next call; packs them if so configured. Call again whenever their
+ * content changed. */
+MUST_CHECK int actor_use(struct actor *a, const struct params *weights);
+
+struct actor_batch { /* host memory, borrowed */
+    int32_t n_rows, n_seqs, pages_max;
+    const int32_t *ids;  /* [n_rows] token ids, < vocab */
+    const int32_t *pos;  /* [n_rows] positions, < context */
+    const int32_t *slot; /* [n_rows] where the row's key and value go: page * page_size + offset */
+    const int32_t *q_start; /* [n_seqs + 1] rows of sequence s: q_start[s] .. q_start[s+1]-1 */
+    const int32_t *kv_len;  /* [n_seqs] keys of the sequence including its rows here */
+    const int32_t *pages;   /* [n_seqs, pages_max] page table */
+};
+
+/* Runs the layers and the final norm; hidden states stay inside until the next forward. In a
+ * training actor the activations are kept for actor_backward. ERR_CONFIG names the field that is
+ * out of range. */
+MUST_CHECK int actor_forward(struct actor *a, const struct actor_batch *batch);
+
+/* logits[n, vocab] (backend memory owned by the actor, valid until the next call) of the given
+ * rows, n <= head_rows. */
+MUST_CHECK int actor_logits(struct actor *a, const int32_t *rows, int32_t n,
+                            struct kern_tensor *logits);
+
+/* Log-prob of targets[i] at rows[i], any n, in chunks; logprob, entropy (may be NULL): host [n]. */
+MUST_CHECK int actor_logprobs(struct actor *a, const int32_t *rows, const int32_t *targets,
+                              int64_t n, float inv_temp, float *logprob, float *entropy);
+
+/* The loss as the head sees it: for elements first..first+n-1 of the call's rows, given log-probs
+ * and entropies, writes the derivatives of the total loss. Every weight (advantage, denominator)
+ * must already be inside. */
+typedef int actor_loss_fn(void *ctx, int64_t first, int64_t n, const float *logprob,
+                          const float *entropy, float *g_logprob, float *g_entropy);
+
+/* After actor_forward of the same batch in a training actor: head forward, loss and head reverse
+ * chunk by chunk, then the layers in reverse; adds into grads (same layout as the weights). */
+MUST_CHECK int actor_backward(struct actor *a, const struct actor_batch *batch, const int32_t *rows,
+                              const int32_t *targets, int64_t n, float inv_temp,
+                              actor_loss_fn *loss, void *ctx, struct params *grads);
+
+#endif

@@ -1,0 +1,57 @@
+/* params.h - the weights of a policy: one slab of backend memory and a flat table of name, shape
+ * and offset. The table is a function of the shape alone, so two slabs of one shape (weights,
+ * gradients, moments, a version in shared memory) have the same layout. Names are Hugging Face's
+ * ("model.layers.0.self_attn.q_proj.weight"). */
+#ifndef ACTOR_PARAMS_H
+#define ACTOR_PARAMS_H
+
+#include "actor/shape.h"
+#include "base/hash.h"
+#include "kernels/kernels.h"
+
+struct params_entry {
+    char name[96];
+    int64_t offset, n;  /* elements from the start of the slab; n = rows * cols */
+    int64_t rows, cols; /* a vector has rows 1 */
+    bool is_matrix;     /* decayed by AdamW; vectors (norms, biases) are not */
+};
+
+struct params; /* opaque: the table and the slab */
+
+/* A zeroed f32 slab of this shape in the backend's memory; the table has alignment gaps (zero) so
+ * that every entry starts at a multiple of 16 elements. */
+MUST_CHECK int params_open(struct params **out, const struct kern_backend *b,
+                           const struct shape *s);
+void params_close(struct params **p);
+
+/* Reads DIR/model.safetensors or DIR/model.safetensors.index.json + shards (F32, F16, BF16 -> f32).
+ * Every tensor of the table must be there with its shape; tensors the table does not know are an
+ * error, except a tied lm_head copy and rotary_emb.inv_freq buffers. */
+MUST_CHECK int params_load(struct params *p, const char *dir);
+/* Writes DIR/model.safetensors (F32 or BF16), sharded with an index above shard_bytes (0: never).
+ * Atomic per file. */
+MUST_CHECK int params_save(const struct params *p, const char *dir, enum kern_dtype dtype,
+                           size_t shard_bytes);
+/* Normal(0, 0.02) matrices (residual outputs scaled by 1/sqrt(2*layers)), ones for norms, zeros for
+ * biases; a function of (seed, shape). */
+MUST_CHECK int params_init(struct params *p, uint64_t seed);
+
+const struct shape *params_shape(const struct params *p);
+const struct kern_backend *params_backend(const struct params *p);
+size_t params_count(const struct params *p); /* entries */
+const struct params_entry *params_entry(const struct params *p, size_t i);
+const struct params_entry *params_find(const struct params *p,
+                                       const char *name); /* NULL: not in the table */
+struct kern_tensor params_slab(const struct params *p);   /* f32 [slab elements] */
+struct kern_tensor params_view(const struct params *p,
+                               const struct params_entry *e); /* [rows, cols] or [cols] */
+int64_t params_slab_elements(const struct shape *s);          /* without opening anything */
+
+/* Copies host memory of slab layout in or out (bytes = 4 * slab elements). */
+MUST_CHECK int params_put(struct params *p, const void *host, size_t bytes);
+MUST_CHECK int params_get(const struct params *p, void *host, size_t bytes);
+MUST_CHECK int params_zero(struct params *p);
+/* Hash of the slab's bytes: the content hash of a policy version. */
+MUST_CHECK int params_hash(struct hash *out, const struct params *p);
+
+#endif

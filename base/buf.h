@@ -1,0 +1,26 @@
+/* buf.h - a growable byte string, and the few JSON writers every JSON line in Weir is made with. */
+#ifndef BASE_BUF_H
+#define BASE_BUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct buf {
+    char *data; /* NUL-terminated once anything was added; NULL before */
+    size_t len, cap;
+};
+
+void buf_reset(struct buf *b); /* length 0, memory kept */
+void buf_close(struct buf *b); /* frees */
+void buf_add(struct buf *b, const void *data, size_t n);
+void buf_str(struct buf *b, const char *s);
+void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* JSON pieces. A quoted string replaces invalid UTF-8 by U+FFFD. Non-finite numbers become null. */
+void buf_json_str(struct buf *b, const char *s, size_t n);
+void buf_json_num(struct buf *b, double x); /* shortest of %.15g, %.17g that reads back */
+void buf_json_f32(struct buf *b, float x);  /* 9 significant digits: reads back exactly */
+void buf_json_ids(struct buf *b, const int32_t *ids, size_t n);
+void buf_json_f32s(struct buf *b, const float *x, size_t n);
+
+#endif

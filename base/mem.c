@@ -1,0 +1,86 @@
+/* mem.c - see mem.h. The only file that calls malloc. */
+#include "base/mem.h"
+
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *checked(void *p, size_t bytes) {
+    if (p) return p;
+    fprintf(stderr, "weir: out of host memory: wanted %zu bytes\n", bytes);
+    abort();
+}
+
+void *mem_alloc(size_t bytes) {
+    return checked(malloc(bytes ? bytes : 1), bytes);
+}
+
+void *mem_zalloc(size_t bytes) {
+    return checked(calloc(1, bytes ? bytes : 1), bytes);
+}
+
+bool mem_mul(size_t *out, size_t a, size_t b) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+
+void *mem_array(size_t n, size_t size) {
+    size_t bytes = 0;
+    ASSERT(mem_mul(&bytes, n, size));
+    return mem_zalloc(bytes);
+}
+
+void *mem_realloc(void *p, size_t bytes) {
+    return checked(realloc(p, bytes ? bytes : 1), bytes);
+}
+
+void mem_free(void *p) {
+    free(p);
+}
+
+char *mem_strndup(const char *s, size_t n) {
+    char *copy = mem_alloc(n + 1);
+    memcpy(copy, s, n);
+    copy[n] = '\0';
+    return copy;
+}
+
+char *mem_strdup(const char *s) {
+    return mem_strndup(s, strlen(s));
+}
+
+char *mem_printf(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    ASSERT(n >= 0);
+    char *s = mem_alloc((size_t)n + 1);
+    va_start(ap, fmt);
+    vsnprintf(s, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    return s;
+}
+
+void *mem_aligned(size_t bytes, size_t align) {
+    size_t rounded = (bytes + align - 1) / align * align;
+    return checked(aligned_alloc(align, rounded ? rounded : align), rounded);
+}
+
+void mem_grow(void *p_to_pointer, size_t *cap, size_t n, size_t size) {
+    if (n <= *cap) return;
+    size_t want = *cap ? *cap : 16, bytes = 0;
+    while (want < n) {
+        ASSERT(want <= SIZE_MAX / 2);
+        want *= 2;
+    }
+    ASSERT(mem_mul(&bytes, want, size));
+    void *p = NULL;
+    memcpy(&p, p_to_pointer, sizeof p);
+    p = mem_realloc(p, bytes);
+    memcpy(p_to_pointer, &p, sizeof p);
+    *cap = want;
+}

@@ -1,0 +1,251 @@
+/* kernels.h - the compute backend ABI and the checked calls to it: the only header of this folder
+ * that others include.
+ *
+ * A backend is one table of operations over explicit shapes. `ref` is naive with double
+ * accumulation (the definition), `cpu` is fast, `cuda` is a plugin with the same table. Callers use
+ * the kern_x() functions below, which check dtype, rank, shape and bytes once for all backends and
+ * then call the table.
+ *
+ * Rules of an op: returns 0 or a negative ERR_*; runs in order on its stream (CPU backends execute
+ * inline); keeps no state; allocates nothing (scratch comes from the stream, sized at stream_open);
+ * never reads what it has not been given. Ops marked [BI] are batch-invariant (invariant I6): the
+ * bits of row i of the result depend on row i of the inputs (and, for attention, on that row's own
+ * keys and values) only, not on the number of other rows, on where in the batch the row stands or
+ * on how its keys are paged. All ops give the same bits when repeated.
+ *
+ * Letters: n rows (tokens) of the batch, d model width, H query heads, Hkv key/value heads (H % Hkv
+ * == 0), D head width, f feed-forward width, V vocabulary. Matrices are row-major and dense.
+ * Weights are stored [out, in]. */
+#ifndef KERNELS_KERNELS_H
+#define KERNELS_KERNELS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { KERN_ABI = 1, KERN_RANK_MAX = 4 };
+
+enum kern_dtype { KERN_F32, KERN_BF16, KERN_I32 };
+
+struct kern_tensor { /* a view; owns nothing */
+    void *data;      /* memory of the backend that the op runs on */
+    size_t bytes;    /* size of the memory behind data, >= elements * dtype size */
+    enum kern_dtype dtype;
+    int32_t rank;
+    int64_t dim[KERN_RANK_MAX];
+};
+
+/* Which keys each row of the batch attends to. Rows come in n_seqs runs; row r of sequence s is
+ * q_start[s] <= r < q_start[s+1] and stands at position kv_len[s] - q_start[s+1] + r of it (causal,
+ * bottom-right), so it sees keys 0..position, from position - window + 1 on if window > 0. Key j of
+ * sequence s lies in the pools at [pages[s, j / page], j % page]. */
+struct kern_attn {
+    struct kern_tensor q_start; /* i32 [n_seqs + 1] */
+    struct kern_tensor kv_len;  /* i32 [n_seqs] */
+    struct kern_tensor pages;   /* i32 [n_seqs, pages_max] */
+    int32_t n_seqs, page;       /* page: keys per page */
+    int32_t q_max, kv_max;      /* largest run and largest kv_len, known on the host */
+    int32_t window;             /* 0: none */
+    float scale;                /* usually 1/sqrt(D) */
+};
+
+struct kern_adamw { /* one AdamW step (Loshchilov & Hutter 2019), bias-corrected, decoupled decay */
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step;     /* 1 for the first */
+    float grad_scale; /* the gradient is multiplied by this first (clipping) */
+};
+
+struct kern_stream; /* opaque; one thread at a time */
+struct kern_coll;   /* opaque communicator of one rank */
+
+struct kern_backend {
+    uint32_t abi, size; /* KERN_ABI and sizeof(struct kern_backend): checked when opened */
+    const char *name;   /* "ref", "cpu", "cuda" */
+
+    /* --- device, memory, streams ----------------------------------------------------------- */
+    int (*open)(int device, int threads); /* threads: CPU backends; 0 = all cores */
+    void (*close)(void);
+    int (*alloc)(void **out, size_t bytes); /* 64-byte aligned, zeroed */
+    void (*release)(void *p);
+    int (*stream_open)(struct kern_stream **out, size_t scratch_bytes);
+    void (*stream_close)(struct kern_stream *s);
+    int (*sync)(struct kern_stream *s); /* waits for everything issued on s */
+    int (*put)(struct kern_stream *s, void *dst, const void *host_src, size_t bytes);
+    int (*get)(struct kern_stream *s, void *host_dst, const void *src,
+               size_t bytes); /* done on return */
+    int (*copy)(struct kern_stream *s, void *dst, const void *src, size_t bytes);
+    int (*zero)(struct kern_stream *s, void *dst, size_t bytes);
+
+    /* --- forward ops; all [BI] -------------------------------------------------------------- */
+    /* out[n,d] = table[ids[n], d] */
+    int (*embed)(struct kern_stream *, const struct kern_tensor *out,
+                 const struct kern_tensor *table, const struct kern_tensor *ids);
+    /* out[n,d] = x[n,d] * rsqrt(mean_d(x^2) + eps) * w[d] */
+    int (*rmsnorm)(struct kern_stream *, const struct kern_tensor *out, const struct kern_tensor *x,
+                   const struct kern_tensor *w, float eps);
+    /* y[n,o] = x[n,i] w[o,i]^T (+ bias[o]). packed: NULL, or pack_weight's result for this w (then
+     * w->data may be NULL). The bits do not depend on whether packed is given. */
+    int (*matmul)(struct kern_stream *, const struct kern_tensor *y, const struct kern_tensor *x,
+                  const struct kern_tensor *w, const struct kern_tensor *packed,
+                  const struct kern_tensor *bias);
+    /* x[n,H,D] rotated in place by the angle whose cos and sin are row pos[n] of cos, sin [P, D/2];
+     * pairs are (j, j + D/2) as in Hugging Face's Llama. inverse: by the negative angle (the
+     * reverse pass). */
+    int (*rope)(struct kern_stream *, const struct kern_tensor *x, const struct kern_tensor *pos,
+                const struct kern_tensor *cos, const struct kern_tensor *sin, bool inverse);
+    /* pool_k[slot[n]] = k[n,Hkv,D], pool_v likewise; pools are [pages, page, Hkv, D], slot =
+     * page_index*page + offset */
+    int (*kv_write)(struct kern_stream *, const struct kern_tensor *pool_k,
+                    const struct kern_tensor *pool_v, const struct kern_tensor *k,
+                    const struct kern_tensor *v, const struct kern_tensor *slot);
+    /* out[n,H,D] = softmax(scale * q K^T) V per head over the keys of struct kern_attn; lse[n,H]
+     * (may be NULL) = log of the softmax's denominator including the maximum. Query head h reads
+     * key head h / (H/Hkv). */
+    int (*attention)(struct kern_stream *, const struct kern_tensor *out,
+                     const struct kern_tensor *lse, const struct kern_tensor *q,
+                     const struct kern_tensor *pool_k, const struct kern_tensor *pool_v,
+                     const struct kern_attn *a);
+    /* out[n,f] = silu(gate[n,f]) * up[n,f] */
+    int (*swiglu)(struct kern_stream *, const struct kern_tensor *out,
+                  const struct kern_tensor *gate, const struct kern_tensor *up);
+    /* out[n,d] = a[n,d] + b[n,d]; out may be a or b */
+    int (*add)(struct kern_stream *, const struct kern_tensor *out, const struct kern_tensor *a,
+               const struct kern_tensor *b);
+    /* out[n,d] = x[rows[n], d] */
+    int (*gather)(struct kern_stream *, const struct kern_tensor *out, const struct kern_tensor *x,
+                  const struct kern_tensor *rows);
+    /* Per row of logits[n,V], with z = logits * inv_temp[n]: lse[n] = log sum exp z; logprob[n] =
+     * z[target[n]] - lse; entropy[n] (may be NULL) = -sum p log p. */
+    int (*logprob)(struct kern_stream *, const struct kern_tensor *logprob,
+                   const struct kern_tensor *entropy, const struct kern_tensor *lse,
+                   const struct kern_tensor *logits, const struct kern_tensor *target,
+                   const struct kern_tensor *inv_temp);
+    /* Draws token[n] from softmax(logits/temperature) cut to the top_k most likely and then to the
+     * smallest set of mass >= top_p (ties: lower id first), by inverting the cumulative sum at
+     * uniform[n] in [0,1). temperature[n] == 0: the first largest logit. logprob[n]: log-softmax
+     * over the whole vocabulary at the temperature (1 if it is 0), the same bits as the logprob op
+     * gives for that token; kept[n]: mass of the kept set (1 when nothing is cut). temperature,
+     * top_p, logprob, kept: f32[n]; top_k (0 = off), token: i32[n]; uniform: f32[n, 2] = high and
+     * low part of a double (value = hi + lo). */
+    int (*sample)(struct kern_stream *, const struct kern_tensor *token,
+                  const struct kern_tensor *logprob, const struct kern_tensor *kept,
+                  const struct kern_tensor *logits, const struct kern_tensor *temperature,
+                  const struct kern_tensor *top_p, const struct kern_tensor *top_k,
+                  const struct kern_tensor *uniform);
+
+    /* --- weights ------------------------------------------------------------------------------ */
+    size_t (*pack_bytes)(int64_t out, int64_t in); /* 0: this backend does not pack */
+    int (*pack_weight)(struct kern_stream *, const struct kern_tensor *packed,
+                       const struct kern_tensor *w);
+    /* dst = src with another dtype (f32 <-> bf16, round to nearest even) */
+    int (*cast)(struct kern_stream *, const struct kern_tensor *dst, const struct kern_tensor *src);
+
+    /* --- reverse ops; deterministic, not batch-invariant. "+=" accumulates -------------------- */
+    /* gtable[ids[n]] += gout[n,d], in row order */
+    int (*embed_bwd)(struct kern_stream *, const struct kern_tensor *gtable,
+                     const struct kern_tensor *gout, const struct kern_tensor *ids);
+    /* gx[n,d] (= or, if accumulate, +=), gw[d] +=; from gout[n,d] and the op's inputs */
+    int (*rmsnorm_bwd)(struct kern_stream *, const struct kern_tensor *gx,
+                       const struct kern_tensor *gw, const struct kern_tensor *gout,
+                       const struct kern_tensor *x, const struct kern_tensor *w, float eps,
+                       bool accumulate);
+    /* gx[n,i] (= or, if accumulate, +=) gy[n,o] w[o,i] */
+    int (*matmul_dx)(struct kern_stream *, const struct kern_tensor *gx,
+                     const struct kern_tensor *gy, const struct kern_tensor *w, bool accumulate);
+    /* gw[o,i] += gy[n,o]^T x[n,i]; gbias[o] += sum_n gy (gbias may be NULL) */
+    int (*matmul_dw)(struct kern_stream *, const struct kern_tensor *gw,
+                     const struct kern_tensor *gbias, const struct kern_tensor *gy,
+                     const struct kern_tensor *x);
+    /* gq[n,H,D] =; gpool_k, gpool_v [pages,page,Hkv,D] += (fixed order); from gout and the
+     * forward's out and lse */
+    int (*attention_bwd)(struct kern_stream *, const struct kern_tensor *gq,
+                         const struct kern_tensor *gpool_k, const struct kern_tensor *gpool_v,
+                         const struct kern_tensor *gout, const struct kern_tensor *out,
+                         const struct kern_tensor *lse, const struct kern_tensor *q,
+                         const struct kern_tensor *pool_k, const struct kern_tensor *pool_v,
+                         const struct kern_attn *a);
+    /* k[n,Hkv,D], v[n,Hkv,D] = pools at slot[n] */
+    int (*kv_read)(struct kern_stream *, const struct kern_tensor *k, const struct kern_tensor *v,
+                   const struct kern_tensor *pool_k, const struct kern_tensor *pool_v,
+                   const struct kern_tensor *slot);
+    /* ggate[n,f] =, gup[n,f] = from gout; outputs may be the inputs' memory (gate and up) */
+    int (*swiglu_bwd)(struct kern_stream *, const struct kern_tensor *ggate,
+                      const struct kern_tensor *gup, const struct kern_tensor *gout,
+                      const struct kern_tensor *gate, const struct kern_tensor *up);
+    /* x[rows[n], d] += g[n,d]; rows are distinct */
+    int (*scatter_add)(struct kern_stream *, const struct kern_tensor *x,
+                       const struct kern_tensor *g, const struct kern_tensor *rows);
+    /* In place logits[n,V] := d loss / d logits, given g_logprob[n] and g_entropy[n] (may be NULL,
+     * then entropy too): inv_temp * (g_logprob*(1[j=target] - p_j) - g_entropy * p_j*(log p_j +
+     * entropy)). */
+    int (*logprob_bwd)(struct kern_stream *, const struct kern_tensor *logits,
+                       const struct kern_tensor *g_logprob, const struct kern_tensor *g_entropy,
+                       const struct kern_tensor *entropy, const struct kern_tensor *lse,
+                       const struct kern_tensor *target, const struct kern_tensor *inv_temp);
+
+    /* --- optimizer ------------------------------------------------------------------------------
+     */
+    /* w, m, v, g: f32, same element count, any rank; in place */
+    int (*adamw)(struct kern_stream *, const struct kern_tensor *w, const struct kern_tensor *m,
+                 const struct kern_tensor *v, const struct kern_tensor *g,
+                 const struct kern_adamw *p);
+    /* out (host) = {<a,b>, |a|^2, |b|^2} in double, in a fixed order; b may be NULL: {0, |a|^2, 0}
+     */
+    int (*dot)(struct kern_stream *, double out[3], const struct kern_tensor *a,
+               const struct kern_tensor *b);
+    /* y = alpha * x + beta * y (f32) */
+    int (*axpby)(struct kern_stream *, const struct kern_tensor *y, float alpha,
+                 const struct kern_tensor *x, float beta);
+
+    /* --- collectives over the ranks of a trainer; fixed reduction order (rank 0 first) ---------
+     */
+    /* All ranks call with the same name; deadline_ms is the longest wait in any call, after which
+     * ERR_TIMEOUT names the rank that is missing. */
+    int (*coll_open)(struct kern_coll **out, const char *name, int rank, int n_ranks,
+                     int deadline_ms);
+    void (*coll_close)(struct kern_coll *c);
+    int (*coll_all_reduce)(struct kern_coll *, struct kern_stream *,
+                           const struct kern_tensor *x); /* sum, in place */
+    int (*coll_reduce_scatter)(struct kern_coll *, struct kern_stream *,
+                               const struct kern_tensor *shard,
+                               const struct kern_tensor *x); /* x has n_ranks equal shards */
+    int (*coll_all_gather)(struct kern_coll *, struct kern_stream *, const struct kern_tensor *x,
+                           const struct kern_tensor *shard);
+    int (*coll_broadcast)(struct kern_coll *, struct kern_stream *, const struct kern_tensor *x,
+                          int root);
+    int (*coll_barrier)(struct kern_coll *);
+};
+
+/* --- choosing a backend ------------------------------------------------------------------------
+ */
+
+/* device: "ref", "cpu", "cuda:N" or "auto" (cuda:0 if the plugin loads, else cpu). threads: 0 = all
+ * cores. The table is valid until kern_close. ERR_UNSUP with the loader's or driver's message when
+ * cuda cannot be had. */
+MUST_CHECK int kern_open(const struct kern_backend **out, const char *device, int threads);
+void kern_close(const struct kern_backend *b);
+
+/* --- views ---------------------------------------------------------------------------------------
+ */
+
+size_t kern_dtype_bytes(enum kern_dtype t);
+const char *kern_dtype_name(enum kern_dtype t);
+int64_t kern_elements(const struct kern_tensor *t);
+struct kern_tensor kern_view1(void *data, enum kern_dtype t, int64_t a);
+struct kern_tensor kern_view2(void *data, enum kern_dtype t, int64_t a, int64_t b);
+struct kern_tensor kern_view3(void *data, enum kern_dtype t, int64_t a, int64_t b, int64_t c);
+struct kern_tensor kern_view4(void *data, enum kern_dtype t, int64_t a, int64_t b, int64_t c,
+                              int64_t d);
+
+/* Scratch that ops need from their stream for batches of up to n rows of these shapes. */
+struct kern_limits {
+    int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
+    int64_t heads, head_width, kv_max;
+};
+size_t kern_scratch_bytes(const struct kern_backend *b, const struct kern_limits *l);
+
+#include "kernels/call.h" /* the checked calls kern_embed(b, s, ...) ... one for each op above */
+
+#endif
