@@ -1,0 +1,138 @@
+/* recipe.h - a recipe: the YAML file that says everything about a run, validated. Unknown keys are
+ * errors that name the nearest known key, and where the key is a peer's name, ours for it. The
+ * effective recipe (defaults filled in) is what services receive, what a run directory stores and
+ * what `--print-config` shows. */
+#ifndef PROTO_RECIPE_H
+#define PROTO_RECIPE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { RECIPE_STOP_MAX = 8, RECIPE_REWARD_MAX = 16 };
+
+enum recipe_weights { RECIPE_WEIGHTS_LOAD, RECIPE_WEIGHTS_RANDOM };
+enum recipe_update { RECIPE_UPDATE_TRAJECTORY, RECIPE_UPDATE_TOKEN };
+enum recipe_advantage { RECIPE_ADV_GRPO, RECIPE_ADV_GRPO_NOSTD };
+enum recipe_loss { RECIPE_LOSS_PPO_CLIP };
+enum recipe_aggregation { RECIPE_TOKEN_MEAN, RECIPE_SEQUENCE_MEAN };
+enum recipe_kl { RECIPE_KL_K1, RECIPE_KL_K2, RECIPE_KL_K3 };
+enum recipe_late { RECIPE_LATE_WAIT, RECIPE_LATE_DROP };
+enum recipe_schedule { RECIPE_CONSTANT, RECIPE_COSINE };
+enum recipe_alignment { RECIPE_ALIGN_OFF, RECIPE_ALIGN_ON };
+enum recipe_prefix { RECIPE_PREFIX_OFF, RECIPE_PREFIX_AUTO };
+
+struct recipe_data {
+    char *path;      /* JSONL file, or "builtin:NAME" (a generated task); NULL: absent */
+    char *prompt;    /* key of the prompt: text, or a list of {role, content}; dots descend */
+    char *answer;    /* key of the reference answer */
+    char *system;    /* system message, NULL: none */
+    char *template_; /* user message; "{prompt}" is replaced; default "{prompt}" */
+    int64_t limit;   /* rows used, 0: all */
+    int64_t skip;    /* rows left out at the start */
+    bool shuffle;
+};
+
+struct recipe_reward {
+    char *type;
+    double weight;
+    char *pattern; /* regex, format */
+    bool flexible; /* gsm8k: also the last number */
+    bool ignore_case;
+    int64_t min_tokens, max_tokens, buffer_tokens; /* length */
+    double penalty;                                /* length */
+};
+
+struct recipe {
+    char *name;
+    uint64_t seed;
+    struct {
+        char *path, *chat;
+        enum recipe_weights
+            weights; /* random: config.json and tokenizer.json only, weights from the seed */
+    } model;
+    struct {
+        struct recipe_data train, eval;
+    } data;
+    struct {
+        int64_t workers, threads, group_size, max_new_tokens, max_prompt_tokens, top_k, concurrency;
+        int64_t page, chunk_tokens, stream_every, heartbeat_ms;
+        char *device, *stop[RECIPE_STOP_MAX];
+        int64_t n_stop;
+        double temperature, top_p;
+        uint64_t kv_memory; /* bytes */
+        enum recipe_update update;
+    } rollout;
+    struct recipe_reward reward[RECIPE_REWARD_MAX];
+    int64_t n_reward;
+    struct {
+        int64_t workers, timeout_ms;
+    } reward_service;
+    struct {
+        char *device;
+        int64_t threads, steps;
+        bool recompute;
+        struct {
+            int64_t groups, minibatches, tokens; /* groups per step; tokens per microbatch */
+        } batch;
+        struct {
+            enum recipe_advantage advantage;
+            enum recipe_loss loss;
+            double clip_low, clip_high, entropy;
+            enum recipe_aggregation aggregation;
+            struct {
+                double coef;
+                enum recipe_kl type;
+                char *reference; /* HF folder; NULL: the initial policy */
+            } kl;
+        } algorithm;
+        struct {
+            int64_t max;
+            enum recipe_late late;
+        } staleness;
+        struct {
+            enum recipe_alignment mode;
+            double c_low, c_high;
+        } alignment;
+        enum recipe_prefix prefix;
+        struct {
+            double lr, weight_decay, beta1, beta2, eps, clip_norm, min_lr;
+            int64_t warmup;
+            enum recipe_schedule schedule;
+        } optimizer;
+        struct {
+            int64_t every, keep;
+        } checkpoint;
+    } trainer;
+    struct {
+        int64_t every, max_new_tokens; /* every: steps between evaluations, 0: never; 0 new tokens:
+                                          as rollout's */
+        double temperature;
+    } eval;
+    struct {
+        bool delta;
+        int64_t anchor_every;
+    } relay;
+    struct {
+        char *http;
+    } monitor;
+};
+
+/* sets: n "key=value" strings applied over the file, in order. Relative paths in the recipe stay as
+ * written (relative to the working directory). Errors name file, line, key, value and what is
+ * allowed. *out: recipe_close. */
+MUST_CHECK int recipe_load(struct recipe **out, const char *path, const char *const *sets,
+                           size_t n_sets);
+/* From memory (a message, a checkpoint); name is used in errors. */
+MUST_CHECK int recipe_parse(struct recipe **out, const char *yaml, size_t bytes, const char *name,
+                            const char *const *sets, size_t n_sets);
+void recipe_close(struct recipe **r);
+/* The effective recipe as YAML that recipe_parse reads back to the same recipe. */
+void recipe_print(const struct recipe *r, struct buf *out);
+/* Every key with type, default, range and meaning, as Markdown. */
+void recipe_document(struct buf *out);
+
+#endif

@@ -1,0 +1,45 @@
+/* batch.h - the trajectories of one training step, as the trainer sees them. */
+#ifndef TRAINER_BATCH_H
+#define TRAINER_BATCH_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+struct batch_traj { /* one trajectory; arrays owned by the batch */
+    uint64_t id;
+    uint32_t
+        group; /* index of its group within the batch: equal for the trajectories of one prompt */
+    int32_t n_prompt, n_response;
+    int32_t *ids;     /* [n_prompt + n_response] */
+    float *logprob;   /* [n_response] behaviour log-probs */
+    uint8_t *mask;    /* [n_response] 1: trained */
+    int64_t *version; /* [n_response] */
+    float reward;
+    float advantage; /* filled by adv.c */
+};
+
+struct batch {
+    int64_t step; /* version of the weights that it updates */
+    uint32_t n, n_groups;
+    struct batch_traj *traj; /* in a fixed order: by group, then id */
+};
+
+/* n empty trajectories; batch_close frees them and their arrays. */
+struct batch *batch_open(uint32_t n);
+void batch_close(struct batch **b);
+/* Fills trajectory i, copying; mask NULL: all ones; versions NULL: all `version`. */
+void batch_set(struct batch *b, uint32_t i, const int32_t *prompt, int32_t n_prompt,
+               const int32_t *response, int32_t n_response, const float *logprob,
+               const uint8_t *mask, const int64_t *versions, int64_t version);
+int64_t batch_oldest(
+    const struct batch_traj *t); /* oldest version among trained tokens; INT64_MAX if none */
+int64_t batch_trained(const struct batch *b); /* trained tokens */
+
+/* Batch files of `weir step`: JSON lines
+ * {"group","prompt_ids","response_ids","logprobs","reward","version"} with optional "loss_mask",
+ * "versions". Ids are checked against vocab, lengths against context. Errors name file, line,
+ * field. */
+MUST_CHECK int batch_read(struct batch **out, const char *path, int32_t vocab, int32_t context);
+
+#endif

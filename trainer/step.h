@@ -1,0 +1,55 @@
+/* step.h - one optimizer step: advantages -> plan -> forward, loss, backward per microbatch ->
+ * alignment -> clip -> AdamW. A function of (weights and optimizer state, batch, recipe): repeating
+ * it gives the same bits (I7). Used by the trainer service, `weir step`, `weir replay verify` and
+ * `weir sft` alike. */
+#ifndef TRAINER_STEP_H
+#define TRAINER_STEP_H
+
+#include "actor/params.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "proto/recipe.h"
+#include "trainer/batch.h"
+
+struct step; /* weights, gradients, moments, previous gradient, actor; one thread */
+
+struct step_report { /* names follow the metrics: actor/pg_loss, ... */
+    int64_t step;    /* version before */
+    double loss, pg_loss, kl_loss, kl, entropy, grad_norm, lr;
+    double clip_fraction, ratio_mean, ratio_max, ess; /* over trained tokens; ess in [0, 1] */
+    double mismatch_kl,
+        logprob_diff_max; /* rollout against trainer, tokens of the current version only for max */
+    double reward_mean, reward_std, response_length_mean, response_length_max;
+    double staleness_mean, staleness_max;
+    double gac_cosine;      /* NAN: invalid (first step) */
+    const char *gac_action; /* "off", "pass", "scale", "skip", "invalid" */
+    int64_t tokens, trained_tokens, sequences, microbatches, zero_groups;
+    struct hash weights_hash; /* after the step */
+};
+
+/* model_dir: HF folder of the initial weights (recipe.model.weights may ask for random ones). */
+MUST_CHECK int step_open(struct step **out, const struct recipe *r, const char *model_dir);
+void step_close(struct step **s);
+size_t step_bytes(const struct step *s); /* device and host memory taken at open */
+/* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
+MUST_CHECK int step_run(struct step *s, struct batch *b, struct step_report *out);
+/* Supervised: the batch's masked response tokens are the targets; reward and log-probs are ignored.
+ */
+MUST_CHECK int step_run_sft(struct step *s, struct batch *b, struct step_report *out);
+/* Log-probs of the response tokens by the current weights: logprob[n_response] of trajectory i of
+ * the batch. */
+MUST_CHECK int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp,
+                          float *logprob);
+
+const struct params *step_weights(const struct step *s);
+int64_t step_version(const struct step *s);
+MUST_CHECK int step_hash(struct hash *out, const struct step *s); /* of the current weights */
+
+/* Checkpoints (ckpt.c): DIR/step-N/ written as tmp, fsynced, renamed; whole state; the newest
+ * `keep` stay. */
+MUST_CHECK int step_save(const struct step *s, const char *dir, int64_t keep);
+/* Loads the newest complete checkpoint of DIR; ERR_NOTFOUND if there is none. at >= 0: exactly that
+ * one. */
+MUST_CHECK int step_load(struct step *s, const char *dir, int64_t at);
+
+#endif
