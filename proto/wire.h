@@ -1,0 +1,91 @@
+/* wire.h - messages on sockets and in the log: a 32-byte header, a protobuf body, raw payload
+ * frames.
+ *
+ *   header: magic "WEIR", u16 format, u16 type, u32 body bytes, u64 payload bytes, u64 trace, u32
+ * checksum (XXH3 of body and payload, low half); little endian.
+ *
+ * Reading checks everything before a handler sees it: header, checksum, sizes against the type's
+ * limits, protobuf (with an arena capped by the type), then the validator in check.c, which also
+ * checks that the frames' sizes agree with the counts in the body (I10). Handlers may read the
+ * unpacked struct until wire_free and keep no pointers into it. */
+#ifndef PROTO_WIRE_H
+#define PROTO_WIRE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { WIRE_FRAMES_MAX = 4, WIRE_FORMAT = 1 };
+
+/* X(NAME, protobuf-c prefix, struct, body limit, payload limit, frames) */
+#define WIRE_TABLE(X)                                                                              \
+    X(HELLO, hello, Hello, 4096, 1 << 20, 2)                                                       \
+    X(WELCOME, welcome, Welcome, 4096, 1 << 20, 2)                                                 \
+    X(HEARTBEAT, heartbeat, Heartbeat, 4096, 0, 0)                                                 \
+    X(HEARTBEAT_ACK, heartbeat_ack, HeartbeatAck, 4096, 0, 0)                                      \
+    X(STATUS_REQUEST, status_request, StatusRequest, 4096, 0, 0)                                   \
+    X(STATUS, status, Status, 1 << 20, 0, 0)                                                       \
+    X(WORK_REQUEST, work_request, WorkRequest, 4096, 0, 0)                                         \
+    X(WORK, work, Work, 4 << 20, 256 << 20, 4)                                                     \
+    X(TOKENS, tokens, Tokens, 4 << 20, 256 << 20, 3)                                               \
+    X(TOKENS_ACK, tokens_ack, TokensAck, 4 << 20, 0, 0)                                            \
+    X(SCORE_REQUEST, score_request, ScoreRequest, 16 << 20, 0, 0)                                  \
+    X(SCORE_REPLY, score_reply, ScoreReply, 1 << 20, 0, 0)                                         \
+    X(BATCH_REQUEST, batch_request, BatchRequest, 4096, 0, 0)                                      \
+    X(BATCH, batch, Batch, 16 << 20, 1 << 30, 4)                                                   \
+    X(STEP_DONE, step_done, StepDone, 4096, 1 << 20, 1)                                            \
+    X(STEP_ACK, step_ack, StepAck, 4096, 0, 0)                                                     \
+    X(EVAL_DONE, eval_done, EvalDone, 4096, 1 << 20, 1)                                            \
+    X(OFFER, offer, Offer, 4096, 0, 0)                                                             \
+    X(OFFERED, offered, Offered, 4096, 0, 0)                                                       \
+    X(PULL, pull, Pull, 4096, 0, 0)                                                                \
+    X(VERSION, version, Version, 4096, 0, 0)                                                       \
+    X(GROUP_RECORD, group_record, GroupRecord, 16 << 20, 0, 0)                                     \
+    X(TRAJECTORY_RECORD, trajectory_record, TrajectoryRecord, 4096, 256 << 20, 4)                  \
+    X(BATCH_RECORD, batch_record, BatchRecord, 4096, 16 << 20, 1)
+
+enum wire_type {
+    WIRE_NONE = 0,
+#define WIRE_ENUM(name, lower, type, body, payload, frames) WIRE_##name,
+    WIRE_TABLE(WIRE_ENUM)
+#undef WIRE_ENUM
+        WIRE_TYPES
+};
+
+struct wire_frame {
+    const void *data;
+    size_t bytes;
+};
+
+struct wire_msg { /* one received message; read-only */
+    enum wire_type type;
+    uint64_t trace;
+    const void *body; /* the unpacked protobuf-c struct of the type: const Weir__Work *, ... */
+    struct wire_frame frame[WIRE_FRAMES_MAX];
+    size_t n_frames;
+    void *owner; /* arena and, for flat messages, nothing else */
+};
+
+const char *wire_type_name(enum wire_type t);
+
+/* Packs header and body into head (reset first): the first two frames of a multipart message, or
+ * the start of a flat one. body: the protobuf-c struct of the type. ERR_CONFIG when a limit of the
+ * type is broken: a bug upstream. */
+MUST_CHECK int wire_pack(struct buf *head, enum wire_type type, const void *body,
+                         const struct wire_frame *frames, size_t n_frames, uint64_t trace);
+enum { WIRE_HEADER = 32 };
+
+/* Unpacks parts[0..n) = header, body, frames (borrowed until wire_free). ERR_CORRUPT names type,
+ * field and limit. */
+MUST_CHECK int wire_unpack(struct wire_msg *out, const struct wire_frame *parts, size_t n_parts);
+void wire_free(struct wire_msg *m);
+
+/* Flat form for the log: header, body, u32 count and u64 sizes of the frames, then the frames. */
+MUST_CHECK int wire_flatten(struct buf *out, enum wire_type type, const void *body,
+                            const struct wire_frame *frames, size_t n_frames);
+MUST_CHECK int wire_unflatten(struct wire_msg *out, const void *data, size_t bytes,
+                              enum wire_type want);
+
+#endif
