@@ -1,0 +1,43 @@
+/* host.h - what the two host backends share: memory, streams, and the checks of index contents that
+ * only code with the data at hand can make. Private to this folder. */
+#ifndef KERNELS_HOST_H
+#define KERNELS_HOST_H
+
+#include "kernels/kernels.h"
+
+struct kern_stream { /* of a host backend: ops run inline, so it is only scratch */
+    char *scratch;   /* 64-byte aligned */
+    size_t bytes;
+};
+
+int host_alloc(void **out, size_t bytes);
+void host_release(void *p);
+int host_stream_open(struct kern_stream **out, size_t scratch_bytes);
+void host_stream_close(struct kern_stream *s);
+int host_sync(struct kern_stream *s);
+int host_put(struct kern_stream *s, void *dst, const void *src, size_t bytes);
+int host_copy(struct kern_stream *s, void *dst, const void *src, size_t bytes); /* may overlap */
+int host_zero(struct kern_stream *s, void *dst, size_t bytes);
+
+/* The stream's scratch if it holds `bytes`, else ERR_CONFIG naming op and both sizes. */
+MUST_CHECK int host_scratch(void *out_pointer, struct kern_stream *s, const char *op, size_t bytes);
+/* Every entry of the i32 vector t is in [0, limit). */
+MUST_CHECK int host_check_index(const char *op, const char *arg, kern_arg t, int64_t limit);
+/* q_start rises from 0 to n, kv_len covers the rows, and every page in use exists. */
+MUST_CHECK int host_check_attn(const char *op, const struct kern_attn *a, int64_t n_rows,
+                               int64_t n_pages);
+
+#define HOST_MEMORY                                                                                \
+    .alloc = host_alloc, .release = host_release, .stream_open = host_stream_open,                 \
+    .stream_close = host_stream_close, .sync = host_sync, .put = host_put, .get = host_put,        \
+    .copy = host_copy, .zero = host_zero
+
+/* Typed data of a view whose dtype was checked by kern_x(). */
+static inline float *host_f32(kern_arg t) {
+    return t ? t->data : NULL;
+}
+static inline const int32_t *host_i32(kern_arg t) {
+    return t->data;
+}
+
+#endif
