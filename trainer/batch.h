@@ -38,8 +38,9 @@ int64_t batch_trained(const struct batch *b); /* trained tokens */
 
 /* Batch files of `weir step`: JSON lines
  * {"group","prompt_ids","response_ids","logprobs","reward","version"} with optional "loss_mask",
- * "versions". Ids are checked against vocab, lengths against context. Errors name file, line,
- * field. */
+ * "versions" (per token; then "version" may be absent); other keys are ignored. Ids are checked
+ * against vocab, lengths against context. Errors name file, line, field. id = number of the line,
+ * step = the newest version in the file. */
 MUST_CHECK int batch_read(struct batch **out, const char *path, int32_t vocab, int32_t context);
 
 #endif

@@ -1,0 +1,44 @@
+/* align.h - gradient alignment control (GAC, arXiv 2603.01501): what to do with a gradient that
+ * points where the last one already went. Under asynchrony stale data keeps pushing in one
+ * direction, a momentum nobody configured; fresh data gives nearly orthogonal gradients.
+ *
+ * g: gradient of this step, p: raw gradient of the step before, both whole (reduced), before norm
+ * clipping. From d = <g,p>, G = |g|^2, P = |p|^2 alone: c = d / sqrt(G P), and
+ *
+ *   c <= c_low             pass:  g unchanged
+ *   c_low < c <= c_high    scale: the part of g parallel to p times s,
+ *                                 s = c_low sqrt(1 - c^2) / (c sqrt(1 - c_low^2)),
+ *                                 i.e. g - (1 - s)(d / P) p, whose cosine with p is exactly c_low
+ *   c > c_high             skip:  the step does not happen; the third in a row is scaled with s = 0
+ *                                 instead (only the orthogonal part is used)
+ *
+ * The norm afterwards needs no second pass: |g'|^2 = G (1 - (1 - s^2) c^2). */
+#ifndef TRAINER_ALIGN_H
+#define TRAINER_ALIGN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum align_action { ALIGN_OFF, ALIGN_PASS, ALIGN_SCALE, ALIGN_SKIP, ALIGN_INVALID };
+enum { ALIGN_SKIPS_MAX = 2 };
+
+struct align_config {
+    bool on;
+    double c_low, c_high;
+};
+
+struct align_decision {
+    enum align_action action;
+    double cosine; /* in [-1, 1]; NAN when invalid: no previous gradient, or a norm that is zero or
+                      not finite */
+    double parallel; /* multiple of p to add to g: -(1 - s) d / P; 0 unless action is scale */
+    double square;   /* |g'|^2 */
+};
+
+/* skips: how many steps in a row were skipped before this one. have_previous: p and P mean
+ * something. */
+struct align_decision align_decide(const struct align_config *cfg, double d, double g_square,
+                                   double p_square, bool have_previous, int64_t skips);
+const char *align_name(enum align_action a);
+
+#endif
