@@ -4,6 +4,7 @@ DEPS    ?= 1
 CC      := gcc
 NVCC    := $(shell command -v nvcc 2>/dev/null)
 B       := build/$(MODE)
+Q       := $(if $(V),,@)
 GEN     := build/gen
 
 WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
@@ -38,13 +39,16 @@ WEIR    := $(if $(filter release,$(MODE)),weir,$(B)/weir)
 all: $(WEIR) ## build ./weir
 
 $(WEIR): $(B)/deploy/main.o $(OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(TESTBIN): $(TESTSRC:%.c=$(B)/%.o) $(OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/weir-bench: $(BENCHSRC:%.c=$(B)/%.o) $(OBJ)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@echo "link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # One kernel source per instruction set: the suffix names it, kernels/cpu chooses at run time.
 $(B)/%_avx2.o: CFLAGS += -O3 -mavx2 -mfma
@@ -52,11 +56,12 @@ $(B)/%_avx512.o: CFLAGS += -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma 
 
 $(B)/%.o: %.c $(GENC) build/.deps
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	@echo "cc $<"
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
 $(B)/gen/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
-	$(CC) $(filter-out $(WARN),$(CFLAGS)) -c -o $@ $<
+	$(Q)$(CC) $(filter-out $(WARN),$(CFLAGS)) -c -o $@ $<
 
 $(GEN)/%.pb-c.c: %.proto build/.deps
 	@mkdir -p $(GEN)

@@ -1,0 +1,266 @@
+/* recipe_table.c - see recipe_table.h. Order is the order in which a recipe is printed. */
+#include "proto/recipe_table.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const char *const weights_names[] = {"load", "random", NULL};
+static const char *const update_names[] = {"trajectory", "token", NULL};
+static const char *const advantage_names[] = {"grpo", "grpo-nostd", NULL};
+static const char *const loss_names[] = {"ppo-clip", NULL};
+static const char *const aggregation_names[] = {"token-mean", "sequence-mean", NULL};
+static const char *const kl_names[] = {"k1", "k2", "k3", NULL};
+static const char *const late_names[] = {"wait", "drop", NULL};
+static const char *const schedule_names[] = {"constant", "cosine", NULL};
+static const char *const alignment_names[] = {"off", "on", NULL};
+static const char *const prefix_names[] = {"off", "auto", NULL};
+
+#define AT(member) offsetof(struct recipe, member)
+#define STR(path, member, def, text)                                                               \
+    { path, RECIPE_STR, AT(member), 0, 0, 0, def, 0, 0, NULL, text }
+#define INT(path, member, def, lo, hi, text)                                                       \
+    { path, RECIPE_INT, AT(member), 0, 0, 0, def, lo, hi, NULL, text }
+#define NUM(path, member, def, lo, hi, text)                                                       \
+    { path, RECIPE_NUM, AT(member), 0, 0, 0, def, lo, hi, NULL, text }
+#define BOOL(path, member, def, text)                                                              \
+    { path, RECIPE_BOOL, AT(member), 0, 0, 0, def, 0, 0, NULL, text }
+#define SIZE(path, member, def, text)                                                              \
+    { path, RECIPE_SIZE, AT(member), 0, 0, 0, def, 0, 1e15, NULL, text }
+#define ENUM(path, member, names, def, text)                                                       \
+    { path, RECIPE_ENUM, AT(member), 0, 0, 0, def, 0, 0, names, text }
+#define DATA(p, m)                                                                                 \
+    STR(p ".path", m.path, NULL, "JSONL file, or builtin:NAME for a generated task"),              \
+        STR(p ".prompt", m.prompt, "prompt",                                                       \
+            "key of the prompt: text, or a list of {role, content}; dots descend"),                \
+        STR(p ".answer", m.answer, "answer", "key of the reference answer"),                       \
+        STR(p ".system", m.system, NULL, "system message"),                                        \
+        STR(p ".template", m.template_, "{prompt}", "user message; {prompt} is replaced"),         \
+        INT(p ".limit", m.limit, "0", 0, 1e12, "rows used, 0: all"),                               \
+        INT(p ".skip", m.skip, "0", 0, 1e12, "rows left out at the start")
+#define REWARD(p, member, kind, def, lo, hi, text)                                                 \
+    {                                                                                              \
+        "reward[]." p, kind, AT(reward[0].member), sizeof(struct recipe_reward),                   \
+            RECIPE_REWARD_MAX, AT(n_reward), def, lo, hi, NULL, text                               \
+    }
+
+static const struct recipe_field fields[] = {
+    STR("name", name, "run", "name of the run"),
+    INT("seed", seed, "1", 0, 9e15, "every random number of the run follows from it"),
+    STR("model.path", model.path, NULL, "Hugging Face folder"),
+    STR("model.chat", model.chat, "auto", "chat format: auto, plain, chatml, llama3, mistral"),
+    ENUM("model.weights", model.weights, weights_names, "load",
+         "random: config.json and tokenizer only, weights from the seed"),
+    DATA("data.train", data.train),
+    BOOL("data.train.shuffle", data.train.shuffle, "true", "shuffle each epoch by the seed"),
+    DATA("data.eval", data.eval),
+    INT("rollout.workers", rollout.workers, "1", 1, 1024, "rollout processes"),
+    STR("rollout.device", rollout.device, "auto", "auto, cpu, ref or cuda:N"),
+    INT("rollout.threads", rollout.threads, "1", 0, 1024,
+        "CPU threads of one rollout, 0: all cores"),
+    INT("rollout.group_size", rollout.group_size, "8", 1, 1024, "trajectories per prompt (G)"),
+    INT("rollout.max_new_tokens", rollout.max_new_tokens, "1024", 1, 1048576,
+        "longest response, tokens"),
+    INT("rollout.max_prompt_tokens", rollout.max_prompt_tokens, "1024", 1, 1048576,
+        "longest prompt; longer rows are an error"),
+    NUM("rollout.temperature", rollout.temperature, "1.0", 0.001, 100, "of the behaviour policy"),
+    NUM("rollout.top_p", rollout.top_p, "1.0", 0.0001, 1,
+        "below 1 the ratio is biased; said at start"),
+    INT("rollout.top_k", rollout.top_k, "0", 0, 1000000,
+        "0: off; otherwise the ratio is biased; said at start"),
+    {"rollout.stop[]", RECIPE_STR, AT(rollout.stop[0]), sizeof(char *), RECIPE_STOP_MAX,
+     AT(rollout.n_stop), NULL, 0, 0, NULL, "strings that end a response"},
+    INT("rollout.concurrency", rollout.concurrency, "64", 1, 65536,
+        "trajectories running at a time in the whole run"),
+    SIZE("rollout.kv_memory", rollout.kv_memory, "0",
+         "bytes of keys and values per rollout, 0: as many as concurrency needs"),
+    INT("rollout.page", rollout.page, "16", 1, 1024, "keys per page"),
+    INT("rollout.chunk_tokens", rollout.chunk_tokens, "256", 1, 1048576,
+        "prefill tokens per engine step"),
+    INT("rollout.stream_every", rollout.stream_every, "8", 1, 100000,
+        "engine steps between streamed partials"),
+    INT("rollout.heartbeat_ms", rollout.heartbeat_ms, "1000", 50, 600000,
+        "a rollout silent for five of these is dead"),
+    ENUM("rollout.update", rollout.update, update_names, "trajectory",
+         "when new weights are taken"),
+    REWARD("type", type, RECIPE_STR, NULL, 0, 0,
+           "gsm8k, math, choice, exact, regex, contains, format, length"),
+    REWARD("weight", weight, RECIPE_NUM, "1.0", -1e6, 1e6, "factor of its score in the sum"),
+    REWARD("pattern", pattern, RECIPE_STR, NULL, 0, 0, "regex, format: the pattern (PCRE2)"),
+    REWARD("flexible", flexible, RECIPE_BOOL, "false", 0, 0,
+           "gsm8k: without ####, the last number counts"),
+    REWARD("ignore_case", ignore_case, RECIPE_BOOL, "false", 0, 0,
+           "exact, regex, contains: fold case"),
+    REWARD("min_tokens", min_tokens, RECIPE_INT, "0", 0, 1e9, "length: shorter responses score 0"),
+    REWARD("max_tokens", max_tokens, RECIPE_INT, "0", 0, 1e9,
+           "length: limit, 0: rollout.max_new_tokens"),
+    REWARD("buffer_tokens", buffer_tokens, RECIPE_INT, "0", 0, 1e9,
+           "length: soft zone before the limit (DAPO)"),
+    REWARD("penalty", penalty, RECIPE_NUM, "1.0", 0, 1e6, "length: largest penalty"),
+    INT("reward_service.workers", reward_service.workers, "1", 1, 64, "verifier processes"),
+    INT("reward_service.timeout_ms", reward_service.timeout_ms, "1000", 10, 600000, "per response"),
+    STR("trainer.device", trainer.device, "auto", "auto, cpu, ref or cuda:N"),
+    INT("trainer.threads", trainer.threads, "1", 0, 1024, "CPU threads, 0: all cores"),
+    INT("trainer.steps", trainer.steps, "100", 1, 1e9, "optimizer steps"),
+    BOOL("trainer.recompute", trainer.recompute, "false",
+         "keep layer inputs only, run each layer again in the reverse pass"),
+    INT("trainer.batch.groups", trainer.batch.groups, "8", 1, 65536, "groups per step (B)"),
+    INT("trainer.batch.minibatches", trainer.batch.minibatches, "1", 1, 1024,
+        "optimizer steps per batch"),
+    INT("trainer.batch.tokens", trainer.batch.tokens, "4096", 1, 16777216,
+        "tokens of one microbatch"),
+    ENUM("trainer.algorithm.advantage", trainer.algorithm.advantage, advantage_names, "grpo",
+         "grpo-nostd: Dr.GRPO"),
+    ENUM("trainer.algorithm.loss", trainer.algorithm.loss, loss_names, "ppo-clip", "policy loss"),
+    NUM("trainer.algorithm.clip_low", trainer.algorithm.clip_low, "0.2", 0, 1,
+        "ratio clipped below 1 - clip_low"),
+    NUM("trainer.algorithm.clip_high", trainer.algorithm.clip_high, "0.28", 0, 100,
+        "and above 1 + clip_high"),
+    ENUM("trainer.algorithm.aggregation", trainer.algorithm.aggregation, aggregation_names,
+         "token-mean", "of token losses"),
+    NUM("trainer.algorithm.entropy", trainer.algorithm.entropy, "0.0", -100, 100,
+        "coefficient of the entropy bonus"),
+    NUM("trainer.algorithm.kl.coef", trainer.algorithm.kl.coef, "0.0", 0, 100,
+        "KL to the reference policy, in the loss"),
+    ENUM("trainer.algorithm.kl.type", trainer.algorithm.kl.type, kl_names, "k3", "estimator"),
+    STR("trainer.algorithm.kl.reference", trainer.algorithm.kl.reference, NULL,
+        "reference folder; none: the initial policy"),
+    INT("trainer.staleness.max", trainer.staleness.max, "4", 0, 1024,
+        "eta: versions, from a trajectory's oldest token to the step"),
+    ENUM("trainer.staleness.late", trainer.staleness.late, late_names, "wait",
+         "what is done about groups that would become too stale"),
+    ENUM("trainer.alignment.mode", trainer.alignment.mode, alignment_names, "off",
+         "gradient alignment control"),
+    NUM("trainer.alignment.c_low", trainer.alignment.c_low, "0.1", 0, 0.999,
+        "cosine that is left alone"),
+    NUM("trainer.alignment.c_high", trainer.alignment.c_high, "0.5", 0, 1,
+        "cosine above which the step is skipped"),
+    ENUM("trainer.prefix", trainer.prefix, prefix_names, "auto", "shared-prefix reuse in training"),
+    NUM("trainer.optimizer.lr", trainer.optimizer.lr, "1.0e-6", 0, 100, "AdamW learning rate"),
+    NUM("trainer.optimizer.weight_decay", trainer.optimizer.weight_decay, "0.01", 0, 100,
+        "decoupled, matrices only"),
+    {"trainer.optimizer.betas[]", RECIPE_NUM, AT(trainer.optimizer.beta1), sizeof(double), 2, 0,
+     "0.9 0.95", 0, 0.999999, NULL, "decay of the moments"},
+    NUM("trainer.optimizer.eps", trainer.optimizer.eps, "1.0e-8", 1e-20, 1, ""),
+    NUM("trainer.optimizer.clip_norm", trainer.optimizer.clip_norm, "1.0", 0, 1e9,
+        "gradient norm limit, 0: none"),
+    INT("trainer.optimizer.warmup", trainer.optimizer.warmup, "0", 0, 1e9,
+        "steps of linear warm-up"),
+    ENUM("trainer.optimizer.schedule", trainer.optimizer.schedule, schedule_names, "constant",
+         "after the warm-up"),
+    NUM("trainer.optimizer.min_lr", trainer.optimizer.min_lr, "0.0", 0, 100, "end of the cosine"),
+    INT("trainer.checkpoint.every", trainer.checkpoint.every, "50", 1, 1e9,
+        "steps between checkpoints"),
+    INT("trainer.checkpoint.keep", trainer.checkpoint.keep, "2", 1, 1000, "checkpoints that stay"),
+    INT("eval.every", eval.every, "0", 0, 1e9,
+        "steps between evaluations; 0: only before the first and after the last"),
+    INT("eval.max_new_tokens", eval.max_new_tokens, "0", 0, 1048576,
+        "0: as rollout.max_new_tokens"),
+    NUM("eval.temperature", eval.temperature, "0.0", 0, 100, "0: greedy"),
+    BOOL("relay.delta", relay.delta, "false", "publish changed values only (between nodes)"),
+    INT("relay.anchor_every", relay.anchor_every, "10", 1, 1e9, "versions between full ones"),
+    STR("monitor.http", monitor.http, NULL, "address of the dashboard"),
+};
+
+/* Names that users of AReaL, verl, prime-rl, TRL, NeMo-RL, slime, SkyRL, OpenRLHF know. */
+static const struct peer {
+    const char *theirs, *ours;
+} peers[] = {
+    {"max_head_offpolicyness", "trainer.staleness.max"},
+    {"max_staleness", "trainer.staleness.max"},
+    {"max_staleness_steps", "trainer.staleness.max"},
+    {"max_off_policy_steps", "trainer.staleness.max"},
+    {"max_off_policy_threshold", "trainer.staleness.max"},
+    {"max_async_level", "trainer.staleness.max"},
+    {"max_trajectory_age_steps", "trainer.staleness.max"},
+    {"staleness_threshold", "trainer.staleness.max"},
+    {"async_generation_ratio", "trainer.staleness.max"},
+    {"max_lag", "trainer.staleness.max"},
+    {"max_off_policy_strategy", "trainer.staleness.late"},
+    {"num_generations", "rollout.group_size"},
+    {"num_generations_per_prompt", "rollout.group_size"},
+    {"n_samples", "rollout.group_size"},
+    {"n_samples_per_prompt", "rollout.group_size"},
+    {"n", "rollout.group_size"},
+    {"max_concurrent_rollouts", "rollout.concurrency"},
+    {"max_inflight_tasks", "rollout.concurrency"},
+    {"num_parallel_generation_workers", "rollout.concurrency"},
+    {"max_completion_length", "rollout.max_new_tokens"},
+    {"max_completion_tokens", "rollout.max_new_tokens"},
+    {"max_response_length", "rollout.max_new_tokens"},
+    {"rollout_max_response_len", "rollout.max_new_tokens"},
+    {"max_prompt_length", "rollout.max_prompt_tokens"},
+    {"train_batch_size", "trainer.batch.groups"},
+    {"num_prompts_per_step", "trainer.batch.groups"},
+    {"rollout_batch_size", "trainer.batch.groups"},
+    {"batch_size", "trainer.batch.groups"},
+    {"ppo_n_minibatches", "trainer.batch.minibatches"},
+    {"ppo_mini_batch_size", "trainer.batch.minibatches"},
+    {"num_steps_per_rollout", "trainer.batch.minibatches"},
+    {"num_iterations", "trainer.batch.minibatches"},
+    {"max_tokens_per_mb", "trainer.batch.tokens"},
+    {"max_tokens_per_gpu", "trainer.batch.tokens"},
+    {"max_tokens_per_microbatch", "trainer.batch.tokens"},
+    {"ppo_max_token_len_per_gpu", "trainer.batch.tokens"},
+    {"token_budget", "trainer.batch.tokens"},
+    {"train_mb_tokens", "trainer.batch.tokens"},
+    {"adv_estimator", "trainer.algorithm.advantage"},
+    {"advantage_estimator", "trainer.algorithm.advantage"},
+    {"loss_type", "trainer.algorithm.loss"},
+    {"loss_mode", "trainer.algorithm.loss"},
+    {"eps_clip", "trainer.algorithm.clip_low"},
+    {"epsilon", "trainer.algorithm.clip_low"},
+    {"clip_ratio", "trainer.algorithm.clip_low"},
+    {"clip_ratio_low", "trainer.algorithm.clip_low"},
+    {"ratio_clip_min", "trainer.algorithm.clip_low"},
+    {"eps_clip_higher", "trainer.algorithm.clip_high"},
+    {"eps_clip_high", "trainer.algorithm.clip_high"},
+    {"epsilon_high", "trainer.algorithm.clip_high"},
+    {"clip_ratio_high", "trainer.algorithm.clip_high"},
+    {"ratio_clip_max", "trainer.algorithm.clip_high"},
+    {"loss_agg_mode", "trainer.algorithm.aggregation"},
+    {"loss_reduction", "trainer.algorithm.aggregation"},
+    {"entropy_coeff", "trainer.algorithm.entropy"},
+    {"entropy_coef", "trainer.algorithm.entropy"},
+    {"beta", "trainer.algorithm.kl.coef"},
+    {"kl_coef", "trainer.algorithm.kl.coef"},
+    {"kl_ctl", "trainer.algorithm.kl.coef"},
+    {"kl_tau", "trainer.algorithm.kl.coef"},
+    {"kl_loss_coef", "trainer.algorithm.kl.coef"},
+    {"reference_policy_kl_penalty", "trainer.algorithm.kl.coef"},
+    {"kl_loss_type", "trainer.algorithm.kl.type"},
+    {"learning_rate", "trainer.optimizer.lr"},
+    {"max_grad_norm", "trainer.optimizer.clip_norm"},
+    {"max_norm", "trainer.optimizer.clip_norm"},
+    {"clip_grad", "trainer.optimizer.clip_norm"},
+    {"gradient_clipping", "trainer.optimizer.clip_norm"},
+    {"lr_warmup_steps", "trainer.optimizer.warmup"},
+    {"warmup_steps", "trainer.optimizer.warmup"},
+    {"lr_scheduler_type", "trainer.optimizer.schedule"},
+    {"max_steps", "trainer.steps"},
+    {"total_training_steps", "trainer.steps"},
+    {"save_freq", "trainer.checkpoint.every"},
+    {"save_period", "trainer.checkpoint.every"},
+    {"save_interval", "trainer.checkpoint.every"},
+    {"test_freq", "eval.every"},
+    {"eval_interval", "eval.every"},
+    {"val_period", "eval.every"},
+    {"input_key", "data.train.prompt"},
+    {"prompt_key", "data.train.prompt"},
+    {"label_key", "data.train.answer"},
+    {"model_name_or_path", "model.path"},
+};
+
+size_t recipe_table_count(void) {
+    return sizeof fields / sizeof fields[0];
+}
+
+const struct recipe_field *recipe_table_field(size_t i) {
+    return &fields[i];
+}
+
+const char *recipe_table_peer(const char *path) {
+    const char *dot = strrchr(path, '.'), *last = dot ? dot + 1 : path;
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
+        if (strcmp(peers[i].theirs, last) == 0) return peers[i].ours;
+    return NULL;
+}

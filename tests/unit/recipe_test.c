@@ -1,0 +1,93 @@
+/* recipe_test.c - defaults, overrides, errors that name line, key and what is allowed, and print ->
+ * parse. */
+#include "base/mem.h"
+#include "proto/recipe.h"
+#include "tests/test.h"
+
+static int parse(struct recipe **r, const char *text, const char *set) {
+    return recipe_parse(r, text, strlen(text), "r.yaml", &set, set ? 1 : 0);
+}
+
+TEST(defaults_and_values) {
+    struct recipe *r;
+    CHECK_OK(parse(
+        &r,
+        "model: {path: models/x}\nreward: [{type: math}, {type: format, pattern: '\\\\boxed', "
+        "weight: 0.1}]\n"
+        "trainer: {optimizer: {lr: 3e-4, betas: [0.8, 0.9]}, staleness: {max: 2, late: drop}}\n"
+        "rollout: {kv_memory: 2GiB, stop: [\"\\n\"]}\n",
+        NULL));
+    CHECK_STR(r->model.path, "models/x");
+    CHECK_INT(r->n_reward, 2);
+    CHECK_STR(r->reward[1].pattern, "\\\\boxed");
+    CHECK_NEAR(r->reward[0].weight, 1.0, 0);
+    CHECK_NEAR(r->reward[1].weight, 0.1, 0);
+    CHECK_NEAR(r->trainer.optimizer.beta2, 0.9, 0);
+    CHECK_INT(r->trainer.staleness.late, RECIPE_LATE_DROP);
+    CHECK_INT(r->rollout.kv_memory, 2ll << 30);
+    CHECK_STR(r->rollout.stop[0], "\n");
+    CHECK_INT(r->rollout.group_size, 8);
+    recipe_close(&r);
+    CHECK_OK(parse(&r, "", NULL));
+    CHECK_NEAR(r->trainer.optimizer.beta1, 0.9, 0);
+    CHECK_NEAR(r->trainer.optimizer.beta2, 0.95, 0);
+    recipe_close(&r);
+}
+
+TEST(set_overrides) {
+    struct recipe *r;
+    CHECK_OK(parse(&r, "trainer: {steps: 5}\n", "trainer.steps=9"));
+    CHECK_INT(r->trainer.steps, 9);
+    recipe_close(&r);
+    CHECK_OK(parse(&r, "reward: [{type: math}]\n", "reward[0].weight=2"));
+    CHECK_NEAR(r->reward[0].weight, 2, 0);
+    CHECK_STR(r->reward[0].type, "math");
+    recipe_close(&r);
+    CHECK_OK(parse(&r, "trainer: {optimizer: {betas: [0.1, 0.2]}}\n",
+                   "trainer.optimizer.betas=[0.3, 0.4]"));
+    CHECK_NEAR(r->trainer.optimizer.beta2, 0.4, 0);
+    recipe_close(&r);
+}
+
+TEST(errors_name_the_place) {
+    struct recipe *r = NULL;
+    CHECK_ERR(parse(&r, "name: x\ntrainer: {stepz: 5}\n", NULL), ERR_CONFIG,
+              "r.yaml line 2: trainer.stepz: 5: unknown key; "
+              "the nearest known one is trainer.steps");
+    CHECK_ERR(parse(&r, "grpo: {num_generations: 5}\n", NULL), ERR_CONFIG,
+              "in Weir this is rollout.group_size");
+    CHECK_ERR(parse(&r, "max_head_offpolicyness: 4\n", NULL), ERR_CONFIG, "trainer.staleness.max");
+    CHECK_ERR(parse(&r, "rollout: {n: 4}\n", NULL), ERR_CONFIG, "rollout.group_size");
+    CHECK_ERR(parse(&r, "rollout: {workers: two}\n", NULL), ERR_CONFIG, "must be a whole number");
+    CHECK_ERR(parse(&r, "rollout: {workers: 0}\n", NULL), ERR_CONFIG, "allowed is 1..1024");
+    CHECK_ERR(parse(&r, "trainer: {staleness: {late: maybe}}\n", NULL), ERR_CONFIG,
+              "one of: wait, drop");
+    CHECK_ERR(parse(&r, "trainer: 5\n", NULL), ERR_CONFIG, "must be a mapping");
+    CHECK_ERR(parse(&r, "a: [", NULL), ERR_CONFIG, "r.yaml line");
+    CHECK_ERR(parse(&r, "a: &x 1\nb: *x\n", NULL), ERR_CONFIG, "aliases");
+    CHECK_ERR(parse(&r, "- 1\n", NULL), ERR_CONFIG, "must be a mapping");
+    CHECK_ERR(parse(&r, "", "trainer.stepz=4"), ERR_CONFIG, "--set: trainer.stepz");
+    CHECK_ERR(parse(&r, "", "steps"), ERR_CONFIG, "must be key=value");
+    CHECK_ERR(parse(&r, "reward: [{weight: 1}]\n", NULL), ERR_CONFIG, "reward[0] has no type");
+    CHECK(r == NULL);
+}
+
+TEST(print_reads_back) {
+    struct recipe *r, *again;
+    struct buf a = {0}, b = {0};
+    CHECK_OK(parse(
+        &r,
+        "name: \"a: b\"\nmodel: {path: 'x y'}\nreward: [{type: regex, pattern: \"\\\\d+ #\"}]\n"
+        "rollout: {stop: ['\\n', \"#\"]}\ndata: {train: {path: p, system: \"be\\nbrief\"}}\n",
+        NULL));
+    recipe_print(r, &a);
+    CHECK_OK(recipe_parse(&again, a.data, a.len, "printed", NULL, 0));
+    recipe_print(again, &b);
+    CHECK_STR(a.data, b.data);
+    CHECK_STR(again->data.train.system, "be\nbrief");
+    CHECK_INT(again->rollout.n_stop, 2);
+    buf_close(&a);
+    buf_close(&b);
+    recipe_close(&r);
+    recipe_close(&again);
+}
