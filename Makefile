@@ -38,15 +38,20 @@ WEIR    := $(if $(filter release,$(MODE)),weir,$(B)/weir)
 
 all: $(WEIR) ## build ./weir
 
-$(WEIR): $(B)/deploy/main.o $(OBJ)
+# An archive, so that a test or tool pulls in only what it names.
+$(B)/libweir.a: $(OBJ)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(WEIR): $(B)/deploy/main.o $(B)/libweir.a
 	@echo "link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(TESTBIN): $(TESTSRC:%.c=$(B)/%.o) $(OBJ)
+$(TESTBIN): $(TESTSRC:%.c=$(B)/%.o) $(B)/libweir.a
 	@echo "link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(B)/weir-bench: $(BENCHSRC:%.c=$(B)/%.o) $(OBJ)
+$(B)/weir-bench: $(BENCHSRC:%.c=$(B)/%.o) $(B)/libweir.a
 	@echo "link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
