@@ -95,8 +95,8 @@ fuzz: build/.deps ## every fuzzer, FUZZ_SECONDS (60) each
 bench: all $(B)/weir-bench ## benchmarks, JSON on stdout
 	bench/run.sh $(B)/weir-bench ./$(WEIR)
 
-lint: build/.deps ## formatting, layers, lengths, banned calls, symbol prefixes, shell scripts
-	scripts/lint.sh
+lint: $(OBJ) ## formatting, layers, lengths, banned calls, symbol prefixes, shell scripts
+	scripts/lint.sh $(B)
 
 fmt: ## clang-format every source
 	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')

@@ -20,42 +20,13 @@
 #define KERNELS_KERNELS_H
 
 #include "base/err.h"
+#include "kernels/tensor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 1, KERN_RANK_MAX = 4 };
-
-enum kern_dtype { KERN_F32, KERN_BF16, KERN_I32 };
-
-struct kern_tensor { /* a view; owns nothing */
-    void *data;      /* memory of the backend that the op runs on */
-    size_t bytes;    /* size of the memory behind data, >= elements * dtype size */
-    enum kern_dtype dtype;
-    int32_t rank;
-    int64_t dim[KERN_RANK_MAX];
-};
-
-/* Which keys each row of the batch attends to. Rows come in n_seqs runs; row r of sequence s is
- * q_start[s] <= r < q_start[s+1] and stands at position kv_len[s] - q_start[s+1] + r of it (causal,
- * bottom-right), so it sees keys 0..position, from position - window + 1 on if window > 0. Key j of
- * sequence s lies in the pools at [pages[s, j / page], j % page]. */
-struct kern_attn {
-    struct kern_tensor q_start; /* i32 [n_seqs + 1] */
-    struct kern_tensor kv_len;  /* i32 [n_seqs] */
-    struct kern_tensor pages;   /* i32 [n_seqs, pages_max] */
-    int32_t n_seqs, page;       /* page: keys per page */
-    int32_t q_max, kv_max;      /* largest run and largest kv_len, known on the host */
-    int32_t window;             /* 0: none */
-    float scale;                /* usually 1/sqrt(D) */
-};
-
-struct kern_adamw { /* one AdamW step (Loshchilov & Hutter 2019), bias-corrected, decoupled decay */
-    float lr, beta1, beta2, eps, weight_decay;
-    int64_t step;     /* 1 for the first */
-    float grad_scale; /* the gradient is multiplied by this first (clipping) */
-};
+enum { KERN_ABI = 1 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
@@ -226,18 +197,6 @@ struct kern_backend {
  * cuda cannot be had. */
 MUST_CHECK int kern_open(const struct kern_backend **out, const char *device, int threads);
 void kern_close(const struct kern_backend *b);
-
-/* --- views ---------------------------------------------------------------------------------------
- */
-
-size_t kern_dtype_bytes(enum kern_dtype t);
-const char *kern_dtype_name(enum kern_dtype t);
-int64_t kern_elements(const struct kern_tensor *t);
-struct kern_tensor kern_view1(void *data, enum kern_dtype t, int64_t a);
-struct kern_tensor kern_view2(void *data, enum kern_dtype t, int64_t a, int64_t b);
-struct kern_tensor kern_view3(void *data, enum kern_dtype t, int64_t a, int64_t b, int64_t c);
-struct kern_tensor kern_view4(void *data, enum kern_dtype t, int64_t a, int64_t b, int64_t c,
-                              int64_t d);
 
 /* Scratch that ops need from their stream for batches of up to n rows of these shapes. */
 struct kern_limits {

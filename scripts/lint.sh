@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# What every source file must satisfy. Prints each finding as file:line: message; exit 1 if there is one.
+# scripts/lint.sh [OBJECT-DIR]: with objects, symbol prefixes are checked too.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+objects=${1:-}
+findings=$(mktemp)
+trap 'rm -f "$findings"' EXIT
+say() { sed "s|\$| ($1)|" >>"$findings"; }
+
+mapfile -t sources < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+mapfile -t own < <(git ls-files '*.c' '*.h' | grep -vE '^(tests|bench)/')
+mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
+
+# Formatting and sizes.
+clang-format --dry-run -Werror "${sources[@]}" 2>&1 | grep -E 'error:' | sort -u -t: -k1,1 | say "make fmt"
+awk 'length > 100 { print FILENAME ":" FNR ": " length " columns, limit 100" }' "${sources[@]}" | say "line length"
+for f in "${sources[@]}"; do
+    n=$(wc -l <"$f")
+    limit=800
+    [[ $f == *.h ]] && limit=200
+    [ "$f" = kernels/kernels.h ] && limit=220 # one table, kept whole
+    [ "$n" -le "$limit" ] || echo "$f:1: $n lines, limit $limit"
+done | say "file length"
+awk 'FNR == 1 { start = 0 }
+    /^[a-zA-Z_].*\{$/ && !/^(struct|enum|union|extern|static const|const|typedef)[^(]*\{$/ && !/=/ { start = FNR }
+    /^}/ { if (start && FNR - start + 1 > 70) print FILENAME ":" start ": function of " FNR - start + 1 " lines, limit 70"; start = 0 }' \
+    "${sources[@]}" | say "function length"
+
+# Layers: an include may only point left.
+layer() { # layer FOLDER ALLOWED...
+    local folder=$1 allowed=$1
+    shift
+    for a in "$@"; do allowed="$allowed|$a"; done
+    git ls-files "$folder/*.c" "$folder/*.h" "$folder/*.cu" "$folder/*.cuh" | xargs -r grep -nE '^#include "' /dev/null |
+        grep -vE "#include \"(($allowed)/|(${GENERATED}))" | say "layer: $folder may include $*"
+}
+GENERATED='proto/[a-z]+\.pb-c\.h'
+layer base
+layer proto base
+layer kernels base
+layer actor base kernels
+layer relay base proto
+layer reward base proto
+layer rollout base proto kernels actor relay
+layer trainer base proto kernels actor relay
+
+# One place for each foreign library and each dangerous call.
+only() { # only PATTERN ALLOWED-FILES-REGEX WHY
+    grep -nE "$1" "${own[@]}" /dev/null | grep -vE "^($2):" | say "$3"
+}
+only '#include <zmq' 'base/net\.c' "zmq.h belongs to base/net.c"
+only '#include <rocksdb' 'base/kv\.c' "rocksdb belongs to base/kv.c"
+only '#include <yaml' 'base/yaml\.c' "libyaml belongs to base/yaml.c"
+only '#include <xxhash' 'base/hash\.c' "xxhash belongs to base/hash.c"
+only '(^|[^_a-z])(malloc|calloc|realloc|free|aligned_alloc|strdup|strndup)\(' 'base/mem\.c' "memory comes from base/mem.h"
+only '(^|[^_a-z])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|strtok|gettimeofday|system|popen)\(' \
+    'none' "banned call"
+only '(^|[^_a-z])getenv\(' 'deploy/main\.c' "the environment is read in deploy/main.c only"
+only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_]+\.c' "stdout belongs to deploy/"
+only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/cpu/[a-z_0-9]+)\.c' "threads meet in queues"
+
+# A function with the label out ends in return rc.
+awk '/^out:/ { label = FNR } /^}/ { if (label && last !~ /^    return rc;$/) print FILENAME ":" label ": ends in \"" last "\""; label = 0 }
+    { last = $0 }' "${own[@]}" | say "a function with the label out must end in return rc"
+
+# Names.
+git ls-files '*.c' | grep -vE '^(kernels/|tests/)' | sed 's|.*/||' | grep -v '^main\.c$' | sort | uniq -d |
+    sed 's|$|:1: two files of this name|' | say "basenames are unique"
+if [ -n "$objects" ]; then
+    for f in $(git ls-files 'base/*.c' 'proto/*.c' 'actor/*.c' 'relay/*.c' 'reward/*.c' 'rollout/*.c' 'trainer/*.c' 'deploy/*.c'); do
+        o=$objects/${f%.c}.o
+        [ -e "$o" ] || continue
+        base=$(basename "$f" .c)
+        folder=$(dirname "$f")
+        extra=none
+        [ "$f" = trainer/ckpt.c ] && extra=step
+        nm -g --defined-only "$o" | awk '{ print $3 }' |
+            grep -vE "^(${base}[_0-9]|${base%%_*}_|${folder}_|${extra}_|main\$)|^${base}\$|^__|^_" |
+            sed "s|^|$f:1: symbol |"
+    done | say "the file's name is the prefix"
+fi
+
+# Words that promise instead of doing, machine paths, shell scripts.
+git grep -nIE '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!scripts/lint.sh' | say "finish it or say so in the README"
+git grep -nIE '(^|[^.a-z])/(work|farm|root)/' -- . ':!scripts/lint.sh' | say "machine path"
+shellcheck -f gcc "${scripts[@]}" deploy/deps.sh 2>/dev/null | say "shellcheck"
+
+if [ -s "$findings" ]; then
+    sort -u "$findings"
+    echo "lint: $(sort -u "$findings" | wc -l) findings"
+    exit 1
+fi
+echo "lint: clean (${#sources[@]} sources, ${#scripts[@]} scripts)"
