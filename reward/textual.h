@@ -1,0 +1,14 @@
+/* textual.h - types exact and contains, and the text comparison that they and regex share. */
+#ifndef REWARD_TEXTUAL_H
+#define REWARD_TEXTUAL_H
+
+#include "reward/verify_type.h"
+
+extern const struct verify_type textual_exact_type;
+extern const struct verify_type textual_contains_type;
+
+/* s[0..n) in Unicode NFC, without white space at both ends, case-folded if wanted; each invalid
+ * byte is U+FFFD. NUL-terminated, *bytes set if not NULL; mem_free. */
+char *textual_fold(const char *s, size_t n, bool ignore_case, size_t *bytes);
+
+#endif

@@ -1,0 +1,144 @@
+/* verify_test.c - the frame around the verifiers: what verify_open refuses, how scores are summed,
+ * how errors stay errors. */
+#include "reward/verify.h"
+
+#include "base/utf8.h"
+#include "reward/verify_type.h"
+#include "tests/test.h"
+
+static void refuse(struct verify_spec spec, const char *part) {
+    struct verify *v = NULL;
+    CHECK_ERR(verify_open(&v, &spec, 1), ERR_CONFIG, part);
+    CHECK(v == NULL);
+}
+
+TEST(verify_open_refuses_bad_specs) {
+    struct verify *v = NULL;
+    struct verify_spec many[VERIFY_MAX + 1] = {{0}};
+    refuse((struct verify_spec){.type = "gsm9k"}, "nearest known one is \"gsm8k\"");
+    refuse((struct verify_spec){.weight = 1}, "type is missing");
+    refuse((struct verify_spec){.type = "gsm8k", .pattern = "a"}, "gsm8k has no setting pattern");
+    refuse((struct verify_spec){.type = "exact", .flexible = true}, "no setting flexible");
+    refuse((struct verify_spec){.type = "gsm8k", .ignore_case = true}, "no setting ignore_case");
+    refuse((struct verify_spec){.type = "exact", .whole_word = true}, "no setting whole_word");
+    refuse((struct verify_spec){.type = "exact", .max_tokens = 5}, "no setting max_tokens");
+    refuse((struct verify_spec){.type = "exact", .penalty = 0.5}, "no setting penalty");
+    refuse((struct verify_spec){.type = "regex"}, "needs a pattern");
+    refuse((struct verify_spec){.type = "format", .pattern = "a(b"}, "does not compile");
+    refuse((struct verify_spec){.type = "regex", .pattern = "(?J)(?<answer>a)|(?<answer>b)"},
+           "more than one group");
+    refuse((struct verify_spec){.type = "exact", .weight = (double)NAN}, "weight");
+    refuse((struct verify_spec){.type = "exact", .name = "a b"}, "may hold letters");
+    refuse((struct verify_spec){.type = "exact", .name = ""}, "0 bytes");
+    refuse((struct verify_spec){.type = "length"}, "must be above 0");
+    refuse((struct verify_spec){.type = "length", .max_tokens = 10, .buffer_tokens = 11}, "above");
+    refuse((struct verify_spec){.type = "length", .buffer_tokens = -1}, "from 0");
+    refuse((struct verify_spec){.type = "length", .buffer_tokens = 1, .penalty = -1}, "penalty");
+    CHECK_ERR(verify_open(&v, many, 0), ERR_CONFIG, "0 entries");
+    CHECK_ERR(verify_open(&v, many, VERIFY_MAX + 1), ERR_CONFIG, "17 entries");
+    many[0] = many[1] = (struct verify_spec){.type = "exact"};
+    CHECK_ERR(verify_open(&v, many, 2), ERR_CONFIG, "both called exact");
+}
+
+TEST(verify_types_are_listed) {
+    const char *doc = NULL;
+    size_t n = 0;
+    bool gsm8k = false;
+    for (const char *name; (name = verify_types(n, &doc)) != NULL; n++) {
+        CHECK(*doc);
+        gsm8k = gsm8k || strcmp(name, "gsm8k") == 0;
+    }
+    CHECK(gsm8k && n >= 6);
+}
+
+TEST(verify_sums_weighted_scores) {
+    struct verify *v = NULL;
+    struct verify_result r;
+    const struct verify_spec specs[] = {
+        {.type = "gsm8k", .weight = 1},
+        {.type = "format", .name = "tags", .weight = 0.25, .pattern = "<think>.*</think>"},
+        {.type = "format", .weight = 0.5, .pattern = "nowhere"},
+        {.type = "length", .weight = 1, .max_tokens = 100, .buffer_tokens = 10},
+    };
+    struct verify_input in = {
+        .response = "<think>6*3</think>\n#### 18", .answer = "so\n#### 18", .n_tokens = 95};
+    CHECK_OK(verify_open(&v, specs, 4));
+    verify_run(v, &in, &r);
+    CHECK_INT(r.error, 0);
+    CHECK_INT(r.n_scores, 4);
+    CHECK_STR(r.scores[1].name, "tags");
+    CHECK_NEAR(r.scores[0].value, 1, 0);
+    CHECK_NEAR(r.scores[1].value, 1, 0);
+    CHECK_NEAR(r.scores[2].value, 0, 0);
+    CHECK_NEAR(r.scores[3].value, -0.5, 0);
+    CHECK_NEAR(r.total, 1 + 0.25 - 0.5, 0);
+    verify_close(&v);
+    CHECK(v == NULL);
+}
+
+TEST(verify_error_is_not_zero) {
+    struct verify *v = NULL;
+    struct verify_result r;
+    const struct verify_spec specs[] = {{.type = "format", .weight = 1, .pattern = "a"},
+                                        {.type = "gsm8k", .weight = 1}};
+    struct verify_input in = {.response = "a #### 1", .answer = "unknown \xff\n\x01 value"};
+    CHECK_OK(verify_open(&v, specs, 2));
+    verify_run(v, &in, &r);
+    CHECK_INT(r.error, ERR_CORRUPT);
+    CHECK_INT(r.n_scores, 0);
+    CHECK_NEAR(r.total, 0, 0);
+    CHECK(strstr(r.reason, "gsm8k: the reference answer \"unknown") != NULL);
+    CHECK_INT(utf8_valid_prefix(r.reason, strlen(r.reason)), strlen(r.reason));
+    CHECK(strpbrk(r.reason, "\n\x01") == NULL);
+    in.answer = NULL;
+    verify_run(v, &in, &r);
+    CHECK_INT(r.error, ERR_CORRUPT);
+    CHECK(strstr(r.reason, "no reference answer") != NULL);
+    verify_close(&v);
+}
+
+static int run_nan(const void *state, const struct verify_input *in, double *value, char *reason) {
+    (void)state, (void)in, (void)reason;
+    *value = (double)NAN;
+    return 0;
+}
+
+TEST(verify_refuses_a_score_that_is_no_number) {
+    static const struct verify_type type = {.name = "test-nan", .doc = "d", .run = run_nan};
+    struct verify *v = NULL;
+    struct verify_result r;
+    struct verify_input in = {0};
+    verify_register(&type);
+    CHECK_OK(verify_open(&v, &(struct verify_spec){.type = "test-nan", .weight = 1}, 1));
+    verify_run(v, &in, &r);
+    CHECK_INT(r.error, ERR_CORRUPT);
+    verify_close(&v);
+}
+
+static int run_chatty(const void *state, const struct verify_input *in, double *value,
+                      char *reason) {
+    (void)state, (void)in;
+    memset(reason, 'a', VERIFY_REASON - 3);
+    memcpy(reason + VERIFY_REASON - 3, "\xc3\xa9", 3); /* a two-byte character at the very end */
+    *value = 1;
+    return 0;
+}
+
+TEST(verify_cuts_reasons_at_a_character) {
+    static const struct verify_type type = {.name = "test-chatty", .doc = "d", .run = run_chatty};
+    struct verify *v = NULL;
+    struct verify_result r;
+    struct verify_input in = {0};
+    verify_register(&type);
+    for (size_t len = 1; len <= 2; len++) {
+        const struct verify_spec specs[] = {
+            {.type = "test-chatty", .name = len == 1 ? "n" : "nn", .weight = 1},
+            {.type = "test-chatty", .name = "m", .weight = 1}};
+        CHECK_OK(verify_open(&v, specs, 2));
+        verify_run(v, &in, &r);
+        CHECK_INT(r.error, 0);
+        CHECK(strlen(r.reason) >= VERIFY_REASON - 3 && strlen(r.reason) < VERIFY_REASON);
+        CHECK_INT(utf8_valid_prefix(r.reason, strlen(r.reason)), strlen(r.reason));
+        verify_close(&v);
+    }
+}
