@@ -37,10 +37,11 @@ struct recipe_data {
 };
 
 struct recipe_reward {
-    char *type;
+    char *type, *name;
     double weight;
-    char *pattern; /* regex, format */
-    bool flexible; /* gsm8k: also the last number */
+    char *pattern;   /* regex, format */
+    bool flexible;   /* gsm8k: also the last number */
+    bool whole_word; /* contains */
     bool ignore_case;
     int64_t min_tokens, max_tokens, buffer_tokens; /* length */
     double penalty;                                /* length */

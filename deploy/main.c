@@ -1,0 +1,66 @@
+/* main.c - `weir VERB ...`: finds the verb, runs it, prints the one line of an error. The only file
+ * that reads the environment: WEIR_LOG (error, warn, info, debug). */
+#include "base/err.h"
+#include "base/log.h"
+#include "deploy/args.h"
+#include "deploy/verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct verb {
+    const char *name;
+    verb_fn *run;
+    const char *about; /* NULL: a service, not listed */
+} verbs[] = {
+    {"version", cmd_version, "what this binary is"},
+};
+
+enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
+
+int cmd_version(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    printf("weir 0.1.0\n");
+    return 0;
+}
+
+static void usage(FILE *out) {
+    fprintf(out, "usage: weir VERB [options]; `weir VERB --help` says more\n\n");
+    for (size_t i = 0; i < N_VERBS; i++)
+        if (verbs[i].about) fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].about);
+}
+
+static int unknown_verb(const char *word) {
+    const char *names[N_VERBS];
+    for (size_t i = 0; i < N_VERBS; i++)
+        names[i] = verbs[i].name;
+    return FAIL(ERR_CONFIG, "unknown verb \"%s\"; the nearest is \"%s\"; `weir --help` lists all",
+                word, args_nearest(word, names, N_VERBS));
+}
+
+int main(int argc, char **argv) {
+    const char *level = getenv("WEIR_LOG");
+    int parsed = level ? log_level_from_name(level) : LOG_WARN;
+    log_open(parsed >= 0 ? (enum log_level)parsed : LOG_WARN, "weir");
+    if (argc < 2) {
+        usage(stderr);
+        return err_exit_code(ERR_CONFIG);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
+    int rc = ERR_CONFIG;
+    const struct verb *verb = NULL;
+    for (size_t i = 0; i < N_VERBS; i++)
+        if (strcmp(verbs[i].name, name) == 0) verb = &verbs[i];
+    rc = verb ? verb->run(argc - 1, argv + 1) : unknown_verb(name);
+    if (rc < 0)
+        fprintf(stderr, "weir%s%s: %s\n", verb ? " " : "", verb ? verb->name : "", err_text());
+    if (fflush(stdout) != 0 && rc >= 0) rc = ERR_IO;
+    return rc < 0 ? err_exit_code(rc) : 0;
+}

@@ -1,0 +1,11 @@
+/* verbs.h - the verbs of the command line. Each gets argv from its own name on and returns 0 or a
+ * negative ERR_*; deploy/main.c prints the one error line and turns the code into the exit status.
+ */
+#ifndef DEPLOY_VERBS_H
+#define DEPLOY_VERBS_H
+
+typedef int verb_fn(int argc, char **argv);
+
+verb_fn cmd_version;
+
+#endif
