@@ -1,0 +1,267 @@
+/* kv.c - see kv.h. One RocksDB with one column family: keys are ordered bytes, so a prefix is a
+ * table, and one write batch is one event of a run (I3). Memory is fixed: two small memtables, a
+ * small cache that also holds indexes, few open files. No compression: values are tokens and floats
+ * that are read back often and compress badly, and the Debian library's codecs differ by build.
+ *
+ * Recovery tolerates a torn last record of the write-ahead log, which is what kill -9 leaves, and
+ * refuses damage anywhere else: silently forgetting a synced batch would train it twice.
+ *
+ * RocksDB starts its threads on demand; they are started with all signals blocked, so that a stop
+ * signal always reaches the loop's signalfd. */
+#include "base/kv.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <signal.h>
+#include <string.h>
+
+enum {
+    KV_MEMTABLE_BYTES = 8 << 20,
+    KV_CACHE_BYTES = 16 << 20,
+    KV_WAL_BYTES = 64 << 20,
+    KV_INFO_BYTES = 1 << 20,
+    KV_OPEN_FILES = 128,
+    KV_INFO_WARN = 2,         /* rocksdb InfoLogLevel */
+    KV_RECOVER_TORN_TAIL = 0, /* rocksdb WALRecoveryMode kTolerateCorruptedTailRecords */
+    KV_READONLY_TRIES = 5,    /* a live writer may delete a file while we open */
+    KV_READONLY_PAUSE_US = 20000
+};
+
+struct kv {
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_cache_t *cache;
+    rocksdb_readoptions_t *read;
+    rocksdb_writeoptions_t *write, *write_sync;
+    char *dir;
+};
+
+struct kv_batch {
+    rocksdb_writebatch_t *rocks;
+};
+
+struct kv_iter {
+    rocksdb_iterator_t *rocks;
+    rocksdb_readoptions_t *read;
+    char *upper; /* first key after the prefix; RocksDB borrows it */
+    const char *dir;
+    bool started;
+};
+
+/* Turns RocksDB's text into an error and frees it; 0 when there is none. */
+static int fail_rocks(char *text, const char *verb, const char *dir) {
+    if (!text) return 0;
+    int code = ERR_IO;
+    if (strncmp(text, "Corruption", 10) == 0) code = ERR_CORRUPT;
+    if (strncmp(text, "Invalid argument", 16) == 0) code = ERR_CONFIG;
+    int rc = strstr(text, "LOCK: ")
+                 ? FAIL(ERR_IO, "cannot %s %s: another process has it open (%s)", verb, dir, text)
+                 : FAIL(code, "cannot %s %s: %s", verb, dir, text);
+    rocksdb_free(text);
+    return rc;
+}
+
+static void set_options(struct kv *k, bool create, bool readonly) {
+    rocksdb_options_t *o = k->options = rocksdb_options_create();
+    rocksdb_options_set_create_if_missing(o, create);
+    rocksdb_options_set_paranoid_checks(o, 1);
+    rocksdb_options_set_compression(o, rocksdb_no_compression);
+    rocksdb_options_set_write_buffer_size(o, KV_MEMTABLE_BYTES);
+    rocksdb_options_set_max_write_buffer_number(o, 2);
+    rocksdb_options_set_max_total_wal_size(o, KV_WAL_BYTES);
+    rocksdb_options_set_max_background_jobs(o, 2);
+    /* A reader opens every file at once and keeps it: the writer may delete it any time. */
+    rocksdb_options_set_max_open_files(o, readonly ? -1 : KV_OPEN_FILES);
+    rocksdb_options_set_wal_recovery_mode(o, KV_RECOVER_TORN_TAIL);
+    rocksdb_options_set_info_log_level(o, KV_INFO_WARN);
+    rocksdb_options_set_max_log_file_size(o, KV_INFO_BYTES);
+    rocksdb_options_set_keep_log_file_num(o, 1);
+    rocksdb_options_set_stats_dump_period_sec(o, 0);
+    rocksdb_block_based_table_options_t *t = rocksdb_block_based_options_create();
+    k->cache = rocksdb_cache_create_lru(KV_CACHE_BYTES);
+    rocksdb_block_based_options_set_block_cache(t, k->cache);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(t, 1);
+    rocksdb_options_set_block_based_table_factory(o, t);
+    rocksdb_block_based_options_destroy(t);
+}
+
+static struct kv *kv_new(const char *dir, bool create, bool readonly) {
+    struct kv *k = mem_zalloc(sizeof *k);
+    k->dir = mem_strdup(dir);
+    k->read = rocksdb_readoptions_create();
+    k->write = rocksdb_writeoptions_create();
+    k->write_sync = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_set_sync(k->write_sync, 1);
+    set_options(k, create, readonly);
+    return k;
+}
+
+void kv_close(struct kv **k) {
+    struct kv *s = *k;
+    if (!s) return;
+    if (s->db) rocksdb_close(s->db);
+    rocksdb_options_destroy(s->options);
+    rocksdb_cache_destroy(s->cache);
+    rocksdb_readoptions_destroy(s->read);
+    rocksdb_writeoptions_destroy(s->write);
+    rocksdb_writeoptions_destroy(s->write_sync);
+    mem_free(s->dir);
+    mem_free(s);
+    *k = NULL;
+}
+
+/* The library's own text for a missing database is long and misleading. */
+static int check_exists(const char *dir) {
+    char *current = file_join(dir, "CURRENT");
+    bool there = file_exists(current);
+    mem_free(current);
+    return there ? 0 : FAIL(ERR_NOTFOUND, "no log in %s", dir);
+}
+
+static int open_db(struct kv *k, bool readonly) {
+    char *text = NULL;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    k->db = readonly ? rocksdb_open_for_read_only(k->options, k->dir, 0, &text)
+                     : rocksdb_open(k->options, k->dir, &text);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return fail_rocks(text, "open", k->dir);
+}
+
+int kv_open(struct kv **out, const char *dir, bool create) {
+    if (!create) TRY(check_exists(dir));
+    if (create) TRY(file_mkdirs(dir));
+    struct kv *k = kv_new(dir, create, false);
+    int rc = open_db(k, false);
+    if (rc < 0) {
+        k->db = NULL;
+        kv_close(&k);
+        return rc;
+    }
+    *out = k;
+    return 0;
+}
+
+int kv_open_readonly(struct kv **out, const char *dir) {
+    TRY(check_exists(dir));
+    for (int i = 1;; i++) {
+        struct kv *k = kv_new(dir, false, true);
+        int rc = open_db(k, true);
+        if (rc == 0) {
+            *out = k;
+            return 0;
+        }
+        k->db = NULL;
+        kv_close(&k);
+        if (i == KV_READONLY_TRIES) return rc;
+        clock_sleep_us(KV_READONLY_PAUSE_US);
+    }
+}
+
+int kv_get(struct kv *k, const void *key, size_t n_key, char **value, size_t *bytes) {
+    char *text = NULL;
+    size_t n = 0;
+    char *found = rocksdb_get(k->db, k->read, key, n_key, &n, &text);
+    TRY(fail_rocks(text, "read", k->dir));
+    if (!found) return FAIL(ERR_NOTFOUND, "no such key in %s", k->dir);
+    char *copy = mem_alloc(n + 1);
+    memcpy(copy, found, n);
+    copy[n] = '\0';
+    rocksdb_free(found);
+    *value = copy;
+    *bytes = n;
+    return 0;
+}
+
+struct kv_batch *kv_batch_open(void) {
+    struct kv_batch *b = mem_zalloc(sizeof *b);
+    b->rocks = rocksdb_writebatch_create();
+    return b;
+}
+
+void kv_batch_close(struct kv_batch **b) {
+    if (!*b) return;
+    rocksdb_writebatch_destroy((*b)->rocks);
+    mem_free(*b);
+    *b = NULL;
+}
+
+void kv_batch_put(struct kv_batch *b, const void *key, size_t n_key, const void *value,
+                  size_t bytes) {
+    /* The library asserts on NULL even for an empty value. */
+    rocksdb_writebatch_put(b->rocks, key, n_key, bytes ? value : "", bytes);
+}
+
+void kv_batch_delete(struct kv_batch *b, const void *key, size_t n_key) {
+    rocksdb_writebatch_delete(b->rocks, key, n_key);
+}
+
+size_t kv_batch_count(const struct kv_batch *b) {
+    return (size_t)rocksdb_writebatch_count(b->rocks);
+}
+
+int kv_write(struct kv *k, struct kv_batch *b, bool sync) {
+    char *text = NULL;
+    rocksdb_write(k->db, sync ? k->write_sync : k->write, b->rocks, &text);
+    TRY(fail_rocks(text, "write to", k->dir));
+    rocksdb_writebatch_clear(b->rocks);
+    return 0;
+}
+
+/* The smallest key greater than all keys with the prefix; NULL when there is none. */
+static char *after_prefix(const void *prefix, size_t n, size_t *n_out) {
+    const unsigned char *p = prefix;
+    while (n > 0 && p[n - 1] == 0xff)
+        n--;
+    if (n == 0) return NULL;
+    char *up = mem_alloc(n);
+    memcpy(up, prefix, n);
+    up[n - 1] = (char)(p[n - 1] + 1);
+    *n_out = n;
+    return up;
+}
+
+int kv_iter_open(struct kv_iter **out, struct kv *k, const void *prefix, size_t n_prefix,
+                 const void *from, size_t n_from) {
+    struct kv_iter *it = mem_zalloc(sizeof *it);
+    size_t n_upper = 0;
+    it->dir = k->dir;
+    it->read = rocksdb_readoptions_create();
+    it->upper = after_prefix(prefix, n_prefix, &n_upper);
+    if (it->upper) rocksdb_readoptions_set_iterate_upper_bound(it->read, it->upper, n_upper);
+    it->rocks = rocksdb_create_iterator(k->db, it->read);
+    if (from)
+        rocksdb_iter_seek(it->rocks, from, n_from);
+    else
+        rocksdb_iter_seek(it->rocks, n_prefix ? prefix : "", n_prefix);
+    *out = it;
+    return 0;
+}
+
+int kv_iter_next(struct kv_iter *it, const char **key, size_t *n_key, const char **value,
+                 size_t *bytes) {
+    if (it->started && rocksdb_iter_valid(it->rocks)) rocksdb_iter_next(it->rocks);
+    it->started = true;
+    if (!rocksdb_iter_valid(it->rocks)) {
+        char *text = NULL;
+        rocksdb_iter_get_error(it->rocks, &text);
+        return fail_rocks(text, "read", it->dir);
+    }
+    *key = rocksdb_iter_key(it->rocks, n_key);
+    *value = rocksdb_iter_value(it->rocks, bytes);
+    return 1;
+}
+
+void kv_iter_close(struct kv_iter **it) {
+    if (!*it) return;
+    rocksdb_iter_destroy((*it)->rocks);
+    rocksdb_readoptions_destroy((*it)->read);
+    mem_free((*it)->upper);
+    mem_free(*it);
+    *it = NULL;
+}
