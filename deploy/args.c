@@ -1,38 +1,14 @@
 /* args.c - see args.h. */
 #include "deploy/args.h"
 
+#include "base/nearest.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static size_t distance(const char *a, const char *b) {
-    size_t n = strlen(b), row[64];
-    if (n >= 64) return n;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
-const char *args_nearest(const char *word, const char *const *known, size_t n) {
-    const char *best = n ? known[0] : "";
-    for (size_t i = 1; i < n; i++)
-        if (distance(word, known[i]) < distance(word, best)) best = known[i];
-    return best;
-}
 
 static void print_help(const struct args_verb *verb) {
     printf("usage: %s\n\n%s\n", verb->usage, verb->about);
@@ -90,7 +66,7 @@ static int unknown(const struct args_verb *verb, const char *word) {
         known[i] = verb->options[i].name;
     if (n == 0) return FAIL(ERR_CONFIG, "unknown option %s; usage: %s", word, verb->usage);
     return FAIL(ERR_CONFIG, "unknown option %s; the nearest known one is --%s", word,
-                args_nearest(word + 2, known, n));
+                nearest_word(word + 2, known, n));
 }
 
 /* The option that argv[*i] names; *i moves to its value. */

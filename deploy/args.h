@@ -47,7 +47,4 @@ enum { ARGS_HELP = 1 };
  * allowed, and the nearest known name. */
 MUST_CHECK int args_parse(const struct args_verb *verb, int argc, char **argv,
                           const char **positional, int *n_positional);
-/* The word of `known` (n of them) nearest to word by edit distance. */
-const char *args_nearest(const char *word, const char *const *known, size_t n);
-
 #endif

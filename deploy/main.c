@@ -2,7 +2,7 @@
  * that reads the environment: WEIR_LOG (error, warn, info, debug). */
 #include "base/err.h"
 #include "base/log.h"
-#include "deploy/args.h"
+#include "base/nearest.h"
 #include "deploy/verbs.h"
 
 #include <stdio.h>
@@ -19,13 +19,6 @@ static const struct verb {
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
 
-int cmd_version(int argc, char **argv) {
-    (void)argc;
-    (void)argv;
-    printf("weir 0.1.0\n");
-    return 0;
-}
-
 static void usage(FILE *out) {
     fprintf(out, "usage: weir VERB [options]; `weir VERB --help` says more\n\n");
     for (size_t i = 0; i < N_VERBS; i++)
@@ -37,7 +30,7 @@ static int unknown_verb(const char *word) {
     for (size_t i = 0; i < N_VERBS; i++)
         names[i] = verbs[i].name;
     return FAIL(ERR_CONFIG, "unknown verb \"%s\"; the nearest is \"%s\"; `weir --help` lists all",
-                word, args_nearest(word, names, N_VERBS));
+                word, nearest_word(word, names, N_VERBS));
 }
 
 int main(int argc, char **argv) {

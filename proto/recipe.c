@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/yaml.h"
 #include "proto/recipe_table.h"
 
@@ -157,45 +158,21 @@ static int64_t generalise(char out[256], const char *path) {
     return index;
 }
 
-static size_t edit_distance(const char *a, const char *b) {
-    size_t n = strlen(b), row[128];
-    if (n >= 128) return n;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
 static const char *last_word(const char *path) {
     const char *dot = strrchr(path, '.');
     return dot ? dot + 1 : path;
 }
 
-/* Whole-path distance decides; a key of the same last word in another place is nearer than any
- * spelling. */
+/* A key of the same last word in another place is nearer than any spelling. */
 static const char *nearest(const char *path) {
-    const char *best = NULL;
-    size_t best_distance = SIZE_MAX;
-    for (size_t i = 0; i < recipe_table_count(); i++) {
-        const char *known = recipe_table_field(i)->path;
-        size_t d = edit_distance(path, known);
-        if (strcmp(last_word(path), last_word(known)) == 0 && d > 2) d = 2;
-        if (d < best_distance) {
-            best_distance = d;
-            best = known;
-        }
+    const char *known[256];
+    size_t n = recipe_table_count();
+    ASSERT(n <= 256);
+    for (size_t i = 0; i < n; i++) {
+        known[i] = recipe_table_field(i)->path;
+        if (strcmp(last_word(path), last_word(known[i])) == 0) return known[i];
     }
-    return best;
+    return nearest_word(path, known, n);
 }
 
 static int unknown_key(const char *path) {
