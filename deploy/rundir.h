@@ -1,0 +1,22 @@
+/* rundir.h - the directory of a run: recipe.yaml (effective, absolute paths), log/, checkpoints/,
+ * hf/, ipc/, weir.log, metrics.jsonl, and a lock that one supervisor holds. */
+#ifndef DEPLOY_RUNDIR_H
+#define DEPLOY_RUNDIR_H
+
+#include "base/err.h"
+#include "proto/recipe.h"
+
+struct rundir;
+
+/* Makes DIR (NULL: runs/NAME-DATE-TIME) and writes the recipe. ERR_CONFIG if DIR holds a run
+ * already. */
+MUST_CHECK int rundir_create(struct rundir **out, const char *dir, const struct recipe *r);
+/* Opens an existing run to continue it; *recipe: its recipe. ERR_AGAIN naming the holder when it is
+ * running. */
+MUST_CHECK int rundir_resume(struct rundir **out, const char *dir, struct recipe **recipe);
+void rundir_close(struct rundir **d);            /* gives up the lock */
+const char *rundir_path(const struct rundir *d); /* absolute */
+/* DIR/name; mem_free. */
+char *rundir_file(const struct rundir *d, const char *name);
+
+#endif

@@ -1,0 +1,237 @@
+/* supervise.c - see supervise.h. Children are started before this process has threads, in process
+ * groups of their own (a Ctrl-C reaches the supervisor alone, which stops them in order), with the
+ * parent-death signal set: when the supervisor is killed, they end too. */
+#include "deploy/supervise.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    YOUNG_US = 3000000,     /* a life shorter than this counts against the child */
+    YOUNG_DEATHS_MAX = 8,   /* in a row */
+    PAUSE_FIRST_US = 50000, /* before the first restart, doubling */
+    PAUSE_MAX_US = 3000000
+};
+
+struct child {
+    char *name, *args[SUPERVISE_ARGS_MAX];
+    int nice, restarts, young_deaths, exit_status;
+    enum supervise_state state;
+    pid_t pid;
+    uint64_t started_us, due_us;
+};
+
+struct supervise {
+    struct child *children;
+    size_t n, cap;
+    char *log_path;
+    int log_fd;
+};
+
+int supervise_open(struct supervise **out, const char *log_path) {
+    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0) return FAIL(ERR_IO, "cannot open %s: %s", log_path, strerror(errno));
+    struct supervise *s = mem_zalloc(sizeof *s);
+    s->log_path = mem_strdup(log_path);
+    s->log_fd = fd;
+    *out = s;
+    return 0;
+}
+
+int supervise_add(struct supervise *s, const char *name, const char *const *args, int nice) {
+    if (s->n == SUPERVISE_CHILDREN_MAX)
+        return FAIL(ERR_CONFIG, "more than %d services", SUPERVISE_CHILDREN_MAX);
+    mem_grow(&s->children, &s->cap, s->n + 1, sizeof *s->children);
+    struct child *c = &s->children[s->n++];
+    *c = (struct child){.name = mem_strdup(name), .nice = nice, .state = SUPERVISE_WAITING};
+    for (size_t i = 0; args[i]; i++) {
+        ASSERT(i + 2 < SUPERVISE_ARGS_MAX);
+        c->args[i + 1] = mem_strdup(args[i]);
+    }
+    c->args[0] = mem_strdup("weir");
+    return 0;
+}
+
+/* In the child: only async-signal-safe calls. */
+static _Noreturn void become(const struct child *c, int log_fd, pid_t parent) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) _exit(1); /* the parent died before prctl */
+    if (c->nice) setpriority(PRIO_PROCESS, 0, c->nice);
+    int null = open("/dev/null", O_RDWR);
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(log_fd, 2) < 0) _exit(1);
+    execv("/proc/self/exe", c->args);
+    _exit(127);
+}
+
+static int start(struct supervise *s, struct child *c, uint64_t now_us) {
+    pid_t parent = getpid(), pid = fork();
+    if (pid < 0) return FAIL(ERR_IO, "cannot start %s: %s", c->name, strerror(errno));
+    if (pid == 0) become(c, s->log_fd, parent);
+    c->pid = pid;
+    c->state = SUPERVISE_RUNNING;
+    c->started_us = now_us;
+    return 0;
+}
+
+static bool is_final(int status) {
+    static const int codes[] = {ERR_CONFIG,   ERR_CORRUPT, ERR_IO,
+                                ERR_MISMATCH, ERR_UNSUP,   ERR_NOTFOUND};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (status == err_exit_code(codes[i])) return true;
+    return status == 127;
+}
+
+/* The newest line of the log that names the service as a failure; mem_free. */
+static char *last_words(const struct supervise *s, const char *name) {
+    char *text, *found = NULL;
+    size_t bytes;
+    if (file_read(&text, &bytes, s->log_path, (size_t)1 << 30) < 0)
+        return mem_strdup("its log cannot be read");
+    char *mark = mem_printf("error %s ", name),
+         *verb = mem_printf("weir %.*s: ", (int)strcspn(name, "-"), name);
+    for (char *line = text; line < text + bytes;) {
+        size_t n = strcspn(line, "\n");
+        line[n] = '\0';
+        if (strstr(line, mark) || strncmp(line, verb, strlen(verb)) == 0) {
+            mem_free(found);
+            found = mem_strdup(line);
+        }
+        line += n + 1;
+    }
+    mem_free(mark);
+    mem_free(verb);
+    mem_free(text);
+    return found ? found : mem_printf("see %s", s->log_path);
+}
+
+static void describe_end(char *out, size_t n, int status) {
+    if (status < 0)
+        snprintf(out, n, "signal %d (%s)", -status, strsignal(-status));
+    else
+        snprintf(out, n, "exit status %d", status);
+}
+
+/* A child ended: finished, failed, or due again later. */
+static int ended(struct supervise *s, struct child *c, int status, uint64_t now_us) {
+    char how[64];
+    c->pid = 0;
+    c->exit_status = status;
+    describe_end(how, sizeof how, status);
+    if (status == 0) {
+        c->state = SUPERVISE_FINISHED;
+        return 0;
+    }
+    bool young = now_us - c->started_us < YOUNG_US;
+    c->young_deaths = young ? c->young_deaths + 1 : 0;
+    if (is_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX) {
+        char *words = last_words(s, c->name);
+        c->state = SUPERVISE_FAILED;
+        int rc =
+            FAIL(ERR_CLOSED, "%s ended with %s and is not started again: %s", c->name, how, words);
+        mem_free(words);
+        return rc;
+    }
+    uint64_t pause = PAUSE_FIRST_US;
+    for (int i = 1; i < c->young_deaths && pause < PAUSE_MAX_US; i++)
+        pause *= 2;
+    c->state = SUPERVISE_WAITING;
+    c->due_us = now_us + pause;
+    c->restarts++;
+    LOG(INFO, DEPLOY, "service=%s ended=\"%s\" restart_in_ms=%u", c->name, how,
+        (unsigned)(pause / 1000));
+    return 0;
+}
+
+int supervise_tick(struct supervise *s, uint64_t now_us) {
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        for (size_t i = 0; i < s->n; i++)
+            if (s->children[i].pid == pid)
+                TRY(ended(s, &s->children[i],
+                          WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), now_us));
+    for (size_t i = 0; i < s->n; i++) {
+        struct child *c = &s->children[i];
+        if (c->state == SUPERVISE_WAITING && now_us >= c->due_us) TRY(start(s, c, now_us));
+    }
+    return 0;
+}
+
+size_t supervise_count(const struct supervise *s) {
+    return s->n;
+}
+
+struct supervise_child supervise_child(const struct supervise *s, size_t i) {
+    const struct child *c = &s->children[i];
+    return (struct supervise_child){c->name, c->state, c->pid, c->restarts, c->exit_status};
+}
+
+bool supervise_finished(const struct supervise *s, const char *name) {
+    for (size_t i = 0; i < s->n; i++)
+        if (strcmp(s->children[i].name, name) == 0)
+            return s->children[i].state == SUPERVISE_FINISHED;
+    return false;
+}
+
+static size_t running(const struct supervise *s) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        n += s->children[i].pid > 0;
+    return n;
+}
+
+static void signal_all(const struct supervise *s, int signal) {
+    for (size_t i = s->n; i-- > 0;)
+        if (s->children[i].pid > 0) kill(s->children[i].pid, signal);
+}
+
+static void reap(struct supervise *s) {
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        for (size_t i = 0; i < s->n; i++)
+            if (s->children[i].pid == pid) s->children[i].pid = 0;
+}
+
+void supervise_stop(struct supervise *s, int grace_ms) {
+    uint64_t deadline = clock_us() + (uint64_t)grace_ms * 1000;
+    bool killed = false;
+    signal_all(s, SIGTERM);
+    for (reap(s); running(s) > 0; reap(s)) {
+        if (!killed && clock_us() > deadline) {
+            signal_all(s, SIGKILL);
+            killed = true;
+        }
+        clock_sleep_us(2000);
+    }
+}
+
+void supervise_close(struct supervise **s) {
+    if (!*s) return;
+    supervise_stop(*s, 5000);
+    for (size_t i = 0; i < (*s)->n; i++) {
+        struct child *c = &(*s)->children[i];
+        mem_free(c->name);
+        for (size_t k = 0; k < SUPERVISE_ARGS_MAX; k++)
+            mem_free(c->args[k]);
+    }
+    close((*s)->log_fd);
+    mem_free((*s)->children);
+    mem_free((*s)->log_path);
+    mem_free(*s);
+    *s = NULL;
+}
