@@ -1,0 +1,53 @@
+/* policy.c - see policy.h. One place decides what ends a response, so that rollouts, evaluation and
+ * `weir generate` stop at the same tokens. */
+#include "actor/policy.h"
+
+static void add_stop(struct policy *p, int32_t id) {
+    for (int32_t i = 0; i < p->n_stop_ids; i++)
+        if (p->stop_ids[i] == id) return;
+    if (id >= 0 && p->n_stop_ids < POLICY_STOPS_MAX) p->stop_ids[p->n_stop_ids++] = id;
+}
+
+static int check(const struct policy *p, const char *dir) {
+    if (tokenizer_size(p->tokenizer) > p->shape.vocab)
+        return FAIL(ERR_MISMATCH,
+                    "%s: tokenizer.json has ids up to %d, config.json's vocab_size is %d", dir,
+                    tokenizer_size(p->tokenizer) - 1, p->shape.vocab);
+    return 0;
+}
+
+int policy_open(struct policy *out, const char *dir, const char *chat) {
+    struct policy p = {0};
+    int rc;
+    TRY_OUT(shape_read(&p.shape, dir));
+    TRY_OUT(tokenizer_open(&p.tokenizer, dir));
+    TRY_OUT(chat_choose(&p.chat, chat, dir));
+    TRY_OUT(check(&p, dir));
+    for (int32_t i = 0; i < p.shape.n_eos; i++)
+        add_stop(&p, p.shape.eos[i]);
+    const char *end = chat_end_of_turn(p.chat);
+    if (end) add_stop(&p, tokenizer_id(p.tokenizer, end));
+    if (p.n_stop_ids == 0) add_stop(&p, tokenizer_eos(p.tokenizer));
+    *out = p;
+    p.tokenizer = NULL;
+out:
+    tokenizer_close(&p.tokenizer);
+    return rc;
+}
+
+void policy_close(struct policy *p) {
+    tokenizer_close(&p->tokenizer);
+    *p = (struct policy){0};
+}
+
+int policy_weights(struct params **out, const struct policy *p, const struct kern_backend *b,
+                   const char *dir, bool random, uint64_t seed) {
+    struct params *w = NULL;
+    TRY(params_open(&w, b, &p->shape));
+    int rc = random ? params_init(w, seed) : params_load(w, dir);
+    if (rc < 0)
+        params_close(&w);
+    else
+        *out = w;
+    return rc;
+}

@@ -1,0 +1,31 @@
+/* policy.h - what a process needs to use a Hugging Face folder as a policy, except the weights:
+ * shape, tokenizer, chat format and the tokens that end a response, checked against each other. */
+#ifndef ACTOR_POLICY_H
+#define ACTOR_POLICY_H
+
+#include "actor/chat.h"
+#include "actor/params.h"
+#include "actor/shape.h"
+#include "actor/tokenizer.h"
+#include "base/err.h"
+
+enum { POLICY_STOPS_MAX = SHAPE_EOS_MAX + 2 };
+
+struct policy {
+    struct shape shape;
+    struct tokenizer *tokenizer;
+    enum chat_format chat;
+    int32_t stop_ids[POLICY_STOPS_MAX],
+        n_stop_ids; /* eos tokens, and the chat format's end of turn */
+};
+
+/* chat: a format's name or "auto". ERR_MISMATCH when the tokenizer has more ids than the model has
+ * embeddings. */
+MUST_CHECK int policy_open(struct policy *out, const char *dir, const char *chat);
+void policy_close(struct policy *p);
+/* The folder's weights (or, with random, weights from the seed) in a new slab of the backend. */
+MUST_CHECK int policy_weights(struct params **out, const struct policy *p,
+                              const struct kern_backend *b, const char *dir, bool random,
+                              uint64_t seed);
+
+#endif
