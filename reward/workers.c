@@ -1,0 +1,402 @@
+/* workers.c - the pool's side: jobs wait in a ring, each worker runs one at a time, results wait in
+ * a ring until they are taken. One job per worker keeps the question "who was guilty" trivial: the
+ * worker that died had exactly one job.
+ *
+ * A death is the job's fault only if it happens twice. The verifiers are pure functions, so running
+ * a job again is safe, and the first death may have been the machine's doing (an operator's kill,
+ * the kernel's out-of-memory killer). A deadline is never retried. A worker that dies before it
+ * answered anything is replaced after a pause, so that a broken machine does not fork in a tight
+ * loop.
+ *
+ * Every job is in one of four states, and the sum over them is bounded by jobs_max:
+ *     free -> queued -> running -> done -> free,  running -> queued once. */
+#include "reward/workers.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "reward/keeper.h"
+#include "reward/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PAUSE_US = 200000, DEATHS_MAX = 2, NONE = -1 };
+
+struct job {
+    uint64_t id;
+    uint32_t deaths;
+    struct buf frame;
+    struct verify_result result;
+};
+
+enum slot_state { SLOT_EMPTY, SLOT_STARTING, SLOT_IDLE, SLOT_BUSY, SLOT_KILLED };
+
+struct slot {
+    enum slot_state state;
+    bool started;     /* had a process before */
+    bool proved;      /* its process has answered a job */
+    bool writing;     /* epoll watches for room */
+    int fd;           /* -1: none, or the worker closed it */
+    int32_t job;      /* NONE unless BUSY */
+    size_t sent, got; /* bytes of the frame, of the reply */
+    uint64_t wake_us; /* BUSY: deadline; EMPTY: when to start a process */
+    struct worker_reply reply;
+};
+
+struct ring {
+    uint32_t *at;
+    uint32_t cap, head, n;
+};
+
+struct workers {
+    struct workers_config cfg;
+    struct verify *verify;
+    struct worker_context context; /* read by the processes, in their copy */
+    int epoll, keeper;
+    pid_t keeper_pid;
+    bool broken; /* the keeper died */
+    struct slot *slots;
+    struct job *jobs;
+    struct ring free, queued, done;
+    struct workers_stats stats;
+};
+
+static void ring_push(struct ring *r, uint32_t x) {
+    ASSERT(r->n < r->cap);
+    r->at[(r->head + r->n++) % r->cap] = x;
+}
+
+static void ring_push_front(struct ring *r, uint32_t x) {
+    ASSERT(r->n < r->cap);
+    r->head = (r->head + r->cap - 1) % r->cap;
+    r->at[r->head] = x;
+    r->n++;
+}
+
+static uint32_t ring_pop(struct ring *r) {
+    ASSERT(r->n > 0);
+    uint32_t x = r->at[r->head];
+    r->head = (r->head + 1) % r->cap;
+    r->n--;
+    return x;
+}
+
+static void ring_init(struct ring *r, uint32_t cap) {
+    *r = (struct ring){.at = mem_array(cap, sizeof *r->at), .cap = cap};
+}
+
+/* ---- jobs ---- */
+
+static void finish(struct workers *w, uint32_t job, const struct verify_result *result) {
+    struct job *j = &w->jobs[job];
+    uint32_t kind = (uint32_t)-result->error;
+    j->result = *result;
+    buf_close(&j->frame);
+    w->stats.finished++;
+    w->stats.error[kind < WORKERS_ERRORS ? kind : WORKERS_ERRORS - 1]++;
+    ring_push(&w->done, job);
+}
+
+__attribute__((format(printf, 4, 5))) static void finish_error(struct workers *w, uint32_t job,
+                                                               int error, const char *fmt, ...) {
+    struct verify_result r = {.error = error};
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(r.reason, sizeof r.reason, fmt, ap);
+    va_end(ap);
+    finish(w, job, &r);
+}
+
+int workers_submit(struct workers *w, uint64_t id, const struct verify_input *in) {
+    if (w->broken) return FAIL(ERR_CLOSED, "the keeper of the verifier processes is gone");
+    if (w->free.n == 0) return ERR_AGAIN;
+    struct job *j = &w->jobs[w->free.at[w->free.head]];
+    TRY(worker_encode(&j->frame, id, in, w->cfg.text_max));
+    j->id = id;
+    j->deaths = 0;
+    ring_push(&w->queued, ring_pop(&w->free));
+    w->stats.submitted++;
+    return 0;
+}
+
+bool workers_take(struct workers *w, uint64_t *id, struct verify_result *out) {
+    if (w->done.n == 0) return false;
+    uint32_t job = ring_pop(&w->done);
+    *id = w->jobs[job].id;
+    *out = w->jobs[job].result;
+    ring_push(&w->free, job);
+    return true;
+}
+
+/* ---- one worker ---- */
+
+static void watch(const struct workers *w, const struct slot *s, int op, uint32_t events) {
+    struct epoll_event e = {.events = events, .data.fd = s->fd};
+    int rc = epoll_ctl(w->epoll, op, s->fd, &e);
+    ASSERT(rc == 0);
+}
+
+static void close_slot(struct slot *s) {
+    if (s->fd >= 0) close(s->fd); /* leaves the epoll set with its last descriptor */
+    s->fd = -1;
+    s->writing = false;
+}
+
+static void kill_slot(struct workers *w, struct slot *s) {
+    if (keeper_send(w->keeper, KEEPER_KILL, (uint32_t)(s - w->slots)) < 0) return;
+    close_slot(s);
+    s->state = SLOT_KILLED;
+    s->job = NONE;
+}
+
+/* Sends what the socket takes of the frame; a dead worker shows up as an exit later. */
+static void pump_out(struct workers *w, struct slot *s) {
+    const struct buf *f = &w->jobs[s->job].frame;
+    while (s->sent < f->len) {
+        ssize_t n = send(s->fd, f->data + s->sent, f->len - s->sent, MSG_NOSIGNAL);
+        if (n > 0) {
+            s->sent += (size_t)n;
+            continue;
+        }
+        if (n < 0 && errno == EINTR) continue;
+        break;
+    }
+    bool more = s->sent < f->len;
+    if (more != s->writing) watch(w, s, EPOLL_CTL_MOD, EPOLLIN | (more ? (uint32_t)EPOLLOUT : 0));
+    s->writing = more;
+}
+
+/* Reads a reply, or notices that the worker closed its end. */
+static void pump_in(struct workers *w, struct slot *s) {
+    char *to = (char *)&s->reply;
+    while (s->fd >= 0 && s->got < sizeof s->reply) {
+        ssize_t n = read(s->fd, to + s->got, sizeof s->reply - s->got);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) return;
+        if (n <= 0) {
+            close_slot(s);
+            return;
+        }
+        s->got += (size_t)n;
+    }
+    if (s->got < sizeof s->reply) return;
+    if (s->state != SLOT_BUSY || s->sent < w->jobs[s->job].frame.len ||
+        !worker_reply_is_sane(&s->reply, w->jobs[s->job].id)) {
+        close_slot(s); /* its process ends by itself, and its job is treated as after any death */
+        return;
+    }
+    finish(w, (uint32_t)s->job, &s->reply.result);
+    s->job = NONE;
+    s->got = 0;
+    s->proved = true;
+    s->state = SLOT_IDLE;
+}
+
+static void start_job(struct workers *w, struct slot *s, uint64_t now_us) {
+    s->job = (int32_t)ring_pop(&w->queued);
+    s->state = SLOT_BUSY;
+    s->sent = s->got = 0;
+    s->wake_us = now_us + (uint64_t)w->cfg.wall_ms * 1000;
+    pump_out(w, s);
+}
+
+static void describe(char text[64], int status) {
+    if (WIFSIGNALED(status))
+        snprintf(text, 64, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else
+        snprintf(text, 64, "exit status %d", WEXITSTATUS(status));
+}
+
+static void slot_died(struct workers *w, struct slot *s, int status, uint64_t now_us) {
+    char how[64];
+    bool cpu = WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF;
+    if (s->state == SLOT_BUSY) pump_in(w, s); /* it may have answered before it died */
+    int32_t job = s->job;
+    close_slot(s);
+    s->wake_us = s->proved || s->state == SLOT_KILLED || cpu ? now_us : now_us + PAUSE_US;
+    s->state = SLOT_EMPTY;
+    s->job = NONE;
+    s->proved = false;
+    if (job == NONE) return;
+    describe(how, status);
+    if (cpu)
+        finish_error(w, (uint32_t)job, ERR_TIMEOUT, "the verifiers used more than %u ms of CPU",
+                     w->cfg.cpu_ms);
+    else if (++w->jobs[job].deaths < DEATHS_MAX)
+        ring_push_front(&w->queued, (uint32_t)job);
+    else
+        finish_error(w, (uint32_t)job, ERR_CLOSED, "the verifier process died twice, last of %s",
+                     how);
+}
+
+/* fd is -1 when this process has no descriptor left: the new worker reads the end of its socket and
+ * exits, and another try follows after the pause. */
+static void slot_started(struct workers *w, struct slot *s, int fd) {
+    ASSERT(s->state == SLOT_STARTING);
+    if (fd < 0) return;
+    int rc = fcntl(fd, F_SETFL, O_NONBLOCK);
+    ASSERT(rc == 0);
+    s->fd = fd;
+    s->state = SLOT_IDLE;
+    watch(w, s, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+/* ---- the pool ---- */
+
+static int drain_keeper(struct workers *w, uint64_t now_us) {
+    struct keeper_message m;
+    int rc, fd;
+    while ((rc = keeper_receive(&m, &fd, w->keeper)) == 0) {
+        ASSERT(m.slot < w->cfg.n);
+        if (m.op == KEEPER_SPAWNED)
+            slot_started(w, &w->slots[m.slot], fd);
+        else
+            slot_died(w, &w->slots[m.slot], m.status, now_us);
+    }
+    return rc == ERR_AGAIN ? 0 : rc;
+}
+
+static void step_slot(struct workers *w, struct slot *s, uint64_t now_us) {
+    if (s->state == SLOT_BUSY && s->fd >= 0 && s->sent < w->jobs[s->job].frame.len) pump_out(w, s);
+    if ((s->state == SLOT_BUSY || s->state == SLOT_IDLE) && s->fd >= 0) pump_in(w, s);
+    if (s->state == SLOT_BUSY && now_us >= s->wake_us) {
+        int32_t job = s->job;
+        kill_slot(w, s);
+        if (s->state != SLOT_KILLED) return; /* the keeper is busy or gone: the next step */
+        finish_error(w, (uint32_t)job, ERR_TIMEOUT, "the verifiers ran longer than %u ms",
+                     w->cfg.wall_ms);
+    }
+    if (s->state == SLOT_EMPTY && now_us >= s->wake_us &&
+        keeper_send(w->keeper, KEEPER_SPAWN, (uint32_t)(s - w->slots)) == 0) {
+        s->state = SLOT_STARTING;
+        w->stats.respawned += s->started;
+        s->started = true;
+    }
+    if (s->state == SLOT_IDLE && s->fd >= 0 && w->queued.n > 0) start_job(w, s, now_us);
+}
+
+/* The keeper is gone, so its workers are: nothing that is here will be answered any more. */
+static void give_up(struct workers *w) {
+    static const char text[] = "the keeper of the verifier processes died";
+    w->broken = true;
+    for (uint32_t i = 0; i < w->cfg.n; i++) {
+        struct slot *s = &w->slots[i];
+        if (s->job != NONE) finish_error(w, (uint32_t)s->job, ERR_CLOSED, text);
+        close_slot(s);
+        s->job = NONE;
+        s->state = SLOT_EMPTY;
+    }
+    while (w->queued.n > 0)
+        finish_error(w, ring_pop(&w->queued), ERR_CLOSED, text);
+    epoll_ctl(w->epoll, EPOLL_CTL_DEL, w->keeper, NULL);
+}
+
+int workers_step(struct workers *w, uint64_t now_us) {
+    if (w->broken) return FAIL(ERR_CLOSED, "the keeper of the verifier processes is gone");
+    int rc = drain_keeper(w, now_us);
+    for (uint32_t i = 0; i < w->cfg.n && rc == 0; i++)
+        step_slot(w, &w->slots[i], now_us);
+    if (rc < 0) give_up(w);
+    return rc;
+}
+
+int workers_fd(const struct workers *w) {
+    return w->epoll;
+}
+
+uint64_t workers_wake_us(const struct workers *w) {
+    uint64_t first = UINT64_MAX;
+    if (w->broken) return first;
+    for (uint32_t i = 0; i < w->cfg.n; i++) {
+        const struct slot *s = &w->slots[i];
+        if ((s->state == SLOT_BUSY || s->state == SLOT_EMPTY) && s->wake_us < first)
+            first = s->wake_us;
+    }
+    return first;
+}
+
+struct workers_stats workers_stats(const struct workers *w) {
+    return w->stats;
+}
+
+static int check_config(struct workers_config *c) {
+    if (c->n < 1 || c->n > WORKERS_MAX)
+        return FAIL(ERR_CONFIG, "reward workers: %u, allowed 1 to %d", c->n, WORKERS_MAX);
+    if (c->jobs_max == 0) c->jobs_max = 4 * c->n;
+    if (c->jobs_max > WORKERS_JOBS_MAX)
+        return FAIL(ERR_CONFIG, "reward jobs_max: %u, allowed 1 to %d", c->jobs_max,
+                    WORKERS_JOBS_MAX);
+    if (c->cpu_ms == 0) c->cpu_ms = 1000;
+    if (c->cpu_ms > 3600000)
+        return FAIL(ERR_CONFIG, "reward cpu_ms: %u, allowed 1 to 3600000", c->cpu_ms);
+    if (c->wall_ms == 0) c->wall_ms = 5 * c->cpu_ms;
+    if (c->memory_mib == 0) c->memory_mib = 256;
+    if (c->text_max == 0) c->text_max = 4u << 20;
+    if (c->text_max > VERIFY_TEXT_MAX)
+        return FAIL(ERR_CONFIG, "reward text_max: %u, allowed 1 to %d", c->text_max,
+                    VERIFY_TEXT_MAX);
+    return 0;
+}
+
+static void init_tables(struct workers *w) {
+    w->slots = mem_array(w->cfg.n, sizeof *w->slots);
+    w->jobs = mem_array(w->cfg.jobs_max, sizeof *w->jobs);
+    ring_init(&w->free, w->cfg.jobs_max);
+    ring_init(&w->queued, w->cfg.jobs_max);
+    ring_init(&w->done, w->cfg.jobs_max);
+    for (uint32_t i = 0; i < w->cfg.n; i++)
+        w->slots[i] = (struct slot){.fd = -1, .job = NONE};
+    for (uint32_t i = 0; i < w->cfg.jobs_max; i++)
+        ring_push(&w->free, i);
+}
+
+int workers_open(struct workers **out, const struct workers_config *cfg,
+                 const struct verify_spec *specs, size_t n) {
+    int rc = 0;
+    struct workers *w = mem_zalloc(sizeof *w);
+    struct epoll_event e = {.events = EPOLLIN};
+    w->cfg = *cfg;
+    w->epoll = w->keeper = -1;
+    TRY_OUT(check_config(&w->cfg));
+    init_tables(w);
+    TRY_OUT(verify_open(&w->verify, specs, n));
+    w->context =
+        (struct worker_context){w->verify, w->cfg.cpu_ms, w->cfg.memory_mib, w->cfg.text_max};
+    TRY_OUT(keeper_open(&w->keeper, &w->keeper_pid, w->cfg.n, worker_main, &w->context));
+    w->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (w->epoll < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->keeper, &e) < 0)
+        TRY_OUT(FAIL(ERR_IO, "epoll: %s", strerror(errno)));
+    TRY_OUT(workers_step(w, clock_us()));
+    *out = w;
+    w = NULL;
+out:
+    workers_close(&w);
+    return rc;
+}
+
+void workers_close(struct workers **pool) {
+    struct workers *w = *pool;
+    if (!w) return;
+    for (uint32_t i = 0; w->slots && i < w->cfg.n; i++)
+        close_slot(&w->slots[i]);
+    if (w->keeper >= 0) keeper_close(&w->keeper, w->keeper_pid);
+    if (w->epoll >= 0) close(w->epoll);
+    for (uint32_t i = 0; w->jobs && i < w->cfg.jobs_max; i++)
+        buf_close(&w->jobs[i].frame);
+    verify_close(&w->verify);
+    mem_free(w->free.at);
+    mem_free(w->queued.at);
+    mem_free(w->done.at);
+    mem_free(w->jobs);
+    mem_free(w->slots);
+    mem_free(w);
+    *pool = NULL;
+}

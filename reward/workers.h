@@ -1,0 +1,59 @@
+/* workers.h - verifiers in processes that can be killed. Untrusted text meets patterns and parsers
+ * there; a job that runs too long, asks for too much memory or crashes costs its worker, which is
+ * replaced, and ends as a typed error (never as a score). Everything is non-blocking and bounded,
+ * for an event loop: poll workers_fd until workers_wake_us, call workers_step, take results.
+ *
+ *     job ends with    when
+ *     0 or ERR_*       the verifier answered (its own error included)
+ *     ERR_TIMEOUT      its CPU or wall deadline passed; the worker was killed
+ *     ERR_CLOSED       its worker died twice under it (a death of the machine's making is retried)
+ */
+#ifndef REWARD_WORKERS_H
+#define REWARD_WORKERS_H
+
+#include "reward/verify.h"
+
+enum { WORKERS_MAX = 256, WORKERS_JOBS_MAX = 65536, WORKERS_ERRORS = 16 };
+
+struct workers_config {
+    uint32_t n;        /* processes, 1..WORKERS_MAX */
+    uint32_t jobs_max; /* jobs accepted and not yet taken, 1..WORKERS_JOBS_MAX; 0: 4 per process */
+    uint32_t cpu_ms;   /* CPU time of one job; 0: 1000 */
+    uint32_t wall_ms;  /* wall time of one job; 0: 5 * cpu_ms. Wider than CPU, so that a busy
+                          machine does not change scores */
+    uint32_t memory_mib; /* address space a worker may add to what it starts with; 0: 256 */
+    uint32_t text_max;   /* bytes of prompt, response and answer together; 0: 4 MiB */
+};
+
+struct workers_stats {
+    uint64_t submitted, finished, respawned;
+    uint64_t error[WORKERS_ERRORS]; /* finished jobs by kind: index is -ERR_*; 0: no error */
+};
+
+struct workers;
+
+/* Compiles specs (errors as in verify_open) and starts the processes. Call it from the main thread
+ * before other threads exist: the processes end when that thread or this process dies, and new ones
+ * are forked from a keeper process that never has threads. */
+MUST_CHECK int workers_open(struct workers **out, const struct workers_config *cfg,
+                            const struct verify_spec *specs, size_t n);
+/* Kills and reaps every process; jobs that were not taken are forgotten. Accepts NULL inside. */
+void workers_close(struct workers **w);
+
+/* Copies the input. ERR_AGAIN: jobs_max jobs are in the pool, take some first. ERR_CORRUPT: the
+ * texts are longer than text_max. id is the caller's and comes back with the result. */
+MUST_CHECK int workers_submit(struct workers *w, uint64_t id, const struct verify_input *in);
+
+/* Readable when workers_step has something to do. Level-triggered; valid until close. */
+int workers_fd(const struct workers *w);
+/* When workers_step must be called at the latest (clock_us); UINT64_MAX: no deadline is running. */
+uint64_t workers_wake_us(const struct workers *w);
+/* Moves bytes, starts jobs, enforces deadlines; never blocks. ERR_CLOSED: the keeper died; every
+ * job that was in the pool can still be taken as an error, but nothing more will run. */
+MUST_CHECK int workers_step(struct workers *w, uint64_t now_us);
+/* The next finished job, in the order of finishing; false if there is none. */
+bool workers_take(struct workers *w, uint64_t *id, struct verify_result *out);
+
+struct workers_stats workers_stats(const struct workers *w);
+
+#endif
