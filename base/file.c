@@ -114,20 +114,53 @@ static char *parent_of(const char *path) {
     return slash == path ? mem_strdup("/") : mem_strndup(path, (size_t)(slash - path));
 }
 
-int file_write_atomic(const char *path, const void *data, size_t bytes) {
-    char *tmp = mem_printf("%s.tmp", path), *dir = parent_of(path);
+int file_writer_open(struct file_writer *out, const char *path) {
+    char *tmp = mem_printf("%s.tmp", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int rc = fd < 0 ? fail_errno("create", tmp) : 0;
-    if (rc < 0) goto out;
-    rc = file_write_all(fd, data, bytes, tmp);
-    if (rc == 0 && fsync(fd) != 0) rc = fail_errno("sync", tmp);
-    if (close(fd) != 0 && rc == 0) rc = fail_errno("close", tmp);
-    if (rc == 0 && rename(tmp, path) != 0) rc = fail_errno("rename to", path);
+    if (fd < 0) {
+        int rc = fail_errno("create", tmp);
+        mem_free(tmp);
+        return rc;
+    }
+    *out = (struct file_writer){.fd = fd, .path = mem_strdup(path), .tmp = tmp};
+    return 0;
+}
+
+int file_writer_add(struct file_writer *w, const void *data, size_t bytes) {
+    return file_write_all(w->fd, data, bytes, w->tmp);
+}
+
+static void writer_close(struct file_writer *w) {
+    mem_free(w->path);
+    mem_free(w->tmp);
+    *w = (struct file_writer){.fd = -1};
+}
+
+int file_writer_commit(struct file_writer *w) {
+    char *dir = parent_of(w->path);
+    int rc = fsync(w->fd) == 0 ? 0 : fail_errno("sync", w->tmp);
+    if (close(w->fd) != 0 && rc == 0) rc = fail_errno("close", w->tmp);
+    if (rc == 0 && rename(w->tmp, w->path) != 0) rc = fail_errno("rename to", w->path);
     if (rc == 0) rc = file_sync_dir(dir);
-    if (rc < 0) unlink(tmp);
-out:
-    mem_free(tmp);
+    if (rc < 0) unlink(w->tmp);
+    writer_close(w);
     mem_free(dir);
+    return rc;
+}
+
+void file_writer_abort(struct file_writer *w) {
+    if (!w->path) return;
+    close(w->fd);
+    unlink(w->tmp);
+    writer_close(w);
+}
+
+int file_write_atomic(const char *path, const void *data, size_t bytes) {
+    struct file_writer w;
+    TRY(file_writer_open(&w, path));
+    int rc = file_writer_add(&w, data, bytes);
+    if (rc == 0) return file_writer_commit(&w);
+    file_writer_abort(&w);
     return rc;
 }
 

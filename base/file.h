@@ -23,6 +23,18 @@ void file_map_close(struct file_map *m);
 /* Writes path.tmp, fsyncs, renames over path, fsyncs the directory: a reader sees the old or the
  * new file. */
 MUST_CHECK int file_write_atomic(const char *path, const void *data, size_t bytes);
+
+/* The same in pieces, for files too large to hold in memory. After commit (whatever it returns) or
+ * abort the writer is closed; aborting a closed writer does nothing. */
+struct file_writer {
+    char *path, *tmp; /* NULL once closed */
+    int fd;
+};
+MUST_CHECK int file_writer_open(struct file_writer *out, const char *path);
+MUST_CHECK int file_writer_add(struct file_writer *w, const void *data, size_t bytes);
+MUST_CHECK int file_writer_commit(struct file_writer *w);
+void file_writer_abort(struct file_writer *w);
+
 /* write(2) until all is written; name is for the error text. */
 MUST_CHECK int file_write_all(int fd, const void *data, size_t bytes, const char *name);
 MUST_CHECK int file_sync_dir(const char *dir);
