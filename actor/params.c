@@ -1,0 +1,485 @@
+/* params.c - see params.h. The table is built by one function from the shape alone; everything that
+ * must agree on a layout (weights, gradients, moments, a version in shared memory, the file) is
+ * derived from it, so there is no second list of tensor names anywhere.
+ *
+ * All traffic with the backend goes in pieces through a host buffer: the slab may be on a device,
+ * and converting a model must not need a second copy of it in memory. */
+#include "actor/params.h"
+
+#include "actor/safetensors.h"
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    ALIGN = 16,      /* elements: entries start at multiples of 64 bytes */
+    PIECE = 1 << 20, /* elements moved at a time */
+    SHARDS_MAX = 4096
+};
+
+struct params {
+    const struct kern_backend *backend;
+    struct kern_stream *stream;
+    struct shape shape;
+    struct params_entry *entries;
+    size_t count;
+    int64_t elements; /* of the slab, gaps included */
+    void *slab;
+    float *piece; /* host, PIECE elements */
+};
+
+/* --- the table -----------------------------------------------------------------------------------
+ */
+
+struct table { /* entries NULL: only counting */
+    struct params_entry *entries;
+    size_t count;
+    int64_t elements;
+};
+
+__attribute__((format(printf, 5, 6))) static void add(struct table *t, int64_t rows, int64_t cols,
+                                                      bool is_matrix, const char *fmt, ...) {
+    if (t->entries) {
+        struct params_entry *e = &t->entries[t->count];
+        *e = (struct params_entry){.offset = t->elements,
+                                   .n = rows * cols,
+                                   .rows = rows,
+                                   .cols = cols,
+                                   .is_matrix = is_matrix};
+        va_list ap;
+        va_start(ap, fmt);
+        int n = vsnprintf(e->name, sizeof e->name, fmt, ap);
+        va_end(ap);
+        ASSERT(n > 0 && (size_t)n < sizeof e->name);
+    }
+    t->count++;
+    t->elements += (rows * cols + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static void add_layer(struct table *t, const struct shape *s, int32_t l) {
+    int64_t d = s->d, f = s->ffn, q = (int64_t)s->heads * s->head_width;
+    int64_t kv = (int64_t)s->kv_heads * s->head_width;
+    static const char attn[] = "model.layers.%d.self_attn.%s", mlp[] = "model.layers.%d.mlp.%s";
+    add(t, 1, d, false, "model.layers.%d.input_layernorm.weight", l);
+    add(t, q, d, true, attn, l, "q_proj.weight");
+    add(t, kv, d, true, attn, l, "k_proj.weight");
+    add(t, kv, d, true, attn, l, "v_proj.weight");
+    if (s->qkv_bias) {
+        add(t, 1, q, false, attn, l, "q_proj.bias");
+        add(t, 1, kv, false, attn, l, "k_proj.bias");
+        add(t, 1, kv, false, attn, l, "v_proj.bias");
+    }
+    if (s->qk_norm) {
+        add(t, 1, s->head_width, false, attn, l, "q_norm.weight");
+        add(t, 1, s->head_width, false, attn, l, "k_norm.weight");
+    }
+    add(t, d, q, true, attn, l, "o_proj.weight");
+    if (s->out_bias) add(t, 1, d, false, attn, l, "o_proj.bias");
+    add(t, 1, d, false, "model.layers.%d.post_attention_layernorm.weight", l);
+    add(t, f, d, true, mlp, l, "gate_proj.weight");
+    add(t, f, d, true, mlp, l, "up_proj.weight");
+    add(t, d, f, true, mlp, l, "down_proj.weight");
+    if (!s->mlp_bias) return;
+    add(t, 1, f, false, mlp, l, "gate_proj.bias");
+    add(t, 1, f, false, mlp, l, "up_proj.bias");
+    add(t, 1, d, false, mlp, l, "down_proj.bias");
+}
+
+static void build(struct table *t, const struct shape *s) {
+    add(t, s->vocab, s->d, true, "model.embed_tokens.weight");
+    for (int32_t l = 0; l < s->layers; l++)
+        add_layer(t, s, l);
+    add(t, 1, s->d, false, "model.norm.weight");
+    if (!s->tied_head) add(t, s->vocab, s->d, true, "lm_head.weight");
+}
+
+int64_t params_slab_elements(const struct shape *s) {
+    struct table t = {0};
+    build(&t, s);
+    return t.elements;
+}
+
+int params_open(struct params **out, const struct kern_backend *b, const struct shape *s) {
+    struct table t = {0};
+    int rc;
+    build(&t, s);
+    struct params *p = mem_zalloc(sizeof *p);
+    *p = (struct params){.backend = b, .shape = *s, .count = t.count, .elements = t.elements};
+    p->entries = mem_array(t.count, sizeof *p->entries);
+    p->piece = mem_array(PIECE, sizeof *p->piece);
+    t = (struct table){.entries = p->entries};
+    build(&t, s);
+    TRY_OUT(kern_alloc(b, &p->slab, (size_t)p->elements * sizeof(float)));
+    TRY_OUT(kern_stream_open(b, &p->stream, 0));
+    *out = p;
+    p = NULL;
+out:
+    params_close(&p);
+    return rc;
+}
+
+void params_close(struct params **p) {
+    if (!*p) return;
+    kern_stream_close((*p)->backend, (*p)->stream);
+    kern_release((*p)->backend, (*p)->slab);
+    mem_free((*p)->entries);
+    mem_free((*p)->piece);
+    mem_free(*p);
+    *p = NULL;
+}
+
+const struct shape *params_shape(const struct params *p) {
+    return &p->shape;
+}
+
+const struct kern_backend *params_backend(const struct params *p) {
+    return p->backend;
+}
+
+size_t params_count(const struct params *p) {
+    return p->count;
+}
+
+const struct params_entry *params_entry(const struct params *p, size_t i) {
+    ASSERT(i < p->count);
+    return &p->entries[i];
+}
+
+const struct params_entry *params_find(const struct params *p, const char *name) {
+    for (size_t i = 0; i < p->count; i++)
+        if (strcmp(p->entries[i].name, name) == 0) return &p->entries[i];
+    return NULL;
+}
+
+struct kern_tensor params_slab(const struct params *p) {
+    return kern_view1(p->slab, KERN_F32, p->elements);
+}
+
+static void *at(const struct params *p, int64_t element) {
+    return (char *)p->slab + (size_t)element * sizeof(float);
+}
+
+struct kern_tensor params_view(const struct params *p, const struct params_entry *e) {
+    if (!e->is_matrix) return kern_view1(at(p, e->offset), KERN_F32, e->cols);
+    return kern_view2(at(p, e->offset), KERN_F32, e->rows, e->cols);
+}
+
+/* --- moving the whole slab -----------------------------------------------------------------------
+ */
+
+static int check_bytes(const struct params *p, size_t bytes) {
+    size_t want = (size_t)p->elements * sizeof(float);
+    if (bytes != want)
+        return FAIL(ERR_CONFIG, "a slab of this shape has %zu bytes, got %zu", want, bytes);
+    return 0;
+}
+
+int params_put(struct params *p, const void *host, size_t bytes) {
+    TRY(check_bytes(p, bytes));
+    TRY(kern_put(p->backend, p->stream, p->slab, host, bytes));
+    return kern_sync(p->backend, p->stream);
+}
+
+int params_get(const struct params *p, void *host, size_t bytes) {
+    TRY(check_bytes(p, bytes));
+    return kern_get(p->backend, p->stream, host, p->slab, bytes);
+}
+
+int params_zero(struct params *p) {
+    TRY(kern_zero(p->backend, p->stream, p->slab, (size_t)p->elements * sizeof(float)));
+    return kern_sync(p->backend, p->stream);
+}
+
+static int put_piece(struct params *p, int64_t element, int64_t n) {
+    TRY(kern_put(p->backend, p->stream, at(p, element), p->piece, (size_t)n * sizeof(float)));
+    return kern_sync(p->backend, p->stream); /* the buffer is used again at once */
+}
+
+int params_hash(struct hash *out, const struct params *p) {
+    struct hash_stream *h = hash_stream_open();
+    int rc = 0;
+    for (int64_t i = 0; i < p->elements; i += PIECE) {
+        size_t bytes = (size_t)(p->elements - i < PIECE ? p->elements - i : PIECE) * sizeof(float);
+        TRY_OUT(kern_get(p->backend, p->stream, p->piece, at(p, i), bytes));
+        hash_stream_add(h, p->piece, bytes);
+    }
+    *out = hash_stream_value(h);
+out:
+    hash_stream_close(&h);
+    return rc;
+}
+
+/* --- random weights ------------------------------------------------------------------------------
+ */
+
+static bool ends_with(const char *s, const char *tail) {
+    size_t n = strlen(s), k = strlen(tail);
+    return n >= k && strcmp(s + n - k, tail) == 0;
+}
+
+/* Norms start at 1 and biases at 0; the matrices that write into the residual stream start smaller,
+ * so that its variance does not grow with depth (GPT-2). */
+static int init_entry(struct params *p, size_t i, uint64_t key) {
+    const struct params_entry *e = &p->entries[i];
+    double sigma = 0.02;
+    if (ends_with(e->name, "o_proj.weight") || ends_with(e->name, "down_proj.weight"))
+        sigma /= sqrt(2.0 * p->shape.layers);
+    float constant = ends_with(e->name, ".bias") ? 0.0f : 1.0f;
+    for (int64_t first = 0; first < e->n; first += PIECE) {
+        int64_t n = e->n - first < PIECE ? e->n - first : PIECE;
+        for (int64_t j = 0; j < n; j++)
+            p->piece[j] = e->is_matrix ? (float)(sigma * rng_normal(key, i, (uint64_t)(first + j)))
+                                       : constant;
+        TRY(put_piece(p, e->offset + first, n));
+    }
+    return 0;
+}
+
+int params_init(struct params *p, uint64_t seed) {
+    uint64_t key = rng_key(seed, RNG_INIT);
+    TRY(params_zero(p));
+    for (size_t i = 0; i < p->count; i++)
+        TRY(init_entry(p, i, key));
+    return 0;
+}
+
+/* --- reading -------------------------------------------------------------------------------------
+ */
+
+static void shape_text(char *out, size_t n, int32_t rank, const int64_t *dim) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (int32_t r = 0; r < rank && used < n; r++)
+        used += (size_t)snprintf(out + used, n - used, "%s%" PRId64, r ? ", " : "", dim[r]);
+}
+
+static int check_dims(const struct safetensors *f, const struct safetensors_tensor *t, int64_t rows,
+                      int64_t cols, bool is_matrix) {
+    int64_t want[2] = {rows, cols};
+    int32_t rank = is_matrix ? 2 : 1;
+    if (t->rank == rank && t->dim[rank - 1] == cols && (rank == 1 || t->dim[0] == rows)) return 0;
+    char has[SAFETENSORS_RANK_MAX * 24], wanted[64];
+    shape_text(has, sizeof has, t->rank, t->dim);
+    shape_text(wanted, sizeof wanted, rank, want + 2 - rank);
+    return FAIL(ERR_MISMATCH, "%s: tensor %.96s has shape [%s], config.json needs [%s]",
+                safetensors_name(f), t->name, has, wanted);
+}
+
+/* Buffers of older exports, and a head that is stored although it is tied: not parameters. */
+static int check_unknown(const struct params *p, const struct safetensors *f,
+                         const struct safetensors_tensor *t) {
+    if (ends_with(t->name, "rotary_emb.inv_freq")) return 0;
+    if (p->shape.tied_head && strcmp(t->name, "lm_head.weight") == 0)
+        return check_dims(f, t, p->shape.vocab, p->shape.d, true);
+    return FAIL(ERR_MISMATCH, "%s: tensor %.96s is not part of the network of config.json",
+                safetensors_name(f), t->name);
+}
+
+static int load_tensor(struct params *p, const struct safetensors *f,
+                       const struct safetensors_tensor *t, bool *loaded) {
+    const struct params_entry *e = params_find(p, t->name);
+    if (!e) return check_unknown(p, f, t);
+    bool *seen = &loaded[e - p->entries];
+    if (*seen)
+        return FAIL(ERR_CORRUPT, "%s: tensor %s was already in another shard", safetensors_name(f),
+                    e->name);
+    *seen = true;
+    TRY(check_dims(f, t, e->rows, e->cols, e->is_matrix));
+    for (int64_t first = 0; first < e->n; first += PIECE) {
+        int64_t n = e->n - first < PIECE ? e->n - first : PIECE;
+        TRY(safetensors_read_f32(f, t, first, n, p->piece));
+        TRY(put_piece(p, e->offset + first, n));
+    }
+    return 0;
+}
+
+static int load_file(struct params *p, const char *dir, const char *name, bool *loaded) {
+    struct safetensors *f = NULL;
+    char *path = file_join(dir, name);
+    int rc;
+    TRY_OUT(safetensors_open(&f, path));
+    for (size_t i = 0; i < safetensors_count(f); i++)
+        TRY_OUT(load_tensor(p, f, safetensors_at(f, i), loaded));
+out:
+    safetensors_close(&f);
+    mem_free(path);
+    return rc;
+}
+
+/* A shard's name is used as a file name: it must stay inside the folder. */
+static int shard_name(const char **out, const struct json *v, const char *index) {
+    const char *name = json_str(v);
+    if (!name || name[0] == '\0' || name[0] == '.' || strchr(name, '/') || json_len(v) > 255 ||
+        strlen(name) != json_len(v))
+        return FAIL(ERR_CORRUPT,
+                    "%s: weight_map.%.96s is \"%.64s\", not a file name in this folder", index,
+                    json_key(v, NULL), name ? name : "");
+    *out = name;
+    return 0;
+}
+
+static int load_shards(struct params *p, const char *dir, const struct json *map, const char *index,
+                       bool *loaded) {
+    const char **names = mem_array(SHARDS_MAX, sizeof *names), *name = NULL;
+    size_t n = 0;
+    int rc = 0;
+    if (json_type(map) != JSON_OBJECT) {
+        rc = FAIL(ERR_CORRUPT, "%s: weight_map must be an object", index);
+        goto out;
+    }
+    for (const struct json *v = json_first(map); v; v = json_next(v)) {
+        size_t known = 0;
+        TRY_OUT(shard_name(&name, v, index));
+        while (known < n && strcmp(names[known], name) != 0)
+            known++;
+        if (known < n) continue;
+        if (n == SHARDS_MAX) {
+            rc = FAIL(ERR_CORRUPT, "%s: more than %d shards", index, SHARDS_MAX);
+            goto out;
+        }
+        names[n++] = name;
+    }
+    for (size_t i = 0; i < n; i++)
+        TRY_OUT(err_wrap(load_file(p, dir, names[i], loaded), "%s", index));
+out:
+    mem_free(names);
+    return rc;
+}
+
+static int load_index(struct params *p, const char *dir, const char *index, bool *loaded) {
+    struct json_doc *doc = NULL;
+    int rc;
+    TRY_OUT(json_parse_file(&doc, index, SAFETENSORS_HEADER_MAX));
+    TRY_OUT(load_shards(p, dir, json_get(json_root(doc), "weight_map"), index, loaded));
+out:
+    json_close(&doc);
+    return rc;
+}
+
+static int check_complete(const struct params *p, const bool *loaded, const char *dir) {
+    const char *first = NULL;
+    size_t missing = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        if (loaded[i]) continue;
+        if (!first) first = p->entries[i].name;
+        missing++;
+    }
+    if (missing == 0) return 0;
+    return FAIL(ERR_NOTFOUND, "%s: tensor %s is missing (%zu of %zu are)", dir, first, missing,
+                p->count);
+}
+
+int params_load(struct params *p, const char *dir) {
+    char *single = file_join(dir, "model.safetensors");
+    char *index = file_join(dir, "model.safetensors.index.json");
+    bool *loaded = mem_array(p->count, sizeof *loaded);
+    int rc;
+    if (!file_exists(single) && file_exists(index))
+        TRY_OUT(load_index(p, dir, index, loaded));
+    else
+        TRY_OUT(load_file(p, dir, "model.safetensors", loaded));
+    TRY_OUT(check_complete(p, loaded, dir));
+out:
+    mem_free(single);
+    mem_free(index);
+    mem_free(loaded);
+    return rc;
+}
+
+/* --- writing -------------------------------------------------------------------------------------
+ */
+
+struct shard { /* entries first..first+n-1 */
+    const struct params *p;
+    size_t first, n;
+};
+
+static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
+    const struct shard *s = ctx;
+    const struct params *p = s->p;
+    return kern_get(p->backend, p->stream, out, at(p, p->entries[s->first + i].offset + first),
+                    (size_t)n * sizeof(float));
+}
+
+static int save_shard(const struct params *p, const char *dir, const char *name, size_t first,
+                      size_t n, bool bf16) {
+    struct shard s = {p, first, n};
+    struct safetensors_item *items = mem_array(n, sizeof *items);
+    char *path = file_join(dir, name);
+    for (size_t i = 0; i < n; i++) {
+        const struct params_entry *e = &p->entries[first + i];
+        items[i] = (struct safetensors_item){e->name, e->is_matrix ? 2 : 1, {e->rows, e->cols}};
+        if (!e->is_matrix) items[i].dim[0] = e->cols;
+    }
+    int rc = safetensors_write(path, items, n, bf16, fill, &s);
+    mem_free(path);
+    mem_free(items);
+    return rc;
+}
+
+/* First entry after the shard that starts at `first`: as many as fit, at least one. */
+static size_t shard_end(const struct params *p, size_t first, size_t shard_bytes, size_t size) {
+    size_t bytes = 0, i = first;
+    while (i < p->count && (i == first || bytes + (size_t)p->entries[i].n * size <= shard_bytes))
+        bytes += (size_t)p->entries[i++].n * size;
+    return i;
+}
+
+static int save_sharded(const struct params *p, const char *dir, const char *index, bool bf16,
+                        size_t shard_bytes, size_t shards) {
+    struct buf b = {0};
+    size_t size = bf16 ? 2 : 4, first = 0;
+    int64_t total = 0;
+    int rc = 0;
+    for (size_t i = 0; i < p->count; i++)
+        total += p->entries[i].n * (int64_t)size;
+    buf_printf(&b, "{\n  \"metadata\": {\"total_size\": %" PRId64 "},\n  \"weight_map\": {", total);
+    for (size_t k = 1; k <= shards; k++) {
+        char name[64];
+        size_t end = shard_end(p, first, shard_bytes, size);
+        snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", k, shards);
+        TRY_OUT(save_shard(p, dir, name, first, end - first, bf16));
+        for (; first < end; first++)
+            buf_printf(&b, "%s\n    \"%s\": \"%s\"", first ? "," : "", p->entries[first].name,
+                       name);
+    }
+    buf_str(&b, "\n  }\n}\n");
+    TRY_OUT(file_write_atomic(index, b.data, b.len));
+out:
+    buf_close(&b);
+    return rc;
+}
+
+/* Whichever of the two forms is not written is removed afterwards: an older one must not win. */
+int params_save(const struct params *p, const char *dir, enum kern_dtype dtype,
+                size_t shard_bytes) {
+    bool bf16 = dtype == KERN_BF16;
+    char *single = file_join(dir, "model.safetensors");
+    char *index = file_join(dir, "model.safetensors.index.json");
+    size_t shards = 0;
+    int rc;
+    for (size_t i = 0; i < p->count; shards++)
+        i = shard_bytes ? shard_end(p, i, shard_bytes, bf16 ? 2 : 4) : p->count;
+    if (dtype != KERN_F32 && !bf16) {
+        rc = FAIL(ERR_CONFIG, "%s: dtype is %s, supported are f32, bf16", dir,
+                  kern_dtype_name(dtype));
+    } else if (shards > 1) {
+        TRY_OUT(save_sharded(p, dir, index, bf16, shard_bytes, shards));
+        rc = file_remove_tree(single);
+    } else {
+        TRY_OUT(save_shard(p, dir, "model.safetensors", 0, p->count, bf16));
+        rc = file_remove_tree(index);
+    }
+out:
+    mem_free(single);
+    mem_free(index);
+    return rc;
+}
