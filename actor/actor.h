@@ -57,12 +57,16 @@ struct actor_batch { /* host memory, borrowed */
  * out of range. */
 MUST_CHECK int actor_forward(struct actor *a, const struct actor_batch *batch);
 
+/* Copies page src of every layer's K/V pool over page dst: copy on write of shared pages. */
+MUST_CHECK int actor_copy_page(struct actor *a, int32_t dst, int32_t src);
+
 /* logits[n, vocab] (backend memory owned by the actor, valid until the next call) of the given
  * rows, n <= head_rows. */
 MUST_CHECK int actor_logits(struct actor *a, const int32_t *rows, int32_t n,
                             struct kern_tensor *logits);
 
-/* Log-prob of targets[i] at rows[i], any n, in chunks; logprob, entropy (may be NULL): host [n]. */
+/* Of the last forward: log-prob of targets[i] at rows[i], any n, in chunks; logprob, entropy (may
+ * be NULL): host [n]. */
 MUST_CHECK int actor_logprobs(struct actor *a, const int32_t *rows, const int32_t *targets,
                               int64_t n, float inv_temp, float *logprob, float *entropy);
 
@@ -73,7 +77,9 @@ typedef int actor_loss_fn(void *ctx, int64_t first, int64_t n, const float *logp
                           const float *entropy, float *g_logprob, float *g_entropy);
 
 /* After actor_forward of the same batch in a training actor: head forward, loss and head reverse
- * chunk by chunk, then the layers in reverse; adds into grads (same layout as the weights). */
+ * chunk by chunk, then the layers in reverse; adds into grads (same layout as the weights). Rows
+ * are distinct and sequences whole (kv_len = their rows). Uses the activations up: one reverse for
+ * each forward. When it fails, grads hold a part of the sum. */
 MUST_CHECK int actor_backward(struct actor *a, const struct actor_batch *batch, const int32_t *rows,
                               const int32_t *targets, int64_t n, float inv_temp,
                               actor_loss_fn *loss, void *ctx, struct params *grads);

@@ -1,0 +1,378 @@
+/* actor.c - the actor's life: its configuration, its memory and the weights it uses.
+ *
+ * All backend memory is one slab, carved by one function. That function runs twice: without a base
+ * to say how much is needed (actor_bytes, the plan a user sees before the start) and with one to
+ * hand out the pieces. So the plan cannot differ from what is taken, and nothing is allocated after
+ * actor_open. Names of tensors are resolved once, on the first actor_use; afterwards a new version
+ * of the weights is a loop over indices. */
+#include "actor/actor.h"
+
+#include "actor/actor_impl.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { ALIGN = 64, HEAD_ROWS = 64, ROWS_MAX = 1 << 22, PAGE_MAX = 1 << 16 };
+
+/* --- the memory plan -----------------------------------------------------------------------------
+ */
+
+struct carve {
+    char *base; /* NULL: only counting */
+    size_t used;
+    bool overflow;
+};
+
+/* The next a * b * c * 4 bytes. */
+static void *take(struct carve *c, int64_t x, int64_t y, int64_t z) {
+    size_t n = 4;
+    if (!mem_mul(&n, n, (size_t)x) || !mem_mul(&n, n, (size_t)y) || !mem_mul(&n, n, (size_t)z) ||
+        n > SIZE_MAX / 4 || c->used > SIZE_MAX / 4) {
+        c->overflow = true;
+        return NULL;
+    }
+    void *p = c->base ? c->base + c->used : NULL;
+    c->used += (n + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+}
+
+struct sizes {
+    int64_t r, d, q, kv, f, v, hr, pool;
+};
+
+static struct sizes sizes_of(const struct actor_config *cfg) {
+    const struct shape *s = &cfg->shape;
+    return (struct sizes){.r = cfg->rows_max,
+                          .d = s->d,
+                          .q = (int64_t)s->heads * s->head_width,
+                          .kv = (int64_t)s->kv_heads * s->head_width,
+                          .f = s->ffn,
+                          .v = s->vocab,
+                          .hr = cfg->head_rows ? cfg->head_rows : HEAD_ROWS,
+                          .pool = (int64_t)cfg->pages * cfg->page};
+}
+
+static void carve_acts(struct carve *c, struct actor_acts *t, const struct sizes *z,
+                       const struct shape *s) {
+    t->h1 = take(c, z->r, z->d, 1);
+    t->q = take(c, z->r, z->q, 1);
+    t->q0 = s->qk_norm ? take(c, z->r, z->q, 1) : t->q;
+    t->k0 = s->qk_norm ? take(c, z->r, z->kv, 1) : NULL;
+    t->att = take(c, z->r, z->q, 1);
+    t->lse = take(c, z->r, s->heads, 1);
+    t->h2 = take(c, z->r, z->d, 1);
+    t->gate = take(c, z->r, z->f, 1);
+    t->up = take(c, z->r, z->f, 1);
+}
+
+static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z) {
+    const struct actor_config *cfg = &a->cfg;
+    struct actor_acts shared = {0}, t;
+    bool own = cfg->train && !cfg->recompute;
+    void *x = take(c, z->r, z->d, 1);
+    if (!own) carve_acts(c, &shared, z, &cfg->shape);
+    if (cfg->train && !own) shared.x1 = take(c, z->r, z->d, 1);
+    for (int32_t l = 0; l < cfg->shape.layers; l++) {
+        t = shared;
+        if (own) carve_acts(c, &t, z, &cfg->shape);
+        if (own) t.x1 = take(c, z->r, z->d, 1);
+        if (!cfg->train) t.x1 = x;
+        t.x0 = x;
+        if (cfg->train) x = take(c, z->r, z->d, 1);
+        t.x2 = x;
+        t.pool_k = take(c, z->pool, z->kv, 1);
+        t.pool_v = take(c, z->pool, z->kv, 1);
+        if (a->acts) a->acts[l] = t;
+    }
+}
+
+static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *z) {
+    a->g = take(c, z->r, z->d, 1);
+    a->gh = take(c, z->r, z->d, 1);
+    a->gact = take(c, z->r, z->f, 1);
+    a->gatt = take(c, z->r, z->q, 1);
+    a->gq = take(c, z->r, z->q, 1);
+    a->gk = take(c, z->r, z->kv, 1);
+    a->gv = take(c, z->r, z->kv, 1);
+    a->gq0 = a->cfg.shape.qk_norm ? take(c, z->r, z->q, 1) : a->gq;
+    a->gk0 = a->cfg.shape.qk_norm ? take(c, z->r, z->kv, 1) : a->gk;
+    a->ghh = take(c, z->hr, z->d, 1);
+    a->ghead = take(c, 2, z->hr, 1);
+    a->gpool_k = take(c, z->pool, z->kv, 1);
+    a->gpool_v = take(c, z->pool, z->kv, 1);
+}
+
+static void carve_packed(struct carve *c, struct actor *a, struct actor_weight *w, int64_t out,
+                         int64_t in) {
+    size_t bytes = a->cfg.pack ? kern_pack_bytes(a->b, out, in) : 0;
+    int64_t words = (int64_t)((bytes + 3) / 4);
+    if (bytes == 0) return;
+    void *p = take(c, words, 1, 1);
+    if (!w) return;
+    w->packed = kern_view1(p, KERN_F32, words);
+    w->has_packed = true;
+}
+
+/* Rows and columns of each matrix of a layer. */
+static void matrix_dims(const struct sizes *z, int64_t out[MAT_N][2]) {
+    int64_t dims[MAT_N][2] = {
+        [MAT_Q] = {z->q, z->d},   [MAT_K] = {z->kv, z->d},   [MAT_V] = {z->kv, z->d},
+        [MAT_O] = {z->d, z->q},   [MAT_GATE] = {z->f, z->d}, [MAT_UP] = {z->f, z->d},
+        [MAT_DOWN] = {z->d, z->f}};
+    memcpy(out, dims, sizeof dims);
+}
+
+static int64_t meta_elements(const struct actor_config *cfg) {
+    int64_t table = ((int64_t)cfg->context + cfg->page - 1) / cfg->page;
+    int64_t pad = 6 * ALIGN / 4;
+    return 3 * (int64_t)cfg->rows_max + 2 * (int64_t)cfg->seqs_max + 1 +
+           (int64_t)cfg->seqs_max * table + pad;
+}
+
+/* The whole slab. With c->base NULL the pointers in *a become NULL and only c->used counts. */
+static void carve_all(struct carve *c, struct actor *a) {
+    const struct actor_config *cfg = &a->cfg;
+    struct sizes z = sizes_of(cfg);
+    int64_t dims[MAT_N][2];
+    matrix_dims(&z, dims);
+    a->meta = take(c, meta_elements(cfg), 1, 1);
+    a->cos = take(c, cfg->context, cfg->shape.head_width / 2, 1);
+    a->sin = take(c, cfg->context, cfg->shape.head_width / 2, 1);
+    carve_layers(c, a, &z);
+    a->k = take(c, z.r, z.kv, 1);
+    a->v = take(c, z.r, z.kv, 1);
+    a->o = take(c, z.r, z.d, 1);
+    a->act = take(c, z.r, z.f, 1);
+    a->hidden = take(c, z.r, z.d, 1);
+    a->hh = take(c, z.hr, z.d, 1);
+    a->logits = take(c, z.hr, z.v, 1);
+    a->head_ids = take(c, 2, z.hr, 1);
+    a->lp = take(c, z.hr, 1, 1);
+    a->ent = take(c, z.hr, 1, 1);
+    a->head_lse = take(c, z.hr, 1, 1);
+    a->temp = take(c, z.hr, 1, 1);
+    if (cfg->train) carve_reverse(c, a, &z);
+    for (int32_t l = 0; l < cfg->shape.layers; l++)
+        for (int m = 0; m < MAT_N; m++)
+            carve_packed(c, a, a->weights.layers ? &a->weights.layers[l].mat[m] : NULL, dims[m][0],
+                         dims[m][1]);
+    carve_packed(c, a, &a->weights.head, z.v, z.d);
+}
+
+static size_t scratch_bytes(const struct actor_config *cfg) {
+    struct sizes z = sizes_of(cfg);
+    int64_t width = z.d;
+    width = z.q > width ? z.q : width;
+    width = z.f > width ? z.f : width;
+    width = z.v > width ? z.v : width;
+    struct kern_limits l = {.rows = z.r > z.hr ? z.r : z.hr,
+                            .width_max = width,
+                            .heads = cfg->shape.heads,
+                            .head_width = cfg->shape.head_width,
+                            .kv_max = cfg->context};
+    return kern_scratch_bytes(cfg->backend, &l);
+}
+
+static int plan(size_t *out, const struct actor_config *cfg) {
+    struct actor a = {.cfg = *cfg, .b = cfg->backend};
+    struct carve c = {0};
+    carve_all(&c, &a);
+    if (c.overflow) return FAIL(ERR_NOMEM, "the actor's memory plan exceeds the address space");
+    *out = c.used;
+    return 0;
+}
+
+size_t actor_bytes(const struct actor_config *cfg) {
+    size_t bytes;
+    int rc = plan(&bytes, cfg);
+    return rc < 0 ? SIZE_MAX : bytes + scratch_bytes(cfg);
+}
+
+/* --- open and close ------------------------------------------------------------------------------
+ */
+
+static int check_limit(const char *name, int64_t value, int64_t min, int64_t max) {
+    if (value >= min && value <= max) return 0;
+    return FAIL(ERR_CONFIG, "actor: %s is %" PRId64 ", allowed is %" PRId64 "..%" PRId64, name,
+                value, min, max);
+}
+
+static int check_config(const struct actor_config *cfg) {
+    TRY(check_limit("rows_max", cfg->rows_max, 1, ROWS_MAX));
+    TRY(check_limit("seqs_max", cfg->seqs_max, 1, ROWS_MAX));
+    TRY(check_limit("context", cfg->context, 1, cfg->shape.context));
+    TRY(check_limit("page", cfg->page, 1, PAGE_MAX));
+    TRY(check_limit("pages", cfg->pages, 1, INT32_MAX / cfg->page));
+    return check_limit("head_rows", cfg->head_rows, 0, ROWS_MAX);
+}
+
+static int fill_rope(struct actor *a) {
+    const struct shape *s = &a->cfg.shape;
+    size_t n = (size_t)a->cfg.context * (size_t)(s->head_width / 2);
+    float *cos = mem_array(n, sizeof *cos), *sin = mem_array(n, sizeof *sin);
+    int rc;
+    shape_rope_tables(s, a->cfg.context, cos, sin);
+    TRY_OUT(kern_put(a->b, a->s, a->cos, cos, n * sizeof *cos));
+    TRY_OUT(kern_put(a->b, a->s, a->sin, sin, n * sizeof *sin));
+    TRY_OUT(kern_sync(a->b, a->s));
+out:
+    mem_free(cos);
+    mem_free(sin);
+    return rc;
+}
+
+static void alloc_host(struct actor *a) {
+    size_t layers = (size_t)a->cfg.shape.layers, hr = (size_t)a->cfg.head_rows;
+    a->meta_max = meta_elements(&a->cfg);
+    a->meta_host = mem_array((size_t)a->meta_max, sizeof *a->meta_host);
+    a->acts = mem_array(layers, sizeof *a->acts);
+    a->weights.layers = mem_array(layers, sizeof *a->weights.layers);
+    a->grads.layers = mem_array(layers, sizeof *a->grads.layers);
+    a->index.layers = mem_array(layers, sizeof *a->index.layers);
+    a->head_ids_host = mem_array(2 * hr, sizeof *a->head_ids_host);
+    a->head_host = mem_array(4 * hr, sizeof *a->head_host);
+    a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
+}
+
+int actor_open(struct actor **out, const struct actor_config *cfg) {
+    size_t bytes;
+    int rc;
+    TRY(check_config(cfg));
+    TRY(plan(&bytes, cfg));
+    struct actor *a = mem_zalloc(sizeof *a);
+    a->cfg = *cfg;
+    a->cfg.head_rows = cfg->head_rows ? cfg->head_rows : HEAD_ROWS;
+    a->b = cfg->backend;
+    a->bytes = bytes;
+    alloc_host(a);
+    TRY_OUT(err_wrap(kern_alloc(a->b, &a->memory, bytes), "actor"));
+    TRY_OUT(kern_stream_open(a->b, &a->s, scratch_bytes(&a->cfg)));
+    struct carve c = {.base = a->memory};
+    carve_all(&c, a);
+    ASSERT(c.used == bytes);
+    TRY_OUT(fill_rope(a));
+    *out = a;
+    a = NULL;
+out:
+    actor_close(&a);
+    return rc;
+}
+
+void actor_close(struct actor **a) {
+    struct actor *p = *a;
+    if (!p) return;
+    kern_stream_close(p->b, p->s);
+    kern_release(p->b, p->memory);
+    mem_free(p->meta_host);
+    mem_free(p->acts);
+    mem_free(p->weights.layers);
+    mem_free(p->grads.layers);
+    mem_free(p->index.layers);
+    mem_free(p->head_ids_host);
+    mem_free(p->head_host);
+    mem_free(p->mark);
+    mem_free(p);
+    *a = NULL;
+}
+
+const struct actor_config *actor_config(const struct actor *a) {
+    return &a->cfg;
+}
+
+struct kern_stream *actor_stream(const struct actor *a) {
+    return a->s;
+}
+
+/* --- weights -------------------------------------------------------------------------------------
+ */
+
+/* Index of model.layers.L.NAME.KIND, -1 if the table has none. */
+static int32_t lookup(const struct params *p, int32_t l, const char *name, const char *kind) {
+    char full[96];
+    snprintf(full, sizeof full, "model.layers.%d.%s.%s", l, name, kind);
+    const struct params_entry *e = params_find(p, full);
+    return e ? (int32_t)(e - params_entry(p, 0)) : -1;
+}
+
+static void find_all(struct actor *a, const struct params *p) {
+    static const char *const mats[MAT_N] = {
+        [MAT_Q] = "self_attn.q_proj", [MAT_K] = "self_attn.k_proj", [MAT_V] = "self_attn.v_proj",
+        [MAT_O] = "self_attn.o_proj", [MAT_GATE] = "mlp.gate_proj", [MAT_UP] = "mlp.up_proj",
+        [MAT_DOWN] = "mlp.down_proj"};
+    static const char *const norms[NORM_N] = {[NORM_IN] = "input_layernorm",
+                                              [NORM_POST] = "post_attention_layernorm",
+                                              [NORM_Q] = "self_attn.q_norm",
+                                              [NORM_K] = "self_attn.k_norm"};
+    for (int32_t l = 0; l < a->cfg.shape.layers; l++) {
+        for (int m = 0; m < MAT_N; m++) {
+            a->index.layers[l].mat[m] = lookup(p, l, mats[m], "weight");
+            a->index.layers[l].bias[m] = lookup(p, l, mats[m], "bias");
+        }
+        for (int m = 0; m < NORM_N; m++)
+            a->index.layers[l].norm[m] = lookup(p, l, norms[m], "weight");
+    }
+    const struct params_entry *first = params_entry(p, 0);
+    a->index.embed = (int32_t)(params_find(p, "model.embed_tokens.weight") - first);
+    a->index.norm = (int32_t)(params_find(p, "model.norm.weight") - first);
+    const struct params_entry *head = params_find(p, "lm_head.weight");
+    a->index.head = head ? (int32_t)(head - first) : a->index.embed;
+    a->indexed = true;
+}
+
+static struct kern_tensor view(const struct params *p, int32_t i) {
+    return params_view(p, params_entry(p, (size_t)i));
+}
+
+void actor_bind(const struct actor *a, const struct params *p, struct actor_weights *out) {
+    for (int32_t l = 0; l < a->cfg.shape.layers; l++) {
+        for (int m = 0; m < MAT_N; m++) {
+            int32_t bias = a->index.layers[l].bias[m];
+            out->layers[l].mat[m].w = view(p, a->index.layers[l].mat[m]);
+            out->layers[l].mat[m].has_bias = bias >= 0;
+            if (bias >= 0) out->layers[l].mat[m].bias = view(p, bias);
+        }
+        for (int m = 0; m < NORM_N; m++)
+            if (a->index.layers[l].norm[m] >= 0)
+                out->layers[l].norm[m] = view(p, a->index.layers[l].norm[m]);
+    }
+    out->embed = view(p, a->index.embed);
+    out->norm = view(p, a->index.norm);
+    out->head.w = view(p, a->index.head);
+}
+
+static int pack(struct actor *a, struct actor_weight *w) {
+    return w->has_packed ? kern_pack_weight(a->b, a->s, &w->packed, &w->w) : 0;
+}
+
+int actor_use(struct actor *a, const struct params *weights) {
+    if (!shape_equal(params_shape(weights), &a->cfg.shape))
+        return FAIL(ERR_MISMATCH, "actor: these weights have another shape");
+    if (params_backend(weights) != a->b)
+        return FAIL(ERR_MISMATCH, "actor: these weights are on backend %s, the actor is on %s",
+                    params_backend(weights)->name, a->b->name);
+    if (!a->indexed) find_all(a, weights);
+    a->n = 0;
+    a->params = NULL;
+    actor_bind(a, weights, &a->weights);
+    for (int32_t l = 0; l < a->cfg.shape.layers; l++)
+        for (int m = 0; m < MAT_N; m++)
+            TRY(pack(a, &a->weights.layers[l].mat[m]));
+    TRY(pack(a, &a->weights.head));
+    a->params = weights;
+    return 0;
+}
+
+int actor_copy_page(struct actor *a, int32_t dst, int32_t src) {
+    const struct shape *s = &a->cfg.shape;
+    size_t bytes = (size_t)a->cfg.page * (size_t)s->kv_heads * (size_t)s->head_width * 4;
+    TRY(check_limit("page to copy to", dst, 0, a->cfg.pages - 1));
+    TRY(check_limit("page to copy", src, 0, a->cfg.pages - 1));
+    for (int32_t l = 0; l < s->layers; l++) {
+        char *k = a->acts[l].pool_k, *v = a->acts[l].pool_v;
+        TRY(kern_copy(a->b, a->s, k + (size_t)dst * bytes, k + (size_t)src * bytes, bytes));
+        TRY(kern_copy(a->b, a->s, v + (size_t)dst * bytes, v + (size_t)src * bytes, bytes));
+    }
+    return 0;
+}

@@ -1,0 +1,115 @@
+/* actor_impl.h - what the files of the actor share: the context, its memory and the steps of a
+ * layer. Private to actor/. Letters as in MODEL.md: R rows_max, n rows of the batch, d model width,
+ * q = H*D, kv = Hkv*D, f feed-forward width, V vocabulary, L layers. */
+#ifndef ACTOR_ACTOR_IMPL_H
+#define ACTOR_ACTOR_IMPL_H
+
+#include "actor/actor.h"
+
+enum actor_matrix { MAT_Q, MAT_K, MAT_V, MAT_O, MAT_GATE, MAT_UP, MAT_DOWN, MAT_N };
+enum actor_norm { NORM_IN, NORM_POST, NORM_Q, NORM_K, NORM_N };
+
+struct actor_weight { /* of one slab: the weights, or the gradients */
+    struct kern_tensor w, bias, packed;
+    bool has_bias, has_packed;
+};
+
+struct actor_layer {
+    struct actor_weight mat[MAT_N];
+    struct kern_tensor norm[NORM_N];
+};
+
+struct actor_weights {
+    struct actor_layer *layers; /* [L] */
+    struct kern_tensor embed, norm;
+    struct actor_weight head; /* tied: the embedding again */
+};
+
+/* Where a tensor of the table lies: index of its entry, -1 if this network has none. Looked up by
+ * name once. */
+struct actor_index {
+    struct {
+        int32_t mat[MAT_N], bias[MAT_N], norm[NORM_N];
+    } * layers;
+    int32_t embed, norm, head;
+};
+
+/* Activations of one layer (f32, backend memory). Without training all layers share one set and x0,
+ * x1, x2 are the same memory; with recompute all layers share all but x0 and x2; else each has its
+ * own. x2 of a layer is x0 of the next. */
+struct actor_acts {
+    void *x0, *h1;         /* [R, d] input; its norm */
+    void *q0, *k0;         /* [R, q], [R, kv] before qk-norm (without it: q0 = q, k0 = k) */
+    void *q, *att, *lse;   /* [R, q] rotated queries, attention's result; [R, H] */
+    void *x1, *h2;         /* [R, d] after attention; its norm */
+    void *gate, *up, *x2;  /* [R, f], [R, f]; [R, d] output */
+    void *pool_k, *pool_v; /* [pages, page, Hkv, D] */
+};
+
+struct actor {
+    struct actor_config cfg;
+    const struct kern_backend *b;
+    struct kern_stream *s;
+    void *memory; /* the one slab that everything below with void * points into */
+    size_t bytes;
+
+    const struct params *params; /* borrowed by actor_use */
+    struct actor_weights weights, grads;
+    struct actor_index index;
+    bool indexed;
+
+    struct actor_acts *acts; /* [L] */
+    void *k, *v, *o, *act;   /* [R, kv] x 2, [R, d], [R, f]: scratch of a layer */
+    void *hidden;            /* [R, d] after the final norm */
+    void *cos, *sin;         /* [context, D/2] */
+    void *meta;              /* i32: the batch's arrays */
+    int32_t *meta_host;
+    int64_t meta_max; /* elements */
+
+    /* head: hr = head_rows rows at a time */
+    void *hh, *logits;                /* [hr, d], [hr, V] */
+    void *head_ids;                   /* i32 [2, hr]: rows, targets */
+    void *lp, *ent, *head_lse, *temp; /* [hr] */
+    int32_t *head_ids_host;           /* [2, hr] */
+    float *head_host;                 /* [4, hr]: log-prob, entropy and their derivatives */
+    float temp_now;                   /* what temp is filled with, 0: nothing yet */
+    uint8_t *mark;                    /* [R]: rows seen by one reverse call */
+
+    /* reverse */
+    void *g, *gh, *gact, *gatt, *gq, *gk, *gv, *gq0, *gk0;
+    void *ghh, *ghead; /* [hr, d], [2, hr]: derivatives by log-prob, entropy */
+    void *gpool_k, *gpool_v;
+
+    /* the newest forward */
+    int32_t n;    /* rows, 0: none is valid */
+    bool reverse; /* its activations are whole */
+    struct kern_tensor ids, pos, slot;
+    struct kern_attn attn;
+};
+
+/* actor.c */
+void actor_bind(const struct actor *a, const struct params *p, struct actor_weights *out);
+
+/* forward.c: checks and uploads a batch; the halves of a layer. */
+int actor_layer_attention(struct actor *a, int32_t l);
+int actor_layer_ffn(struct actor *a, int32_t l); /* up to act, before the down projection */
+
+/* head.c: head forward, loss and reverse of all rows; leaves d loss / d hidden in gh. */
+int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *targets, int64_t n,
+                        float inv_temp, actor_loss_fn *loss, void *ctx);
+
+static inline struct kern_tensor actor_mat(void *p, int64_t rows, int64_t cols) {
+    return kern_view2(p, KERN_F32, rows, cols);
+}
+
+/* Rows of heads: [n, heads, D]. */
+static inline struct kern_tensor actor_heads(const struct actor *a, void *p, int32_t heads) {
+    return kern_view3(p, KERN_F32, a->n, heads, a->cfg.shape.head_width);
+}
+
+static inline struct kern_tensor actor_pool(const struct actor *a, void *p) {
+    return kern_view4(p, KERN_F32, a->cfg.pages, a->cfg.page, a->cfg.shape.kv_heads,
+                      a->cfg.shape.head_width);
+}
+
+#endif

@@ -1,0 +1,135 @@
+/* backward.c - the reverse of forward.c, layer by layer from the last, written out by hand: each
+ * line is the reverse of one line there.
+ *
+ * g [n, d] is the gradient of the residual stream and flows through all layers in one buffer: a
+ * block adds its part to it (rmsnorm_bwd accumulates), which is the reverse of x + block(x). Weight
+ * gradients are added into grads, so microbatches sum there. Keys and values get their gradients in
+ * pools of one layer's size with the same pages, because attention reads them there.
+ *
+ * With recompute the layer's forward runs again from its saved input first; being the same code on
+ * the same bits it leaves the same activations, so the gradients are equal too. */
+#include "actor/actor_impl.h"
+
+#include <inttypes.h>
+
+/* gw += gy^T x, gbias += column sums; and gx (=, +=) gy w. */
+static int linear_bwd(struct actor *a, int32_t l, enum actor_matrix m, void *gx, void *gy, void *x,
+                      bool accumulate) {
+    const struct actor_weight *w = &a->weights.layers[l].mat[m], *g = &a->grads.layers[l].mat[m];
+    struct kern_tensor ty = actor_mat(gy, a->n, w->w.dim[0]);
+    struct kern_tensor tx = actor_mat(x, a->n, w->w.dim[1]);
+    struct kern_tensor tgx = actor_mat(gx, a->n, w->w.dim[1]);
+    TRY(kern_matmul_dw(a->b, a->s, &g->w, g->has_bias ? &g->bias : NULL, &ty, &tx));
+    return kern_matmul_dx(a->b, a->s, &tgx, &ty, &w->w, accumulate);
+}
+
+static int norm_bwd(struct actor *a, void *gx, void *gout, void *x, int64_t rows,
+                    const struct kern_tensor *w, const struct kern_tensor *gw, bool accumulate) {
+    struct kern_tensor tgx = actor_mat(gx, rows, w->dim[0]), tx = actor_mat(x, rows, w->dim[0]);
+    struct kern_tensor tg = actor_mat(gout, rows, w->dim[0]);
+    return kern_rmsnorm_bwd(a->b, a->s, &tgx, gw, &tg, &tx, w, a->cfg.shape.norm_eps, accumulate);
+}
+
+/* x2 = x1 + down(swiglu(gate(h2), up(h2))): g is d loss / d x2 before, d loss / d x1 after. */
+static int ffn_bwd(struct actor *a, int32_t l) {
+    const struct actor_acts *t = &a->acts[l];
+    int64_t f = a->cfg.shape.ffn;
+    struct kern_tensor gate = actor_mat(t->gate, a->n, f), up = actor_mat(t->up, a->n, f);
+    struct kern_tensor act = actor_mat(a->act, a->n, f), gact = actor_mat(a->gact, a->n, f);
+    if (!a->cfg.recompute) TRY(kern_swiglu(a->b, a->s, &act, &gate, &up));
+    TRY(linear_bwd(a, l, MAT_DOWN, a->gact, a->g, a->act, false));
+    TRY(kern_swiglu_bwd(a->b, a->s, &gate, &up, &gact, &gate, &up)); /* now their gradients */
+    TRY(linear_bwd(a, l, MAT_GATE, a->gh, t->gate, t->h2, false));
+    TRY(linear_bwd(a, l, MAT_UP, a->gh, t->up, t->h2, true));
+    return norm_bwd(a, a->g, a->gh, t->x1, a->n, &a->weights.layers[l].norm[NORM_POST],
+                    &a->grads.layers[l].norm[NORM_POST], true);
+}
+
+/* Attention and the rotation: from gatt to gq, gk, gv (before rope, after qk-norm). */
+static int mix_bwd(struct actor *a, int32_t l) {
+    const struct shape *s = &a->cfg.shape;
+    const struct actor_acts *t = &a->acts[l];
+    size_t pool_bytes = (size_t)a->cfg.pages * (size_t)a->cfg.page * (size_t)s->kv_heads *
+                        (size_t)s->head_width * sizeof(float);
+    struct kern_tensor q = actor_heads(a, t->q, s->heads), att = actor_heads(a, t->att, s->heads);
+    struct kern_tensor gq = actor_heads(a, a->gq, s->heads);
+    struct kern_tensor gatt = actor_heads(a, a->gatt, s->heads);
+    struct kern_tensor gk = actor_heads(a, a->gk, s->kv_heads);
+    struct kern_tensor gv = actor_heads(a, a->gv, s->kv_heads);
+    struct kern_tensor lse = actor_mat(t->lse, a->n, s->heads);
+    struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
+    struct kern_tensor gpool_k = actor_pool(a, a->gpool_k), gpool_v = actor_pool(a, a->gpool_v);
+    struct kern_tensor cos = actor_mat(a->cos, a->cfg.context, s->head_width / 2);
+    struct kern_tensor sin = actor_mat(a->sin, a->cfg.context, s->head_width / 2);
+    TRY(kern_zero(a->b, a->s, a->gpool_k, pool_bytes));
+    TRY(kern_zero(a->b, a->s, a->gpool_v, pool_bytes));
+    a->attn.window = shape_window(s, l);
+    TRY(kern_attention_bwd(a->b, a->s, &gq, &gpool_k, &gpool_v, &gatt, &att, &lse, &q, &pool_k,
+                           &pool_v, &a->attn));
+    TRY(kern_kv_read(a->b, a->s, &gk, &gv, &gpool_k, &gpool_v, &a->slot));
+    TRY(kern_rope(a->b, a->s, &gq, &a->pos, &cos, &sin, true));
+    return kern_rope(a->b, a->s, &gk, &a->pos, &cos, &sin, true);
+}
+
+/* x1 = x0 + o(attention(q, k, v of h1)): g is d loss / d x1 before, d loss / d x0 after. */
+static int attention_bwd(struct actor *a, int32_t l) {
+    const struct shape *s = &a->cfg.shape;
+    const struct actor_layer *w = &a->weights.layers[l], *g = &a->grads.layers[l];
+    const struct actor_acts *t = &a->acts[l];
+    TRY(linear_bwd(a, l, MAT_O, a->gatt, a->g, t->att, false));
+    TRY(mix_bwd(a, l));
+    if (s->qk_norm) {
+        TRY(norm_bwd(a, a->gq0, a->gq, t->q0, (int64_t)a->n * s->heads, &w->norm[NORM_Q],
+                     &g->norm[NORM_Q], false));
+        TRY(norm_bwd(a, a->gk0, a->gk, t->k0, (int64_t)a->n * s->kv_heads, &w->norm[NORM_K],
+                     &g->norm[NORM_K], false));
+    }
+    TRY(linear_bwd(a, l, MAT_Q, a->gh, a->gq0, t->h1, false));
+    TRY(linear_bwd(a, l, MAT_K, a->gh, a->gk0, t->h1, true));
+    TRY(linear_bwd(a, l, MAT_V, a->gh, a->gv, t->h1, true));
+    return norm_bwd(a, a->g, a->gh, t->x0, a->n, &w->norm[NORM_IN], &g->norm[NORM_IN], true);
+}
+
+static int layers_bwd(struct actor *a) {
+    const struct shape *s = &a->cfg.shape;
+    TRY(norm_bwd(a, a->g, a->gh, a->acts[s->layers - 1].x2, a->n, &a->weights.norm, &a->grads.norm,
+                 false));
+    for (int32_t l = s->layers - 1; l >= 0; l--) {
+        if (a->cfg.recompute) {
+            TRY(actor_layer_attention(a, l));
+            TRY(actor_layer_ffn(a, l));
+        }
+        TRY(ffn_bwd(a, l));
+        TRY(attention_bwd(a, l));
+    }
+    struct kern_tensor g = actor_mat(a->g, a->n, s->d);
+    return kern_embed_bwd(a->b, a->s, &a->grads.embed, &g, &a->ids);
+}
+
+/* The batch must be the forward's, and no sequence may reach back to keys of an earlier forward:
+ * their gradient would be lost. */
+static int check_batch(const struct actor *a, const struct actor_batch *b) {
+    if (!a->cfg.train) return FAIL(ERR_CONFIG, "backward: the actor was not opened for training");
+    if (!a->reverse)
+        return FAIL(ERR_CONFIG, "backward: no forward, or its activations are used up");
+    if (b->n_rows != a->n || b->n_seqs != a->attn.n_seqs)
+        return FAIL(ERR_CONFIG, "backward: batch of %d rows, %d sequences; the forward had %d, %d",
+                    b->n_rows, b->n_seqs, a->n, a->attn.n_seqs);
+    for (int32_t s = 0; s < b->n_seqs; s++)
+        if (b->kv_len[s] != b->q_start[s + 1] - b->q_start[s])
+            return FAIL(ERR_CONFIG, "backward: sequence %d has %d keys but %d rows: not whole", s,
+                        b->kv_len[s], b->q_start[s + 1] - b->q_start[s]);
+    return 0;
+}
+
+int actor_backward(struct actor *a, const struct actor_batch *batch, const int32_t *rows,
+                   const int32_t *targets, int64_t n, float inv_temp, actor_loss_fn *loss,
+                   void *ctx, struct params *grads) {
+    TRY(check_batch(a, batch));
+    if (!shape_equal(params_shape(grads), &a->cfg.shape) || params_backend(grads) != a->b)
+        return FAIL(ERR_MISMATCH, "backward: grads have another shape or backend");
+    actor_bind(a, grads, &a->grads);
+    TRY(actor_head_backward(a, rows, targets, n, inv_temp, loss, ctx));
+    a->reverse = false;
+    return layers_bwd(a);
+}

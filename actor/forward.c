@@ -1,0 +1,212 @@
+/* forward.c - the one forward of prefill, decode and training, and the check of what enters it.
+ *
+ * Every op used here is batch-invariant, and nothing here looks at how many rows there are, so a
+ * row's bits depend on its own token, position and keys only (I6): a prompt prefilled in chunks, a
+ * token decoded alone and the same token inside a training batch are the same numbers.
+ *
+ * The batch comes from files and sockets by way of the engine and the trainer, so all of its
+ * indices are checked against the vocabulary, the context and the pool before an op sees them. It
+ * is uploaded as one block: a decode step of a few rows would otherwise spend its time on six
+ * copies. */
+#include "actor/actor_impl.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* --- the batch -----------------------------------------------------------------------------------
+ */
+
+static int out_of_range(const char *field, int64_t i, int64_t value, int64_t min, int64_t max) {
+    return FAIL(ERR_CONFIG,
+                "batch: %s[%" PRId64 "] is %" PRId64 ", allowed is %" PRId64 "..%" PRId64, field, i,
+                value, min, max);
+}
+
+static int check_all(const char *field, const int32_t *x, int32_t n, int64_t max) {
+    for (int32_t i = 0; i < n; i++)
+        if (x[i] < 0 || x[i] > max) return out_of_range(field, i, x[i], 0, max);
+    return 0;
+}
+
+static int check_counts(const struct actor *a, const struct actor_batch *b) {
+    const struct actor_config *c = &a->cfg;
+    int32_t table = (int32_t)(((int64_t)c->context + c->page - 1) / c->page);
+    if (b->n_rows < 1 || b->n_rows > c->rows_max)
+        return FAIL(ERR_CONFIG, "batch: n_rows is %d, allowed is 1..%d", b->n_rows, c->rows_max);
+    if (b->n_seqs < 1 || b->n_seqs > c->seqs_max)
+        return FAIL(ERR_CONFIG, "batch: n_seqs is %d, allowed is 1..%d", b->n_seqs, c->seqs_max);
+    if (b->pages_max < 1 || b->pages_max > table)
+        return FAIL(ERR_CONFIG, "batch: pages_max is %d, allowed is 1..%d (context %d, page %d)",
+                    b->pages_max, table, c->context, c->page);
+    return 0;
+}
+
+/* One sequence's pages and the places of its rows. Pages that lie before every row's window may
+ * hold anything: the engine has given them back. */
+static int check_sequence(const struct actor *a, const struct actor_batch *b, int32_t s) {
+    const struct shape *shape = &a->cfg.shape;
+    int32_t page = a->cfg.page, first = b->q_start[s], n = b->q_start[s + 1] - first;
+    int32_t len = b->kv_len[s], window = shape->window_layer == 0 ? shape->window : 0;
+    int64_t limit = (int64_t)b->pages_max * page;
+    if (limit > a->cfg.context) limit = a->cfg.context;
+    if (len < n || len > limit) return out_of_range("kv_len", s, len, n, limit);
+    if (n == 0) return 0;
+    const int32_t *pages = b->pages + (int64_t)s * b->pages_max;
+    int32_t oldest = window && len - n - window + 1 > 0 ? len - n - window + 1 : 0;
+    for (int32_t i = oldest / page; i * (int64_t)page < len; i++)
+        if (pages[i] < 0 || pages[i] >= a->cfg.pages)
+            return out_of_range("pages", (int64_t)s * b->pages_max + i, pages[i], 0,
+                                a->cfg.pages - 1);
+    for (int32_t r = 0; r < n; r++) {
+        int32_t key = len - n + r, slot = pages[key / page] * page + key % page;
+        if (b->slot[first + r] != slot)
+            return FAIL(ERR_CONFIG,
+                        "batch: slot[%d] is %d, but key %d of sequence %d lies at %d by its pages",
+                        first + r, b->slot[first + r], key, s, slot);
+    }
+    return 0;
+}
+
+static int check_batch(const struct actor *a, const struct actor_batch *b) {
+    TRY(check_counts(a, b));
+    TRY(check_all("ids", b->ids, b->n_rows, a->cfg.shape.vocab - 1));
+    TRY(check_all("pos", b->pos, b->n_rows, a->cfg.context - 1));
+    if (b->q_start[0] != 0) return out_of_range("q_start", 0, b->q_start[0], 0, 0);
+    for (int32_t s = 0; s < b->n_seqs; s++)
+        if (b->q_start[s + 1] < b->q_start[s] || b->q_start[s + 1] > b->n_rows)
+            return out_of_range("q_start", s + 1, b->q_start[s + 1], b->q_start[s], b->n_rows);
+    if (b->q_start[b->n_seqs] != b->n_rows)
+        return out_of_range("q_start", b->n_seqs, b->q_start[b->n_seqs], b->n_rows, b->n_rows);
+    for (int32_t s = 0; s < b->n_seqs; s++)
+        TRY(check_sequence(a, b, s));
+    return 0;
+}
+
+/* Appends n numbers to the block; pieces start at multiples of 64 bytes. */
+static void *stage(struct actor *a, int64_t *used, const int32_t *x, int64_t n) {
+    int64_t at = *used;
+    ASSERT(at + n <= a->meta_max);
+    memcpy(a->meta_host + at, x, (size_t)n * sizeof *x);
+    *used = (at + n + 15) / 16 * 16;
+    return (int32_t *)a->meta + at;
+}
+
+static int upload(struct actor *a, const struct actor_batch *b) {
+    int64_t used = 0, last;
+    struct kern_attn *t = &a->attn;
+    *t = (struct kern_attn){.n_seqs = b->n_seqs, .page = a->cfg.page};
+    t->scale = (float)(1.0 / sqrt((double)a->cfg.shape.head_width));
+    a->ids = kern_view1(stage(a, &used, b->ids, b->n_rows), KERN_I32, b->n_rows);
+    a->pos = kern_view1(stage(a, &used, b->pos, b->n_rows), KERN_I32, b->n_rows);
+    a->slot = kern_view1(stage(a, &used, b->slot, b->n_rows), KERN_I32, b->n_rows);
+    t->q_start = kern_view1(stage(a, &used, b->q_start, b->n_seqs + 1), KERN_I32, b->n_seqs + 1);
+    t->kv_len = kern_view1(stage(a, &used, b->kv_len, b->n_seqs), KERN_I32, b->n_seqs);
+    last = used;
+    int64_t n_pages = (int64_t)b->n_seqs * b->pages_max;
+    t->pages = kern_view2(stage(a, &used, b->pages, n_pages), KERN_I32, b->n_seqs, b->pages_max);
+    for (int32_t s = 0; s < b->n_seqs; s++) {
+        int32_t rows = b->q_start[s + 1] - b->q_start[s];
+        if (rows > t->q_max) t->q_max = rows;
+        if (b->kv_len[s] > t->kv_max) t->kv_max = b->kv_len[s];
+    }
+    return kern_put(a->b, a->s, a->meta, a->meta_host, (size_t)(last + n_pages) * sizeof(int32_t));
+}
+
+/* --- the layers ----------------------------------------------------------------------------------
+ */
+
+/* y[n, out] = x[n, in] w^T (+ bias) */
+static int linear(struct actor *a, void *y, void *x, const struct actor_weight *w) {
+    struct kern_tensor ty = actor_mat(y, a->n, w->w.dim[0]), tx = actor_mat(x, a->n, w->w.dim[1]);
+    return kern_matmul(a->b, a->s, &ty, &tx, &w->w, w->has_packed ? &w->packed : NULL,
+                       w->has_bias ? &w->bias : NULL);
+}
+
+/* out = the norm of x, in rows as wide as w. */
+static int norm(struct actor *a, void *out, void *x, int64_t rows, const struct kern_tensor *w) {
+    struct kern_tensor to = actor_mat(out, rows, w->dim[0]), tx = actor_mat(x, rows, w->dim[0]);
+    return kern_rmsnorm(a->b, a->s, &to, &tx, w, a->cfg.shape.norm_eps);
+}
+
+static int rope(struct actor *a, struct kern_tensor x) {
+    int64_t half = a->cfg.shape.head_width / 2;
+    struct kern_tensor cos = actor_mat(a->cos, a->cfg.context, half);
+    struct kern_tensor sin = actor_mat(a->sin, a->cfg.context, half);
+    return kern_rope(a->b, a->s, &x, &a->pos, &cos, &sin, false);
+}
+
+static int add(struct actor *a, void *out, void *x, void *y) {
+    int64_t d = a->cfg.shape.d;
+    struct kern_tensor to = actor_mat(out, a->n, d), tx = actor_mat(x, a->n, d);
+    struct kern_tensor ty = actor_mat(y, a->n, d);
+    return kern_add(a->b, a->s, &to, &tx, &ty);
+}
+
+/* x0 -> h1 -> q, k, v -> (qk-norm) -> rope -> pool -> att -> x1 */
+int actor_layer_attention(struct actor *a, int32_t l) {
+    const struct shape *s = &a->cfg.shape;
+    const struct actor_layer *w = &a->weights.layers[l];
+    const struct actor_acts *t = &a->acts[l];
+    void *k0 = s->qk_norm ? t->k0 : a->k;
+    TRY(norm(a, t->h1, t->x0, a->n, &w->norm[NORM_IN]));
+    TRY(linear(a, t->q0, t->h1, &w->mat[MAT_Q]));
+    TRY(linear(a, k0, t->h1, &w->mat[MAT_K]));
+    TRY(linear(a, a->v, t->h1, &w->mat[MAT_V]));
+    if (s->qk_norm) {
+        TRY(norm(a, t->q, t->q0, (int64_t)a->n * s->heads, &w->norm[NORM_Q]));
+        TRY(norm(a, a->k, k0, (int64_t)a->n * s->kv_heads, &w->norm[NORM_K]));
+    }
+    struct kern_tensor q = actor_heads(a, t->q, s->heads), k = actor_heads(a, a->k, s->kv_heads);
+    struct kern_tensor v = actor_heads(a, a->v, s->kv_heads);
+    struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
+    struct kern_tensor att = actor_heads(a, t->att, s->heads);
+    struct kern_tensor lse = actor_mat(t->lse, a->n, s->heads);
+    TRY(rope(a, q));
+    TRY(rope(a, k));
+    TRY(kern_kv_write(a->b, a->s, &pool_k, &pool_v, &k, &v, &a->slot));
+    a->attn.window = shape_window(s, l);
+    TRY(kern_attention(a->b, a->s, &att, &lse, &q, &pool_k, &pool_v, &a->attn));
+    TRY(linear(a, a->o, t->att, &w->mat[MAT_O]));
+    return add(a, t->x1, t->x0, a->o);
+}
+
+/* x1 -> h2 -> gate, up -> act */
+int actor_layer_ffn(struct actor *a, int32_t l) {
+    const struct actor_layer *w = &a->weights.layers[l];
+    const struct actor_acts *t = &a->acts[l];
+    int64_t f = a->cfg.shape.ffn;
+    TRY(norm(a, t->h2, t->x1, a->n, &w->norm[NORM_POST]));
+    TRY(linear(a, t->gate, t->h2, &w->mat[MAT_GATE]));
+    TRY(linear(a, t->up, t->h2, &w->mat[MAT_UP]));
+    struct kern_tensor gate = actor_mat(t->gate, a->n, f), up = actor_mat(t->up, a->n, f);
+    struct kern_tensor act = actor_mat(a->act, a->n, f);
+    return kern_swiglu(a->b, a->s, &act, &gate, &up);
+}
+
+static int layers(struct actor *a) {
+    const struct shape *s = &a->cfg.shape;
+    struct kern_tensor x = actor_mat(a->acts[0].x0, a->n, s->d);
+    TRY(kern_embed(a->b, a->s, &x, &a->weights.embed, &a->ids));
+    for (int32_t l = 0; l < s->layers; l++) {
+        const struct actor_acts *t = &a->acts[l];
+        TRY(actor_layer_attention(a, l));
+        TRY(actor_layer_ffn(a, l));
+        TRY(linear(a, a->o, a->act, &a->weights.layers[l].mat[MAT_DOWN]));
+        TRY(add(a, t->x2, t->x1, a->o));
+    }
+    return norm(a, a->hidden, a->acts[s->layers - 1].x2, a->n, &a->weights.norm);
+}
+
+int actor_forward(struct actor *a, const struct actor_batch *batch) {
+    if (!a->params) return FAIL(ERR_CONFIG, "actor: no weights in use");
+    a->n = 0;
+    a->reverse = false;
+    TRY(check_batch(a, batch));
+    TRY(upload(a, batch));
+    a->n = batch->n_rows;
+    int rc = layers(a);
+    if (rc < 0) a->n = 0;
+    a->reverse = rc == 0 && a->cfg.train;
+    return rc;
+}
