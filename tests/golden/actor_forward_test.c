@@ -1,0 +1,235 @@
+/* actor_forward_test.c - the forward against transformers in float64 (make_models.py), its batch
+ * invariance, and a released model's text. */
+#include "base/json.h"
+#include "base/mem.h"
+#include "tests/golden/rig.h"
+#include "tests/shared.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Logits are about 5 in size. Our f32 arithmetic differs from float64 by half an ulp (2^-24 * 5
+ * = 3e-7) per rounding, and some hundred roundings of random sign lie between ids and logits. Seen
+ * are 1e-6 to 7e-6; any wrong formula is off by 1e-2.
+ */
+#define LOGIT_TOLERANCE 2e-5
+
+static const char *const models[] = {"llama-gqa",      "llama-llama3", "llama-yarn",
+                                     "mistral-window", "qwen2-tied",   "qwen3-norm"};
+enum { MODELS = sizeof models / sizeof models[0] };
+
+struct golden {
+    struct safetensors *f;
+    int32_t *ids, *lengths;
+    int64_t n, n_seqs;
+};
+
+static void golden_open(struct golden *g, const char *name) {
+    g->f = rig_golden(name);
+    g->ids = rig_i32(g->f, "ids", &g->n);
+    g->lengths = rig_i32(g->f, "lengths", &g->n_seqs);
+}
+
+static void golden_close(struct golden *g) {
+    safetensors_close(&g->f);
+    mem_free(g->ids);
+    mem_free(g->lengths);
+}
+
+static void check_logits(const char *backend, const char *name, bool pack) {
+    struct golden g;
+    struct rig r;
+    golden_open(&g, name);
+    rig_open(&r, &(struct rig_config){.backend = backend, .dir = rig_model(name), .pack = pack});
+    float *want = rig_f32(g.f, "logits", NULL);
+    float *have = mem_array((size_t)(g.n * r.shape.vocab), sizeof *have);
+    int32_t at = 0;
+    rig_start(&r);
+    for (int32_t s = 0; s < g.n_seqs; at += g.lengths[s++])
+        rig_add(&r, s, g.ids + at, g.lengths[s]);
+    rig_forward(&r, have);
+    double worst = 0;
+    for (int64_t i = 0; i < g.n * r.shape.vocab; i++)
+        worst = fmax(worst, fabs((double)have[i] - (double)want[i]));
+    if (!(worst <= LOGIT_TOLERANCE))
+        test_fail(__FILE__, __LINE__, "%s on %s: logits differ by %g, tolerance %g", name, backend,
+                  worst, LOGIT_TOLERANCE);
+    mem_free(want);
+    mem_free(have);
+    rig_close(&r);
+    golden_close(&g);
+}
+
+TEST(actor_logits_equal_transformers_ref) {
+    for (int m = 0; m < MODELS; m++)
+        check_logits("ref", models[m], false);
+}
+
+TEST(actor_logits_equal_transformers_cpu) {
+    for (int m = 0; m < MODELS; m++) {
+        check_logits("cpu", models[m], false);
+        check_logits("cpu", models[m], true);
+    }
+}
+
+/* Log-probs and entropies in chunks of head_rows, and of rows in any order. */
+static void check_logprobs(const char *backend, const char *name) {
+    struct golden g;
+    struct rig r;
+    int64_t n;
+    int32_t at = 0;
+    golden_open(&g, name);
+    rig_open(&r, &(struct rig_config){.backend = backend, .dir = rig_model(name), .head_rows = 7});
+    int32_t *rows = rig_i32(g.f, "rows", &n), *targets = rig_i32(g.f, "targets", NULL);
+    float *want_lp = rig_f32(g.f, "logprob", NULL), *want_ent = rig_f32(g.f, "entropy", NULL);
+    float *lp = mem_array((size_t)n, sizeof *lp), *ent = mem_array((size_t)n, sizeof *ent);
+    rig_start(&r);
+    for (int32_t s = 0; s < g.n_seqs; at += g.lengths[s++])
+        rig_add(&r, s, g.ids + at, g.lengths[s]);
+    rig_forward(&r, NULL);
+    CHECK_OK(actor_logprobs(r.actor, rows, targets, n, 1.25f, lp, ent));
+    for (int64_t i = 0; i < n; i++) {
+        CHECK_NEAR(lp[i], want_lp[i], LOGIT_TOLERANCE);
+        CHECK_NEAR(ent[i], want_ent[i], LOGIT_TOLERANCE);
+    }
+    CHECK_OK(actor_logprobs(r.actor, rows + 5, targets + 5, 1, 1.25f, ent, NULL));
+    CHECK(memcmp(ent, lp + 5, sizeof *lp) == 0); /* alone: the same bits */
+    mem_free(rows);
+    mem_free(targets);
+    mem_free(want_lp);
+    mem_free(want_ent);
+    mem_free(lp);
+    mem_free(ent);
+    rig_close(&r);
+    golden_close(&g);
+}
+
+TEST(actor_logprobs_equal_transformers) {
+    for (int m = 0; m < MODELS; m++) {
+        check_logprobs("ref", models[m]);
+        check_logprobs("cpu", models[m]);
+    }
+}
+
+/* --- I6 ------------------------------------------------------------------------------------------
+ */
+
+/* Logits of sequence 0 (the first `length` rows of the golden ids), prefilled `chunk` rows at a
+ * time (0: at once), together with the other sequences if `company`. */
+static void run(const char *backend, const char *name, const struct golden *g, int32_t page,
+                int32_t chunk, bool company, float *out) {
+    struct rig r;
+    rig_open(&r, &(struct rig_config){.backend = backend, .dir = rig_model(name), .page = page});
+    int32_t n = g->lengths[0], v = r.shape.vocab;
+    float *all = mem_array((size_t)(RIG_ROWS * v), sizeof *all);
+    for (int32_t at = 0; at < n;) {
+        int32_t some = chunk && n - at > chunk ? chunk : n - at, before = 0;
+        rig_start(&r);
+        if (company) { /* a new row of another sequence in front, one behind */
+            if (r.done[3] == 100) r.done[3] = 0; /* a fresh one in its pages */
+            rig_add(&r, 3, g->ids + before, 2);
+            before = 2;
+        }
+        rig_add(&r, 0, g->ids + at, some);
+        if (company) rig_add(&r, 1, g->ids + n, 1);
+        rig_forward(&r, all);
+        memcpy(out + (int64_t)at * v, all + (int64_t)before * v, (size_t)(some * v) * sizeof *out);
+        at += some;
+    }
+    mem_free(all);
+    rig_close(&r);
+}
+
+static void check_invariance(const char *backend, const char *name) {
+    static const struct {
+        int32_t page, chunk;
+        bool company;
+    } ways[] = {{4, 1, false}, {4, 3, false},  {4, 7, false}, {4, 0, true},   {4, 3, true},
+                {1, 0, false}, {16, 0, false}, {5, 7, true},  {128, 1, true}, {64, 31, false}};
+    struct golden g;
+    struct shape s;
+    golden_open(&g, name);
+    CHECK_OK(shape_read(&s, rig_model(name)));
+    size_t n = (size_t)(g.lengths[0] * s.vocab);
+    float *alone = mem_array(n, sizeof *alone), *other = mem_array(n, sizeof *other);
+    run(backend, name, &g, 4, 0, false, alone);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        memset(other, 0, n * sizeof *other);
+        run(backend, name, &g, ways[i].page, ways[i].chunk, ways[i].company, other);
+        if (memcmp(alone, other, n * sizeof *other) != 0)
+            test_fail(__FILE__, __LINE__, "%s on %s: other bits with page %d, chunk %d, company %d",
+                      name, backend, ways[i].page, ways[i].chunk, ways[i].company);
+    }
+    mem_free(alone);
+    mem_free(other);
+    golden_close(&g);
+}
+
+TEST(actor_rows_are_batch_invariant_ref) {
+    for (int m = 0; m < MODELS; m++)
+        check_invariance("ref", models[m]);
+}
+
+TEST(actor_rows_are_batch_invariant_cpu) {
+    for (int m = 0; m < MODELS; m++)
+        check_invariance("cpu", models[m]);
+}
+
+/* --- a released model ----------------------------------------------------------------------------
+ */
+
+/* The text of an id by the vocabulary of tokenizer.json: the metaspace becomes a space. */
+static void append_piece(char *text, size_t n, const struct json *vocab, int32_t id) {
+    for (const struct json *v = json_first(vocab); v; v = json_next(v)) {
+        int64_t i;
+        if (!json_int(v, &i) || i != id) continue;
+        for (const char *p = json_key(v, NULL); *p && strlen(text) + 1 < n;) {
+            bool space = strncmp(p, "\xe2\x96\x81", 3) == 0;
+            size_t len = strlen(text);
+            text[len] = space ? ' ' : *p;
+            text[len + 1] = '\0';
+            p += space ? 3 : 1;
+        }
+        return;
+    }
+}
+
+static void check_story(const char *backend) {
+    const char *dir = test_shared_path("models/stories260k");
+    static const char want[] = ", there was a little girl named Lily. She loved to play outside in "
+                               "the park. One day, she saw a big, red ball.";
+    int32_t ids[] = {1, 403, 407, 261, 378}, next = 0; /* Once upon a time */
+    struct rig r;
+    struct json_doc *doc;
+    char text[512] = "", path[256];
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    CHECK_OK(json_parse_file(&doc, path, 1 << 24));
+    const struct json *vocab = json_get(json_get(json_root(doc), "model"), "vocab");
+    rig_open(&r, &(struct rig_config){.backend = backend, .dir = dir, .pack = true});
+    float *logits = mem_array((size_t)(RIG_ROWS * r.shape.vocab), sizeof *logits);
+    rig_start(&r);
+    rig_add(&r, 0, ids, 5);
+    while (strlen(text) < sizeof want - 1 && r.done[0] < 120) {
+        rig_forward(&r, logits);
+        const float *last = logits + (int64_t)(r.n - 1) * r.shape.vocab;
+        next = 0;
+        for (int32_t i = 1; i < r.shape.vocab; i++)
+            if (last[i] > last[next]) next = i;
+        append_piece(text, sizeof text, vocab, next);
+        rig_start(&r);
+        rig_add(&r, 0, &next, 1);
+    }
+    CHECK_STR(text, want);
+    mem_free(logits);
+    rig_close(&r);
+    json_close(&doc);
+}
+
+TEST(actor_stories260k_greedy_ref) {
+    check_story("ref");
+}
+
+TEST(actor_stories260k_greedy_cpu) {
+    check_story("cpu");
+}
