@@ -1,0 +1,62 @@
+/* cmd_eval.c - `weir eval`: the accuracy of a model folder on a recipe's held-out prompts, as one
+ * JSON object. */
+#include "deploy/args.h"
+#include "deploy/evaluate.h"
+#include "deploy/verbs.h"
+
+#include <stdio.h>
+
+static int evaluate_folder(const char *model, const struct recipe *r) {
+    const struct kern_backend *b = NULL;
+    struct policy policy = {0};
+    struct params *weights = NULL;
+    struct evaluate *e = NULL;
+    struct evaluate_report report;
+    int rc;
+    TRY_OUT(kern_open(&b, r->rollout.device, (int)r->rollout.threads));
+    TRY_OUT(policy_open(&policy, model, r->model.chat));
+    TRY_OUT(policy_weights(&weights, &policy, b, model, false, 0));
+    TRY_OUT(evaluate_open(&e, r, &policy, b));
+    TRY_OUT(evaluate_run(e, weights, 0, NULL, NULL, &report));
+    struct buf line = {0};
+    evaluate_json(&report, &line);
+    printf("%s\n", line.data);
+    buf_close(&line);
+out:
+    evaluate_close(&e);
+    params_close(&weights);
+    policy_close(&policy);
+    if (b) kern_close(b);
+    return rc;
+}
+
+int cmd_eval(int argc, char **argv) {
+    const char *model = NULL, *recipe = NULL;
+    struct args_list sets = {0};
+    struct args_option options[] = {
+        {"model", ARGS_STR, &model, "DIR", "Hugging Face folder; default: the recipe's model.path",
+         0, 0},
+        {"recipe", ARGS_STR, &recipe, "FILE",
+         "its data.eval, reward, eval and rollout sections are used", 0, 0},
+        {"set", ARGS_LIST, &sets, "KEY=VALUE", "override a setting of the recipe", 0, 0},
+    };
+    struct args_verb verb = {
+        "weir eval --model DIR --recipe FILE [--set KEY=VALUE]...",
+        "Generates a response to every held-out prompt and scores it. Prints one JSON object:\n"
+        "accuracy (mean score of the first reward), reward (mean weighted sum), n, tokens.",
+        options,
+        3,
+        0,
+        0};
+    struct recipe *r;
+    int rc = args_parse(&verb, argc, argv, NULL, NULL);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    if (!recipe) return FAIL(ERR_CONFIG, "--recipe FILE is missing");
+    TRY(recipe_load(&r, recipe, sets.at, sets.n));
+    if (!model && !r->model.path)
+        rc = FAIL(ERR_CONFIG, "--model DIR is missing, and %s has no model.path", recipe);
+    else
+        rc = evaluate_folder(model ? model : r->model.path, r);
+    recipe_close(&r);
+    return rc;
+}
