@@ -17,9 +17,13 @@ static const char *const sub_names[LOG_N] = {"base",    "net",     "kv",     "ke
                                              "actor",   "relay",   "reward", "rollout",
                                              "manager", "trainer", "deploy"};
 
+void log_rename(const char *service) {
+    snprintf(service_name, sizeof service_name, "%s", service);
+}
+
 void log_open(enum log_level level, const char *service) {
     level_max = level;
-    snprintf(service_name, sizeof service_name, "%s", service);
+    log_rename(service);
 }
 
 int log_level_from_name(const char *name) {

@@ -25,6 +25,8 @@ enum log_subsystem {
 /* service is copied ("trainer", "rollout-1"); it prefixes each line. Default: level INFO, service
  * "weir". */
 void log_open(enum log_level level, const char *service);
+/* Another name, the same level. */
+void log_rename(const char *service);
 int log_level_from_name(const char *name); /* "error".."debug" -> level, -1 if unknown */
 /* 2021-03-04T05:06:07.123 INFO rollout-1 relay version=3 ... : one write(2) per line, so lines
  * never interleave. */

@@ -5,6 +5,7 @@
 #include "base/nearest.h"
 #include "deploy/verbs.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ static const struct verb {
     verb_fn *run;
     const char *about; /* NULL: a service, not listed */
 } verbs[] = {
+    {"doctor", cmd_doctor, "what this machine has, and what to fix"},
     {"version", cmd_version, "what this binary is"},
 };
 
@@ -35,8 +37,6 @@ static int unknown_verb(const char *word) {
 
 int main(int argc, char **argv) {
     const char *level = getenv("WEIR_LOG");
-    int parsed = level ? log_level_from_name(level) : LOG_WARN;
-    log_open(parsed >= 0 ? (enum log_level)parsed : LOG_WARN, "weir");
     if (argc < 2) {
         usage(stderr);
         return err_exit_code(ERR_CONFIG);
@@ -47,11 +47,13 @@ int main(int argc, char **argv) {
         return 0;
     }
     const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
-    int rc = ERR_CONFIG;
     const struct verb *verb = NULL;
     for (size_t i = 0; i < N_VERBS; i++)
         if (strcmp(verbs[i].name, name) == 0) verb = &verbs[i];
-    rc = verb ? verb->run(argc - 1, argv + 1) : unknown_verb(name);
+    bool service = verb && !verb->about;
+    int parsed = level ? log_level_from_name(level) : -1;
+    log_open(parsed >= 0 ? (enum log_level)parsed : service ? LOG_INFO : LOG_WARN, "weir");
+    int rc = verb ? verb->run(argc - 1, argv + 1) : unknown_verb(name);
     if (rc < 0)
         fprintf(stderr, "weir%s%s: %s\n", verb ? " " : "", verb ? verb->name : "", err_text());
     if (fflush(stdout) != 0 && rc >= 0) rc = ERR_IO;

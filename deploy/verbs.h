@@ -6,6 +6,7 @@
 
 typedef int verb_fn(int argc, char **argv);
 
+verb_fn cmd_doctor;
 verb_fn cmd_version;
 
 #endif
