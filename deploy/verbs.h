@@ -7,6 +7,18 @@
 typedef int verb_fn(int argc, char **argv);
 
 verb_fn cmd_doctor;
+verb_fn cmd_eval;
+verb_fn cmd_plan;
+verb_fn cmd_replay;
+verb_fn cmd_run;
 verb_fn cmd_version;
+
+/* The services of a run, started by the supervisor. */
+verb_fn cmd_evaluator;
+verb_fn cmd_manager;
+verb_fn cmd_relay;
+verb_fn cmd_reward;
+verb_fn cmd_rollout;
+verb_fn cmd_trainer;
 
 #endif
