@@ -1,8 +1,9 @@
 /* wire.h - messages on sockets and in the log: a 32-byte header, a protobuf body, raw payload
  * frames.
  *
- *   header: magic "WEIR", u16 format, u16 type, u32 body bytes, u64 payload bytes, u64 trace, u32
- * checksum (XXH3 of body and payload, low half); little endian.
+ *   header: magic "WEIR", u16 format, u16 type, u32 body bytes, u64 payload bytes, u64 trace,
+ *   u32 checksum; little endian. The checksum is the low half of an XXH3 chain over the header's
+ *   first 28 bytes, the body and each frame.
  *
  * Reading checks everything before a handler sees it: header, checksum, sizes against the type's
  * limits, protobuf (with an arena capped by the type), then the validator in check.c, which also
@@ -17,9 +18,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WIRE_FRAMES_MAX = 4, WIRE_FORMAT = 1 };
+enum {
+    WIRE_FRAMES_MAX = 4,
+    WIRE_FORMAT = 1,
+    WIRE_HEADER = 32,
+    WIRE_BYTES_MAX = (1 << 30) + (17 << 20) /* header, body and payload of the largest type */
+};
 
-/* X(NAME, protobuf-c prefix, struct, body limit, payload limit, frames) */
+/* X(NAME, protobuf-c prefix, struct, body limit, payload limit, frames). A message has all frames
+ * of its type (empty ones have 0 bytes) or, when all are empty, none. */
 #define WIRE_TABLE(X)                                                                              \
     X(HELLO, hello, Hello, 4096, 1 << 20, 2)                                                       \
     X(WELCOME, welcome, Welcome, 4096, 1 << 20, 2)                                                 \
@@ -54,7 +61,7 @@ enum wire_type {
         WIRE_TYPES
 };
 
-struct wire_frame {
+struct wire_frame { /* data of a received frame is aligned to 8 bytes */
     const void *data;
     size_t bytes;
 };
@@ -64,19 +71,17 @@ struct wire_msg { /* one received message; read-only */
     uint64_t trace;
     const void *body; /* the unpacked protobuf-c struct of the type: const Weir__Work *, ... */
     struct wire_frame frame[WIRE_FRAMES_MAX];
-    size_t n_frames;
-    void *owner; /* arena and, for flat messages, nothing else */
+    size_t n_frames; /* that of the type, also when none were sent */
+    void *owner;     /* arena of the body and of frames that had to be aligned */
 };
 
 const char *wire_type_name(enum wire_type t);
 
-/* Packs header and body into head (reset first): the first two frames of a multipart message, or
- * the start of a flat one. body: the protobuf-c struct of the type. ERR_CONFIG when a limit of the
- * type is broken: a bug upstream. */
+/* Packs header and body into head (reset first): bytes [0, WIRE_HEADER) and the rest are the first
+ * two parts of a multipart message. body: the protobuf-c struct of the type. ERR_CONFIG when the
+ * receiver would refuse it: a bug upstream. */
 MUST_CHECK int wire_pack(struct buf *head, enum wire_type type, const void *body,
                          const struct wire_frame *frames, size_t n_frames, uint64_t trace);
-enum { WIRE_HEADER = 32 };
-
 /* Unpacks parts[0..n) = header, body, frames (borrowed until wire_free). ERR_CORRUPT names type,
  * field and limit. */
 MUST_CHECK int wire_unpack(struct wire_msg *out, const struct wire_frame *parts, size_t n_parts);

@@ -1,0 +1,394 @@
+/* check.c - see check.h. Tables, not code: for each type the rules of its scalar fields, of its
+ * items, and what its frames hold. What a table cannot say (order of items, sums over items) is one
+ * small function per type that gives the number of elements each frame must have.
+ *
+ * Sums cannot overflow: an item counts at most CHECK_TOKENS_MAX * 2 tokens and there are at most
+ * CHECK_BATCH_MAX items, so 64 bits are ample; the sizes that really arrived were bounded by the
+ * type's payload limit before. */
+#include "proto/check.h"
+
+#include "base/utf8.h"
+#include "proto/control.pb-c.h"
+#include "proto/reward.pb-c.h"
+#include "proto/rollout.pb-c.h"
+#include "proto/train.pb-c.h"
+#include "proto/weights.pb-c.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+enum kind { I32, U32, I64, U64, F32, F64, STR, BYTES };
+
+struct rule { /* min, max: the value's range, or the range of the length in bytes */
+    const char *name;
+    size_t offset;
+    enum kind kind;
+    int64_t min, max;
+};
+
+enum frame { NO_FRAME, IDS, LOGPROBS, VERSIONS, MASK, COUNTS, NUMBERS, TEXT };
+
+static const struct frame_kind {
+    const char *name;
+    size_t bytes;
+} frame_kinds[] = {
+    [NO_FRAME] = {"none", 1},     [IDS] = {"token ids", 4}, [LOGPROBS] = {"log-probs", 4},
+    [VERSIONS] = {"versions", 8}, [MASK] = {"mask", 1},     [COUNTS] = {"counts", 4},
+    [NUMBERS] = {"ids", 8},       [TEXT] = {"text", 1},
+};
+
+enum { ANY = -1 }; /* a frame of any length */
+
+/* Fills want[i] with the elements of frame i (ANY: not determined by the body). */
+typedef int count_fn(const void *body, int64_t want[WIRE_FRAMES_MAX]);
+
+struct spec {
+    const struct rule *rules;
+    size_t n_rules;
+    const struct rule *item_rules;
+    size_t n_item_rules;
+    size_t n_items, items; /* offsets in the body */
+    int64_t items_max;
+    count_fn *count;
+    enum frame frame[WIRE_FRAMES_MAX];
+};
+
+#define RULE(type, field, kind, min, max)                                                          \
+    { #field, offsetof(Weir__##type, field), kind, min, max }
+#define NAME(type, field) RULE(type, field, STR, 1, CHECK_NAME_MAX)
+#define VERSION(type, field, min) RULE(type, field, I64, min, INT64_MAX)
+#define COUNT(type, field) RULE(type, field, I64, 0, INT64_MAX)
+#define TOKENS(type, field, min) RULE(type, field, U32, min, CHECK_TOKENS_MAX)
+#define HASH_OR_NONE(type, field) RULE(type, field, BYTES, 0, 16)
+#define HASH(type, field) RULE(type, field, BYTES, 16, 16)
+#define ERROR_CODE(type, field) RULE(type, field, I32, -64, 0)
+#define PID(type, field) RULE(type, field, I64, 1, INT32_MAX)
+
+static const struct rule hello_rules[] = {NAME(Hello, service), NAME(Hello, name), PID(Hello, pid),
+                                          VERSION(Hello, version, -1),
+                                          RULE(Hello, n_running, U32, 0, CHECK_ITEMS_MAX)};
+static const struct rule welcome_rules[] = {RULE(Welcome, n_running, U32, 0, CHECK_ITEMS_MAX),
+                                            VERSION(Welcome, step, 0)};
+static const struct rule heartbeat_rules[] = {
+    VERSION(Heartbeat, version, -1), COUNT(Heartbeat, running),  COUNT(Heartbeat, waiting),
+    COUNT(Heartbeat, kv_used),       COUNT(Heartbeat, kv_total), COUNT(Heartbeat, tokens),
+    RULE(Heartbeat, busy, F64, 0, 1)};
+static const struct rule heartbeat_ack_rules[] = {VERSION(HeartbeatAck, step, 0)};
+static const struct rule status_rules[] = {RULE(Status, json, STR, 0, 1 << 20)};
+static const struct rule work_request_rules[] = {
+    RULE(WorkRequest, trajectories, U32, 0, CHECK_ITEMS_MAX), VERSION(WorkRequest, version, -1)};
+static const struct rule work_rules[] = {VERSION(Work, min_version, -1)};
+static const struct rule work_items[] = {TOKENS(WorkItem, n_prompt, 1),
+                                         TOKENS(WorkItem, n_resume, 0),
+                                         TOKENS(WorkItem, max_new_tokens, 1)};
+static const struct rule tokens_items[] = {TOKENS(TokensItem, offset, 0), TOKENS(TokensItem, n, 0),
+                                           RULE(TokensItem, finish, U32, 0, CHECK_FINISH_MAX)};
+static const struct rule tokens_ack_items[] = {
+    RULE(TokensAckItem, received, I32, -1, CHECK_TOKENS_MAX)};
+static const struct rule score_request_rules[] = {
+    RULE(ScoreRequest, prompt, BYTES, 0, 8 << 20), RULE(ScoreRequest, response, BYTES, 0, 8 << 20),
+    RULE(ScoreRequest, answer, BYTES, 0, 1 << 20), TOKENS(ScoreRequest, n_tokens, 0),
+    TOKENS(ScoreRequest, max_tokens, 0)};
+static const struct rule score_reply_rules[] = {ERROR_CODE(ScoreReply, error),
+                                                RULE(ScoreReply, reason, STR, 0, CHECK_TEXT_MAX),
+                                                RULE(ScoreReply, total, F64, INT64_MIN, INT64_MAX)};
+static const struct rule score_items[] = {NAME(Score, name),
+                                          RULE(Score, value, F64, INT64_MIN, INT64_MAX)};
+static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0)};
+static const struct rule batch_rules[] = {VERSION(Batch, step, 0),
+                                          HASH_OR_NONE(Batch, expect_hash)};
+static const struct rule batch_items[] = {TOKENS(BatchItem, n_prompt, 1),
+                                          TOKENS(BatchItem, n_response, 1),
+                                          RULE(BatchItem, reward, F32, INT64_MIN, INT64_MAX)};
+static const struct rule step_done_rules[] = {
+    VERSION(StepDone, step, 0), HASH(StepDone, hash_before), HASH(StepDone, hash_after)};
+static const struct rule step_ack_rules[] = {VERSION(StepAck, step, 0)};
+static const struct rule eval_done_rules[] = {VERSION(EvalDone, version, 0)};
+static const struct rule offer_rules[] = {VERSION(Offer, version, 0), HASH(Offer, hash),
+                                          RULE(Offer, bytes, U64, 1, (int64_t)1 << 44),
+                                          PID(Offer, pid), RULE(Offer, fd, I32, 0, INT32_MAX)};
+static const struct rule offered_rules[] = {VERSION(Offered, version, 0),
+                                            ERROR_CODE(Offered, error),
+                                            RULE(Offered, reason, STR, 0, CHECK_TEXT_MAX)};
+static const struct rule pull_rules[] = {VERSION(Pull, version, -1), VERSION(Pull, held, -1),
+                                         NAME(Pull, name)};
+static const struct rule version_rules[] = {
+    VERSION(Version, version, -1), HASH_OR_NONE(Version, hash),
+    RULE(Version, bytes, U64, 0, (int64_t)1 << 44), RULE(Version, pid, I64, 0, INT32_MAX),
+    RULE(Version, fd, I32, -1, INT32_MAX)};
+static const struct rule group_record_rules[] = {VERSION(GroupRecord, slot, -1),
+                                                 VERSION(GroupRecord, step, -1),
+                                                 RULE(GroupRecord, state, U32, 0, CHECK_STATE_MAX),
+                                                 RULE(GroupRecord, reason, STR, 0, CHECK_TEXT_MAX),
+                                                 RULE(GroupRecord, answer, BYTES, 0, 1 << 20),
+                                                 RULE(GroupRecord, prompt, BYTES, 0, 8 << 20)};
+static const struct rule trajectory_record_rules[] = {
+    TOKENS(TrajectoryRecord, n_prompt, 1), TOKENS(TrajectoryRecord, n_response, 0),
+    RULE(TrajectoryRecord, finish, U32, 0, CHECK_FINISH_MAX),
+    RULE(TrajectoryRecord, rollout, STR, 0, CHECK_NAME_MAX)};
+static const struct rule batch_record_rules[] = {
+    VERSION(BatchRecord, step, 0), RULE(BatchRecord, n, U32, 0, CHECK_BATCH_MAX),
+    VERSION(BatchRecord, staleness_max, 0), HASH_OR_NONE(BatchRecord, hash_before),
+    HASH_OR_NONE(BatchRecord, hash_after)};
+
+static int count_hello(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__Hello *m = body;
+    want[0] = want[1] = m->n_running;
+    return 0;
+}
+
+static int count_welcome(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__Welcome *m = body;
+    want[0] = want[1] = m->n_running;
+    return 0;
+}
+
+/* Items in order of their groups; a group's items share one prompt. */
+static int count_work(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__Work *m = body;
+    for (size_t i = 0; i < m->n_items; i++) {
+        const Weir__WorkItem *x = m->items[i], *before = i ? m->items[i - 1] : NULL;
+        bool same = before && before->group == x->group;
+        if (before && before->group > x->group)
+            return FAIL(ERR_CORRUPT, "items[%zu].group: not in order", i);
+        if (same && before->n_prompt != x->n_prompt)
+            return FAIL(ERR_CORRUPT, "items[%zu].n_prompt: %u, but %u before in its group", i,
+                        x->n_prompt, before->n_prompt);
+        if (x->n_resume > x->max_new_tokens)
+            return FAIL(ERR_CORRUPT, "items[%zu].n_resume: %u, more than max_new_tokens %u", i,
+                        x->n_resume, x->max_new_tokens);
+        if (!same) want[0] += x->n_prompt;
+        want[1] += x->n_resume;
+    }
+    want[2] = want[3] = want[1];
+    return 0;
+}
+
+static int count_tokens(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__Tokens *m = body;
+    for (size_t i = 0; i < m->n_items; i++) {
+        const Weir__TokensItem *x = m->items[i];
+        if (x->n == 0 && x->finish == 0)
+            return FAIL(ERR_CORRUPT, "items[%zu].n: 0 without an end", i);
+        if (x->offset + x->n > CHECK_TOKENS_MAX)
+            return FAIL(ERR_CORRUPT, "items[%zu].offset + n: %u, limit %d", i, x->offset + x->n,
+                        CHECK_TOKENS_MAX);
+        want[0] += x->n;
+    }
+    want[1] = want[2] = want[0];
+    return 0;
+}
+
+/* By group, then trajectory, none twice: the order in which a batch is trained. */
+static int count_batch(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__Batch *m = body;
+    int64_t response = 0;
+    for (size_t i = 0; i < m->n_items; i++) {
+        const Weir__BatchItem *x = m->items[i], *before = i ? m->items[i - 1] : NULL;
+        if (before && (before->group > x->group ||
+                       (before->group == x->group && before->trajectory >= x->trajectory)))
+            return FAIL(ERR_CORRUPT, "items[%zu]: not in order of group and trajectory", i);
+        want[0] += (int64_t)x->n_prompt + x->n_response;
+        response += x->n_response;
+    }
+    if (m->done && m->n_items > 0) return FAIL(ERR_CORRUPT, "items: %zu, but done", m->n_items);
+    want[1] = want[2] = want[3] = response;
+    return 0;
+}
+
+static int count_text(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    (void)body;
+    want[0] = ANY;
+    return 0;
+}
+
+static int count_trajectory(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__TrajectoryRecord *m = body;
+    want[0] = m->n_prompt;
+    want[1] = want[2] = want[3] = m->n_response;
+    return 0;
+}
+
+static int count_batch_record(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__BatchRecord *m = body;
+    want[0] = m->n;
+    return 0;
+}
+
+/* No frames; a version that is there has a hash, a size and a place. */
+static int count_version(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__Version *m = body;
+    (void)want;
+    if (m->version < 0) return 0;
+    if (m->hash.len != 16) return FAIL(ERR_CORRUPT, "hash: %zu bytes, wanted 16", m->hash.len);
+    if (m->bytes == 0 || m->pid == 0 || m->fd < 0)
+        return FAIL(ERR_CORRUPT, "bytes, pid, fd: missing for version %" PRId64, m->version);
+    return 0;
+}
+
+#define N(rules) rules, sizeof(rules) / sizeof(rules[0])
+#define ITEMS(type, rules, max)                                                                    \
+    .item_rules = rules, .n_item_rules = sizeof(rules) / sizeof(rules[0]),                         \
+    .n_items = offsetof(Weir__##type, n_items), .items = offsetof(Weir__##type, items),            \
+    .items_max = max
+
+static const struct spec specs[WIRE_TYPES] = {
+    [WIRE_HELLO] = {N(hello_rules), .count = count_hello, .frame = {NUMBERS, COUNTS}},
+    [WIRE_WELCOME] = {N(welcome_rules), .count = count_welcome, .frame = {NUMBERS, COUNTS}},
+    [WIRE_HEARTBEAT] = {N(heartbeat_rules)},
+    [WIRE_HEARTBEAT_ACK] = {N(heartbeat_ack_rules)},
+    [WIRE_STATUS_REQUEST] = {NULL, 0},
+    [WIRE_STATUS] = {N(status_rules)},
+    [WIRE_WORK_REQUEST] = {N(work_request_rules)},
+    [WIRE_WORK] = {N(work_rules), ITEMS(Work, work_items, CHECK_ITEMS_MAX), .count = count_work,
+                   .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
+    [WIRE_TOKENS] = {NULL, 0, ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
+                     .frame = {IDS, LOGPROBS, VERSIONS}},
+    [WIRE_TOKENS_ACK] = {NULL, 0, ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
+    [WIRE_SCORE_REQUEST] = {N(score_request_rules)},
+    [WIRE_SCORE_REPLY] = {N(score_reply_rules), .item_rules = score_items, .n_item_rules = 2,
+                          .n_items = offsetof(Weir__ScoreReply, n_scores),
+                          .items = offsetof(Weir__ScoreReply, scores), .items_max = 64},
+    [WIRE_BATCH_REQUEST] = {N(batch_request_rules)},
+    [WIRE_BATCH] = {N(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
+                    .count = count_batch, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
+    [WIRE_STEP_DONE] = {N(step_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_STEP_ACK] = {N(step_ack_rules)},
+    [WIRE_EVAL_DONE] = {N(eval_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_OFFER] = {N(offer_rules)},
+    [WIRE_OFFERED] = {N(offered_rules)},
+    [WIRE_PULL] = {N(pull_rules)},
+    [WIRE_VERSION] = {N(version_rules), .count = count_version},
+    [WIRE_GROUP_RECORD] = {N(group_record_rules)},
+    [WIRE_TRAJECTORY_RECORD] = {N(trajectory_record_rules), .count = count_trajectory,
+                                .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
+    [WIRE_BATCH_RECORD] = {N(batch_record_rules), .count = count_batch_record, .frame = {NUMBERS}},
+};
+
+static int check_range(const struct rule *r, int64_t v) {
+    if (v >= r->min && v <= r->max) return 0;
+    return FAIL(ERR_CORRUPT, "%s: %" PRId64 " is outside %" PRId64 "..%" PRId64, r->name, v, r->min,
+                r->max);
+}
+
+/* Finite, and within the rule's range unless that is all of int64. */
+static int check_real(const struct rule *r, double v) {
+    if (!isfinite(v)) return FAIL(ERR_CORRUPT, "%s: not a finite number", r->name);
+    if (r->min != INT64_MIN && (v < (double)r->min || v > (double)r->max))
+        return FAIL(ERR_CORRUPT, "%s: %g is outside %" PRId64 "..%" PRId64, r->name, v, r->min,
+                    r->max);
+    return 0;
+}
+
+static int check_length(const struct rule *r, size_t n) {
+    bool hash = r->max == 16 && r->kind == BYTES;
+    if (hash && n != 16 && !(n == 0 && r->min == 0))
+        return FAIL(ERR_CORRUPT, "%s: %zu bytes, a hash has 16", r->name, n);
+    if (n < (uint64_t)r->min || n > (uint64_t)r->max)
+        return FAIL(ERR_CORRUPT, "%s: %zu bytes, limits %" PRId64 "..%" PRId64, r->name, n, r->min,
+                    r->max);
+    return 0;
+}
+
+static int check_str(const struct rule *r, const char *s) {
+    size_t n = s ? strlen(s) : 0;
+    TRY(check_length(r, n));
+    if (n > 0 && utf8_valid_prefix(s, n) != n)
+        return FAIL(ERR_CORRUPT, "%s: not valid UTF-8", r->name);
+    return 0;
+}
+
+static int check_field(const struct rule *r, const void *message) {
+    const void *p = (const char *)message + r->offset;
+    uint64_t u;
+    switch (r->kind) {
+    case I32: return check_range(r, *(const int32_t *)p);
+    case U32: return check_range(r, *(const uint32_t *)p);
+    case I64: return check_range(r, *(const int64_t *)p);
+    case U64:
+        u = *(const uint64_t *)p;
+        return check_range(r, u > INT64_MAX ? INT64_MAX : (int64_t)u);
+    case F32: return check_real(r, (double)*(const float *)p);
+    case F64: return check_real(r, *(const double *)p);
+    case STR: return check_str(r, *(char *const *)p);
+    case BYTES: return check_length(r, ((const ProtobufCBinaryData *)p)->len);
+    }
+    return FAIL(ERR_CORRUPT, "%s: unknown kind", r->name);
+}
+
+static int check_rules(const struct rule *rules, size_t n, const void *message) {
+    if (((const ProtobufCMessage *)message)->n_unknown_fields > 0)
+        return FAIL(ERR_CORRUPT, "unknown field %u",
+                    ((const ProtobufCMessage *)message)->unknown_fields[0].tag);
+    for (size_t i = 0; i < n; i++)
+        TRY(check_field(&rules[i], message));
+    return 0;
+}
+
+static int check_items(const struct spec *s, const void *body) {
+    if (!s->item_rules) return 0;
+    size_t n = *(const size_t *)(const void *)((const char *)body + s->n_items);
+    ProtobufCMessage *const *items =
+        *(ProtobufCMessage *const *const *)(const void *)((const char *)body + s->items);
+    if (n > (uint64_t)s->items_max)
+        return FAIL(ERR_CORRUPT, "%zu items, limit %" PRId64, n, s->items_max);
+    for (size_t i = 0; i < n; i++)
+        TRY(err_wrap(check_rules(s->item_rules, s->n_item_rules, items[i]), "items[%zu]", i));
+    return 0;
+}
+
+/* Index of the first bad element, or n. Data is aligned: wire.c sees to it. */
+static size_t bad_element(enum frame kind, const void *data, size_t n) {
+    size_t i = 0;
+    switch (kind) {
+    case IDS:
+        while (i < n && ((const int32_t *)data)[i] >= 0)
+            i++;
+        break;
+    case COUNTS:
+        while (i < n && ((const int32_t *)data)[i] >= -1)
+            i++;
+        break;
+    case LOGPROBS:
+        while (i < n && isfinite(((const float *)data)[i]))
+            i++;
+        break;
+    case VERSIONS:
+        while (i < n && ((const int64_t *)data)[i] >= 0)
+            i++;
+        break;
+    case MASK:
+        while (i < n && ((const uint8_t *)data)[i] <= 1)
+            i++;
+        break;
+    case TEXT: i = n ? utf8_valid_prefix(data, n) : 0; break;
+    case NO_FRAME:
+    case NUMBERS: i = n; break;
+    }
+    return i;
+}
+
+static int check_frame(enum frame kind, const struct wire_frame *f, int64_t want) {
+    const struct frame_kind *k = &frame_kinds[kind];
+    size_t n = f->bytes / k->bytes;
+    if (f->bytes % k->bytes != 0 || (want != ANY && n != (uint64_t)want))
+        return FAIL(ERR_CORRUPT, "%s: %zu bytes, wanted %" PRId64 " of %zu", k->name, f->bytes,
+                    want, k->bytes);
+    size_t bad = bad_element(kind, f->data, n);
+    if (bad < n) return FAIL(ERR_CORRUPT, "%s: element %zu is not allowed", k->name, bad);
+    return 0;
+}
+
+int check_message(enum wire_type type, const void *body, const struct wire_frame *frames) {
+    const struct spec *s = &specs[type];
+    int64_t want[WIRE_FRAMES_MAX] = {0};
+    ASSERT(type > WIRE_NONE && type < WIRE_TYPES);
+    int rc = check_rules(s->rules, s->n_rules, body);
+    if (rc == 0) rc = check_items(s, body);
+    if (rc == 0 && s->count) rc = s->count(body, want);
+    for (size_t i = 0; rc == 0 && i < WIRE_FRAMES_MAX && s->frame[i] != NO_FRAME; i++)
+        rc = err_wrap(check_frame(s->frame[i], &frames[i], want[i]), "frame %zu", i);
+    return err_wrap(rc, "%s", wire_type_name(type));
+}
