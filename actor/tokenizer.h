@@ -15,6 +15,9 @@ struct tokenizer;
 /* Reads DIR/tokenizer.json (and DIR/tokenizer_config.json for bos/eos/pad, if there). Components
  * that the reference has and Weir has not are an error that names them. */
 MUST_CHECK int tokenizer_open(struct tokenizer **out, const char *dir);
+/* The same from a text in memory; name is used in errors. No bos and eos are known. */
+MUST_CHECK int tokenizer_open_text(struct tokenizer **out, const char *json, size_t bytes,
+                                   const char *name);
 void tokenizer_close(struct tokenizer **t);
 
 /* text is any bytes; invalid UTF-8 is ERR_CORRUPT with the offset. special: apply the
