@@ -1,0 +1,76 @@
+/* flat.c - elementwise ops of the cpu backend: activations, addition, optimizer, casts, and the
+ * scalar product, whose partial sums are cut by the element count alone so that the result does not
+ * depend on the number of threads. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/host.h"
+#include "kernels/ref/ref.h"
+
+#include <math.h>
+
+enum { GRAIN = 1 << 13, GRAIN_EXP = 1 << 12, LANES = 16 };
+
+int cpu_swiglu(ops_s s, kern_arg out, kern_arg gate, kern_arg up) {
+    struct flat_args a = {.out = host_f32(out), .a = host_f32(gate), .b = host_f32(up)};
+    return cpu_for("swiglu", cpu_isa()->swiglu, &a, kern_elements(out), GRAIN_EXP, s, 0);
+}
+
+int cpu_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_arg gate,
+                   kern_arg up) {
+    struct flat_args a = {.out = host_f32(ggate),
+                          .out2 = host_f32(gup),
+                          .a = host_f32(gate),
+                          .b = host_f32(up),
+                          .c = host_f32(gout)};
+    return cpu_for("swiglu_bwd", cpu_isa()->swiglu_bwd, &a, kern_elements(gout), GRAIN_EXP, s, 0);
+}
+
+int cpu_add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
+    struct flat_args f = {.out = host_f32(out), .a = host_f32(a), .b = host_f32(b)};
+    return cpu_for("add", cpu_isa()->add, &f, kern_elements(out), GRAIN, s, 0);
+}
+
+int cpu_axpby(ops_s s, kern_arg y, float alpha, kern_arg x, float beta) {
+    struct flat_args f = {.out = host_f32(y), .a = host_f32(x), .alpha = alpha, .beta = beta};
+    return cpu_for("axpby", cpu_isa()->axpby, &f, kern_elements(y), GRAIN, s, 0);
+}
+
+int cpu_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const struct kern_adamw *p) {
+    const double b1 = (double)p->beta1, b2 = (double)p->beta2;
+    const double c1 = 1 - pow(b1, (double)p->step), c2 = 1 - pow(b2, (double)p->step);
+    struct adam_args a = {.w = host_f32(w),
+                          .m = host_f32(m),
+                          .v = host_f32(v),
+                          .g = host_f32(g),
+                          .beta1 = p->beta1,
+                          .beta2 = p->beta2,
+                          .rest1 = (float)(1 - b1),
+                          .rest2 = (float)(1 - b2),
+                          .step = (float)((double)p->lr / c1),
+                          .root = (float)(1 / sqrt(c2)),
+                          .eps = p->eps,
+                          .decay = p->lr * p->weight_decay,
+                          .grad_scale = p->grad_scale};
+    return cpu_for("adamw", cpu_isa()->adamw, &a, kern_elements(w), GRAIN, s, 0);
+}
+
+int cpu_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
+    double partial[3 * DOT_SEGMENTS];
+    struct flat_args f = {
+        .a = host_f32(a), .b = host_f32(b), .partial = partial, .n = kern_elements(a)};
+    f.segment = (f.n / DOT_SEGMENTS / LANES + 1) * LANES;
+    const int64_t segments = (f.n + f.segment - 1) / f.segment;
+    TRY(cpu_for("dot", cpu_isa()->dot, &f, segments, f.segment < GRAIN ? GRAIN / f.segment : 1, s,
+                0));
+    double sum[3] = {0};
+    for (int64_t i = 0; i < 3 * segments; i++)
+        sum[i % 3] += partial[i];
+    for (int i = 0; i < 3; i++)
+        out[i] = sum[i];
+    return 0;
+}
+
+int cpu_cast(ops_s s, kern_arg dst, kern_arg src) {
+    if (dst->dtype == src->dtype) return ref_cast(s, dst, src);
+    struct cast_args a = {.src = src->data, .dst = dst->data, .to_bf16 = dst->dtype == KERN_BF16};
+    return cpu_for("cast", cpu_isa()->cast, &a, kern_elements(src), GRAIN, s, 0);
+}

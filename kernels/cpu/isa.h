@@ -1,0 +1,138 @@
+/* isa.h - the kernels of one instruction set, and the arguments of each. Private to kernels/cpu.
+ *
+ * A kernel computes items begin..end-1 of its op on the calling thread. Items write disjoint
+ * outputs, and an item's bits depend on the arguments only, so the drivers may cut the range
+ * anywhere. */
+#ifndef KERNELS_CPU_ISA_H
+#define KERNELS_CPU_ISA_H
+
+#include "kernels/kernels.h"
+
+typedef void cpu_kernel(const void *args, int64_t begin, int64_t end, void *scratch);
+
+enum {
+    GEMM_PANEL = 32,   /* columns of a panel of B */
+    GEMM_KC = 256,     /* depth of a block: a panel of it (32 KiB) stays in L1 */
+    GEMM_NC = 16,      /* panels packed at a time (512 KiB) */
+    GEMM_MC = 256,     /* rows of A packed at a time (256 KiB) */
+    ATTN_WIDTH = 256,  /* largest head width */
+    ATTN_ROWS = 4,     /* query rows of a tile */
+    ATTN_KEYS = 64,    /* keys of a block */
+    HEAD_BLOCK = 1024, /* words of the vocabulary summed in float before they join a double */
+    DOT_SEGMENTS = 128 /* partial sums of a scalar product */
+};
+
+/* C[M,N] = (accumulate: C +) A[M,K] B[K,N] (+ bias[N]); A[m,k] at a + m*rs + k*cs. Items: (m block,
+ * n block) pairs, n fastest. */
+struct gemm_args {
+    const float *a;
+    int64_t rs, cs;
+    const float *b;
+    enum { GEMM_PACKED, GEMM_NK, GEMM_KN } layout; /* panels; [N,K]; [K,N] */
+    int64_t ldb;
+    float *c;
+    int64_t ldc, m, n, k;
+    const float *bias;
+    bool accumulate, pack_a;
+    int64_t m_block, n_block, n_blocks; /* rows and panels of an item; items along n */
+};
+
+struct pack_args { /* items: panels */
+    float *out;
+    const float *w;
+    int64_t n, k;
+};
+
+struct colsum_args { /* out[c] += sum over rows; items: 16 columns */
+    float *out;
+    const float *g;
+    int64_t rows, n;
+};
+
+struct norm_args { /* items: rows; of the weight gradient: 16 columns */
+    float *out, *gx, *gw, *r;
+    const float *x, *w, *gout;
+    int64_t rows, d;
+    float eps;
+    bool accumulate;
+};
+
+struct flat_args { /* items: elements */
+    float *out, *out2;
+    const float *a, *b, *c;
+    float alpha, beta;
+    double *partial; /* dot: 3 per segment; items: segments */
+    int64_t n, segment;
+};
+
+struct cast_args { /* items: elements */
+    const void *src;
+    void *dst;
+    bool to_bf16;
+};
+
+struct rows_args { /* items: rows; of adding into rows: 16 columns */
+    float *table;
+    const float *x;
+    const int32_t *ids;
+    int64_t rows, d;
+};
+
+struct adam_args { /* items: elements */
+    float *w, *m, *v;
+    const float *g;
+    float beta1, beta2, rest1, rest2, step, root, eps, decay, grad_scale;
+};
+
+struct rope_args { /* items: rows */
+    float *x;
+    const int32_t *pos;
+    const float *cos, *sin;
+    int64_t heads, width;
+    bool inverse;
+};
+
+struct attn_args {
+    float *out, *lse;
+    const float *q, *k, *v;
+    int64_t heads, kv_heads, width, page, pages_max;
+    const int32_t *start, *len, *pages;
+    int32_t n_seqs, window;
+    float scale;
+    int64_t tiles_per_seq; /* forward items: (sequence, tile, key head), key head fastest */
+    float *gq, *gk, *gv;   /* reverse items: key heads */
+    const float *gout;
+};
+
+struct head_args { /* items: rows */
+    float *logprob, *entropy, *lse, *kept;
+    float *logits; /* written by the reverse only */
+    const int32_t *target, *top_k;
+    const float *inv_temp, *temperature, *top_p, *uniform, *g_logprob, *g_entropy;
+    int32_t *token;
+    int64_t v;
+};
+
+struct cpu_isa {
+    const char *name;
+    cpu_kernel *gemm, *pack, *colsum;
+    cpu_kernel *rmsnorm, *rmsnorm_bwd, *rmsnorm_gw;
+    cpu_kernel *swiglu, *swiglu_bwd, *add, *axpby, *dot, *adamw, *cast, *rope, *add_rows, *add_cols;
+    cpu_kernel *attention, *attention_bwd;
+    cpu_kernel *logprob, *logprob_bwd, *sample;
+};
+
+/* The table of the templates compiled into this file, for isa_*.c. */
+#define ISA_TABLE(isa)                                                                             \
+    {                                                                                              \
+        .name = #isa, .gemm = k_gemm, .pack = k_pack, .colsum = k_colsum, .rmsnorm = k_rmsnorm,    \
+        .rmsnorm_bwd = k_rmsnorm_bwd, .rmsnorm_gw = k_rmsnorm_gw, .swiglu = k_swiglu,              \
+        .swiglu_bwd = k_swiglu_bwd, .add = k_add, .axpby = k_axpby, .dot = k_dot,                  \
+        .adamw = k_adamw, .cast = k_cast, .rope = k_rope, .add_rows = k_add_rows,                  \
+        .add_cols = k_add_cols, .attention = k_attention, .attention_bwd = k_attention_bwd,        \
+        .logprob = k_logprob, .logprob_bwd = k_logprob_bwd, .sample = k_sample                     \
+    }
+
+extern const struct cpu_isa cpu_isa_avx512, cpu_isa_avx2, cpu_isa_scalar;
+
+#endif

@@ -1,0 +1,122 @@
+/* k_flat.h - elementwise kernels and the scalar product (template; see vec.h). All are bound by
+ * memory, so each is one pass. */
+#ifndef KERNELS_CPU_K_FLAT_H
+#define KERNELS_CPU_K_FLAT_H
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/vec.h"
+
+#include <string.h>
+
+static void k_swiglu(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct flat_args *a = args;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i += VEC) {
+        vf g = vf_load_n(a->a + i, end - i), u = vf_load_n(a->b + i, end - i);
+        vf_store_n(a->out + i, vf_mul(vf_mul(g, vf_sigmoid(g)), u), end - i);
+    }
+}
+
+/* a gate, b up, c gout; out ggate, out2 gup */
+static void k_swiglu_bwd(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct flat_args *a = args;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i += VEC) {
+        const int64_t n = end - i;
+        vf g = vf_load_n(a->a + i, n), u = vf_load_n(a->b + i, n), go = vf_load_n(a->c + i, n);
+        vf s = vf_sigmoid(g), gs = vf_mul(g, s);
+        vf slope = vf_fma(gs, vf_sub(vf_set(1), s), s); /* s + g s (1 - s) */
+        vf_store_n(a->out + i, vf_mul(vf_mul(go, u), slope), n);
+        vf_store_n(a->out2 + i, vf_mul(go, gs), n);
+    }
+}
+
+static void k_add(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct flat_args *a = args;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i += VEC)
+        vf_store_n(a->out + i, vf_add(vf_load_n(a->a + i, end - i), vf_load_n(a->b + i, end - i)),
+                   end - i);
+}
+
+static void k_axpby(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct flat_args *a = args;
+    const vf alpha = vf_set(a->alpha), beta = vf_set(a->beta);
+    (void)scratch;
+    for (int64_t i = begin; i < end; i += VEC) {
+        vf y = vf_mul(beta, vf_load_n(a->out + i, end - i));
+        vf_store_n(a->out + i, vf_fma(alpha, vf_load_n(a->a + i, end - i), y), end - i);
+    }
+}
+
+static double vd_total(struct vd a) {
+    double lane[VEC], sum = 0;
+    vd_store(lane, a);
+    for (int i = 0; i < VEC; i++)
+        sum += lane[i];
+    return sum;
+}
+
+/* Segment i sums elements i*segment .. of a b, a a, b b. */
+static void k_dot(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct flat_args *a = args;
+    (void)scratch;
+    for (int64_t s = begin; s < end; s++) {
+        const int64_t from = s * a->segment;
+        const int64_t to = from + a->segment < a->n ? from + a->segment : a->n;
+        struct vd xy = vd_zero(), xx = vd_zero(), yy = vd_zero();
+        for (int64_t i = from; i < to; i += VEC) {
+            vf x = vf_load_n(a->a + i, to - i);
+            xx = vd_fma(xx, x, x);
+            if (!a->b) continue;
+            vf y = vf_load_n(a->b + i, to - i);
+            xy = vd_fma(xy, x, y);
+            yy = vd_fma(yy, y, y);
+        }
+        a->partial[3 * s] = vd_total(xy);
+        a->partial[3 * s + 1] = vd_total(xx);
+        a->partial[3 * s + 2] = vd_total(yy);
+    }
+}
+
+static void k_adamw(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct adam_args *a = args;
+    const vf b1 = vf_set(a->beta1), b2 = vf_set(a->beta2), r1 = vf_set(a->rest1);
+    const vf r2 = vf_set(a->rest2), step = vf_set(a->step), root = vf_set(a->root);
+    const vf eps = vf_set(a->eps), decay = vf_set(-a->decay), scale = vf_set(a->grad_scale);
+    (void)scratch;
+    for (int64_t i = begin; i < end; i += VEC) {
+        const int64_t n = end - i;
+        vf g = vf_mul(vf_load_n(a->g + i, n), scale), w = vf_load_n(a->w + i, n);
+        vf m = vf_fma(b1, vf_load_n(a->m + i, n), vf_mul(r1, g));
+        vf v = vf_fma(b2, vf_load_n(a->v + i, n), vf_mul(r2, vf_mul(g, g)));
+        vf delta = vf_div(vf_mul(step, m), vf_fma(vf_sqrt(v), root, eps));
+        vf_store_n(a->m + i, m, n);
+        vf_store_n(a->v + i, v, n);
+        vf_store_n(a->w + i, vf_sub(vf_fma(decay, w, w), delta), n);
+    }
+}
+
+/* Round to nearest even; a NaN stays one. Plain integer code: the compiler vectorises it. */
+static void to_bf16(uint16_t *out, const uint32_t *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = x[i], rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+        out[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16 | 0x40) : rounded);
+    }
+}
+
+static void from_bf16(uint32_t *out, const uint16_t *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (uint32_t)x[i] << 16;
+}
+
+static void k_cast(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct cast_args *a = args;
+    (void)scratch;
+    if (a->to_bf16)
+        to_bf16((uint16_t *)a->dst + begin, (const uint32_t *)a->src + begin, end - begin);
+    else
+        from_bf16((uint32_t *)a->dst + begin, (const uint16_t *)a->src + begin, end - begin);
+}
+
+#endif

@@ -1,0 +1,113 @@
+/* k_rows.h - kernels over rows: RMSNorm and its reverse, rotary embedding, adding into rows
+ * (template; see vec.h). Gradients of shared vectors are summed by columns, rows in order. */
+#ifndef KERNELS_CPU_K_ROWS_H
+#define KERNELS_CPU_K_ROWS_H
+
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/vec.h"
+
+#include <math.h>
+
+static float inverse_rms(const float *x, int64_t d, float eps) {
+    return 1 / sqrtf(vec_dot(x, x, d) / (float)d + eps);
+}
+
+static void k_rmsnorm(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct norm_args *a = args;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = a->x + i * a->d;
+        float *out = a->out + i * a->d;
+        const vf r = vf_set(inverse_rms(x, a->d, a->eps));
+        for (int64_t j = 0; j < a->d; j += VEC) {
+            const int64_t n = a->d - j;
+            vf y = vf_mul(vf_mul(vf_load_n(x + j, n), r), vf_load_n(a->w + j, n));
+            vf_store_n(out + j, y, n);
+        }
+    }
+}
+
+/* gx = r (gout w - x r^2 c / d), c = sum gout w x; keeps r for the weight's gradient. */
+static void k_rmsnorm_bwd(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct norm_args *a = args;
+    const int64_t d = a->d;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i++) {
+        const float *x = a->x + i * d, *g = a->gout + i * d;
+        float *gx = a->gx + i * d;
+        float r = inverse_rms(x, d, a->eps);
+        vf sum = vf_zero();
+        for (int64_t j = 0; j < d; j += VEC) {
+            vf gw = vf_mul(vf_load_n(g + j, d - j), vf_load_n(a->w + j, d - j));
+            sum = vf_fma(gw, vf_load_n(x + j, d - j), sum);
+        }
+        const vf c = vf_set(-(vf_sum(sum) / (float)d * r * r)), rv = vf_set(r);
+        a->r[i] = r;
+        for (int64_t j = 0; j < d; j += VEC) {
+            const int64_t n = d - j;
+            vf gw = vf_mul(vf_load_n(g + j, n), vf_load_n(a->w + j, n));
+            vf y = vf_mul(vf_fma(vf_load_n(x + j, n), c, gw), rv);
+            if (a->accumulate) y = vf_add(vf_load_n(gx + j, n), y);
+            vf_store_n(gx + j, y, n);
+        }
+    }
+}
+
+static void k_rmsnorm_gw(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct norm_args *a = args;
+    (void)scratch;
+    for (int64_t j = begin * VEC; j < end * VEC && j < a->d; j += VEC) {
+        const int64_t n = a->d - j;
+        vf sum = vf_zero();
+        for (int64_t i = 0; i < a->rows; i++) {
+            vf xr = vf_mul(vf_load_n(a->x + i * a->d + j, n), vf_set(a->r[i]));
+            sum = vf_fma(vf_load_n(a->gout + i * a->d + j, n), xr, sum);
+        }
+        vf_store_n(a->gw + j, vf_add(vf_load_n(a->gw + j, n), sum), n);
+    }
+}
+
+static void rope_head(float *v, const float *cos, const float *sin, int64_t half, bool inverse) {
+    for (int64_t j = 0; j < half; j += VEC) {
+        const int64_t n = half - j;
+        vf a = vf_load_n(v + j, n), b = vf_load_n(v + half + j, n);
+        vf c = vf_load_n(cos + j, n), s = vf_load_n(sin + j, n);
+        if (inverse) s = vf_sub(vf_zero(), s);
+        vf_store_n(v + j, vf_sub(vf_mul(a, c), vf_mul(b, s)), n);
+        vf_store_n(v + half + j, vf_fma(a, s, vf_mul(b, c)), n);
+    }
+}
+
+static void k_rope(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct rope_args *a = args;
+    const int64_t half = a->width / 2;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t h = 0; h < a->heads; h++)
+            rope_head(a->x + (i * a->heads + h) * a->width, a->cos + a->pos[i] * half,
+                      a->sin + a->pos[i] * half, half, a->inverse);
+}
+
+static void add_row(float *out, const float *x, int64_t n) {
+    for (int64_t j = 0; j < n; j += VEC)
+        vf_store_n(out + j, vf_add(vf_load_n(out + j, n - j), vf_load_n(x + j, n - j)), n - j);
+}
+
+/* Distinct rows: items are rows. */
+static void k_add_rows(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct rows_args *a = args;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i++)
+        add_row(a->table + a->ids[i] * a->d, a->x + i * a->d, a->d);
+}
+
+/* Rows may repeat: items are 16 columns, each adding all rows in order. */
+static void k_add_cols(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct rows_args *a = args;
+    const int64_t j0 = begin * VEC, j1 = end * VEC < a->d ? end * VEC : a->d;
+    (void)scratch;
+    for (int64_t i = 0; i < a->rows; i++)
+        add_row(a->table + a->ids[i] * a->d + j0, a->x + i * a->d + j0, j1 - j0);
+}
+
+#endif

@@ -1,0 +1,87 @@
+/* rows.c - row ops of the cpu backend: norm, rotary embedding, and the moves of rows by index.
+ * Copies are the same memcpy as the reference's and are not repeated here. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/host.h"
+#include "kernels/ref/ref.h"
+
+enum { GRAIN = 1 << 14, LANES = 16 }; /* elements worth a thread's attention; columns of an item */
+
+static int64_t grain(int64_t per_item) {
+    return per_item >= GRAIN ? 1 : GRAIN / (per_item > 0 ? per_item : 1);
+}
+
+int cpu_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
+    struct norm_args a = {.out = host_f32(out),
+                          .x = host_f32(x),
+                          .w = host_f32(w),
+                          .rows = x->dim[0],
+                          .d = x->dim[1],
+                          .eps = eps};
+    return cpu_for("rmsnorm", cpu_isa()->rmsnorm, &a, a.rows, grain(a.d), s, 0);
+}
+
+int cpu_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
+                    float eps, bool accumulate) {
+    struct norm_args a = {.gx = host_f32(gx),
+                          .gw = host_f32(gw),
+                          .gout = host_f32(gout),
+                          .x = host_f32(x),
+                          .w = host_f32(w),
+                          .rows = x->dim[0],
+                          .d = x->dim[1],
+                          .eps = eps,
+                          .accumulate = accumulate};
+    TRY(host_scratch(&a.r, s, "rmsnorm_bwd", (size_t)a.rows * sizeof(float)));
+    TRY(cpu_for("rmsnorm_bwd", cpu_isa()->rmsnorm_bwd, &a, a.rows, grain(a.d), s, 0));
+    return cpu_for("rmsnorm_bwd", cpu_isa()->rmsnorm_gw, &a, (a.d + LANES - 1) / LANES,
+                   grain(a.rows * LANES), s, 0);
+}
+
+int cpu_rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool inverse) {
+    struct rope_args a = {.x = host_f32(x),
+                          .pos = host_i32(pos),
+                          .cos = host_f32(cos),
+                          .sin = host_f32(sin),
+                          .heads = x->dim[1],
+                          .width = x->dim[2],
+                          .inverse = inverse};
+    TRY(host_check_index("rope", "pos", pos, cos->dim[0]));
+    return cpu_for("rope", cpu_isa()->rope, &a, x->dim[0], grain(a.heads * a.width), s, 0);
+}
+
+int cpu_embed(ops_s s, kern_arg out, kern_arg table, kern_arg ids) {
+    return ref_embed(s, out, table, ids);
+}
+
+int cpu_gather(ops_s s, kern_arg out, kern_arg x, kern_arg rows) {
+    return ref_gather(s, out, x, rows);
+}
+
+int cpu_kv_write(ops_s s, kern_arg pool_k, kern_arg pool_v, kern_arg k, kern_arg v, kern_arg slot) {
+    return ref_kv_write(s, pool_k, pool_v, k, v, slot);
+}
+
+int cpu_kv_read(ops_s s, kern_arg k, kern_arg v, kern_arg pool_k, kern_arg pool_v, kern_arg slot) {
+    return ref_kv_read(s, k, v, pool_k, pool_v, slot);
+}
+
+static struct rows_args rows_of(kern_arg table, kern_arg x, kern_arg ids) {
+    return (struct rows_args){.table = host_f32(table),
+                              .x = host_f32(x),
+                              .ids = host_i32(ids),
+                              .rows = x->dim[0],
+                              .d = x->dim[1]};
+}
+
+int cpu_embed_bwd(ops_s s, kern_arg gtable, kern_arg gout, kern_arg ids) {
+    struct rows_args a = rows_of(gtable, gout, ids);
+    TRY(host_check_index("embed_bwd", "ids", ids, gtable->dim[0]));
+    return cpu_for("embed_bwd", cpu_isa()->add_cols, &a, (a.d + LANES - 1) / LANES,
+                   grain(a.rows * LANES), s, 0);
+}
+
+int cpu_scatter_add(ops_s s, kern_arg x, kern_arg g, kern_arg rows) {
+    struct rows_args a = rows_of(x, g, rows);
+    TRY(host_check_index("scatter_add", "rows", rows, x->dim[0]));
+    return cpu_for("scatter_add", cpu_isa()->add_rows, &a, a.rows, grain(a.d), s, 0);
+}

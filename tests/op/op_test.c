@@ -1,0 +1,129 @@
+/* op_test.c - the op suite: each case on a backend against `ref`, the bits of a second run, of
+ * other thread counts and instruction sets, and of rows on their own (invariant I6). An op that a
+ * backend lacks fails: every op is required. */
+#include "base/mem.h"
+#include "kernels/cpu/cpu.h"
+#include "tests/op/op.h"
+
+#include <stdio.h>
+
+/* The device against ref, and the device against itself. */
+static void against_ref(const char *device) {
+    const struct kern_backend *ref = op_device("ref", 1), *b = op_device(device, 2);
+    for (int i = 0; i < op_n_cases; i++) {
+        struct op_run x, again, y;
+        op_execute(&x, b, &op_cases[i], 0, -1, false);
+        op_execute(&again, b, &op_cases[i], 0, -1, false);
+        op_execute(&y, ref, &op_cases[i], 0, -1, false);
+        op_check_near(&x, &y);
+        op_check_bits(&x, &again, "run twice");
+        op_free(&x);
+        op_free(&again);
+        op_free(&y);
+    }
+    kern_close(b);
+    kern_close(ref);
+}
+
+static void rows_alone(const char *device) {
+    const struct kern_backend *b = op_device(device, 2);
+    for (int i = 0; i < op_n_cases; i++) {
+        const struct op_case *c = &op_cases[i];
+        const int64_t n = c->shape[0];
+        const int64_t windows[][2] = {{0, 1},     {n - 1, 1},     {n / 2, 1},     {n / 3, n / 2},
+                                      {n / 4, 9}, {n - n / 3, 3}, {0, n - n / 5}, {n / 7, 65}};
+        struct op_run whole, part;
+        if (!c->invariant) continue;
+        op_execute(&whole, b, c, 0, -1, false);
+        for (size_t w = 0; w < sizeof windows / sizeof windows[0]; w++) {
+            if (windows[w][1] < 1 || windows[w][0] + windows[w][1] > n) continue;
+            op_execute(&part, b, c, windows[w][0], windows[w][1], w % 2 == 1);
+            op_check_rows(&part, &whole);
+            op_free(&part);
+        }
+        op_free(&whole);
+    }
+    kern_close(b);
+}
+
+TEST(op_cpu_against_ref) {
+    against_ref("cpu");
+}
+
+TEST(op_cpu_rows_alone) {
+    rows_alone("cpu");
+}
+
+TEST(op_ref_rows_alone) {
+    rows_alone("ref");
+}
+
+TEST_TIMEOUT(op_cuda_against_ref, 300) {
+    against_ref("cuda:0");
+}
+
+TEST_TIMEOUT(op_cuda_rows_alone, 300) {
+    rows_alone("cuda:0");
+}
+
+/* All cases on cpu with a thread count and an instruction set, against one thread of the best. */
+static void same_bits(const char *isa, int threads, bool packed) {
+    struct op_run *runs = mem_array((size_t)op_n_cases, sizeof *runs), x;
+    char what[64];
+    snprintf(what, sizeof what, "1 thread, and %d of %s%s", threads, isa ? isa : "the same",
+             packed ? ", packed" : "");
+    CHECK_OK(cpu_isa_use(NULL));
+    const struct kern_backend *b = op_device("cpu", 1);
+    for (int i = 0; i < op_n_cases; i++)
+        op_execute(&runs[i], b, &op_cases[i], 0, -1, false);
+    kern_close(b);
+    CHECK_OK(cpu_isa_use(isa));
+    b = op_device("cpu", threads);
+    for (int i = 0; i < op_n_cases; i++) {
+        op_execute(&x, b, &op_cases[i], 0, -1, packed);
+        op_check_bits(&x, &runs[i], what);
+        op_free(&x);
+        op_free(&runs[i]);
+    }
+    kern_close(b);
+    mem_free(runs);
+}
+
+TEST(op_cpu_any_threads) {
+    same_bits(NULL, 2, true);
+    same_bits(NULL, 5, false);
+}
+
+TEST(op_cpu_any_isa) {
+    static const char *const isas[] = {"avx2", "scalar"};
+    for (size_t i = 0; i < 2; i++)
+        if (cpu_isa_use(isas[i]) == 0) same_bits(isas[i], 1, i == 0);
+}
+
+TEST(op_table_is_complete) {
+    static const char *const devices[] = {"ref", "cpu"};
+    for (size_t d = 0; d < 2; d++) {
+        const struct kern_backend *b = op_device(devices[d], 1);
+        /* from open to the last entry the table is pointers only */
+        const void *const *entry = (const void *const *)&b->open;
+        const void *const *end = (const void *const *)(b + 1);
+        for (int i = 0; entry + i < end; i++)
+            if (!entry[i]) test_fail(__FILE__, __LINE__, "%s lacks entry %d", devices[d], i);
+        kern_close(b);
+    }
+}
+
+/* Every entry that computes has a case. */
+TEST(op_every_op_has_a_case) {
+    static const char *const ops[] = {
+        "embed",      "rmsnorm", "matmul",      "rope",      "kv_write",      "attention",
+        "swiglu",     "add",     "gather",      "logprob",   "sample",        "cast",
+        "embed_bwd",  "kv_read", "matmul_dx",   "matmul_dw", "attention_bwd", "rmsnorm_bwd",
+        "swiglu_bwd", "dot",     "scatter_add", "adamw",     "logprob_bwd",   "axpby"};
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        int n = 0;
+        for (int k = 0; k < op_n_cases; k++)
+            n += strcmp(op_cases[k].op, ops[i]) == 0;
+        if (n == 0) test_fail(__FILE__, __LINE__, "no case for %s", ops[i]);
+    }
+}
