@@ -56,6 +56,50 @@ MODELS = {
 }
 
 
+# Rope tables of released settings: name -> config.json. Written as rope/NAME.json; cos and sin of
+# POSITIONS, and the angles (for the tolerance), to rope/tables.safetensors.
+def rope_config(**kw):
+    return dict(model_type="llama", hidden_size=512, intermediate_size=8, num_hidden_layers=1,
+                num_attention_heads=4, head_dim=128, vocab_size=8, rms_norm_eps=1e-5,
+                architectures=["LlamaForCausalLM"], **kw)
+
+
+POSITIONS = [0, 1, 2, 17, 300, 4095, 40000]
+ROPES = {
+    "plain": rope_config(max_position_embeddings=65536, rope_theta=1000000.0),
+    "linear": rope_config(max_position_embeddings=65536, rope_theta=10000.0,
+                          rope_scaling=dict(type="linear", factor=4.0)),
+    "llama3": rope_config(max_position_embeddings=131072, rope_theta=500000.0, rope_scaling=dict(
+        rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=8192)),
+    "yarn": rope_config(max_position_embeddings=131072, rope_parameters=dict(
+        rope_type="yarn", rope_theta=1000000.0, factor=4.0,
+        original_max_position_embeddings=32768)),
+    "yarn-mscale": rope_config(max_position_embeddings=163840, rope_theta=10000.0, rope_scaling=dict(
+        type="yarn", factor=40, original_max_position_embeddings=4096, beta_fast=32, beta_slow=1,
+        mscale=1.0, mscale_all_dim=0.707)),
+    "yarn-exact": rope_config(max_position_embeddings=65536, rope_theta=150000.0, rope_scaling=dict(
+        rope_type="yarn", factor=32.0, original_max_position_embeddings=4096, beta_fast=16.0,
+        beta_slow=2.0, truncate=False, attention_factor=1.2)),
+}
+
+
+def make_ropes():
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+    folder, out = os.path.join(os.path.dirname(OUT), "rope"), {}
+    os.makedirs(folder, exist_ok=True)
+    for name, c in ROPES.items():
+        json.dump(c, open(os.path.join(folder, name + ".json"), "w"), indent=2, sort_keys=True)
+        emb = LlamaRotaryEmbedding(LlamaConfig(**json.loads(json.dumps(c))))
+        pos = torch.tensor(POSITIONS)[None]
+        cos, sin = emb(torch.zeros(1), pos)
+        half = cos.shape[-1] // 2
+        out[name + ".cos"], out[name + ".sin"] = cos[0, :, :half], sin[0, :, :half]
+        out[name + ".angle"] = pos[0, :, None].float() * emb.inv_freq[None]
+    out["positions"] = torch.tensor(POSITIONS, dtype=torch.int32)
+    save_file({k: v.contiguous() for k, v in out.items()}, os.path.join(folder, "tables.safetensors"))
+
+
 def randomize(model, gen):
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -147,5 +191,6 @@ if len(sys.argv) == 3 and sys.argv[1] == "check":
     for n in MODELS:
         check(n, sys.argv[2])
 else:
+    make_ropes()
     for n, m in MODELS.items():
         make(n, *m)
