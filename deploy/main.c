@@ -16,6 +16,7 @@ static const struct verb {
     const char *about; /* NULL: a service, not listed */
 } verbs[] = {
     {"doctor", cmd_doctor, "what this machine has, and what to fix"},
+    {"score", cmd_score, "log-probs of given responses"},
     {"tokenize", cmd_tokenize, "text to token ids and back, by JSON lines"},
     {"version", cmd_version, "what this binary is"},
 };

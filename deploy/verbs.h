@@ -11,6 +11,7 @@ verb_fn cmd_eval;
 verb_fn cmd_plan;
 verb_fn cmd_replay;
 verb_fn cmd_run;
+verb_fn cmd_score;
 verb_fn cmd_tokenize;
 verb_fn cmd_version;
 

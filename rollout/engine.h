@@ -40,9 +40,11 @@ struct engine_request { /* host memory, copied */
     int32_t n_prompt; /* >= 1 */
     const int32_t
         *resume; /* tokens generated earlier (elsewhere), with their log-probs and versions */
-    const float *resume_logprob;
-    const int64_t *resume_version;
+    const float *resume_logprob;   /* may be NULL: the engine reports only what it generates, */
+    const int64_t *resume_version; /* recorded values of earlier tokens stay with the caller */
     int32_t n_resume;
+    const int32_t *forced;    /* NULL, or max_new_tokens ids: not drawn but taken from here, their
+                                 log-probs reported as if drawn (scoring); nothing else ends it */
     int32_t max_new_tokens;   /* resumed ones included */
     float temperature, top_p; /* temperature 0: greedy */
     int32_t top_k;            /* 0: off */
@@ -66,7 +68,9 @@ struct engine_stats {
     int64_t prefill_tokens, decode_tokens, cached_tokens, steps; /* since open */
 };
 
-size_t engine_bytes(const struct engine_config *cfg); /* the memory plan, weights excluded */
+/* The memory plan, weights excluded: what engine_open takes and what requests may take on top. 0:
+ * engine_open will refuse cfg; SIZE_MAX: more than can be addressed. */
+size_t engine_bytes(const struct engine_config *cfg);
 MUST_CHECK int engine_open(struct engine **out, const struct engine_config *cfg);
 void engine_close(struct engine **e);
 
@@ -82,7 +86,8 @@ MUST_CHECK int engine_add(struct engine *e, const struct engine_request *r);
 void engine_abort(struct engine *e, uint64_t id); /* forgets it; no further events */
 bool engine_idle(const struct engine *e);         /* nothing running or waiting */
 
-/* One forward. *events points into the engine (valid until the next call), *n tokens. 0 events is
+/* One forward. After a failure the sequences are still there and a later step computes them again.
+ * *events points into the engine (valid until the next call), *n tokens. 0 events is
  * possible while prefilling. */
 MUST_CHECK int engine_step(struct engine *e, const struct engine_token **events, int32_t *n);
 void engine_stats(const struct engine *e, struct engine_stats *out);

@@ -1,0 +1,365 @@
+/* engine.c - generation: plan -> forward -> sample -> commit, once per engine_step.
+ *
+ * The engine decides nothing itself: plan.c says which rows run and where their keys go, actor.c
+ * runs the same forward as training, sampler.c turns logits into tokens, seq.c says when a response
+ * ends. What is left here is the translation of a plan into one batch of rows, and the order of
+ * commits: keys of all sequences are published before any sequence may end and give its pages back.
+ *
+ * Everything is allocated when the engine is opened; a request brings its own bounded memory. */
+#include "rollout/engine.h"
+
+#include "actor/actor.h"
+#include "base/mem.h"
+#include "rollout/plan.h"
+#include "rollout/sampler.h"
+#include "rollout/seq.h"
+
+#include <inttypes.h>
+
+enum { SEQS_LIMIT = 1 << 16, CHUNK_LIMIT = 1 << 20, PAGE_LIMIT = 1 << 12, HEAD_ROWS = 64 };
+
+struct engine {
+    struct engine_config cfg; /* pages filled in */
+    int32_t pages_max;        /* of one sequence */
+    struct actor *actor;
+    struct sampler *sampler;
+    struct plan *plan;
+    bool has_weights;
+    int64_t version;
+
+    /* The batch of one step. */
+    int32_t *ids, *pos, *slot; /* [rows_max] */
+    int32_t *q_start, *kv_len; /* [seqs_max + 1] */
+    int32_t *page_table;       /* [seqs_max * pages_max] */
+
+    /* Rows that sample, and what came of them. */
+    int32_t *logit_rows; /* [seqs_max] */
+    struct seq **drawing;
+    struct sampler_row *draws;
+    struct sampler_token *drawn;
+    struct engine_token *events;
+
+    int64_t prefill_tokens, decode_tokens, steps;
+};
+
+/* --- opening ------------------------------------------------------------------------------------
+ */
+
+static int check_range(const char *name, int64_t value, int64_t min, int64_t max) {
+    if (value >= min && value <= max) return 0;
+    return FAIL(ERR_CONFIG, "engine: %s is %" PRId64 ", allowed are %" PRId64 " to %" PRId64, name,
+                value, min, max);
+}
+
+static int32_t pages_of_one(const struct engine_config *cfg) {
+    return (cfg->context + cfg->page - 1) / cfg->page;
+}
+
+/* Checks cfg and fills in the number of pages. */
+static int resolve_config(struct engine_config *cfg) {
+    if (!cfg->backend) return FAIL(ERR_CONFIG, "engine: no backend");
+    TRY(check_range("seqs_max", cfg->seqs_max, 1, SEQS_LIMIT));
+    TRY(check_range("context", cfg->context, 2, cfg->shape.context));
+    TRY(check_range("chunk_tokens", cfg->chunk_tokens, 1, CHUNK_LIMIT));
+    TRY(check_range("page", cfg->page, 1, PAGE_LIMIT));
+    TRY(check_range("waiting_max", cfg->waiting_max, 1, INT32_MAX));
+    int64_t one = pages_of_one(cfg);
+    if (cfg->pages == 0) cfg->pages = one * cfg->seqs_max;
+    if (cfg->pages < one)
+        return FAIL(ERR_CONFIG,
+                    "engine: %" PRId64 " pages of %d keys cannot hold one sequence of %d tokens "
+                    "(%" PRId64 " pages)",
+                    cfg->pages, (int)cfg->page, (int)cfg->context, one);
+    return check_range("pages", cfg->pages, one, INT32_MAX / 2 / cfg->page);
+}
+
+static struct actor_config actor_of(const struct engine_config *cfg) {
+    return (struct actor_config){
+        .backend = cfg->backend,
+        .shape = cfg->shape,
+        .rows_max = cfg->seqs_max + cfg->chunk_tokens,
+        .seqs_max = cfg->seqs_max,
+        .context = cfg->context,
+        .pages = (int32_t)cfg->pages,
+        .page = cfg->page,
+        .head_rows = cfg->seqs_max < HEAD_ROWS ? cfg->seqs_max : HEAD_ROWS,
+        .pack = true,
+    };
+}
+
+static struct plan_config plan_of(const struct engine_config *cfg) {
+    return (struct plan_config){
+        .seqs_max = cfg->seqs_max,
+        .waiting_max = cfg->waiting_max,
+        .chunk_tokens = cfg->chunk_tokens,
+        .page = cfg->page,
+        .pages = (int32_t)cfg->pages,
+    };
+}
+
+static struct seq_limits limits_of(const struct engine_config *cfg) {
+    return (struct seq_limits){
+        .context = cfg->context,
+        .vocab = cfg->shape.vocab,
+        .page = cfg->page,
+        .tokenizer = cfg->tokenizer,
+    };
+}
+
+static size_t batch_bytes(const struct engine_config *cfg) {
+    size_t rows = (size_t)cfg->seqs_max + (size_t)cfg->chunk_tokens, seqs = (size_t)cfg->seqs_max;
+    size_t per_seq = 3 * sizeof(int32_t) + sizeof(struct seq *) + sizeof(struct sampler_row) +
+                     sizeof(struct sampler_token) + sizeof(struct engine_token) +
+                     (size_t)pages_of_one(cfg) * sizeof(int32_t);
+    return rows * 3 * sizeof(int32_t) + seqs * per_seq + sizeof(struct engine);
+}
+
+size_t engine_bytes(const struct engine_config *cfg) {
+    struct engine_config c = *cfg;
+    if (resolve_config(&c) < 0) return 0;
+    struct actor_config a = actor_of(&c);
+    struct plan_config p = plan_of(&c);
+    struct seq_limits l = limits_of(&c);
+    size_t actor = actor_bytes(&a);
+    size_t requests = ((size_t)c.seqs_max + (size_t)c.waiting_max) * seq_bytes(&l);
+    if (actor == SIZE_MAX) return SIZE_MAX;
+    return actor + 2 * sampler_bytes(a.head_rows) + plan_bytes(&p) + batch_bytes(&c) + requests;
+}
+
+static void open_batch(struct engine *e) {
+    size_t seqs = (size_t)e->cfg.seqs_max, rows = seqs + (size_t)e->cfg.chunk_tokens;
+    e->pages_max = pages_of_one(&e->cfg);
+    e->ids = mem_array(rows, sizeof *e->ids);
+    e->pos = mem_array(rows, sizeof *e->pos);
+    e->slot = mem_array(rows, sizeof *e->slot);
+    e->q_start = mem_array(seqs + 1, sizeof *e->q_start);
+    e->kv_len = mem_array(seqs + 1, sizeof *e->kv_len);
+    e->page_table = mem_array(seqs, (size_t)e->pages_max * sizeof *e->page_table);
+    e->logit_rows = mem_array(seqs, sizeof *e->logit_rows);
+    e->drawing = mem_array(seqs, sizeof(struct seq *));
+    e->draws = mem_array(seqs, sizeof *e->draws);
+    e->drawn = mem_array(seqs, sizeof *e->drawn);
+    e->events = mem_array(seqs, sizeof *e->events);
+}
+
+int engine_open(struct engine **out, const struct engine_config *cfg) {
+    int rc = 0;
+    struct engine *e = mem_zalloc(sizeof *e);
+    e->cfg = *cfg;
+    TRY_OUT(resolve_config(&e->cfg));
+    struct actor_config actor = actor_of(&e->cfg);
+    struct plan_config plan = plan_of(&e->cfg);
+    TRY_OUT(actor_open(&e->actor, &actor));
+    TRY_OUT(sampler_open(&e->sampler, cfg->backend, actor.head_rows, cfg->seed));
+    e->plan = plan_open(&plan);
+    open_batch(e);
+    *out = e;
+    e = NULL;
+out:
+    engine_close(&e);
+    return rc;
+}
+
+void engine_close(struct engine **pe) {
+    struct engine *e = *pe;
+    if (!e) return;
+    plan_close(&e->plan);
+    sampler_close(&e->sampler);
+    actor_close(&e->actor);
+    mem_free(e->ids);
+    mem_free(e->pos);
+    mem_free(e->slot);
+    mem_free(e->q_start);
+    mem_free(e->kv_len);
+    mem_free(e->page_table);
+    mem_free(e->logit_rows);
+    mem_free(e->drawing);
+    mem_free(e->draws);
+    mem_free(e->drawn);
+    mem_free(e->events);
+    mem_free(e);
+    *pe = NULL;
+}
+
+/* --- requests and weights
+ * ------------------------------------------------------------------------- */
+
+int engine_swap(struct engine *e, const struct params *weights, int64_t version) {
+    if (version < 0) return FAIL(ERR_CONFIG, "engine: version is %" PRId64, version);
+    e->has_weights = false;
+    TRY(actor_use(e->actor, weights));
+    e->has_weights = true;
+    e->version = version;
+    plan_use(e->plan, version);
+    return 0;
+}
+
+int engine_add(struct engine *e, const struct engine_request *r) {
+    int rc = 0;
+    struct seq_limits limits = limits_of(&e->cfg);
+    struct seq *s = NULL;
+    TRY_OUT(seq_open(&s, r, &limits));
+    TRY_OUT(plan_add_take(e->plan, s));
+    s = NULL;
+out:
+    seq_close(&s);
+    return rc;
+}
+
+void engine_abort(struct engine *e, uint64_t id) {
+    plan_remove(e->plan, id);
+}
+
+bool engine_idle(const struct engine *e) {
+    struct plan_counts c;
+    plan_counts(e->plan, &c);
+    return c.running + c.waiting == 0;
+}
+
+void engine_stats(const struct engine *e, struct engine_stats *out) {
+    struct plan_counts c;
+    plan_counts(e->plan, &c);
+    const struct pages *pages = plan_pages(e->plan);
+    *out = (struct engine_stats){
+        .running = c.running,
+        .waiting = c.waiting,
+        .pages_used = pages_total(pages) - pages_available(pages),
+        .pages_total = pages_total(pages),
+        .preemptions = c.preemptions,
+        .prefill_tokens = e->prefill_tokens,
+        .decode_tokens = e->decode_tokens,
+        .cached_tokens = c.cached_tokens,
+        .steps = e->steps,
+    };
+}
+
+/* --- a step
+ * ---------------------------------------------------------------------------------------- */
+
+static int32_t widest(const struct plan_step *st) {
+    int32_t pages_max = 1;
+    for (int32_t i = 0; i < st->n_items; i++)
+        if (st->items[i].s->n_pages > pages_max) pages_max = st->items[i].s->n_pages;
+    return pages_max;
+}
+
+/* Rows, positions, slots and page tables of the step's sequences. */
+static struct actor_batch build_batch(struct engine *e, const struct plan_step *st) {
+    int32_t page = e->cfg.page, width = widest(st), row = 0;
+    for (int32_t i = 0; i < st->n_items; i++) {
+        const struct plan_item *it = &st->items[i];
+        const struct seq *s = it->s;
+        int32_t *table = e->page_table + (size_t)i * (size_t)width;
+        e->q_start[i] = row;
+        e->kv_len[i] = it->first + it->rows;
+        for (int32_t k = it->first; k < it->first + it->rows; k++, row++) {
+            e->ids[row] = s->tokens[k];
+            e->pos[row] = k;
+            e->slot[row] = s->pages[k / page] * page + k % page;
+        }
+        for (int32_t k = 0; k < width; k++)
+            table[k] = k < s->n_pages ? s->pages[k] : 0;
+    }
+    e->q_start[st->n_items] = row;
+    ASSERT(row == st->n_rows);
+    return (struct actor_batch){.n_rows = row,
+                                .n_seqs = st->n_items,
+                                .pages_max = width,
+                                .ids = e->ids,
+                                .pos = e->pos,
+                                .slot = e->slot,
+                                .q_start = e->q_start,
+                                .kv_len = e->kv_len,
+                                .pages = e->page_table};
+}
+
+/* Which rows draw a token, and how. Returns their number. */
+static int32_t collect_draws(struct engine *e, const struct plan_step *st) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < st->n_items; i++) {
+        struct seq *s = st->items[i].s;
+        if (!st->items[i].samples) continue;
+        int32_t position = s->n - s->n_prompt;
+        e->logit_rows[n] = e->q_start[i + 1] - 1;
+        e->drawing[n] = s;
+        e->draws[n++] = (struct sampler_row){
+            .id = s->id,
+            .position = position,
+            .temperature = s->temperature,
+            .top_p = s->top_p,
+            .top_k = s->top_k,
+            .forced = s->forced ? s->forced[position] : SAMPLER_SAMPLED,
+        };
+    }
+    return n;
+}
+
+static int draw_tokens(struct engine *e, int32_t n) {
+    int32_t head_rows = actor_config(e->actor)->head_rows;
+    for (int32_t at = 0; at < n; at += head_rows) {
+        int32_t rows = n - at < head_rows ? n - at : head_rows;
+        struct kern_tensor logits;
+        TRY(actor_logits(e->actor, e->logit_rows + at, rows, &logits));
+        TRY(sampler_draw(e->sampler, actor_stream(e->actor), &logits, e->draws + at, rows,
+                         e->drawn + at));
+    }
+    return 0;
+}
+
+/* Appends the drawn tokens and ends what is complete. */
+static int push_tokens(struct engine *e, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        struct seq *s = e->drawing[i];
+        const struct sampler_token *t = &e->drawn[i];
+        enum engine_finish finish;
+        TRY(seq_push(s, t->token, &finish));
+        e->events[i] = (struct engine_token){
+            .id = s->id,
+            .token = t->token,
+            .position = e->draws[i].position,
+            .logprob = t->logprob,
+            .kept = t->kept,
+            .version = e->version,
+            .finish = finish,
+        };
+        if (finish != ENGINE_RUNNING) ASSERT(plan_remove(e->plan, s->id));
+    }
+    return 0;
+}
+
+static void count_rows(struct engine *e, const struct plan_step *st) {
+    for (int32_t i = 0; i < st->n_items; i++) {
+        const struct plan_item *it = &st->items[i];
+        bool decode = it->samples && it->rows == 1 && it->s->n > it->s->n_prompt;
+        *(decode ? &e->decode_tokens : &e->prefill_tokens) += it->rows;
+    }
+    e->steps++;
+}
+
+static int run_step(struct engine *e, const struct plan_step *st, int32_t *n_draws) {
+    for (int32_t i = 0; i < st->n_copies; i++)
+        TRY(actor_copy_page(e->actor, st->copies[i].dst, st->copies[i].src));
+    struct actor_batch batch = build_batch(e, st);
+    TRY(actor_forward(e->actor, &batch));
+    *n_draws = collect_draws(e, st);
+    return draw_tokens(e, *n_draws);
+}
+
+int engine_step(struct engine *e, const struct engine_token **events, int32_t *n) {
+    struct plan_step st;
+    int32_t n_draws = 0;
+    if (!e->has_weights) return FAIL(ERR_CONFIG, "engine: no weights");
+    plan_next(e->plan, &st);
+    int rc = st.n_items > 0 ? run_step(e, &st, &n_draws) : 0;
+    if (rc < 0) {
+        plan_restart(e->plan); /* what the pool holds is not known; the tokens are */
+        return rc;
+    }
+    if (st.n_items > 0) count_rows(e, &st);
+    for (int32_t i = 0; i < st.n_items; i++)
+        plan_done(e->plan, &st.items[i]);
+    TRY(push_tokens(e, n_draws));
+    *events = e->events;
+    *n = n_draws;
+    return 0;
+}
