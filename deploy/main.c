@@ -17,6 +17,7 @@ static const struct verb {
 } verbs[] = {
     {"doctor", cmd_doctor, "what this machine has, and what to fix"},
     {"score", cmd_score, "log-probs of given responses"},
+    {"step", cmd_step, "one optimizer step per file of trajectories"},
     {"tokenize", cmd_tokenize, "text to token ids and back, by JSON lines"},
     {"version", cmd_version, "what this binary is"},
 };

@@ -1,0 +1,174 @@
+/* step_test.c - what a step promises beside its numbers (those are in tests/golden): repetition,
+ * refusals that change nothing, the mismatch check, supervised steps. */
+#include "trainer/step.h"
+
+#include "base/mem.h"
+#include "tests/test.h"
+#include "tests/unit/trainer_fixture.h"
+
+TEST(step_repeats_bit_for_bit) {
+    struct hash h[2];
+    struct step_report r[2];
+    for (int k = 0; k < 2; k++) {
+        struct step *s = trainer_fixture_open(NULL);
+        for (int64_t v = 0; v < 3; v++) {
+            struct batch *b = trainer_fixture_batch(test_seed() + (uint64_t)v, 3, v);
+            CHECK_OK(step_run(s, b, &r[k]));
+            CHECK_INT(r[k].step, v);
+            batch_close(&b);
+        }
+        CHECK_INT(step_version(s), 3);
+        h[k] = trainer_fixture_hash(s);
+        CHECK(hash_equal(h[k], r[k].weights_hash));
+        step_close(&s);
+    }
+    CHECK(hash_equal(h[0], h[1]));
+    CHECK(r[0].loss == r[1].loss && r[0].grad_norm == r[1].grad_norm);
+    CHECK(!isnan(r[0].gac_cosine));
+}
+
+TEST(step_refuses_stale_and_changes_nothing) {
+    const char *const sets[] = {"trainer.staleness.max=1", NULL};
+    struct step *s = trainer_fixture_open(sets);
+    struct batch *b = trainer_fixture_batch(test_seed(), 3, 3);
+    struct step_report r;
+    step_set_version(s, 5);
+    struct hash before = trainer_fixture_hash(s);
+    CHECK_ERR(step_run(s, b, &r), ERR_STALE, "staleness.max 1");
+    for (uint32_t i = 0; i < b->n; i++)
+        for (int32_t k = 0; k < b->traj[i].n_response; k++)
+            b->traj[i].version[k] = 4;
+    b->traj[7].version[0] = 3; /* one token is enough */
+    CHECK_ERR(step_run(s, b, &r), ERR_STALE, "trajectory 7");
+    CHECK(hash_equal(before, trainer_fixture_hash(s)));
+    CHECK_INT(step_version(s), 5);
+    b->traj[7].mask[0] = 0; /* unless it is not trained */
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_INT(step_version(s), 6);
+    CHECK_NEAR(r.staleness_max, 1, 0);
+    batch_close(&b);
+    step_close(&s);
+}
+
+static void refuse(struct step *s, struct batch *b, int code, const char *part) {
+    struct step_report r;
+    struct hash before = trainer_fixture_hash(s);
+    CHECK_ERR(step_run(s, b, &r), code, part);
+    CHECK(hash_equal(before, trainer_fixture_hash(s)));
+    batch_close(&b);
+}
+
+TEST(step_refuses_bad_batches) {
+    struct step *s = trainer_fixture_open(NULL);
+    struct batch *b = trainer_fixture_batch(1, 3, 1);
+    refuse(s, b, ERR_MISMATCH, "a token of version 1, but the weights are version 0");
+    b = trainer_fixture_batch(1, 3, 0);
+    b->traj[5].ids[0] = 32;
+    refuse(s, b, ERR_CORRUPT, "trajectory 5: token id 32");
+    b = trainer_fixture_batch(1, 3, 0);
+    b->traj[5].ids[0] = -1;
+    refuse(s, b, ERR_CORRUPT, "token id -1");
+    b = trainer_fixture_batch(1, 3, 0);
+    b->traj[2].logprob[0] = NAN;
+    refuse(s, b, ERR_CORRUPT, "log-prob 0 is not finite");
+    b = trainer_fixture_batch(1, 3, 0);
+    b->traj[2].reward = INFINITY;
+    refuse(s, b, ERR_CORRUPT, "reward is not finite");
+    b = trainer_fixture_batch(1, 3, 0);
+    b->traj[2].group = 3;
+    refuse(s, b, ERR_CORRUPT, "group 3 of 3");
+    b = trainer_fixture_batch(1, 3, 0);
+    for (uint32_t i = 0; i < b->n; i++)
+        memset(b->traj[i].mask, 0, (size_t)b->traj[i].n_response);
+    refuse(s, b, ERR_CORRUPT, "no trained token");
+    b = trainer_fixture_batch(1, 3, 0);
+    int32_t ids[40] = {0};
+    float logprob[20] = {0};
+    batch_set(b, 0, ids, 20, ids, 20, logprob, NULL, NULL, 0);
+    refuse(s, b, ERR_CONFIG, "has 20 + 20 tokens");
+    step_close(&s);
+}
+
+/* I6 as the trainer sees it: log-probs of the very weights come back with the same bits, in any
+ * packing, and older tokens do not count. */
+TEST(step_sees_equal_bits_as_no_mismatch) {
+    const char *const sets[] = {"rollout.temperature=0.8", NULL};
+    struct step *s = trainer_fixture_open(sets);
+    struct batch *b = trainer_fixture_batch(test_seed(), 3, 0);
+    struct step_report r;
+    for (uint32_t i = 0; i < b->n; i++)
+        CHECK_OK(step_score(s, b, i, (float)(1 / 0.8), b->traj[i].logprob));
+    CHECK_OK(step_run(s, b, &r));
+    CHECK(r.logprob_diff_max == 0 && r.mismatch_kl == 0);
+    CHECK_NEAR(r.ratio_max, 1, 0);
+    CHECK_NEAR(r.clip_fraction, 0, 0);
+    CHECK_OK(step_run(s, b, &r)); /* now all tokens are one version old */
+    CHECK(isnan(r.logprob_diff_max) && isnan(r.mismatch_kl));
+    CHECK_NEAR(r.staleness_mean, 1, 0);
+    batch_close(&b);
+    step_close(&s);
+}
+
+/* A batch without signal: the reports are there, and only the decay moves the weights. */
+TEST(step_without_signal) {
+    struct step *s = trainer_fixture_open(NULL);
+    struct batch *b = trainer_fixture_batch(test_seed(), 3, 0);
+    struct step_report r;
+    for (uint32_t i = 0; i < b->n; i++)
+        b->traj[i].reward = 0.1F;
+    CHECK_OK(step_run(s, b, &r));
+    CHECK(r.grad_norm == 0 && r.entropy > 0 && isnan(r.gac_cosine));
+    CHECK_STR(r.gac_action, "invalid");
+    CHECK_INT(r.zero_groups, 3);
+    CHECK_INT(step_version(s), 1);
+    CHECK(r.microbatches > 0);
+    batch_close(&b);
+    step_close(&s);
+}
+
+/* Flat trajectories leave the gradient alone: with and without them in the reverse pass. */
+TEST(step_flat_groups_change_no_bit) {
+    const char *const tiny[] = {"trainer.algorithm.entropy=1.0e-30", NULL};
+    struct step_report r[2];
+    for (int k = 0; k < 2; k++) {
+        struct step *s = trainer_fixture_open(k ? tiny : NULL);
+        struct batch *b = trainer_fixture_batch(3, 3, 0);
+        for (uint32_t i = 4; i < 8; i++)
+            b->traj[i].reward = 1;
+        CHECK_OK(step_run(s, b, &r[k]));
+        CHECK_INT(r[k].zero_groups, 1);
+        batch_close(&b);
+        step_close(&s);
+    }
+    CHECK_NEAR(r[0].grad_norm, r[1].grad_norm, 1e-6 * r[0].grad_norm);
+    CHECK(r[0].entropy == r[1].entropy);
+}
+
+TEST(step_supervised_learns) {
+    const char *const sets[] = {"trainer.optimizer.lr=0.01", NULL};
+    struct step *s = trainer_fixture_open(sets);
+    struct batch *b = trainer_fixture_batch(test_seed(), 2, 0);
+    struct step_report first, last;
+    double sum = 0, n = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        float lp[16];
+        CHECK_OK(step_score(s, b, i, 1, lp));
+        for (int32_t k = 0; k < b->traj[i].n_response; k++, n++)
+            sum -= (double)lp[k];
+    }
+    CHECK_OK(step_run_sft(s, b, &first));
+    CHECK_NEAR(first.loss, sum / n, 1e-6);
+    for (int i = 0; i < 20; i++)
+        CHECK_OK(step_run_sft(s, b, &last));
+    CHECK(last.loss < first.loss - 0.5);
+    CHECK_INT(step_version(s), 21);
+    batch_close(&b);
+    step_close(&s);
+}
+
+TEST(step_bytes_are_counted) {
+    struct step *s = trainer_fixture_open(NULL);
+    const struct shape *shape = params_shape(step_weights(s));
+    CHECK(step_bytes(s) > 5 * 4 * (size_t)params_slab_elements(shape));
+    step_close(&s);
+}

@@ -1,0 +1,226 @@
+/* update_test.c - the optimizer on gradients made by hand: what alignment control leaves of them is
+ * read off the first moment (beta1 = 0 makes it the gradient that was used, times the clip). */
+#include "trainer/update.h"
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "tests/test.h"
+#include "tests/unit/trainer_fixture.h"
+
+struct rig {
+    struct step *step; /* only for its backend and shape */
+    struct update *u;
+    struct params *w;
+    struct kern_stream *stream;
+    const struct kern_backend *backend;
+    size_t n;
+};
+
+static struct rig open_rig(const char *const *sets) {
+    struct rig g = {.step = trainer_fixture_open(NULL)};
+    struct recipe *r = trainer_fixture_recipe(sets);
+    const struct shape *shape = params_shape(step_weights(g.step));
+    g.backend = params_backend(step_weights(g.step));
+    g.n = (size_t)params_slab_elements(shape);
+    CHECK_OK(update_open(&g.u, g.backend, shape, r));
+    CHECK_OK(params_open(&g.w, g.backend, shape));
+    CHECK_OK(params_init(g.w, 7));
+    CHECK_OK(kern_stream_open(g.backend, &g.stream, 0));
+    recipe_close(&r);
+    return g;
+}
+
+static void close_rig(struct rig *g) {
+    kern_stream_close(g->backend, g->stream);
+    update_close(&g->u);
+    params_close(&g->w);
+    step_close(&g->step);
+}
+
+static float *read(const struct rig *g, const struct params *p) {
+    float *x = mem_array(g->n, sizeof *x);
+    CHECK_OK(params_get(p, x, g->n * sizeof *x));
+    return x;
+}
+
+/* Random, zero in the gaps of the table. */
+static float *gradient(const struct rig *g, uint64_t seed) {
+    float *x = mem_array(g->n, sizeof *x);
+    uint64_t key = rng_key(seed, RNG_TEST);
+    for (size_t i = 0; i < params_count(g->w); i++) {
+        const struct params_entry *e = params_entry(g->w, i);
+        for (int64_t k = e->offset; k < e->offset + e->n; k++)
+            x[k] = (float)rng_normal(key, 0, (uint64_t)k);
+    }
+    return x;
+}
+
+static double dot(const struct rig *g, const float *a, const float *b) {
+    double s = 0;
+    for (size_t i = 0; i < g->n; i++)
+        s += (double)a[i] * (double)b[i];
+    return s;
+}
+
+static double cosine(const struct rig *g, const float *a, const float *b) {
+    return dot(g, a, b) / sqrt(dot(g, a, a) * dot(g, b, b));
+}
+
+/* a + x * b in place of b's copy: a gradient that leans towards b. */
+static float *lean(const struct rig *g, uint64_t seed, const float *b, float x) {
+    float *a = gradient(g, seed);
+    for (size_t i = 0; i < g->n; i++)
+        a[i] += x * b[i];
+    return a;
+}
+
+static struct update_report apply(struct rig *g, const float *grad) {
+    struct update_report r;
+    struct params *into;
+    CHECK_OK(update_begin(g->u, &into));
+    CHECK_OK(params_put(into, grad, g->n * sizeof *grad));
+    CHECK_OK(update_apply(g->u, g->stream, g->w, true, &r));
+    return r;
+}
+
+static const char *const controlled[] = {
+    "trainer.alignment.mode=on",     "trainer.alignment.c_low=0.1",
+    "trainer.alignment.c_high=0.8",  "trainer.optimizer.betas=[0, 0.9]",
+    "trainer.optimizer.clip_norm=0", NULL};
+
+TEST(update_scales_to_c_low) {
+    struct rig g = open_rig(controlled);
+    float *p = gradient(&g, test_seed());
+    CHECK_INT(apply(&g, p).action, ALIGN_INVALID);
+    for (uint64_t k = 1; k < 4; k++) {
+        float *q = lean(&g, test_seed() + k, p, 0.3F);
+        struct update_report r = apply(&g, q);
+        float *used = read(&g, update_slab(g.u, 0));
+        CHECK_INT(r.action, ALIGN_SCALE);
+        CHECK(r.applied);
+        CHECK_NEAR(r.cosine, cosine(&g, q, p), 1e-6);
+        CHECK_NEAR(cosine(&g, used, p), 0.1, 1e-6);
+        CHECK_NEAR(r.grad_norm, sqrt(dot(&g, q, q)), 1e-4);
+        mem_free(used);
+        mem_free(p);
+        p = q; /* the raw gradient is the next previous one */
+    }
+    mem_free(p);
+    close_rig(&g);
+}
+
+TEST(update_below_c_low_is_untouched) {
+    struct rig g = open_rig(controlled);
+    float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, -0.5F);
+    apply(&g, p);
+    CHECK_INT(apply(&g, q).action, ALIGN_PASS);
+    float *used = read(&g, update_slab(g.u, 0));
+    CHECK(memcmp(used, q, g.n * sizeof *q) == 0);
+    mem_free(used);
+    mem_free(p);
+    mem_free(q);
+    close_rig(&g);
+}
+
+TEST(update_skip_touches_nothing) {
+    struct rig g = open_rig(controlled);
+    float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, 4);
+    apply(&g, p);
+    float *w = read(&g, g.w), *m = read(&g, update_slab(g.u, 0)),
+          *v = read(&g, update_slab(g.u, 1));
+    for (int skips = 1; skips <= 2; skips++) {
+        struct update_report r = apply(&g, q);
+        CHECK_INT(r.action, ALIGN_SKIP);
+        CHECK(!r.applied);
+        CHECK_INT(update_state(g.u).steps, 1);
+        CHECK_INT(update_state(g.u).skips, skips);
+        float *w2 = read(&g, g.w), *m2 = read(&g, update_slab(g.u, 0));
+        float *v2 = read(&g, update_slab(g.u, 1)), *p2 = read(&g, update_slab(g.u, 2));
+        CHECK(memcmp(w, w2, g.n * sizeof *w) == 0 && memcmp(m, m2, g.n * sizeof *m) == 0);
+        CHECK(memcmp(v, v2, g.n * sizeof *v) == 0 && memcmp(q, p2, g.n * sizeof *q) == 0);
+        mem_free(w2);
+        mem_free(m2);
+        mem_free(v2);
+        mem_free(p2);
+        float *next = lean(&g, test_seed() + 1 + (uint64_t)skips, q, 4);
+        mem_free(p);
+        p = q;
+        q = next;
+    }
+    struct update_report r = apply(&g, q); /* the third: only the orthogonal part */
+    CHECK(r.applied && r.action == ALIGN_SCALE);
+    float *used = read(&g, update_slab(g.u, 0));
+    CHECK_NEAR(cosine(&g, used, p), 0, 1e-5);
+    CHECK_INT(update_state(g.u).steps, 2);
+    CHECK_INT(update_state(g.u).skips, 0);
+    mem_free(used);
+    mem_free(w);
+    mem_free(m);
+    mem_free(v);
+    mem_free(p);
+    mem_free(q);
+    close_rig(&g);
+}
+
+/* The norm after projection is known without a second pass: the clip makes it clip_norm. */
+TEST(update_clips_what_is_left) {
+    const char *const sets[] = {
+        "trainer.alignment.mode=on",       "trainer.alignment.c_low=0.1",
+        "trainer.alignment.c_high=0.9",    "trainer.optimizer.betas=[0, 0.9]",
+        "trainer.optimizer.clip_norm=0.5", NULL};
+    struct rig g = open_rig(sets);
+    float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, 1);
+    apply(&g, p);
+    float *used = read(&g, update_slab(g.u, 0));
+    CHECK_NEAR(sqrt(dot(&g, used, used)), 0.5, 1e-5);
+    mem_free(used);
+    CHECK_INT(apply(&g, q).action, ALIGN_SCALE);
+    used = read(&g, update_slab(g.u, 0));
+    CHECK_NEAR(sqrt(dot(&g, used, used)), 0.5, 1e-5);
+    mem_free(used);
+    mem_free(p);
+    mem_free(q);
+    close_rig(&g);
+}
+
+TEST(update_not_finite_is_never_used) {
+    struct rig g = open_rig(NULL);
+    struct update_report r;
+    struct params *into;
+    float *p = gradient(&g, test_seed());
+    apply(&g, p);
+    float *w = read(&g, g.w);
+    p[5] = NAN;
+    for (int k = 0; k < 2; k++) {
+        r = apply(&g, p);
+        CHECK(!r.applied && isnan(r.cosine));
+    }
+    CHECK_OK(update_begin(g.u, &into));
+    CHECK_OK(params_put(into, p, g.n * sizeof *p));
+    CHECK_ERR(update_apply(g.u, g.stream, g.w, true, &r), ERR_CORRUPT, "not finite in 3 steps");
+    float *w2 = read(&g, g.w);
+    CHECK(memcmp(w, w2, g.n * sizeof *w) == 0);
+    p[5] = 0;
+    r = apply(&g, p);
+    CHECK(r.applied && isnan(r.cosine)); /* no previous gradient to compare with */
+    mem_free(p);
+    mem_free(w);
+    mem_free(w2);
+    close_rig(&g);
+}
+
+TEST(update_decays_matrices_only) {
+    struct rig g = open_rig(NULL); /* lr 1e-3, decay 0.1 */
+    float *zero = mem_array(g.n, sizeof *zero), *w = read(&g, g.w);
+    CHECK(apply(&g, zero).applied);
+    float *w2 = read(&g, g.w);
+    for (size_t i = 0; i < params_count(g.w); i++) {
+        const struct params_entry *e = params_entry(g.w, i);
+        for (int64_t k = e->offset; k < e->offset + e->n; k++)
+            CHECK_NEAR(w2[k], (double)w[k] * (e->is_matrix ? 1 - 1e-4 : 1), 1e-7);
+    }
+    mem_free(zero);
+    mem_free(w);
+    mem_free(w2);
+    close_rig(&g);
+}

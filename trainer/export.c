@@ -1,0 +1,41 @@
+/* export.c - see export.h. The tokenizer's files are copied byte for byte: Weir reads only some of
+ * them, but whoever opens the folder later may need the others. */
+#include "trainer/export.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+
+static const char *const export_copied[] = {
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+};
+
+static int copy_if_there(const char *from, const char *to, const char *name) {
+    char *src = file_join(from, name), *dst = file_join(to, name);
+    struct file_map m = {0};
+    int rc = 0;
+    if (!file_exists(src)) goto out;
+    TRY_OUT(file_map_open(&m, src));
+    TRY_OUT(file_write_atomic(dst, m.data, m.bytes));
+out:
+    file_map_close(&m);
+    mem_free(src);
+    mem_free(dst);
+    return rc;
+}
+
+int export_hf(const struct params *weights, const char *model_dir, const char *dir,
+              enum kern_dtype dtype, size_t shard_bytes) {
+    TRY(file_mkdirs(dir));
+    for (size_t i = 0; i < sizeof export_copied / sizeof export_copied[0]; i++)
+        TRY(copy_if_there(model_dir, dir, export_copied[i]));
+    TRY(shape_write(params_shape(weights), dir, dtype == KERN_BF16 ? "bfloat16" : "float32"));
+    return params_save(weights, dir, dtype, shard_bytes);
+}

@@ -1,0 +1,63 @@
+/* report.c - see report.h. One table, so that a new number of struct step_report is one line here
+ * and appears in `weir step`, in the metrics and in the log alike. */
+#include "trainer/report.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <string.h>
+
+static const struct field {
+    const char *key;
+    size_t offset;
+    bool integer;
+} fields[] = {
+#define NUM(key, member)                                                                           \
+    { key, offsetof(struct step_report, member), false }
+#define INT(key, member)                                                                           \
+    { key, offsetof(struct step_report, member), true }
+    INT("step", step),
+    NUM("loss", loss),
+    NUM("pg_loss", pg_loss),
+    NUM("kl_loss", kl_loss),
+    NUM("kl", kl),
+    NUM("entropy", entropy),
+    NUM("grad_norm", grad_norm),
+    NUM("lr", lr),
+    NUM("clip_fraction", clip_fraction),
+    NUM("ratio.mean", ratio_mean),
+    NUM("ratio.max", ratio_max),
+    NUM("ess", ess),
+    NUM("mismatch_kl", mismatch_kl),
+    NUM("logprob_diff.max", logprob_diff_max),
+    NUM("reward.mean", reward_mean),
+    NUM("reward.std", reward_std),
+    NUM("response_length.mean", response_length_mean),
+    NUM("response_length.max", response_length_max),
+    NUM("staleness.mean", staleness_mean),
+    NUM("staleness.max", staleness_max),
+    NUM("gac.cosine", gac_cosine),
+    INT("tokens", tokens),
+    INT("trained_tokens", trained_tokens),
+    INT("sequences", sequences),
+    INT("microbatches", microbatches),
+    INT("zero_groups", zero_groups),
+};
+
+void report_json(struct buf *out, const struct step_report *r) {
+    char hex[HASH_HEX];
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        const char *at = (const char *)r + fields[i].offset;
+        buf_printf(out, "%s\"%s\": ", i ? ", " : "{", fields[i].key);
+        if (fields[i].integer) {
+            int64_t v;
+            memcpy(&v, at, sizeof v);
+            buf_printf(out, "%" PRId64, v);
+        } else {
+            double v;
+            memcpy(&v, at, sizeof v);
+            buf_json_num(out, v);
+        }
+    }
+    hash_hex(r->weights_hash, hex);
+    buf_printf(out, ", \"gac.action\": \"%s\", \"weights_hash\": \"%s\"}", r->gac_action, hex);
+}
