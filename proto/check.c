@@ -119,15 +119,16 @@ static const struct rule version_rules[] = {
     RULE(Version, bytes, U64, 0, (int64_t)1 << 44), RULE(Version, pid, I64, 0, INT32_MAX),
     RULE(Version, fd, I32, -1, INT32_MAX)};
 static const struct rule group_record_rules[] = {VERSION(GroupRecord, slot, -1),
+                                                 VERSION(GroupRecord, floor, 0),
                                                  VERSION(GroupRecord, step, -1),
                                                  RULE(GroupRecord, state, U32, 0, CHECK_STATE_MAX),
                                                  RULE(GroupRecord, reason, STR, 0, CHECK_TEXT_MAX),
                                                  RULE(GroupRecord, answer, BYTES, 0, 1 << 20),
                                                  RULE(GroupRecord, prompt, BYTES, 0, 8 << 20)};
 static const struct rule trajectory_record_rules[] = {
-    TOKENS(TrajectoryRecord, n_prompt, 1), TOKENS(TrajectoryRecord, n_response, 0),
+    TOKENS(TrajectoryRecord, n_prompt, 0), TOKENS(TrajectoryRecord, n_response, 0),
     RULE(TrajectoryRecord, finish, U32, 0, CHECK_FINISH_MAX),
-    RULE(TrajectoryRecord, rollout, STR, 0, CHECK_NAME_MAX)};
+    RULE(TrajectoryRecord, rollout, STR, 0, CHECK_NAME_MAX), VERSION(TrajectoryRecord, step, 0)};
 static const struct rule batch_record_rules[] = {
     VERSION(BatchRecord, step, 0), RULE(BatchRecord, n, U32, 0, CHECK_BATCH_MAX),
     VERSION(BatchRecord, staleness_max, 0), HASH_OR_NONE(BatchRecord, hash_before),
@@ -206,6 +207,7 @@ static int count_text(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
 
 static int count_trajectory(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__TrajectoryRecord *m = body;
+    if (m->n_prompt == 0 && m->finish != 0) return FAIL(ERR_CORRUPT, "n_prompt: 0 is for partials");
     want[0] = m->n_prompt;
     want[1] = want[2] = want[3] = m->n_response;
     return 0;

@@ -433,10 +433,12 @@ TEST(hostile_weights_messages_and_records) {
     BAD(VERSION, "missing for version", version.fd = -1);
     BAD(VERSION, "fd", version.fd = -2);
     BAD(GROUP_RECORD, "slot", group_record.slot = -2);
+    BAD(GROUP_RECORD, "floor", group_record.floor = -1);
     BAD(GROUP_RECORD, "step", group_record.step = -2);
     BAD(GROUP_RECORD, "state", group_record.state = 99);
     BAD(GROUP_RECORD, "reason", group_record.reason = long_text(CHECK_TEXT_MAX + 1));
-    BAD(TRAJECTORY_RECORD, "n_prompt", trajectory_record.n_prompt = 0);
+    BAD(TRAJECTORY_RECORD, "frame 0", trajectory_record.n_prompt = 0);
+    BAD(TRAJECTORY_RECORD, "step", trajectory_record.step = -1);
     BAD(TRAJECTORY_RECORD, "n_response", trajectory_record.n_response = UINT32_MAX);
     BAD(TRAJECTORY_RECORD, "finish", trajectory_record.finish = 9);
     BAD(TRAJECTORY_RECORD, "rollout", trajectory_record.rollout = long_text(65));

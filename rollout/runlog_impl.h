@@ -1,0 +1,29 @@
+/* runlog_impl.h - what runlog.c (writes) and runlog_read.c (reads) share: the handle and the keys.
+ */
+#ifndef ROLLOUT_RUNLOG_IMPL_H
+#define ROLLOUT_RUNLOG_IMPL_H
+
+#include "base/buf.h"
+#include "base/kv.h"
+#include "rollout/runlog.h"
+
+enum { RUNLOG_KEY = 13 }; /* letter, u64, and for partials u32 */
+
+struct runlog {
+    struct kv *kv;
+    struct kv_batch *batch; /* the event being collected; NULL: read-only */
+    struct buf value;       /* of the record being written */
+    struct runlog_meta meta;
+    char *dir;
+};
+
+struct runlog_key {
+    char bytes[RUNLOG_KEY];
+    size_t n;
+};
+
+/* Big-endian, so that the order of keys is the order of numbers. */
+struct runlog_key runlog_key(char letter, uint64_t id);
+struct runlog_key runlog_key_partial(uint64_t traj, uint32_t offset);
+
+#endif
