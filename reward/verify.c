@@ -10,8 +10,10 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
+#include "reward/choice.h"
 #include "reward/gsm8k.h"
 #include "reward/length.h"
+#include "reward/mathans.h"
 #include "reward/pattern.h"
 #include "reward/textual.h"
 #include "reward/verify_type.h"
@@ -20,11 +22,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TYPES_BUILTIN = 6, TYPES_MAX = 16 };
+enum { TYPES_BUILTIN = 8, TYPES_MAX = 16 };
 
 static const struct verify_type *types[TYPES_MAX] = {
-    &gsm8k_type,         &textual_exact_type,  &textual_contains_type,
-    &pattern_regex_type, &pattern_format_type, &length_type};
+    &mathans_type,          &gsm8k_type,         &choice_type,         &textual_exact_type,
+    &textual_contains_type, &pattern_regex_type, &pattern_format_type, &length_type};
 static size_t n_types = TYPES_BUILTIN;
 
 struct entry {

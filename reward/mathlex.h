@@ -1,0 +1,53 @@
+/* mathlex.h - the words of a written answer: numbers, symbols, commands, punctuation. LaTeX
+ * spacing, dollar signs, degrees, currencies and units are dropped here; different spellings become
+ * one. */
+#ifndef REWARD_MATHLEX_H
+#define REWARD_MATHLEX_H
+
+#include "base/arena.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { MATHLEX_TOKENS = 512, MATHLEX_BYTES = 2000 };
+
+enum mathlex_kind {
+    MATHLEX_END,
+    MATHLEX_NUMBER,  /* s[0..n): decimal, maybe with thousands and an exponent */
+    MATHLEX_SYMBOL,  /* a letter, or a command's name that means nothing else here */
+    MATHLEX_COMMAND, /* frac, sqrt, a function's name, begin or end (s: the environment) */
+    MATHLEX_PUNCT,   /* one of ASCII's, or an enum mathlex_punct */
+    MATHLEX_TEXT     /* words; mathlex_read leaves them out */
+};
+
+enum mathlex_punct {
+    MATHLEX_LE = 'L',
+    MATHLEX_GE = 'G',
+    MATHLEX_NE = 'N',
+    MATHLEX_IN = 'I',
+    MATHLEX_UNION = 'U',
+    MATHLEX_SET_OPEN = 'S',
+    MATHLEX_SET_CLOSE = 'T',
+    MATHLEX_PLUS_MINUS = 'P',
+    MATHLEX_ROW = 'R',
+    MATHLEX_EMPTY = 'E',
+    MATHLEX_BEGIN = 'B',
+    MATHLEX_FINISH = 'F'
+};
+
+struct mathlex_token {
+    enum mathlex_kind kind;
+    char punct;
+    bool space;  /* white space before it */
+    bool commas; /* NUMBER: commas in it are thousands */
+    const char *s;
+    size_t n;
+};
+
+/* The tokens of text and an END; words and what hangs on them (cm^2) are left out. commas: 1,234 is
+ * one number outside brackets. Returns how many, with the END; 0 if the text is too long or holds
+ * what no answer holds. *only_words: there was nothing else. Tokens point into arena. */
+size_t mathlex_read(struct mathlex_token out[MATHLEX_TOKENS], bool *only_words, const char *text,
+                    bool commas, struct arena *arena);
+
+#endif

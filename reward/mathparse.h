@@ -1,0 +1,36 @@
+/* mathparse.h - a written answer as a structure of exact values: 5, (1, 2], {1, 2}, x = 3, a
+ * matrix. */
+#ifndef REWARD_MATHPARSE_H
+#define REWARD_MATHPARSE_H
+
+#include "reward/algebra.h"
+
+enum mathparse_kind {
+    MATHPARSE_VALUE,
+    MATHPARSE_TEXT,     /* words only */
+    MATHPARSE_LIST,     /* a, b: order does not matter */
+    MATHPARSE_SET,      /* {a, b} */
+    MATHPARSE_TUPLE,    /* (a, b), [a, b): tuples and intervals */
+    MATHPARSE_UNION,    /* a \cup b */
+    MATHPARSE_RELATION, /* a = b, a < b <= c */
+    MATHPARSE_MATRIX    /* n items, row by row */
+};
+
+enum { MATHPARSE_ITEMS = 64, MATHPARSE_OPS = 4 };
+
+struct mathparse_node {
+    enum mathparse_kind kind;
+    bool percent; /* VALUE: written with % */
+    bool named;   /* RELATION: "x =" or "f(x) =" in front of something */
+    char open, close;
+    char op[MATHPARSE_OPS];            /* RELATION: between item i and i + 1 */
+    size_t n, cols;                    /* items; MATRIX: columns */
+    const struct algebra_value *value; /* VALUE */
+    const struct mathparse_node **item;
+};
+
+/* NULL if text is no answer that this reader understands. commas: as in mathlex_read. */
+const struct mathparse_node *mathparse_read(struct algebra *g, struct arena *arena,
+                                            const char *text, bool commas);
+
+#endif
