@@ -84,7 +84,7 @@ fi
 # Words that promise instead of doing, machine paths, shell scripts.
 git grep -nIE '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!scripts/lint.sh' | say "finish it or say so in the README"
 git grep -nIE '(^|[^.a-z])/(work|farm|root)/' -- . ':!scripts/lint.sh' | say "machine path"
-shellcheck -f gcc "${scripts[@]}" deploy/deps.sh 2>/dev/null | say "shellcheck"
+shellcheck -s bash -e SC1091 -f gcc "${scripts[@]}" deploy/deps.sh 2>/dev/null | say "shellcheck"
 
 if [ -s "$findings" ]; then
     sort -u "$findings"

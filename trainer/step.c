@@ -35,6 +35,7 @@ struct step {
     struct feed feed;
     struct pack active, flat; /* plans: forward and reverse; forward only */
     char *model_dir;
+    size_t bytes; /* taken at open */
     int64_t version, staleness_max;
     int32_t budget; /* rows of a microbatch, unless one trajectory alone has more */
     float inv_temp;
@@ -84,20 +85,32 @@ static int32_t head_rows_of(const struct shape *s) {
     return rows / 16 * 16;
 }
 
-static struct actor_config actor_config_of(const struct step *s, const struct recipe *r,
+static struct actor_config actor_config_of(const struct kern_backend *b, const struct shape *shape,
+                                           const struct feed_limits *l, const struct recipe *r,
                                            bool train) {
-    const struct feed_limits *l = &s->feed.limits;
-    return (struct actor_config){.backend = s->backend,
-                                 .shape = s->shape,
+    return (struct actor_config){.backend = b,
+                                 .shape = *shape,
                                  .rows_max = l->rows_max,
                                  .seqs_max = l->seqs_max,
                                  .context = l->context,
                                  .pages = feed_pages(l),
                                  .page = l->page,
-                                 .head_rows = head_rows_of(&s->shape),
+                                 .head_rows = head_rows_of(shape),
                                  .train = train,
                                  .recompute = train && r->trainer.recompute,
                                  .pack = true};
+}
+
+static size_t bytes_of(const struct kern_backend *b, const struct shape *shape,
+                       const struct feed_limits *l, const struct recipe *r) {
+    size_t slab = (size_t)params_slab_elements(shape) * sizeof(float);
+    size_t row = sizeof(struct loss_token) + sizeof(int64_t) + 2 * sizeof(float); /* mb_... */
+    struct actor_config cfg = actor_config_of(b, shape, l, r, true);
+    size_t bytes =
+        slab + update_bytes(shape) + actor_bytes(&cfg) + feed_bytes(l) + (size_t)l->rows_max * row;
+    if (r->trainer.algorithm.kl.coef == 0) return bytes;
+    cfg = actor_config_of(b, shape, l, r, false);
+    return bytes + slab + actor_bytes(&cfg);
 }
 
 static int load_weights(struct params *p, const struct recipe *r, const char *dir) {
@@ -113,7 +126,7 @@ static int open_reference(struct step *s, const struct recipe *r) {
         TRY(err_wrap(params_load(s->reference, dir), "trainer.algorithm.kl.reference"));
     else
         TRY(load_weights(s->reference, r, s->model_dir));
-    struct actor_config cfg = actor_config_of(s, r, false);
+    struct actor_config cfg = actor_config_of(s->backend, &s->shape, &s->feed.limits, r, false);
     TRY(actor_open(&s->reference_actor, &cfg));
     return actor_use(s->reference_actor, s->reference);
 }
@@ -141,10 +154,11 @@ static int open_model(struct step *s, const struct recipe *r) {
     s->mb_element = mem_array((size_t)limits.rows_max, sizeof *s->mb_element);
     s->mb_logprob = mem_array((size_t)limits.rows_max, sizeof *s->mb_logprob);
     s->mb_entropy = mem_array((size_t)limits.rows_max, sizeof *s->mb_entropy);
+    s->bytes = bytes_of(s->backend, &s->shape, &limits, r);
     TRY(params_open(&s->weights, s->backend, &s->shape));
     TRY(load_weights(s->weights, r, s->model_dir));
     TRY(update_open(&s->update, s->backend, &s->shape, r));
-    struct actor_config cfg = actor_config_of(s, r, true);
+    struct actor_config cfg = actor_config_of(s->backend, &s->shape, &s->feed.limits, r, true);
     TRY(actor_open(&s->actor, &cfg));
     TRY(actor_use(s->actor, s->weights));
     return open_reference(s, r);
@@ -195,13 +209,18 @@ void step_close(struct step **s) {
     *s = NULL;
 }
 
+int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *shape) {
+    const struct kern_backend *b;
+    struct feed_limits limits;
+    TRY(kern_open(&b, r->trainer.device, 1));
+    limits_of(&limits, r, shape);
+    *out = bytes_of(b, shape, &limits, r);
+    kern_close(b);
+    return 0;
+}
+
 size_t step_bytes(const struct step *s) {
-    size_t slab = (size_t)params_slab_elements(&s->shape) * sizeof(float);
-    size_t bytes = slab + update_bytes(&s->shape) + actor_bytes(actor_config(s->actor));
-    if (s->reference_actor) bytes += slab + actor_bytes(actor_config(s->reference_actor));
-    return bytes + feed_bytes(&s->feed.limits) +
-           (size_t)s->feed.limits.rows_max *
-               (sizeof *s->mb_token + sizeof *s->mb_element + 2 * sizeof *s->mb_logprob);
+    return s->bytes;
 }
 
 /* --- checking ------------------------------------------------------------------------------ */

@@ -31,6 +31,8 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
 MUST_CHECK int step_open(struct step **out, const struct recipe *r, const char *model_dir);
 void step_close(struct step **s);
 size_t step_bytes(const struct step *s); /* device and host memory taken at open */
+/* The same before anything is opened: the memory plan. */
+MUST_CHECK int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *shape);
 /* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
 MUST_CHECK int step_run(struct step *s, struct batch *b, struct step_report *out);
 /* Supervised: the batch's masked response tokens are the targets; reward and log-probs are ignored.

@@ -1,0 +1,32 @@
+/* announce.h - what a run says before it starts: batch arithmetic in trajectories and tokens, the
+ * memory plan, the staleness bound with its unit, the loss by name and formula, and warnings about
+ * known traps. */
+#ifndef DEPLOY_ANNOUNCE_H
+#define DEPLOY_ANNOUNCE_H
+
+#include "actor/shape.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "proto/recipe.h"
+
+#include <stddef.h>
+
+struct announce_plan {          /* bytes, exact: what the services allocate before the first step */
+    size_t weights;             /* one version, f32 */
+    size_t rollout, rollout_kv; /* one rollout process: everything; of it keys and values */
+    size_t trainer;             /* everything */
+    size_t relay;               /* versions kept in shared memory */
+    size_t total;
+    int64_t parameters;
+};
+
+MUST_CHECK int announce_plan(struct announce_plan *out, const struct recipe *r,
+                             const struct shape *s);
+/* Human text, several lines. */
+void announce_text(struct buf *out, const struct recipe *r, const struct shape *s,
+                   const struct announce_plan *p);
+/* The same as one JSON object. */
+void announce_json(struct buf *out, const struct recipe *r, const struct shape *s,
+                   const struct announce_plan *p);
+
+#endif

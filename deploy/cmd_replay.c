@@ -1,0 +1,395 @@
+/* cmd_replay.c - `weir replay RUN list|show|stats|export|verify`: reads a run's log, also while the
+ * run goes on. */
+#include "actor/policy.h"
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "deploy/args.h"
+#include "deploy/replay.h"
+#include "deploy/verbs.h"
+#include "proto/recipe.h"
+#include "rollout/engine.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+struct options {
+    const char *run;
+    int64_t step, trajectory, group;
+    bool all, json;
+};
+
+struct replay { /* an opened run */
+    struct recipe *recipe;
+    struct runlog *log;
+    struct tokenizer *tokenizer; /* NULL until asked for */
+};
+
+static int open_run(struct replay *p, const char *run) {
+    char *recipe = file_join(run, "recipe.yaml"), *dir = file_join(run, "log");
+    int rc;
+    TRY_OUT(err_wrap(recipe_load(&p->recipe, recipe, NULL, 0), "%s is not a run", run));
+    TRY_OUT(runlog_open_readonly(&p->log, dir));
+out:
+    mem_free(recipe);
+    mem_free(dir);
+    return rc;
+}
+
+static void close_run(struct replay *p) {
+    tokenizer_close(&p->tokenizer);
+    runlog_close(&p->log);
+    recipe_close(&p->recipe);
+}
+
+static int text_of(struct replay *p, const int32_t *ids, int32_t n, char **text) {
+    size_t bytes;
+    if (!p->tokenizer) TRY(tokenizer_open(&p->tokenizer, p->recipe->model.path));
+    return tokenizer_decode(p->tokenizer, ids, (size_t)n, false, text, &bytes);
+}
+
+static double field(const struct json *o, const char *key) {
+    return json_num(json_get(o, key), 0);
+}
+
+/* --- list: one line per step --------------------------------------------------------------------
+ */
+
+static int list_step(struct replay *p, const struct runlog_batch *b, bool json) {
+    char hash[HASH_HEX];
+    struct runlog_record report = {0};
+    struct json_doc *doc = NULL;
+    const struct json *o = NULL;
+    hash_hex(b->after, hash);
+    int rc = runlog_get(p->log, RUNLOG_REPORT, (uint64_t)b->step, &report);
+    if (rc == 0 && json_parse(&doc, report.u.report.json, report.u.report.bytes, "report") == 0)
+        o = json_root(doc);
+    if (json)
+        printf("{\"step\": %" PRId64 ", \"trajectories\": %u, \"staleness_max\": %" PRId64
+               ", \"done\": %s, \"weights_hash\": \"%s\", \"reward/mean\": %.9g}\n",
+               b->step, b->n, b->staleness_max, b->done ? "true" : "false", b->done ? hash : "",
+               field(o, "reward/mean"));
+    else
+        printf("step %5" PRId64 "  %4u trajectories  staleness max %2" PRId64
+               "  reward %7.3f  grad_norm %9.3g  %s\n",
+               b->step, b->n, b->staleness_max, field(o, "reward/mean"),
+               field(o, "actor/grad_norm"), b->done ? hash : "not done");
+    json_close(&doc);
+    runlog_free(&report);
+    return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
+static int list(struct replay *p, const struct options *o) {
+    struct runlog_scan *scan;
+    const struct runlog_record *record;
+    int rc;
+    TRY(runlog_scan_open(&scan, p->log, RUNLOG_BATCH, 0));
+    while ((rc = runlog_scan_next(scan, &record)) == 1) {
+        rc = list_step(p, &record->u.batch, o->json);
+        if (rc < 0) break;
+    }
+    runlog_scan_close(&scan);
+    return rc;
+}
+
+/* --- trajectories
+ * ------------------------------------------------------------------------------------ */
+
+static const char *finish_name(uint32_t finish) {
+    return finish == ENGINE_STOP ? "stop" : finish == ENGINE_LENGTH ? "length" : "partial";
+}
+
+/* One trajectory as a line that `weir step` reads, with what else is known of it. */
+static int export_line(struct replay *p, const struct runlog_traj *t, const struct runlog_score *s,
+                       int64_t step) {
+    struct buf line = {0};
+    char *text = NULL;
+    TRY(text_of(p, t->response, t->n_response, &text));
+    buf_printf(&line,
+               "{\"trajectory\": %" PRIu64 ", \"group\": \"g%" PRIu64 "\", \"step\": ", t->id,
+               t->group);
+    if (step >= 0)
+        buf_printf(&line, "%" PRId64, step);
+    else
+        buf_str(&line, "null");
+    buf_str(&line, ", \"prompt_ids\": ");
+    buf_json_ids(&line, t->prompt, (size_t)t->n_prompt);
+    buf_str(&line, ", \"response_ids\": ");
+    buf_json_ids(&line, t->response, (size_t)t->n_response);
+    buf_str(&line, ", \"logprobs\": ");
+    buf_json_f32s(&line, t->logprob, (size_t)t->n_response);
+    buf_printf(&line, ", \"version\": %" PRId64 ", \"versions\": [",
+               t->n_response ? t->version[0] : 0);
+    for (int32_t i = 0; i < t->n_response; i++)
+        buf_printf(&line, "%s%" PRId64, i ? ", " : "", t->version[i]);
+    buf_str(&line, "], \"reward\": ");
+    if (s && s->error == 0)
+        buf_json_num(&line, s->total);
+    else
+        buf_str(&line, "null");
+    for (size_t i = 0; s && i < s->n; i++) {
+        buf_str(&line, i ? ", " : ", \"scores\": {");
+        buf_json_str(&line, s->name[i], strlen(s->name[i]));
+        buf_str(&line, ": ");
+        buf_json_num(&line, s->value[i]);
+        if (i + 1 == s->n) buf_str(&line, "}");
+    }
+    buf_printf(&line, ", \"finish\": \"%s\", \"text\": ", finish_name(t->finish));
+    buf_json_str(&line, text, strlen(text));
+    printf("%s}\n", line.data);
+    buf_close(&line);
+    mem_free(text);
+    return 0;
+}
+
+static int64_t step_of_group(struct replay *p, uint64_t group) {
+    struct runlog_record g = {0};
+    int64_t step = -1;
+    if (runlog_get(p->log, RUNLOG_GROUP, group, &g) == 0) step = g.u.group.step;
+    runlog_free(&g);
+    return step;
+}
+
+static int export(struct replay *p, const struct options *o) {
+    struct runlog_scan *scan;
+    const struct runlog_record *record;
+    int rc;
+    TRY(runlog_scan_open(&scan, p->log, RUNLOG_TRAJ, 0));
+    while ((rc = runlog_scan_next(scan, &record)) == 1) {
+        const struct runlog_traj *t = &record->u.traj;
+        struct runlog_record score = {0};
+        int64_t step = step_of_group(p, t->group);
+        if (o->step >= 0 && step != o->step) continue;
+        int got = runlog_get(p->log, RUNLOG_SCORE, t->id, &score);
+        rc = got == 0 || got == ERR_NOTFOUND
+                 ? export_line(p, t, got == 0 ? &score.u.score : NULL, step)
+                 : got;
+        runlog_free(&score);
+        if (rc < 0) break;
+    }
+    runlog_scan_close(&scan);
+    return rc;
+}
+
+static int show_one(struct replay *p, uint64_t id) {
+    struct runlog_record traj = {0}, score = {0}, group = {0};
+    char *prompt = NULL, *piece = NULL;
+    int rc;
+    TRY_OUT(err_wrap(runlog_get(p->log, RUNLOG_TRAJ, id, &traj), "trajectory %" PRIu64, id));
+    const struct runlog_traj *t = &traj.u.traj;
+    int scored = runlog_get(p->log, RUNLOG_SCORE, id, &score),
+        known = runlog_get(p->log, RUNLOG_GROUP, t->group, &group);
+    printf("trajectory %" PRIu64 "  group %" PRIu64 "  by %s  finish %s  %.3f s\n", id, t->group,
+           t->rollout, finish_name(t->finish), (double)(t->finished - t->started) * 1e-6);
+    if (known == 0)
+        printf("row %" PRIu64 "  trained by step %" PRId64 "  answer %.*s\n", group.u.group.row,
+               group.u.group.step, (int)group.u.group.n_answer, group.u.group.answer);
+    if (scored == 0 && score.u.score.error)
+        printf("reward error %s: %s\n", err_name(score.u.score.error), score.u.score.reason);
+    else if (scored == 0)
+        printf("reward %g  %s\n", score.u.score.total, score.u.score.reason);
+    TRY_OUT(text_of(p, t->prompt, t->n_prompt, &prompt));
+    printf("prompt: %s\n%8s %8s %10s %8s  text\n", prompt, "position", "token", "logprob",
+           "version");
+    for (int32_t i = 0; i < t->n_response; i++) {
+        struct buf quoted = {0};
+        TRY_OUT(text_of(p, &t->response[i], 1, &piece));
+        buf_json_str(&quoted, piece, strlen(piece));
+        printf("%8d %8d %10.4f %8" PRId64 "  %s\n", i, t->response[i], (double)t->logprob[i],
+               t->version[i], quoted.data);
+        buf_close(&quoted);
+        mem_free(piece);
+        piece = NULL;
+    }
+out:
+    mem_free(prompt);
+    mem_free(piece);
+    runlog_free(&traj);
+    runlog_free(&score);
+    runlog_free(&group);
+    return rc;
+}
+
+static int show(struct replay *p, const struct options *o) {
+    int64_t G = p->recipe->rollout.group_size;
+    if (o->trajectory >= 0) return show_one(p, (uint64_t)o->trajectory);
+    if (o->group < 0) return FAIL(ERR_CONFIG, "show needs --trajectory N or --group N");
+    for (int64_t i = 0; i < G; i++)
+        TRY(show_one(p, (uint64_t)(o->group * G + i)));
+    return 0;
+}
+
+/* --- stats
+ * ------------------------------------------------------------------------------------------- */
+
+struct stats {
+    int64_t groups[GROUPS_REJECTED + 1], rejected[GROUPS_REASONS];
+    int64_t trajectories, tokens, truncated, mixed, steps, errors, scored;
+    int64_t staleness[64];
+    double reward;
+};
+
+static int scan_all(struct runlog *log, enum runlog_kind kind,
+                    void (*each)(struct stats *, const struct runlog_record *), struct stats *s) {
+    struct runlog_scan *scan;
+    const struct runlog_record *record;
+    int rc;
+    TRY(runlog_scan_open(&scan, log, kind, 0));
+    while ((rc = runlog_scan_next(scan, &record)) == 1)
+        each(s, record);
+    runlog_scan_close(&scan);
+    return rc;
+}
+
+static void count_group(struct stats *s, const struct runlog_record *r) {
+    s->groups[r->u.group.state]++;
+    if (r->u.group.state == GROUPS_REJECTED) s->rejected[r->u.group.reason]++;
+}
+
+static void count_traj(struct stats *s, const struct runlog_record *r) {
+    const struct runlog_traj *t = &r->u.traj;
+    s->trajectories++;
+    s->tokens += t->n_response;
+    s->truncated += t->finish == ENGINE_LENGTH;
+    for (int32_t i = 1; i < t->n_response; i++)
+        if (t->version[i] != t->version[0]) {
+            s->mixed++;
+            break;
+        }
+}
+
+static void count_score(struct stats *s, const struct runlog_record *r) {
+    s->errors += r->u.score.error != 0;
+    s->scored += r->u.score.error == 0;
+    if (r->u.score.error == 0) s->reward += r->u.score.total;
+}
+
+static void count_batch(struct stats *s, const struct runlog_record *r) {
+    const struct runlog_batch *b = &r->u.batch;
+    s->steps += b->done;
+    if (b->done && b->staleness_max >= 0 && b->staleness_max < 64) s->staleness[b->staleness_max]++;
+}
+
+static int stats(struct replay *p, const struct options *o) {
+    struct stats s = {0};
+    TRY(scan_all(p->log, RUNLOG_GROUP, count_group, &s));
+    TRY(scan_all(p->log, RUNLOG_TRAJ, count_traj, &s));
+    TRY(scan_all(p->log, RUNLOG_SCORE, count_score, &s));
+    TRY(scan_all(p->log, RUNLOG_BATCH, count_batch, &s));
+    double mean_tokens = s.trajectories ? (double)s.tokens / (double)s.trajectories : 0;
+    double mean_reward = s.scored ? s.reward / (double)s.scored : 0;
+    if (o->json) {
+        printf("{\"steps\": %" PRId64 ", \"groups_trained\": %" PRId64
+               ", \"groups_rejected\": %" PRId64 ", \"trajectories\": %" PRId64
+               ", \"tokens\": %" PRId64 ", \"truncated\": %" PRId64 ", \"mixed_versions\": %" PRId64
+               ", \"reward_errors\": %" PRId64 ", \"reward_mean\": %.9g}\n",
+               s.steps, s.groups[GROUPS_TRAINED], s.groups[GROUPS_REJECTED], s.trajectories,
+               s.tokens, s.truncated, s.mixed, s.errors, mean_reward);
+        return 0;
+    }
+    printf("steps         %" PRId64 "\n", s.steps);
+    printf("groups        %" PRId64 " trained, %" PRId64 " finished, %" PRId64 " running, %" PRId64
+           " rejected\n",
+           s.groups[GROUPS_TRAINED], s.groups[GROUPS_FINISHED], s.groups[GROUPS_RUNNING],
+           s.groups[GROUPS_REJECTED]);
+    for (int i = 1; i < GROUPS_REASONS; i++)
+        if (s.rejected[i])
+            printf("  rejected    %" PRId64 " %s\n", s.rejected[i],
+                   groups_reason_name((enum groups_reason)i));
+    printf("trajectories  %" PRId64 ", %.1f tokens each, %" PRId64 " truncated, %" PRId64
+           " of mixed versions\n",
+           s.trajectories, mean_tokens, s.truncated, s.mixed);
+    printf("reward        mean %.4f over %" PRId64 ", %" PRId64 " errors\n", mean_reward, s.scored,
+           s.errors);
+    for (int i = 0; i < 64; i++)
+        if (s.staleness[i])
+            printf("staleness     max %d in %" PRId64 " steps\n", i, s.staleness[i]);
+    return 0;
+}
+
+/* --- verify
+ * ------------------------------------------------------------------------------------------ */
+
+static void print_verified(void *ctx, int64_t step, struct hash want, struct hash got) {
+    const struct options *o = ctx;
+    char w[HASH_HEX], g[HASH_HEX];
+    bool same = hash_equal(want, got);
+    hash_hex(want, w);
+    hash_hex(got, g);
+    if (o->json)
+        printf("{\"step\": %" PRId64
+               ", \"recorded\": \"%s\", \"replayed\": \"%s\", \"equal\": %s}\n",
+               step, w, g, same ? "true" : "false");
+    else if (same)
+        printf("step %5" PRId64 "  %s  equal\n", step, w);
+    else
+        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT\n", step, w, g);
+}
+
+static int verify(const struct options *o) {
+    struct replay_verify v = {.first = o->step >= 0 ? o->step : 0,
+                              .last = o->step,
+                              .each = print_verified,
+                              .ctx = (void *)(uintptr_t)o};
+    TRY(replay_verify(&v, o->run));
+    if (v.failed)
+        return FAIL(ERR_MISMATCH,
+                    "%" PRId64 " of %" PRId64 " steps gave other weights than recorded", v.failed,
+                    v.checked);
+    if (!o->json) printf("%" PRId64 " steps re-executed, all hashes equal\n", v.checked);
+    return 0;
+}
+
+static int run_action(const char *action, const struct options *o) {
+    struct replay p = {0};
+    if (strcmp(action, "verify") == 0) return verify(o);
+    int rc = open_run(&p, o->run);
+    if (rc == 0) {
+        if (strcmp(action, "list") == 0)
+            rc = list(&p, o);
+        else if (strcmp(action, "show") == 0)
+            rc = show(&p, o);
+        else if (strcmp(action, "stats") == 0)
+            rc = stats(&p, o);
+        else if (strcmp(action, "export") == 0)
+            rc = export(&p, o);
+        else
+            rc =
+                FAIL(ERR_CONFIG,
+                     "unknown action \"%s\"; known are: list, show, stats, export, verify", action);
+    }
+    close_run(&p);
+    return rc;
+}
+
+int cmd_replay(int argc, char **argv) {
+    struct options o = {.step = -1, .trajectory = -1, .group = -1};
+    const char *positional[2];
+    struct args_option options[] = {
+        {"step", ARGS_INT, &o.step, "N", "export, verify: this step only", 0, 1e15},
+        {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
+        {"trajectory", ARGS_INT, &o.trajectory, "N", "show: this trajectory", 0, 1e15},
+        {"group", ARGS_INT, &o.group, "N", "show: every trajectory of this group", 0, 1e15},
+        {"json", ARGS_FLAG, &o.json, NULL, "JSON lines", 0, 0},
+    };
+    struct args_verb verb = {
+        "weir replay RUN list|show|stats|export|verify [options]",
+        "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
+        "show     trajectories with per-token log-probs and versions\n"
+        "stats    what happened to groups, trajectories and rewards\n"
+        "export   trajectories as JSON lines that `weir step --batch` reads\n"
+        "verify   executes the steps again and compares the hashes of the weights; exit 0 only if "
+        "all are equal",
+        options,
+        sizeof options / sizeof options[0],
+        2,
+        2};
+    int rc = args_parse(&verb, argc, argv, positional, NULL);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    if (o.all && o.step >= 0) return FAIL(ERR_CONFIG, "--all and --step exclude each other");
+    o.run = positional[0];
+    return run_action(positional[1], &o);
+}

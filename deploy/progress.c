@@ -1,0 +1,187 @@
+/* progress.c - see progress.h. The metrics file is the truth: the manager appends a line per step
+ * and per evaluation, and rewrites the file from the log when it restarts, so this follows it by
+ * step numbers, not by bytes. */
+#include "deploy/progress.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { METRICS_BYTES_MAX = 1 << 30, LIVE_EVERY_US = 200000 };
+
+struct progress {
+    char *path;
+    enum progress_form form;
+    int64_t steps, eta, step; /* step: done */
+    int64_t eval_version;     /* newest shown, -1: none */
+    size_t offset;            /* bytes of the file that were read */
+    uint64_t started_us, step_us, drawn_us;
+    int64_t first_step;
+    double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
+    double eval_first, eval_last;
+    bool any_eval, any_step, drawn;
+};
+
+struct progress *progress_open(const char *metrics_path, int64_t steps, int64_t eta,
+                               enum progress_form form) {
+    struct progress *p = mem_zalloc(sizeof *p);
+    p->path = mem_strdup(metrics_path);
+    p->steps = steps;
+    p->eta = eta;
+    p->form = form;
+    p->eval_version = -1;
+    p->started_us = clock_us();
+    return p;
+}
+
+void progress_close(struct progress **p) {
+    if (!*p) return;
+    mem_free((*p)->path);
+    mem_free(*p);
+    *p = NULL;
+}
+
+int64_t progress_step(const struct progress *p) {
+    return p->step;
+}
+
+static void clear_live(struct progress *p) {
+    if (p->drawn) printf("\r\033[K");
+    p->drawn = false;
+}
+
+static double number(const struct json *o, const char *key) {
+    return json_num(json_get(o, key), 0);
+}
+
+static void show_step(struct progress *p, const struct json *o) {
+    if (p->form != PROGRESS_LINES) return;
+    printf("step %" PRId64 "/%" PRId64
+           "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f  rollout %.0f "
+           "tok/s  trainer %.0f tok/s\n",
+           p->step, p->steps, p->reward, p->stale_mean, p->stale_max, number(o, "actor/grad_norm"),
+           number(o, "actor/entropy"), p->rollout_rate, p->trainer_rate);
+}
+
+static void take_step(struct progress *p, const struct json *o, int64_t step) {
+    if (step + 1 <= p->step) return;
+    p->step = step + 1;
+    p->reward = number(o, "reward/mean");
+    p->stale_mean = number(o, "off_policy/mean");
+    p->stale_max = number(o, "off_policy/max");
+    p->rollout_rate = number(o, "perf/rollout_tokens_per_s");
+    p->trainer_rate = number(o, "perf/tokens_per_s");
+    if (!p->any_step) {
+        p->first_reward = p->reward;
+        p->first_step = step;
+        p->started_us = clock_us();
+    }
+    p->any_step = true;
+    p->step_us = clock_us();
+    show_step(p, o);
+}
+
+static void take_eval(struct progress *p, const struct json *o, int64_t version) {
+    if (version <= p->eval_version) return;
+    p->eval_version = version;
+    p->eval_last = number(o, "eval/accuracy");
+    if (!p->any_eval) p->eval_first = p->eval_last;
+    p->any_eval = true;
+    if (p->form == PROGRESS_JSON) return;
+    clear_live(p);
+    printf("eval at version %" PRId64 ": accuracy %.3f (%.0f prompts)\n", version, p->eval_last,
+           number(o, "eval/n"));
+}
+
+static void take_line(struct progress *p, const char *line, size_t n) {
+    struct json_doc *doc;
+    int64_t step, version;
+    if (json_parse(&doc, line, n, p->path) < 0)
+        return; /* a line still being written is read again later */
+    const struct json *o = json_root(doc);
+    bool fresh = false;
+    if (json_int(json_get(o, "eval/version"), &version)) {
+        fresh = version > p->eval_version;
+        take_eval(p, o, version);
+    } else if (json_int(json_get(o, "step"), &step)) {
+        fresh = step >= p->step;
+        take_step(p, o, step);
+    }
+    if (fresh && p->form == PROGRESS_JSON) printf("%.*s\n", (int)n, line);
+    json_close(&doc);
+}
+
+static int read_metrics(struct progress *p) {
+    struct file_map map;
+    int rc = file_map_open(&map, p->path);
+    if (rc == ERR_NOTFOUND) return 0; /* the manager has not started yet */
+    TRY(rc);
+    if (map.bytes < p->offset) p->offset = 0; /* rewritten */
+    const char *text = (const char *)map.data;
+    while (p->offset < map.bytes) {
+        const char *line = text + p->offset, *nl = memchr(line, '\n', map.bytes - p->offset);
+        if (!nl) break;
+        take_line(p, line, (size_t)(nl - line));
+        p->offset += (size_t)(nl - line) + 1;
+    }
+    file_map_close(&map);
+    return 0;
+}
+
+static void draw(struct progress *p, uint64_t now_us) {
+    char line[256], eta[32] = "-", eval[32] = "-";
+    struct winsize ws = {0};
+    int64_t done = p->step - p->first_step;
+    if (p->any_step && done > 1) {
+        double left = (double)(p->step_us - p->started_us) * 1e-6 / (double)(done - 1) *
+                      (double)(p->steps - p->step);
+        snprintf(eta, sizeof eta, "%d:%02d", (int)left / 60, (int)left % 60);
+    }
+    if (p->any_eval) snprintf(eval, sizeof eval, "%.3f", p->eval_last);
+    int n = snprintf(line, sizeof line,
+                     "step %" PRId64 "/%" PRId64 "  reward %.3f  eval %s  staleness %.1f/%" PRId64
+                     "  rollout %.1fk tok/s  trainer %.1fk tok/s  ETA %s",
+                     p->step, p->steps, p->reward, eval, p->stale_mean, p->eta,
+                     p->rollout_rate / 1000, p->trainer_rate / 1000, eta);
+    int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 1 ? ws.ws_col - 1 : 100;
+    printf("\r\033[K%.*s", n < width ? n : width, line);
+    fflush(stdout);
+    p->drawn = true;
+    p->drawn_us = now_us;
+}
+
+int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
+    (void)status;
+    TRY(read_metrics(p));
+    if (p->form == PROGRESS_LIVE && now_us - p->drawn_us > LIVE_EVERY_US)
+        draw(p, now_us);
+    else if (p->form != PROGRESS_LIVE)
+        fflush(stdout);
+    return 0;
+}
+
+void progress_summary(struct progress *p, const char *run_dir, bool complete) {
+    clear_live(p);
+    if (p->form == PROGRESS_JSON) {
+        printf("{\"event\": \"%s\", \"step\": %" PRId64 ", \"run\": \"%s\"}\n",
+               complete ? "complete" : "stopped", p->step, run_dir);
+        return;
+    }
+    printf("%s after %" PRId64 " of %" PRId64 " steps", complete ? "complete" : "stopped", p->step,
+           p->steps);
+    if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
+    if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
+    printf("\n\nnext:\n");
+    if (!complete)
+        printf("  weir run --resume %s\n", run_dir);
+    else
+        printf("  weir chat --model %s/hf\n", run_dir);
+    printf("  weir replay %s stats\n  weir replay %s verify --all\n", run_dir, run_dir);
+}

@@ -1,0 +1,25 @@
+/* progress.h - follows RUN/metrics.jsonl and shows how a run goes: one live line on a terminal, one
+ * line per step elsewhere, the JSON lines themselves with --json; and the summary at the end. */
+#ifndef DEPLOY_PROGRESS_H
+#define DEPLOY_PROGRESS_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress;
+
+enum progress_form { PROGRESS_LIVE, PROGRESS_LINES, PROGRESS_JSON };
+
+/* steps: of the whole run; eta: the staleness bound. */
+struct progress *progress_open(const char *metrics_path, int64_t steps, int64_t eta,
+                               enum progress_form form);
+void progress_close(struct progress **p);
+/* Reads what is new; status: the manager's newest JSON object, NULL if none. */
+MUST_CHECK int progress_tick(struct progress *p, uint64_t now_us, const char *status);
+/* Ends the live line and prints the summary. */
+void progress_summary(struct progress *p, const char *run_dir, bool complete);
+int64_t progress_step(const struct progress *p); /* steps done */
+
+#endif

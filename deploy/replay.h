@@ -1,0 +1,29 @@
+/* replay.h - a run's log as training batches again, and the re-execution of its steps (invariant
+ * I7). */
+#ifndef DEPLOY_REPLAY_H
+#define DEPLOY_REPLAY_H
+
+#include "base/err.h"
+#include "rollout/runlog.h"
+#include "trainer/batch.h"
+
+#include <stdint.h>
+
+/* The batch of a recorded step, exactly as the trainer got it. *out: batch_close. */
+MUST_CHECK int replay_batch(struct batch **out, struct runlog *log,
+                            const struct runlog_batch *record);
+
+struct replay_verify {
+    int64_t first, last;     /* steps asked for; last -1: all that were done */
+    int64_t checked, failed; /* results: hashes compared, hashes that differ */
+    /* Called after each compared step; may be NULL. */
+    void (*each)(void *ctx, int64_t step, struct hash want, struct hash got);
+    void *ctx;
+};
+
+/* Re-executes the steps of RUN from the initial model, or from the newest checkpoint at or before
+ * `first`. Returns 0 if it could be done, whatever the hashes say; ERR_NOTFOUND when the run has no
+ * such step. */
+MUST_CHECK int replay_verify(struct replay_verify *v, const char *run_dir);
+
+#endif
