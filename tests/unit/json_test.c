@@ -1,0 +1,134 @@
+/* json_test.c - base/json: what RFC 8259 allows is read, everything else refused with its place. */
+#include "base/buf.h"
+#include "base/json.h"
+#include "tests/test.h"
+
+static struct json_doc *parse(const char *text) {
+    struct json_doc *doc;
+    CHECK_OK(json_parse(&doc, text, strlen(text), "T"));
+    return doc;
+}
+
+TEST(values) {
+    struct json_doc *doc =
+        parse(" {\"a\": [1, -2.5e1, true, false, null, \"x\"], \"b\": {}, \"a\": 0}");
+    const struct json *root = json_root(doc), *a = json_get(root, "a");
+    int64_t i = 0;
+    CHECK_INT(json_len(root), 3);
+    CHECK_INT(json_len(a), 6);
+    const struct json *e = json_first(a);
+    CHECK(json_int(e, &i) && i == 1);
+    e = json_next(e);
+    CHECK(!json_int(e, &i) && json_num(e, 0) == -25);
+    e = json_next(e);
+    CHECK(json_bool(e, false));
+    e = json_next(e);
+    CHECK(!json_bool(e, true));
+    e = json_next(e);
+    CHECK_INT(json_type(e), JSON_NULL);
+    CHECK_STR(json_str(json_next(e)), "x");
+    CHECK(!json_next(json_next(e)));
+    CHECK(json_is(json_get(root, "b"), JSON_OBJECT) && !json_first(json_get(root, "b")));
+    CHECK(!json_get(root, "c") && !json_get(a, "a") && !json_get(NULL, "a"));
+    json_close(&doc);
+    CHECK(!doc);
+}
+
+TEST(strings) {
+    struct json_doc *doc = parse("\"q\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\\u0000z\"");
+    static const char want[] = "q\"\\/\b\f\n\r\t\xC3\xA9\xF0\x9F\x98\x80\0z";
+    CHECK_INT(json_len(json_root(doc)), sizeof want - 1);
+    CHECK(memcmp(json_str(json_root(doc)), want, sizeof want) == 0);
+    json_close(&doc);
+}
+
+TEST(whole_numbers_are_exact) {
+    struct json_doc *doc = parse("[9007199254740993, -0, 3.0, 1e2, 4611686018427387904]");
+    int64_t i;
+    const struct json *e = json_first(json_root(doc));
+    CHECK(json_int(e, &i) && i == 9007199254740993);
+    e = json_next(e);
+    CHECK(json_int(e, &i) && i == 0);
+    e = json_next(e);
+    CHECK(!json_int(e, &i));
+    e = json_next(e);
+    CHECK(!json_int(e, &i) && json_num(e, 0) == 100);
+    CHECK(!json_int(json_next(e), &i)); /* beyond 2^62: a double */
+    json_close(&doc);
+}
+
+TEST(refused) {
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[1,]",
+                                      "{\"a\" 1}",
+                                      "{a: 1}",
+                                      "01",
+                                      "1.",
+                                      ".5",
+                                      "-",
+                                      "1e",
+                                      "+1",
+                                      "NaN",
+                                      "tru",
+                                      "nulls",
+                                      "\"a",
+                                      "\"\\x\"",
+                                      "\"\\u12\"",
+                                      "\"\\ud800\"",
+                                      "\"\\udc00\"",
+                                      "\"\\ud800\\u0041\"",
+                                      "\"\n\"",
+                                      "1 2",
+                                      "[1 2]",
+                                      "1e999",
+                                      "\"\xC0\x80\"",
+                                      "\"\xED\xA0\x80\"",
+                                      "\"\xF5\x80\x80\x80\"",
+                                      "{\"a\":1,}",
+                                      "\"\\"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct json_doc *doc;
+        CHECK_ERR(json_parse(&doc, bad[i], strlen(bad[i]), "T"), ERR_CORRUPT, "T: line ");
+    }
+    struct json_doc *doc;
+    CHECK_ERR(json_parse(&doc, "{\n \"a\": x}", 10, "T"), ERR_CORRUPT, "line 2 column 7");
+}
+
+TEST(depth_is_limited) {
+    struct buf b = {0};
+    struct json_doc *doc;
+    for (int i = 0; i < 64; i++)
+        buf_str(&b, "[");
+    for (int i = 0; i < 64; i++)
+        buf_str(&b, "]");
+    CHECK_OK(json_parse(&doc, b.data, b.len, "T"));
+    json_close(&doc);
+    buf_reset(&b);
+    for (int i = 0; i < 100000; i++)
+        buf_str(&b, "[");
+    CHECK_ERR(json_parse(&doc, b.data, b.len, "T"), ERR_CORRUPT, "64 levels");
+    buf_close(&b);
+}
+
+TEST(typed_reads) {
+    struct json_doc *doc = parse("{\"n\": 5, \"x\": 1.5, \"s\": \"t\", \"b\": true, \"z\": null}");
+    const struct json *r = json_root(doc);
+    int64_t i = 9;
+    double x;
+    bool b;
+    const char *s;
+    CHECK_OK(json_read_int(&i, r, "n", 0, 5, "T"));
+    CHECK_INT(i, 5);
+    CHECK_ERR(json_read_int(&i, r, "n", 6, 9, "T"), ERR_CORRUPT, "n is 5, allowed is 6..9");
+    CHECK_ERR(json_read_int(&i, r, "x", 0, 5, "T"), ERR_CORRUPT, "whole number");
+    CHECK_ERR(json_read_int(&i, r, "z", 0, 5, "T"), ERR_NOTFOUND, "T: z is missing");
+    CHECK_ERR(json_read_int(&i, r, "s", 0, 5, "T"), ERR_CORRUPT, "it is a string");
+    CHECK_INT(i, 5);
+    CHECK_OK(json_read_num(&x, r, "x", 0, 2, "T"));
+    CHECK_ERR(json_read_num(&x, r, "x", 2, 3, "T"), ERR_CORRUPT, "allowed is 2..3");
+    CHECK_OK(json_read_str(&s, r, "s", "T"));
+    CHECK_OK(json_read_bool(&b, r, "b", "T"));
+    CHECK_ERR(json_read_bool(&b, r, "n", "T"), ERR_CORRUPT, "a boolean");
+    json_close(&doc);
+}
