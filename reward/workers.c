@@ -58,7 +58,6 @@ struct ring {
 
 struct workers {
     struct workers_config cfg;
-    struct verify *verify;
     struct worker_context context; /* read by the processes, in their copy */
     int epoll, keeper;
     pid_t keeper_pid;
@@ -359,7 +358,7 @@ static void init_tables(struct workers *w) {
 }
 
 int workers_open(struct workers **out, const struct workers_config *cfg,
-                 const struct verify_spec *specs, size_t n) {
+                 const struct verify *verify) {
     int rc = 0;
     struct workers *w = mem_zalloc(sizeof *w);
     struct epoll_event e = {.events = EPOLLIN};
@@ -367,9 +366,7 @@ int workers_open(struct workers **out, const struct workers_config *cfg,
     w->epoll = w->keeper = -1;
     TRY_OUT(check_config(&w->cfg));
     init_tables(w);
-    TRY_OUT(verify_open(&w->verify, specs, n));
-    w->context =
-        (struct worker_context){w->verify, w->cfg.cpu_ms, w->cfg.memory_mib, w->cfg.text_max};
+    w->context = (struct worker_context){verify, w->cfg.cpu_ms, w->cfg.memory_mib, w->cfg.text_max};
     TRY_OUT(keeper_open(&w->keeper, &w->keeper_pid, w->cfg.n, worker_main, &w->context));
     w->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (w->epoll < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->keeper, &e) < 0)
@@ -391,7 +388,6 @@ void workers_close(struct workers **pool) {
     if (w->epoll >= 0) close(w->epoll);
     for (uint32_t i = 0; w->jobs && i < w->cfg.jobs_max; i++)
         buf_close(&w->jobs[i].frame);
-    verify_close(&w->verify);
     mem_free(w->free.at);
     mem_free(w->queued.at);
     mem_free(w->done.at);

@@ -32,11 +32,11 @@ struct workers_stats {
 
 struct workers;
 
-/* Compiles specs (errors as in verify_open) and starts the processes. Call it from the main thread
- * before other threads exist: the processes end when that thread or this process dies, and new ones
- * are forked from a keeper process that never has threads. */
+/* Starts the processes. verify is copied by the fork: it may be closed after the call. Call it from
+ * the main thread before other threads exist: the processes end when that thread or this process
+ * dies, and new ones are forked from a keeper process that never has threads. */
 MUST_CHECK int workers_open(struct workers **out, const struct workers_config *cfg,
-                            const struct verify_spec *specs, size_t n);
+                            const struct verify *verify);
 /* Kills and reaps every process; jobs that were not taken are forgotten. Accepts NULL inside. */
 void workers_close(struct workers **w);
 

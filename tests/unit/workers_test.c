@@ -72,14 +72,22 @@ static size_t count_fds(void) {
 
 static size_t fds_before;
 
+static struct verify *compile(struct verify_spec spec) {
+    struct verify *v = NULL;
+    spec.weight = 1;
+    CHECK_OK(verify_open(&v, &spec, 1));
+    return v;
+}
+
 static struct workers *open_pool(struct workers_config cfg) {
     struct workers *w = NULL;
-    const struct verify_spec spec = {.type = "test-misbehave", .weight = 1};
     verify_register(&misbehave_type);
+    struct verify *v = compile((struct verify_spec){.type = "test-misbehave"});
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
     fds_before = count_fds();
-    CHECK_OK(workers_open(&w, &cfg, &spec, 1));
+    CHECK_OK(workers_open(&w, &cfg, v));
+    verify_close(&v); /* the processes have their own */
     return w;
 }
 
@@ -218,9 +226,10 @@ TEST(workers_wall_deadline) {
 TEST(workers_catastrophic_pattern) {
     struct workers *w = NULL;
     struct verify_result r;
-    const struct verify_spec spec = {.type = "regex", .weight = 1, .pattern = "^(a+)+$"};
+    struct verify *v = compile((struct verify_spec){.type = "regex", .pattern = "^(a+)+$"});
     const struct verify_input in = {.response = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"};
-    CHECK_OK(workers_open(&w, &(struct workers_config){.n = 1}, &spec, 1));
+    CHECK_OK(workers_open(&w, &(struct workers_config){.n = 1}, v));
+    verify_close(&v);
     CHECK_OK(workers_submit(w, 1, &in));
     take(w, &r);
     CHECK_INT(r.error, ERR_TIMEOUT);
@@ -328,14 +337,14 @@ TEST(workers_follow_their_owner) {
 
 TEST(workers_bad_config) {
     struct workers *w = NULL;
-    const struct verify_spec spec = {.type = "exact", .weight = 1}, bad = {.type = "exat"};
-    CHECK_ERR(workers_open(&w, &(struct workers_config){0}, &spec, 1), ERR_CONFIG, "allowed 1");
-    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1000}, &spec, 1), ERR_CONFIG, "1000");
-    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1, .jobs_max = 1 << 20}, &spec, 1),
+    struct verify *v = compile((struct verify_spec){.type = "exact"});
+    CHECK_ERR(workers_open(&w, &(struct workers_config){0}, v), ERR_CONFIG, "allowed 1");
+    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1000}, v), ERR_CONFIG, "1000");
+    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1, .jobs_max = 1 << 20}, v),
               ERR_CONFIG, "jobs_max");
-    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1, .text_max = 1u << 30}, &spec, 1),
+    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1, .text_max = 1u << 30}, v),
               ERR_CONFIG, "text_max");
-    CHECK_ERR(workers_open(&w, &(struct workers_config){.n = 1}, &bad, 1), ERR_CONFIG, "exact");
     CHECK(w == NULL);
     workers_close(&w);
+    verify_close(&v);
 }
