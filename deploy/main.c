@@ -15,14 +15,16 @@ static const struct verb {
     verb_fn *run;
     const char *about; /* NULL: a service, not listed */
 } verbs[] = {
+    {"bench", cmd_bench, "decode and training speed of a model on this machine"},
+    {"chat", cmd_chat, "a conversation with a model"},
     {"doctor", cmd_doctor, "what this machine has, and what to fix"},
+    {"eval", cmd_eval, "accuracy of a model on held-out prompts"},
+    {"generate", cmd_generate, "the completion of a prompt"},
+    {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
+    {"replay", cmd_replay, "browse, export and re-execute a run from its log"},
     {"score", cmd_score, "log-probs of given responses"},
     {"step", cmd_step, "one optimizer step per file of trajectories"},
     {"tokenize", cmd_tokenize, "text to token ids and back, by JSON lines"},
-    {"eval", cmd_eval, "accuracy of a model on held-out prompts"},
-    {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
-    {"replay", cmd_replay, "browse, export and re-execute a run from its log"},
-    {"bench", cmd_bench, "decode and training speed of a model on this machine"},
     {"version", cmd_version, "what this binary is"},
 };
 

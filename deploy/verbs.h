@@ -7,8 +7,10 @@
 typedef int verb_fn(int argc, char **argv);
 
 verb_fn cmd_bench;
+verb_fn cmd_chat;
 verb_fn cmd_doctor;
 verb_fn cmd_eval;
+verb_fn cmd_generate;
 verb_fn cmd_plan;
 verb_fn cmd_replay;
 verb_fn cmd_run;

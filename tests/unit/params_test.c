@@ -88,7 +88,7 @@ TEST(params_round_trip) {
         char *single = file_join(dir, "model.safetensors");
         CHECK_OK(file_mkdirs(dir));
         CHECK_OK(shape_write(params_shape(a), dir, "float32"));
-        size_t shard_bytes[] = {20000, 0, 1, 20000};
+        size_t shard_bytes[] = {20000, 0, 1, m % 2 ? 20000 : 0};
         for (int i = 0; i < 4; i++) { /* an older form beside the new one must not win */
             CHECK_OK(params_save(a, dir, KERN_F32, shard_bytes[i]));
             CHECK_INT(file_exists(single), shard_bytes[i] == 0);

@@ -1,0 +1,67 @@
+/* loaded.c - what `weir generate` and `weir chat` have in common: opening everything a policy needs
+ * in the right order, and turning the tokens of a response into text.
+ *
+ * The streaming detokenizer is first shown the prompt, so that what it gives afterwards is exactly
+ * what follows the prompt in the text of both together: sentencepiece drops a leading space only at
+ * the very beginning. */
+#include "deploy/loaded.h"
+
+int loaded_open(struct loaded *out, const char *dir, const char *chat, const char *device,
+                int64_t threads) {
+    struct loaded l = {0};
+    int rc;
+    TRY_OUT(policy_open(&l.policy, dir, chat));
+    TRY_OUT(kern_open(&l.backend, device, (int)threads));
+    TRY_OUT(policy_weights(&l.weights, &l.policy, l.backend, dir, false, 0));
+    *out = l;
+    l = (struct loaded){0};
+out:
+    loaded_close(&l);
+    return rc;
+}
+
+void loaded_close(struct loaded *l) {
+    params_close(&l->weights);
+    if (l->backend) kern_close(l->backend);
+    policy_close(&l->policy);
+    *l = (struct loaded){0};
+}
+
+int loaded_text_open(struct loaded_text *out, const struct policy *policy, const int32_t *prompt,
+                     int32_t n_prompt) {
+    struct loaded_text t = {tokenizer_stream_open(policy->tokenizer), policy};
+    int rc = 0;
+    for (int32_t i = 0; i < n_prompt; i++) {
+        const char *text;
+        size_t bytes;
+        TRY_OUT(tokenizer_stream_add(t.stream, prompt[i], &text, &bytes));
+    }
+    *out = t;
+    t.stream = NULL;
+out:
+    loaded_text_close(&t);
+    return rc;
+}
+
+void loaded_text_close(struct loaded_text *t) {
+    if (t->stream) tokenizer_stream_close(&t->stream);
+}
+
+static bool has_text(const struct policy *p, int32_t token) {
+    for (int32_t i = 0; i < p->n_stop_ids; i++)
+        if (p->stop_ids[i] == token) return false;
+    return token < tokenizer_size(p->tokenizer); /* a vocabulary may be padded */
+}
+
+int loaded_text_add(struct loaded_text *t, int32_t token, bool last, struct buf *out) {
+    const char *text;
+    size_t bytes;
+    if (has_text(t->policy, token)) {
+        TRY(tokenizer_stream_add(t->stream, token, &text, &bytes));
+        buf_add(out, text, bytes);
+    }
+    if (!last) return 0;
+    TRY(tokenizer_stream_flush(t->stream, &text, &bytes));
+    buf_add(out, text, bytes);
+    return 0;
+}
