@@ -23,6 +23,7 @@ static const struct verb {
     {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
     {"replay", cmd_replay, "browse, export and re-execute a run from its log"},
     {"score", cmd_score, "log-probs of given responses"},
+    {"sft", cmd_sft, "supervised fine-tuning on answers"},
     {"step", cmd_step, "one optimizer step per file of trajectories"},
     {"tokenize", cmd_tokenize, "text to token ids and back, by JSON lines"},
     {"version", cmd_version, "what this binary is"},

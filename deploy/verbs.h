@@ -15,6 +15,7 @@ verb_fn cmd_plan;
 verb_fn cmd_replay;
 verb_fn cmd_run;
 verb_fn cmd_score;
+verb_fn cmd_sft;
 verb_fn cmd_step;
 verb_fn cmd_tokenize;
 verb_fn cmd_version;
