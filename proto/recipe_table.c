@@ -83,7 +83,7 @@ static const struct recipe_field fields[] = {
     ENUM("rollout.update", rollout.update, update_names, "trajectory",
          "when new weights are taken"),
     REWARD("type", type, RECIPE_STR, NULL, 0, 0,
-           "gsm8k, math, choice, exact, regex, contains, format, length"),
+           "gsm8k, math, choice, exact, regex, contains, format, length, finished"),
     REWARD("name", name, RECIPE_STR, NULL, 0, 0, "of its score; none: the type"),
     REWARD("weight", weight, RECIPE_NUM, "1.0", -1e6, 1e6, "factor of its score in the sum"),
     REWARD("pattern", pattern, RECIPE_STR, NULL, 0, 0, "regex, format: the pattern (PCRE2)"),

@@ -76,3 +76,17 @@ const struct verify_type length_type = {
     .close = mem_free,
     .run = run,
 };
+
+static int run_finished(const void *state, const struct verify_input *in, double *value,
+                        char *reason) {
+    (void)state;
+    *value = in->truncated ? 0 : 1;
+    if (in->truncated) snprintf(reason, VERIFY_REASON, "cut off at %d tokens", in->n_tokens);
+    return 0;
+}
+
+const struct verify_type length_finished_type = {
+    .name = "finished",
+    .doc = "1 if the response ended by itself within its token limit",
+    .run = run_finished,
+};

@@ -22,11 +22,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TYPES_BUILTIN = 8, TYPES_MAX = 16 };
+enum { TYPES_BUILTIN = 9, TYPES_MAX = 16 };
 
 static const struct verify_type *types[TYPES_MAX] = {
     &mathans_type,          &gsm8k_type,         &choice_type,         &textual_exact_type,
-    &textual_contains_type, &pattern_regex_type, &pattern_format_type, &length_type};
+    &textual_contains_type, &pattern_regex_type, &pattern_format_type, &length_type,
+    &length_finished_type};
 static size_t n_types = TYPES_BUILTIN;
 
 struct entry {

@@ -142,3 +142,18 @@ TEST(verify_cuts_reasons_at_a_character) {
         verify_close(&v);
     }
 }
+
+TEST(finished_is_about_the_end_only) {
+    struct verify *v;
+    struct verify_result r;
+    struct verify_spec spec = {.type = "finished", .weight = 2};
+    struct verify_input in = {.response = "so", .n_tokens = 5};
+    CHECK_OK(verify_open(&v, &spec, 1));
+    verify_run(v, &in, &r);
+    CHECK_NEAR(r.total, 2, 0);
+    in.truncated = true;
+    verify_run(v, &in, &r);
+    CHECK_NEAR(r.total, 0, 0);
+    CHECK(strstr(r.reason, "cut off at 5 tokens") != NULL);
+    verify_close(&v);
+}
