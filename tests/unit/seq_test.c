@@ -99,3 +99,50 @@ TEST(seq_forced_ignores_stops) {
     CHECK_INT(f, ENGINE_LENGTH);
     seq_close(&s);
 }
+
+/* Feeds the ids of text one by one; returns how many were taken until the response ended. */
+static size_t feed_until_stop(const struct tokenizer *t, const char *const *stop, int32_t n_stop,
+                              const char *text, size_t n_resume) {
+    int32_t *text_ids;
+    size_t n, i;
+    enum engine_finish f = ENGINE_RUNNING;
+    struct seq *s;
+    struct seq_limits l = {.context = 128, .vocab = 400, .page = 4, .tokenizer = t};
+    struct engine_request r = good();
+    CHECK_OK(tokenizer_encode(t, text, strlen(text), false, &text_ids, &n));
+    r.stop = stop;
+    r.n_stop = n_stop;
+    r.max_new_tokens = 100;
+    r.resume = text_ids;
+    r.n_resume = (int32_t)n_resume;
+    CHECK_OK(seq_open(&s, &r, &l));
+    CHECK_OK(seq_push(s, 399, &f)); /* in the padding of the vocabulary: no text */
+    for (i = n_resume; i < n && f == ENGINE_RUNNING; i++)
+        CHECK_OK(seq_push(s, text_ids[i], &f));
+    CHECK_INT(f, i < n || n == 0 ? ENGINE_STOP : f);
+    seq_close(&s);
+    mem_free(text_ids);
+    return f == ENGINE_STOP ? i : 0;
+}
+
+TEST(seq_stop_strings_across_tokens) {
+    static const char *const stops[] = {"END", "\xe2\x82\xac!", "zz"};
+    struct tokenizer *t; /* one token per byte: every string is across tokens */
+    CHECK_OK(tokenizer_open(&t, "recipes/tiny"));
+    CHECK_INT(feed_until_stop(t, stops, 3, "ab ENEND of it", 0), 8);
+    CHECK_INT(feed_until_stop(t, stops, 3, "\xe2\x82\xac\xe2\x82\xac!x", 0), 7);
+    CHECK_INT(feed_until_stop(t, stops, 1, "\xe2\x82\xac\xe2\x82\xac!x", 0), 0);
+    CHECK_INT(feed_until_stop(t, stops, 3, "z zazzz", 0), 6);
+    CHECK_INT(feed_until_stop(t, stops, 3, "ab ENEND of it", 7),
+              8); /* begun before the resumption */
+    struct engine_request r = good();
+    struct seq_limits l = {.context = 128, .vocab = 400, .page = 4, .tokenizer = t};
+    int32_t *end;
+    size_t n;
+    struct seq *s = NULL;
+    CHECK_OK(tokenizer_encode(t, "END", 3, false, &end, &n));
+    r.stop = stops, r.n_stop = 3, r.resume = end, r.n_resume = (int32_t)n;
+    CHECK_ERR(seq_open(&s, &r, &l), ERR_CONFIG, "completes a stop string");
+    mem_free(end);
+    tokenizer_close(&t);
+}
