@@ -12,20 +12,22 @@
 
 #include <math.h>
 
-/* Scores of one row's block to probabilities relative to the running maximum; rescales the row. */
+/* Scores of one row's block to probabilities relative to the running maximum; rescales the row.
+ * Vectors without a visible key are left out: they would add zeros. */
 static void attn_softmax(float p[ATTN_KEYS], float *acc, float *max, float *sum, int64_t from,
                          int64_t to, float scale, int64_t width) {
     const vf low = vf_set(-INFINITY), sv = vf_set(scale);
     vf z[ATTN_KEYS / VEC], best = vf_set(*max), total = vf_zero();
-    for (int i = 0; i < ATTN_KEYS / VEC; i++) {
+    const int first = (int)(from / VEC), end_vec = (int)((to + VEC - 1) / VEC);
+    for (int i = first; i < end_vec; i++) {
         int64_t begin = from - i * VEC, end = to - i * VEC;
-        z[i] = vf_first(vf_mul(vf_load(p + i * VEC), sv), end < 0 ? 0 : end, low);
+        z[i] = vf_first(vf_mul(vf_load(p + i * VEC), sv), end, low);
         if (begin > 0) z[i] = vf_first(low, begin, z[i]);
         best = vf_max(z[i], best);
     }
     const float top = vf_hmax(best);
     const vf shrink = vf_exp(vf_set(*max - top)), tv = vf_set(top);
-    for (int i = 0; i < ATTN_KEYS / VEC; i++) {
+    for (int i = first; i < end_vec; i++) {
         vf e = vf_exp(vf_sub(z[i], tv));
         vf_store(p + i * VEC, e);
         total = vf_add(total, e);
@@ -43,10 +45,12 @@ static void attn_tile_run(struct attn_tile *t) {
     float acc[ATTN_ROWS][ATTN_WIDTH], p[ATTN_ROWS][ATTN_KEYS];
     float max[ATTN_ROWS], sum[ATTN_ROWS] = {0};
     struct attn_block b;
-    memset(acc, 0, sizeof acc);
-    memset(p, 0, sizeof p);
-    for (int64_t r = 0; r < t->rows; r++)
+    for (int64_t r = 0; r < t->rows; r++) {
         max[r] = -INFINITY;
+        memset(p[r], 0, sizeof p[r]);
+        for (int64_t d = 0; d < a->width; d += VEC)
+            vf_store(&acc[r][d], vf_zero());
+    }
     for (int64_t key0 = t->first[0] / ATTN_KEYS * ATTN_KEYS; key0 <= t->last[t->rows - 1];
          key0 += ATTN_KEYS) {
         attn_block_at(&b, t, key0);

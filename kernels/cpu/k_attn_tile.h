@@ -67,13 +67,18 @@ static void attn_block_at(struct attn_block *b, const struct attn_tile *t, int64
         if (b->from[r] < b->begin) b->begin = b->from[r];
         if (b->to[r] > b->end) b->end = b->to[r];
     }
-    for (int64_t j = b->begin; j < b->end; j++) {
-        const int64_t key = key0 + j, at = t->pages[key / a->page] * a->page + key % a->page;
-        b->offset[j] = (at * a->kv_heads + t->kv_head) * a->width;
+    const int64_t stride = a->kv_heads * a->width;
+    int64_t j = b->begin;
+    while (j < b->end) { /* page by page: a division per page, not per key */
+        const int64_t page = (key0 + j) / a->page, in_page = (key0 + j) % a->page;
+        const int64_t left = a->page - in_page, end = j + left < b->end ? j + left : b->end;
+        int64_t at = (t->pages[page] * a->page + in_page) * stride + t->kv_head * a->width;
+        for (; j < end; j++, at += stride)
+            b->offset[j] = at;
     }
 }
 
-/* out[r][j] = x[r] . pool[key j], 16 products at a time: 4 rows x 4 keys or 1 row x 16 keys. */
+/* out[r][j] = x[r] . pool[key j], 16 products at a time: 4 rows x 4 keys, 2 x 8 or 1 x 16. */
 static inline __attribute__((always_inline)) void
 attn_products_of(float out[ATTN_ROWS][ATTN_KEYS], float x[ATTN_ROWS][ATTN_WIDTH], const float *pool,
                  const struct attn_block *b, int64_t width, const int rows) {
@@ -113,6 +118,8 @@ static void attn_products(float out[ATTN_ROWS][ATTN_KEYS], float x[ATTN_ROWS][AT
                           int64_t rows) {
     if (rows == 1)
         attn_products_of(out, x, pool, b, width, 1);
+    else if (rows == 2) /* decoding with two query heads to a key head */
+        attn_products_of(out, x, pool, b, width, 2);
     else
         attn_products_of(out, x, pool, b, width, 4);
 }
@@ -158,14 +165,18 @@ static void attn_gather(float acc[ATTN_ROWS][ATTN_WIDTH], float p[ATTN_ROWS][ATT
         if (b->from[r] > from) from = b->from[r];
         if (b->to[r] < to) to = b->to[r];
     }
-    if (t->rows < ATTN_ROWS || from >= to) {
+    const bool together = (t->rows == ATTN_ROWS || t->rows == 2) && from < to;
+    if (!together) {
         for (int64_t r = 0; r < t->rows; r++)
             attn_gather_of(acc + r, p + r, pool, b, b->from[r], b->to[r], width, 1);
         return;
     }
     for (int64_t r = 0; r < t->rows; r++)
         attn_gather_of(acc + r, p + r, pool, b, b->from[r], from, width, 1);
-    attn_gather_of(acc, p, pool, b, from, to, width, ATTN_ROWS);
+    if (t->rows == 2)
+        attn_gather_of(acc, p, pool, b, from, to, width, 2);
+    else
+        attn_gather_of(acc, p, pool, b, from, to, width, ATTN_ROWS);
     for (int64_t r = 0; r < t->rows; r++)
         attn_gather_of(acc + r, p + r, pool, b, to, b->to[r], width, 1);
 }
