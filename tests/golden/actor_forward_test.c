@@ -115,24 +115,35 @@ TEST(actor_logprobs_equal_transformers) {
 /* --- I6 ------------------------------------------------------------------------------------------
  */
 
-/* Logits of sequence 0 (the first `length` rows of the golden ids), prefilled `chunk` rows at a
- * time (0: at once), together with the other sequences if `company`. */
-static void run(const char *backend, const char *name, const struct golden *g, int32_t page,
-                int32_t chunk, bool company, float *out) {
+struct way {
+    int32_t page, chunk, head_rows; /* chunk: rows prefilled at a time, 0: all at once */
+    bool company, train, recompute, pack;
+};
+
+/* Logits of sequence 0 of the golden ids, computed in that way; company: rows of other sequences in
+ * front and behind. */
+static void run(const char *backend, const char *name, const struct golden *g, const struct way *w,
+                float *out) {
     struct rig r;
-    rig_open(&r, &(struct rig_config){.backend = backend, .dir = rig_model(name), .page = page});
+    rig_open(&r, &(struct rig_config){.backend = backend,
+                                      .dir = rig_model(name),
+                                      .page = w->page,
+                                      .head_rows = w->head_rows,
+                                      .train = w->train,
+                                      .recompute = w->recompute,
+                                      .pack = w->pack});
     int32_t n = g->lengths[0], v = r.shape.vocab;
     float *all = mem_array((size_t)(RIG_ROWS * v), sizeof *all);
     for (int32_t at = 0; at < n;) {
-        int32_t some = chunk && n - at > chunk ? chunk : n - at, before = 0;
+        int32_t some = w->chunk && n - at > w->chunk ? w->chunk : n - at;
+        int32_t before = w->company ? 2 : 0;
         rig_start(&r);
-        if (company) { /* a new row of another sequence in front, one behind */
+        if (w->company) {
             if (r.done[3] == 100) r.done[3] = 0; /* a fresh one in its pages */
-            rig_add(&r, 3, g->ids + before, 2);
-            before = 2;
+            rig_add(&r, 3, g->ids, 2);
         }
         rig_add(&r, 0, g->ids + at, some);
-        if (company) rig_add(&r, 1, g->ids + n, 1);
+        if (w->company) rig_add(&r, 1, g->ids + n, 1);
         rig_forward(&r, all);
         memcpy(out + (int64_t)at * v, all + (int64_t)before * v, (size_t)(some * v) * sizeof *out);
         at += some;
@@ -141,25 +152,33 @@ static void run(const char *backend, const char *name, const struct golden *g, i
     rig_close(&r);
 }
 
+/* Rollout and trainer are ways among others: decoding one row at a time with packed weights, and a
+ * training batch. */
 static void check_invariance(const char *backend, const char *name) {
-    static const struct {
-        int32_t page, chunk;
-        bool company;
-    } ways[] = {{4, 1, false}, {4, 3, false},  {4, 7, false}, {4, 0, true},   {4, 3, true},
-                {1, 0, false}, {16, 0, false}, {5, 7, true},  {128, 1, true}, {64, 31, false}};
+    static const struct way ways[] = {
+        {.page = 4, .chunk = 1, .pack = true},
+        {.page = 4, .chunk = 3},
+        {.page = 4, .chunk = 7, .head_rows = 1},
+        {.page = 4, .company = true},
+        {.page = 4, .chunk = 3, .company = true, .pack = true},
+        {.page = 1},
+        {.page = 16, .train = true, .head_rows = 64},
+        {.page = 5, .chunk = 7, .company = true},
+        {.page = 128, .chunk = 1, .company = true},
+        {.page = 64, .chunk = 31, .train = true, .recompute = true, .pack = true},
+    };
     struct golden g;
     struct shape s;
     golden_open(&g, name);
     CHECK_OK(shape_read(&s, rig_model(name)));
     size_t n = (size_t)(g.lengths[0] * s.vocab);
     float *alone = mem_array(n, sizeof *alone), *other = mem_array(n, sizeof *other);
-    run(backend, name, &g, 4, 0, false, alone);
+    run(backend, name, &g, &(struct way){.page = 4}, alone);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         memset(other, 0, n * sizeof *other);
-        run(backend, name, &g, ways[i].page, ways[i].chunk, ways[i].company, other);
+        run(backend, name, &g, &ways[i], other);
         if (memcmp(alone, other, n * sizeof *other) != 0)
-            test_fail(__FILE__, __LINE__, "%s on %s: other bits with page %d, chunk %d, company %d",
-                      name, backend, ways[i].page, ways[i].chunk, ways[i].company);
+            test_fail(__FILE__, __LINE__, "%s on %s: other bits in way %zu", name, backend, i);
     }
     mem_free(alone);
     mem_free(other);

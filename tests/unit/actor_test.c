@@ -262,6 +262,37 @@ TEST(actor_plan_is_what_is_taken) {
     }
 }
 
+static int failing_at;
+
+static int failing_alloc(void **out, size_t bytes) {
+    return failing_at-- == 0 ? FAIL(ERR_NOMEM, "no memory left") : inner->alloc(out, bytes);
+}
+
+static int failing_stream(struct kern_stream **out, size_t scratch) {
+    return failing_at-- == 0 ? FAIL(ERR_NOMEM, "no memory left") : inner->stream_open(out, scratch);
+}
+
+/* Whichever allocation fails, opening says so and leaves nothing (the leak sanitizer looks). */
+TEST(actor_open_without_memory) {
+    CHECK_OK(kern_open(&inner, "ref", 1));
+    struct kern_backend failing = *inner;
+    struct actor_config cfg = config(&failing);
+    struct params *p = NULL;
+    struct actor *a = NULL;
+    failing.alloc = failing_alloc;
+    failing.stream_open = failing_stream;
+    for (int k = 0; k < 2; k++) {
+        failing_at = k;
+        CHECK_ERR(actor_open(&a, &cfg), ERR_NOMEM, "no memory left");
+        failing_at = k;
+        CHECK_ERR(params_open(&p, &failing, &small), ERR_NOMEM, "no memory left");
+        CHECK(!a && !p);
+    }
+    failing_at = 2;
+    CHECK_OK(actor_open(&a, &cfg));
+    actor_close(&a);
+}
+
 TEST(actor_plan_of_absurd_sizes) {
     const struct kern_backend *b;
     struct actor *a = NULL;
