@@ -211,6 +211,8 @@ TEST(params_bad_index) {
     CHECK_ERR(params_load(p, test_dir()), ERR_NOTFOUND, "model.safetensors");
     write_text(index, "{\"weight_map\": {\"a\": \"../../secret.safetensors\"}}");
     CHECK_ERR(params_load(p, test_dir()), ERR_CORRUPT, "weight_map.a is \"../../secret");
+    write_text(index, "{\"weight_map\": {\"a\": \"/etc/x.safetensors\"}}");
+    CHECK_ERR(params_load(p, test_dir()), ERR_CORRUPT, "weight_map.a is \"/etc");
     write_text(index, "{\"weight_map\": {\"a\": 3}}");
     CHECK_ERR(params_load(p, test_dir()), ERR_CORRUPT, "weight_map.a");
     write_text(index, "{\"weight_map\": []}");
