@@ -32,7 +32,8 @@ static void damage(target_fn *target, const uint8_t *data, size_t n, uint64_t wh
         for (uint64_t k = 0; k <= round % 4; k++) {
             uint32_t r[4];
             rng_block(key, which, round * 4 + k, r);
-            copy[r[0] % n] = r[1] % 3 ? (uint8_t)r[2] : (uint8_t)(copy[r[0] % n] ^ 1u << r[3] % 8);
+            uint8_t flipped = (uint8_t)(copy[r[0] % n] ^ 1u << r[3] % 8), any = r[2] & 255;
+            copy[r[0] % n] = r[1] % 3 == 0 ? flipped : any;
         }
         target(copy, n);
     }
