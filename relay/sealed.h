@@ -21,7 +21,7 @@ MUST_CHECK int sealed_open(int *fd, const void **data, int64_t pid, int32_t hold
                            struct hash hash);
 void sealed_unmap(const void *data, size_t bytes);
 
-/* A hash as the 16 bytes of a message. */
+/* A hash as the 16 bytes of a message: hi, then lo, little endian. */
 void sealed_hash_put(uint8_t out[16], struct hash h);
 struct hash sealed_hash_get(const uint8_t in[16]);
 

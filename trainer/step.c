@@ -589,6 +589,10 @@ int64_t step_version(const struct step *s) {
     return s->version;
 }
 
+void step_advance(struct step *s) {
+    s->version++;
+}
+
 void step_set_version(struct step *s, int64_t version) {
     ASSERT(version >= s->version);
     s->version = version;

@@ -45,6 +45,9 @@ MUST_CHECK int step_score(struct step *s, const struct batch *b, uint32_t i, flo
 
 const struct params *step_weights(const struct step *s);
 int64_t step_version(const struct step *s);
+/* Counts a version without changing the weights. A run numbers batches and versions alike, so after
+ * a step that was skipped the next version is these same weights. */
+void step_advance(struct step *s);
 /* Renames the version of the weights (0 when opened); it never goes back. */
 void step_set_version(struct step *s, int64_t version);
 MUST_CHECK int step_hash(struct hash *out, const struct step *s); /* of the current weights */

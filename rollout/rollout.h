@@ -1,0 +1,12 @@
+/* rollout.h - the rollout service: generates what the manager hands out. */
+#ifndef ROLLOUT_ROLLOUT_H
+#define ROLLOUT_ROLLOUT_H
+
+#include "base/err.h"
+
+/* Generates for the manager of RUN with the newest weights of RUN's relay until the run is complete
+ * or SIGTERM or SIGINT comes (then 0). name is unique among the run's services. A failure is logged
+ * in one line and returned; the process exits with err_exit_code of it. */
+MUST_CHECK int rollout_service(const char *run_dir, const char *name);
+
+#endif

@@ -1,0 +1,16 @@
+/* metrics.h - a step's numbers under the names that people chart, for metrics.jsonl, the dashboard
+ * and TensorBoard. */
+#ifndef TRAINER_METRICS_H
+#define TRAINER_METRICS_H
+
+#include "base/buf.h"
+#include "trainer/step.h"
+
+struct metrics_times {          /* seconds */
+    double step, wait, publish; /* the step's computation; waiting for its batch; handing it over */
+};
+
+/* One JSON object with flat keys. A number that does not exist is null. */
+void metrics_json(struct buf *out, const struct step_report *r, const struct metrics_times *t);
+
+#endif

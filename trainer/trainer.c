@@ -1,0 +1,327 @@
+/* trainer.c - see trainer.h. A straight line rather than a state machine: ask for the batch of the
+ * version that is held, train it, publish, report, go on. In each of the two places where it waits
+ * (for the batch, for the report's confirmation) it answers the relay, sends heartbeats and says
+ * again what a restarted manager cannot know. Nothing else needs it during a step: it has no
+ * leases, and readers of the relay have their own mappings.
+ *
+ * After a crash it continues from the newest checkpoint and repeats the steps since; the manager
+ * hands out the same batches with the hash that the first time had, and any difference ends the run
+ * (I3, I7): from there on the log would not explain the weights.
+ *
+ * Deployment: ERR_CONFIG, ERR_CORRUPT, ERR_MISMATCH (a hash differs) and ERR_IO (a full disk) are
+ * final; anything else may be restarted and repeats at most trainer.checkpoint.every steps. */
+#include "trainer/trainer.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "proto/client.h"
+#include "proto/control.pb-c.h"
+#include "proto/train.pb-c.h"
+#include "relay/push.h"
+#include "relay/sealed.h"
+#include "trainer/export.h"
+#include "trainer/metrics.h"
+#include "trainer/step.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+enum {
+    TRAINER_IDLE_US = 20 * 1000,
+    TRAINER_REPEAT_US = 5 * 1000 * 1000, /* a question without an answer is asked again */
+    TRAINER_LAST_US = 2 * 1000 * 1000    /* wait for the relay to take the last version */
+};
+
+struct trainer {
+    struct recipe *recipe;
+    struct step *step;
+    struct net *net;
+    struct client *client;
+    struct push *push;
+    char *checkpoints, *hf;
+    struct hash hash;      /* of the current weights */
+    int64_t saved, tokens; /* newest checkpoint, -1; trained since start */
+    bool stop;
+    uint64_t beat_us, busy_us;
+};
+
+static int open_all(struct trainer *t, const char *run_dir) {
+    char *path = file_join(run_dir, "recipe.yaml"), *endpoint = NULL;
+    int rc;
+    t->checkpoints = file_join(run_dir, "checkpoints");
+    t->hf = file_join(run_dir, "hf");
+    TRY_OUT(net_open(&t->net));
+    TRY_OUT(recipe_load(&t->recipe, path, NULL, 0));
+    TRY_OUT(step_open(&t->step, t->recipe, t->recipe->model.path));
+    rc = step_load(t->step, t->checkpoints, -1);
+    if (rc == 0) t->saved = step_version(t->step);
+    if (rc != ERR_NOTFOUND) TRY_OUT(rc);
+    TRY_OUT(step_hash(&t->hash, t->step));
+    struct client_config client = {.run_dir = run_dir,
+                                   .service = "trainer",
+                                   .name = "trainer",
+                                   .heartbeat_us = (uint64_t)t->recipe->rollout.heartbeat_ms * 1000,
+                                   .msg_bytes_max = WIRE_BYTES_MAX};
+    TRY_OUT(client_open(&t->client, t->net, &client));
+    TRY_OUT(net_endpoint(&endpoint, t->net, run_dir, "relay"));
+    TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
+out:
+    mem_free(path);
+    mem_free(endpoint);
+    return rc;
+}
+
+static void close_all(struct trainer *t) {
+    push_close(&t->push);
+    client_close(&t->client);
+    net_close(&t->net);
+    step_close(&t->step);
+    recipe_close(&t->recipe);
+    mem_free(t->checkpoints);
+    mem_free(t->hf);
+}
+
+static int publish(struct trainer *t) {
+    void *area;
+    const struct params *w = step_weights(t->step);
+    size_t bytes = (size_t)params_slab_elements(params_shape(w)) * sizeof(float);
+    TRY(push_begin(t->push, bytes, &area));
+    TRY(params_get(w, area, bytes));
+    return push_publish(t->push, step_version(t->step), &t->hash);
+}
+
+/* --- waiting ------------------------------------------------------------------------------- */
+
+static int beat(struct trainer *t, uint64_t now_us) {
+    Weir__Heartbeat h = WEIR__HEARTBEAT__INIT;
+    uint64_t span = now_us - t->beat_us;
+    h.version = step_version(t->step);
+    h.tokens = t->tokens;
+    h.busy = span == 0 ? 0 : t->busy_us < span ? (double)t->busy_us / (double)span : 1;
+    t->beat_us = now_us;
+    t->busy_us = 0;
+    return client_beat(t->client, now_us, &h);
+}
+
+/* Says `what` (a request or a report) until a message of type `want` comes that `accept` likes, or
+ * a stop signal (then *got stays false). */
+struct wait {
+    enum wire_type say, want;
+    const void *body;
+    struct wire_frame frame;
+    size_t n_frames;
+    int64_t step;
+};
+
+static bool is_answer(const struct wait *w, const struct wire_msg *m) {
+    if (m->type != w->want) return false;
+    int64_t step = w->want == WIRE_BATCH ? ((const Weir__Batch *)m->body)->step
+                                         : ((const Weir__StepAck *)m->body)->step;
+    return step == w->step;
+}
+
+/* *again: the manager is new: it must hear the question. */
+static int read_answer(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got,
+                       bool *again) {
+    for (;;) {
+        struct link_msg m;
+        int rc = client_recv(t->client, clock_us(), &m);
+        if (rc == ERR_AGAIN) return 0;
+        TRY(rc);
+        if (is_answer(w, &m.wire)) {
+            *out = m;
+            *got = true;
+            return 0;
+        }
+        if (m.wire.type == WIRE_WELCOME) *again = true;
+        link_free(&m);
+    }
+}
+
+static int converse(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
+    uint64_t said_us = 0;
+    while (!t->stop) {
+        bool again = false;
+        uint64_t now_us = clock_us();
+        TRY(push_tick(t->push, now_us));
+        TRY(read_answer(t, w, out, got, &again));
+        if (*got) return 0;
+        if (client_hello_due(t->client, now_us))
+            TRY(client_hello(t->client, now_us, step_version(t->step), NULL, NULL, 0));
+        if (client_beat_due(t->client, now_us)) TRY(beat(t, now_us));
+        bool due = again || said_us == 0 || now_us >= said_us + TRAINER_REPEAT_US;
+        if (client_welcome(t->client) && due) {
+            int rc = client_send(t->client, w->say, w->body, &w->frame, w->n_frames);
+            if (rc < 0 && rc != ERR_AGAIN) return rc;
+            if (rc == 0) said_us = now_us;
+        }
+        TRY(net_wait(t->net, TRAINER_IDLE_US, NULL, 0, &t->stop));
+    }
+    return 0;
+}
+
+/* --- one step ------------------------------------------------------------------------------ */
+
+/* Counts and sizes agree: the validator saw to it. Items come by group. */
+static struct batch *batch_of(const struct wire_msg *m) {
+    const Weir__Batch *w = m->body;
+    const int32_t *ids = m->frame[0].data;
+    const float *logprob = m->frame[1].data;
+    const uint8_t *mask = m->frame[2].data;
+    const int64_t *version = m->frame[3].data;
+    struct batch *b = batch_open((uint32_t)w->n_items);
+    b->step = w->step;
+    b->n_groups = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        const Weir__BatchItem *x = w->items[i];
+        int32_t n_prompt = (int32_t)x->n_prompt, n = (int32_t)x->n_response;
+        if (i == 0 || w->items[i - 1]->group != x->group) b->n_groups++;
+        batch_set(b, i, ids, n_prompt, ids + n_prompt, n, logprob, mask, version, 0);
+        b->traj[i].id = x->trajectory;
+        b->traj[i].group = b->n_groups - 1;
+        b->traj[i].reward = x->reward;
+        ids += n_prompt + n;
+        logprob += n;
+        mask += n;
+        version += n;
+    }
+    return b;
+}
+
+static int check_expected(const Weir__Batch *m, struct hash after) {
+    char was[HASH_HEX], now[HASH_HEX];
+    if (m->expect_hash.len == 0) return 0;
+    struct hash before = sealed_hash_get(m->expect_hash.data);
+    if (hash_equal(before, after)) return 0;
+    hash_hex(before, was);
+    hash_hex(after, now);
+    return FAIL(ERR_MISMATCH,
+                "step %" PRId64 " was done before with weights %s after it; done again it gives %s",
+                m->step, was, now);
+}
+
+static int save(struct trainer *t) {
+    TRY(step_save(t->step, t->checkpoints, t->recipe->trainer.checkpoint.keep));
+    t->saved = step_version(t->step);
+    LOG(INFO, TRAINER, "checkpoint version=%" PRId64, t->saved);
+    return 0;
+}
+
+/* Tells the manager what was done, until it has stored it. */
+static int report(struct trainer *t, const struct step_report *r, struct hash before, bool skipped,
+                  const struct metrics_times *times) {
+    Weir__StepDone d = WEIR__STEP_DONE__INIT;
+    uint8_t hash_before[16], hash_after[16];
+    struct buf text = {0};
+    struct link_msg m;
+    bool got = false;
+    sealed_hash_put(hash_before, before);
+    sealed_hash_put(hash_after, t->hash);
+    metrics_json(&text, r, times);
+    d.step = r->step;
+    d.hash_before = (ProtobufCBinaryData){sizeof hash_before, hash_before};
+    d.hash_after = (ProtobufCBinaryData){sizeof hash_after, hash_after};
+    d.skipped = skipped;
+    struct wait w = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
+    int rc = converse(t, &w, &m, &got);
+    if (got) link_free(&m);
+    buf_close(&text);
+    return rc;
+}
+
+/* Trains the batch; *skipped: the weights are as before, under the next version number. */
+static int train(struct trainer *t, const struct wire_msg *m, struct step_report *r,
+                 bool *skipped) {
+    struct batch *b = batch_of(m);
+    int64_t before = step_version(t->step);
+    uint64_t start = clock_us();
+    int rc = step_run(t->step, b, r);
+    batch_close(&b);
+    TRY(err_wrap(rc, "step %" PRId64, before));
+    *skipped = step_version(t->step) == before;
+    if (*skipped) step_advance(t->step);
+    TRY(check_expected(m->body, r->weights_hash));
+    t->hash = r->weights_hash;
+    t->tokens += r->tokens;
+    t->busy_us += clock_us() - start;
+    return 0;
+}
+
+static double seconds(uint64_t from_us, uint64_t to_us) {
+    return (double)(to_us - from_us) * 1e-6;
+}
+
+static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_us) {
+    struct step_report r;
+    struct hash before = t->hash;
+    bool skipped = false;
+    uint64_t start = clock_us();
+    struct metrics_times times = {.wait = seconds(asked_us, start)};
+    TRY(train(t, m, &r, &skipped));
+    uint64_t trained = clock_us();
+    times.step = seconds(start, trained);
+    TRY(publish(t));
+    times.publish = seconds(trained, clock_us());
+    LOG(INFO, TRAINER, "step=%" PRId64 " reward=%.4f grad_norm=%.4g staleness=%.2f step_s=%.3f%s",
+        r.step, r.reward_mean, r.grad_norm, r.staleness_mean, times.step,
+        skipped ? " skipped" : "");
+    TRY(report(t, &r, before, skipped, &times));
+    if (!t->stop && step_version(t->step) % t->recipe->trainer.checkpoint.every == 0)
+        return save(t);
+    return 0;
+}
+
+/* --- the run ------------------------------------------------------------------------------- */
+
+/* A reader may still want the last version (an evaluation): the relay should have it. */
+static int hand_over_last(struct trainer *t) {
+    uint64_t until = clock_us() + TRAINER_LAST_US;
+    while (!t->stop && push_taken(t->push) < step_version(t->step) && clock_us() < until) {
+        TRY(push_tick(t->push, clock_us()));
+        TRY(net_wait(t->net, TRAINER_IDLE_US, NULL, 0, &t->stop));
+    }
+    return 0;
+}
+
+static int finish(struct trainer *t) {
+    if (t->saved != step_version(t->step)) TRY(save(t));
+    TRY(export_hf(step_weights(t->step), t->recipe->model.path, t->hf, KERN_F32, 0));
+    TRY(hand_over_last(t));
+    LOG(INFO, TRAINER, "done version=%" PRId64 " model=%s", step_version(t->step), t->hf);
+    return 0;
+}
+
+static int serve(struct trainer *t) {
+    TRY(publish(t));
+    LOG(INFO, TRAINER, "starts at version=%" PRId64, step_version(t->step));
+    while (!t->stop) {
+        Weir__BatchRequest q = WEIR__BATCH_REQUEST__INIT;
+        struct link_msg m;
+        bool got = false;
+        uint64_t asked_us = clock_us();
+        q.step = step_version(t->step);
+        struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};
+        TRY(converse(t, &w, &m, &got));
+        if (!got) return 0;
+        bool done = ((const Weir__Batch *)m.wire.body)->done;
+        int rc = done ? finish(t) : do_step(t, &m.wire, asked_us);
+        link_free(&m);
+        if (rc < 0 || done) return rc;
+    }
+    return 0;
+}
+
+int trainer_service(const char *run_dir) {
+    struct trainer t = {.saved = -1, .beat_us = clock_us()};
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    int rc = open_all(&t, run_dir);
+    if (rc == 0) rc = serve(&t);
+    if (rc < 0) LOG(ERROR, TRAINER, "trainer ends: %s (%s)", err_text(), err_name(rc));
+    close_all(&t);
+    return rc;
+}
