@@ -164,7 +164,8 @@ static void check_row(const struct verify *v, const char *answer) {
 TEST(gsm8k_every_reference_of_the_training_set) {
     char *data = NULL;
     size_t bytes, rows = 0;
-    struct verify *v = open_gsm8k(false);
+    struct verify *v = open_gsm8k(false), *math = NULL;
+    CHECK_OK(verify_open(&math, &(struct verify_spec){.type = "math", .weight = 1}, 1));
     CHECK_OK(file_read(&data, &bytes, test_shared_path("data/gsm8k/train.jsonl"), 64u << 20));
     for (char *line = data, *end; *line; line = end + 1) {
         struct json_doc *doc = NULL;
@@ -174,10 +175,13 @@ TEST(gsm8k_every_reference_of_the_training_set) {
         CHECK_OK(json_parse(&doc, line, (size_t)(end - line), "train.jsonl"));
         CHECK_OK(json_read_str(&answer, json_root(doc), "answer", "train.jsonl"));
         check_row(v, answer);
+        CHECK_INT(judge(math, answer, answer), 1); /* math reads the same rows */
+        CHECK_INT(judge(math, "\\boxed{-7.5}", answer), 0);
         json_close(&doc);
         rows++;
     }
     CHECK_INT(rows, 7473);
     mem_free(data);
+    verify_close(&math);
     verify_close(&v);
 }

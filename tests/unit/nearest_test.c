@@ -10,6 +10,8 @@ TEST(nearest_word_picks_the_closest) {
     CHECK_STR(nearest_word("formatted", list, 6), "format");
     CHECK_STR(nearest_word("", list, 6), "math"); /* the shortest */
     CHECK(nearest_word("x", list, 0) == NULL);
+    static const char *const pair[] = {"x", "abcdefgi"};
+    CHECK_STR(nearest_word("abcdefgh", pair, 2), "abcdefgi"); /* equal letters cost nothing */
 }
 
 TEST(nearest_word_cuts_long_input) {

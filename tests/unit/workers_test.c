@@ -185,7 +185,10 @@ TEST(workers_end_in_the_middle) {
     struct workers *w = open_pool((struct workers_config){.n = 2, .jobs_max = 8});
     for (uint64_t i = 0; i < 6; i++)
         submit(w, i, "sleep");
-    CHECK_OK(workers_step(w, clock_us()));
+    while (!shared->worker) { /* until one is really at it */
+        CHECK_OK(workers_step(w, clock_us()));
+        clock_sleep_us(1000);
+    }
     close_pool(&w);
 }
 
