@@ -111,6 +111,7 @@ static bool set_exponent(const struct algebra *g, struct rational *c, struct fac
     return true;
 }
 
+/* Any total order will do, as long as like terms compare equal. */
 static int compare_factors(const struct term *a, const struct term *b) {
     for (int32_t i = 0; i < a->n && i < b->n; i++) {
         const struct factor *x = &a->f[i], *y = &b->f[i];
@@ -125,6 +126,7 @@ static int by_factors(const void *a, const void *b) {
     return compare_factors(a, b);
 }
 
+/* Factors are sorted by atom, so this is a merge. */
 static bool term_mul(struct algebra *g, struct term *out, const struct term *a,
                      const struct term *b) {
     struct term r = {.n = 0};
@@ -195,6 +197,7 @@ static bool poly_normalize(struct poly *p) {
     return n <= TERMS_MAX;
 }
 
+/* A result with too many terms is a refusal: false. out may be an operand. */
 static bool poly_add(struct algebra *g, struct poly *out, const struct poly *a,
                      const struct poly *b) {
     struct poly r = {.n = a->n + b->n};
@@ -335,6 +338,7 @@ const struct algebra_value *algebra_neg(struct algebra *g, const struct algebra_
 
 /* ---- powers ---- */
 
+/* Index of the atom for p, -1 when there are too many atoms. */
 static int32_t prime_atom(struct algebra *g, uint64_t p) {
     for (int32_t i = 0; i < g->n_atoms; i++)
         if (g->atom[i].kind == ATOM_PRIME && g->atom[i].prime == p) return i;
@@ -406,6 +410,7 @@ static bool term_root(struct algebra *g, struct term *out, const struct term *a,
     return term_pow(g, &atoms, &atoms, num, den) && term_mul(g, out, &r, &atoms);
 }
 
+/* A single term takes any exponent that fits; a sum only small ones, by repeated products. */
 static const struct algebra_value *whole_power(struct algebra *g, const struct algebra_value *a,
                                                int64_t n) {
     const struct algebra_value *r = algebra_int(g, 1);

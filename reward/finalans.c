@@ -97,6 +97,7 @@ struct finalans finalans_stated(const char *text) {
     return (struct finalans){best, best ? sentence_length(best) : 0};
 }
 
+/* Bytes of an unsigned number at s: 1,234.5, 3/4, 12%. */
 static size_t number_length(const char *s) {
     size_t n = strspn(s, "0123456789");
     if (n > 0 && n <= 3)

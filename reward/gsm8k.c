@@ -22,6 +22,7 @@ static const char *const decoration[] = {" ",        "\t",       "$",       "\\$
                                          "=",        "\\boxed{", "\\text{", "{",   "\xe2\x82\xac",
                                          "\xc2\xa3", "\xc2\xa0", NULL};
 
+/* Bytes of prefix if s starts with it, else 0. */
 static size_t starts_with(const char *s, const char *prefix) {
     size_t n = strlen(prefix);
     return strncmp(s, prefix, n) == 0 ? n : 0;

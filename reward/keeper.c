@@ -102,6 +102,7 @@ static bool die_with(pid_t parent) {
     return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
 }
 
+/* In a new worker: only its socket is left of the keeper, and it dies with the keeper. */
 static void start_child(const struct keeper *k, int fd, pid_t keeper) {
     sigset_t none;
     sigemptyset(&none);
@@ -131,6 +132,7 @@ static void spawn(struct keeper *k, uint32_t slot) {
     if (pair[1] >= 0) close(pair[1]);
 }
 
+/* Signals of one kind are merged, so every exited child is collected, not one per signal. */
 static void reap(struct keeper *k) {
     struct signalfd_siginfo info;
     int status;
@@ -145,6 +147,7 @@ static void reap(struct keeper *k) {
         }
 }
 
+/* The pool is gone. */
 static void end(const struct keeper *k) {
     for (uint32_t i = 0; i < k->n_slots; i++)
         if (k->pids[i] > 0) kill(k->pids[i], SIGKILL);

@@ -104,6 +104,7 @@ static const struct {
     {"colon", ':'},
 };
 
+/* Commands that only change the looks; their argument is read as if it were bare. */
 static const char *const skipped[] = {
     "left",         "right",     "big",    "Big",        "bigl",       "bigr",
     "Bigl",         "Bigr",      "bigg",   "Bigg",       "quad",       "qquad",
@@ -111,6 +112,7 @@ static const char *const skipped[] = {
     "mathbb",       "mathcal",   "boxed",  "fbox",       "ensuremath", "bf",
     "rm",           "it",        NULL};
 
+/* Commands whose argument is words. */
 static const char *const texts[] = {"text",   "mbox",   "mathrm",       "textbf", "textrm",
                                     "textit", "textsf", "operatorname", "hbox",   NULL};
 
@@ -119,6 +121,7 @@ static const char *const functions[] = {
     "sinh",  "cosh", "tanh", "log", "ln",  "exp", "lg",     "sqrt",   "frac",
     "binom", "gcd",  "lcm",  "max", "min", "deg", "det",    NULL};
 
+/* Short words that are no product of variables; from four letters on every word is one. */
 static const char *const units[] = {"cm",  "mm",  "km",  "nm",  "kg",  "mg",  "lb",  "lbs", "oz",
                                     "ml",  "mL",  "ft",  "in",  "sq",  "yd",  "yds", "mi",  "hr",
                                     "hrs", "sec", "min", "mph", "kph", "rpm", "day", "am",  "pm",
@@ -131,6 +134,7 @@ static bool is_one_of(const char *const *list, const char *s, size_t n) {
     return false;
 }
 
+/* Exactly three digits: what a thousands separator must stand before. */
 static bool digits3(const char *s) {
     return isdigit((unsigned char)s[0]) && isdigit((unsigned char)s[1]) &&
            isdigit((unsigned char)s[2]) && !isdigit((unsigned char)s[3]);
@@ -152,6 +156,7 @@ static const char *stars(const char *text, const char *s) {
     return left && (isalnum((unsigned char)s[2]) || s[2] == '(' || s[2] == '-') ? "^" : " ";
 }
 
+/* The first pass: text in plain ASCII, as far as it means something here. */
 static void clean(struct buf *out, const char *text) {
     for (const char *s = text; *s;) {
         const struct pair *p = rewrite;
@@ -183,6 +188,7 @@ struct lexer {
     bool commas, space, bad;
 };
 
+/* Appends a token; the last place is kept for the END. */
 static void emit(struct lexer *l, enum mathlex_kind kind, char punct, const char *s, size_t n) {
     if (l->n >= MATHLEX_TOKENS - 1) {
         l->bad = true;
@@ -292,6 +298,8 @@ static size_t read_command(struct lexer *l, const char *s) {
     return n;
 }
 
+/* One token of the second pass; returns the bytes read, at least 1. A character that no answer
+ * holds makes the text unreadable. */
 static size_t read_token(struct lexer *l, const char *s) {
     size_t n = number_length(l, s);
     if (n > 0) {

@@ -35,10 +35,12 @@ typedef const struct algebra_value *value;
 static node read_sum(struct parser *p);
 static value read_atom_value(struct parser *p);
 
+/* Whether the next token is this sign. */
 static bool is(const struct parser *p, char punct) {
     return p->at->kind == MATHLEX_PUNCT && p->at->punct == punct;
 }
 
+/* Reads the next token if it is this sign. */
 static bool accept(struct parser *p, char punct) {
     if (!is(p, punct)) return false;
     p->at++;
@@ -66,6 +68,7 @@ static node value_node(struct parser *p, value v) {
     return n;
 }
 
+/* NULL for what arithmetic does not apply to. */
 static value value_of(node n) {
     return n && n->kind == MATHPARSE_VALUE ? n->value : NULL;
 }
@@ -79,6 +82,7 @@ static bool add_item(struct parser *p, struct mathparse_node *n, node item) {
 
 /* ---- atoms ---- */
 
+/* The value of a NUMBER token with its exponent; exponents beyond three digits never fit. */
 static bool number_value(struct rational *out, const struct mathlex_token *t) {
     char text[MATHLEX_BYTES + 1];
     struct rational scale = rational_int(10);
@@ -140,11 +144,13 @@ static value read_argument(struct parser *p, bool by_digit) {
     return read_atom_value(p);
 }
 
+/* Behind \frac: two arguments, each a group or one token. */
 static value read_fraction(struct parser *p) {
     value a = read_argument(p, true);
     return a ? algebra_div(p->g, a, read_argument(p, true)) : NULL;
 }
 
+/* Behind \sqrt: an optional degree in [], the argument. */
 static value read_root(struct parser *p) {
     value degree = algebra_int(p->g, 2);
     if (accept(p, '[')) {
@@ -212,6 +218,7 @@ static value read_symbol(struct parser *p) {
     return algebra_symbol(p->g, name, n);
 }
 
+/* Behind the first bar of |x|. Bars inside bars are ambiguous and refused. */
 static value read_bars(struct parser *p) {
     struct rational r;
     if (p->bars > 0) return NULL;
@@ -237,6 +244,7 @@ static bool read_items(struct parser *p, struct mathparse_node *n, const char *c
     return true;
 }
 
+/* Brackets that group one value are that value; others are a tuple, an interval or a set. */
 static node read_brackets(struct parser *p) {
     struct mathparse_node *n = new_node(p, MATHPARSE_TUPLE);
     n->open = p->at++->punct;
@@ -249,6 +257,7 @@ static node read_brackets(struct parser *p) {
     return grouping && n->n == 1 ? n->item[0] : n;
 }
 
+/* Behind \begin{...}: rows of equal length. Only matrices and arrays; cases are refused. */
 static node read_matrix(struct parser *p) {
     struct mathparse_node *n = new_node(p, MATHPARSE_MATRIX);
     const struct mathlex_token *t = p->at++;
@@ -319,6 +328,8 @@ static node read_power(struct parser *p) {
     return n && n->kind != MATHPARSE_VALUE ? n : NULL;
 }
 
+/* Whether a factor follows without a sign. A number does not: "2 3" is not 6. A bar does not while
+ * one is open: it closes. */
 static bool starts_factor(const struct parser *p) {
     return p->at->kind == MATHLEX_SYMBOL || p->at->kind == MATHLEX_COMMAND || is(p, '(') ||
            is(p, '{') || (is(p, '|') && p->bars == 0);
@@ -363,6 +374,7 @@ static node read_sum_inner(struct parser *p) {
     return v == n->value ? n : value_node(p, v);
 }
 
+/* Every nesting passes through here or read_atom, so both count the depth. */
 static node read_sum(struct parser *p) {
     if (p->depth >= DEPTH_MAX) return NULL;
     p->depth++;
@@ -421,6 +433,7 @@ static node read_relation(struct parser *p) {
     return n;
 }
 
+/* The whole text: what is left over makes it unreadable. */
 static node read_list(struct parser *p, struct mathparse_node *list) {
     do
         if (!add_item(p, list, read_relation(p))) return NULL;

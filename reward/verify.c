@@ -53,6 +53,7 @@ const char *verify_types(size_t i, const char **doc) {
     return types[i]->name;
 }
 
+/* i: place in the reward list, for the error text. */
 static int find_type(const struct verify_type **out, const char *name, size_t i) {
     const char *names[TYPES_MAX];
     if (!name || !*name) return FAIL(ERR_CONFIG, "reward[%zu]: type is missing", i);
@@ -92,6 +93,7 @@ static int check_unused(const struct verify_type *t, const struct verify_spec *s
     return 0;
 }
 
+/* Names become keys of logs and metrics, so their letters are restricted and no two are alike. */
 static int set_name(struct verify *v, struct entry *e, const char *name, size_t i) {
     size_t n = strlen(name);
     if (n == 0 || n >= VERIFY_NAME)
@@ -108,6 +110,7 @@ static int set_name(struct verify *v, struct entry *e, const char *name, size_t 
     return 0;
 }
 
+/* v->n grows last: a failed entry is never closed. */
 static int add_entry(struct verify *v, const struct verify_spec *s, size_t i) {
     struct entry *e = &v->entry[v->n];
     TRY(find_type(&e->type, s->type, i));
@@ -164,6 +167,7 @@ static void add_reason(struct verify_result *out, const char *name, const char *
     out->reason[used] = 0;
 }
 
+/* One verifier, with the checks that every type needs. */
 static int run_entry(const struct entry *e, const struct verify_input *in, double *value,
                      char *reason) {
     if (e->type->needs_answer && !*in->answer)

@@ -106,6 +106,7 @@ static bool limit(int what, uint64_t value) {
     return setrlimit((__rlimit_resource_t)what, &r) == 0;
 }
 
+/* Once, before the first job; what is limited here cannot be raised again. */
 static bool set_limits(const struct worker_context *c) {
     uint64_t now = 0;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || !address_space(&now)) return false;
@@ -114,6 +115,7 @@ static bool set_limits(const struct worker_context *c) {
            limit(RLIMIT_NOFILE, 0);
 }
 
+/* Arms the timer whose signal ends this process; 0 disarms it. */
 static void cpu_timer(uint32_t ms) {
     struct itimerval t = {.it_value = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000}};
     if (setitimer(ITIMER_PROF, &t, NULL) < 0) _exit(1);

@@ -94,6 +94,7 @@ static void ring_init(struct ring *r, uint32_t cap) {
 
 /* ---- jobs ---- */
 
+/* The job is done, whatever came of it; its text is freed now, not when it is taken. */
 static void finish(struct workers *w, uint32_t job, const struct verify_result *result) {
     struct job *j = &w->jobs[job];
     uint32_t kind = (uint32_t)-result->error;
@@ -149,6 +150,8 @@ static void close_slot(struct slot *s) {
     s->writing = false;
 }
 
+/* Asks the keeper; the slot is free again when the exit is reported. Unchanged if the keeper does
+ * not listen right now. */
 static void kill_slot(struct workers *w, struct slot *s) {
     if (keeper_send(w->keeper, KEEPER_KILL, (uint32_t)(s - w->slots)) < 0) return;
     close_slot(s);
@@ -199,6 +202,7 @@ static void pump_in(struct workers *w, struct slot *s) {
     s->state = SLOT_IDLE;
 }
 
+/* The wall clock of a job starts when it is given to a worker. */
 static void start_job(struct workers *w, struct slot *s, uint64_t now_us) {
     s->job = (int32_t)ring_pop(&w->queued);
     s->state = SLOT_BUSY;
@@ -214,6 +218,7 @@ static void describe(char text[64], int status) {
         snprintf(text, 64, "exit status %d", WEXITSTATUS(status));
 }
 
+/* The process of s is gone: what becomes of its job, and when the next process starts. */
 static void slot_died(struct workers *w, struct slot *s, int status, uint64_t now_us) {
     char how[64];
     bool cpu = WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF;
@@ -250,6 +255,7 @@ static void slot_started(struct workers *w, struct slot *s, int fd) {
 
 /* ---- the pool ---- */
 
+/* Starts and exits that the keeper reported. */
 static int drain_keeper(struct workers *w, uint64_t now_us) {
     struct keeper_message m;
     int rc, fd;
@@ -263,6 +269,7 @@ static int drain_keeper(struct workers *w, uint64_t now_us) {
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
+/* Bytes first, so that a reply that is already here beats its deadline. */
 static void step_slot(struct workers *w, struct slot *s, uint64_t now_us) {
     if (s->state == SLOT_BUSY && s->fd >= 0 && s->sent < w->jobs[s->job].frame.len) pump_out(w, s);
     if ((s->state == SLOT_BUSY || s->state == SLOT_IDLE) && s->fd >= 0) pump_in(w, s);
