@@ -234,6 +234,7 @@ static void alloc_host(struct actor *a) {
     a->head_ids_host = mem_array(2 * hr, sizeof *a->head_ids_host);
     a->head_host = mem_array(4 * hr, sizeof *a->head_host);
     a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
+    if (a->cfg.train) a->slot_mark = mem_array((size_t)a->cfg.pages, (size_t)a->cfg.page);
 }
 
 int actor_open(struct actor **out, const struct actor_config *cfg) {
@@ -273,6 +274,7 @@ void actor_close(struct actor **a) {
     mem_free(p->head_ids_host);
     mem_free(p->head_host);
     mem_free(p->mark);
+    mem_free(p->slot_mark);
     mem_free(p);
     *a = NULL;
 }

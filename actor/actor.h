@@ -78,8 +78,9 @@ typedef int actor_loss_fn(void *ctx, int64_t first, int64_t n, const float *logp
 
 /* After actor_forward of the same batch in a training actor: head forward, loss and head reverse
  * chunk by chunk, then the layers in reverse; adds into grads (same layout as the weights). Rows
- * are distinct and sequences whole (kv_len = their rows). Uses the activations up: one reverse for
- * each forward. When it fails, grads hold a part of the sum. */
+ * are distinct and every key that a sequence sees is of a row of this batch: its own, or one of
+ * another sequence whose pages it shares (a common prompt, computed once). Uses the activations up:
+ * one reverse for each forward. When it fails, grads hold a part of the sum. */
 MUST_CHECK int actor_backward(struct actor *a, const struct actor_batch *batch, const int32_t *rows,
                               const int32_t *targets, int64_t n, float inv_temp,
                               actor_loss_fn *loss, void *ctx, struct params *grads);

@@ -74,6 +74,7 @@ struct actor {
     float *head_host;                 /* [4, hr]: log-prob, entropy and their derivatives */
     float temp_now;                   /* what temp is filled with, 0: nothing yet */
     uint8_t *mark;                    /* [R]: rows seen by one reverse call */
+    uint8_t *slot_mark;               /* train: [pages * page]: slots that its rows wrote */
 
     /* reverse */
     void *g, *gh, *gact, *gatt, *gq, *gk, *gv, *gq0, *gk0;

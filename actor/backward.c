@@ -11,6 +11,7 @@
 #include "actor/actor_impl.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* gw += gy^T x, gbias += column sums; and gx (=, +=) gy w. */
 static int linear_bwd(struct actor *a, int32_t l, enum actor_matrix m, void *gx, void *gy, void *x,
@@ -106,8 +107,29 @@ static int layers_bwd(struct actor *a) {
     return kern_embed_bwd(a->b, a->s, &a->grads.embed, &g, &a->ids);
 }
 
-/* The batch must be the forward's, and no sequence may reach back to keys of an earlier forward:
- * their gradient would be lost. */
+/* Every row has a place of its own in the pool, and every key that is read lies in one of them: a
+ * gradient that arrives anywhere else would be lost, one that arrives twice counted twice. */
+static int check_keys(const struct actor *a, const struct actor_batch *b) {
+    int32_t page = a->cfg.page, slots = a->cfg.pages * page;
+    memset(a->slot_mark, 0, (size_t)slots);
+    for (int32_t r = 0; r < b->n_rows; r++) {
+        if (b->slot[r] < 0 || b->slot[r] >= slots || a->slot_mark[b->slot[r]])
+            return FAIL(ERR_CONFIG, "backward: slot[%d] = %d is not the row's own", r, b->slot[r]);
+        a->slot_mark[b->slot[r]] = 1;
+    }
+    for (int32_t s = 0; s < b->n_seqs; s++) {
+        const int32_t *pages = b->pages + (int64_t)s * b->pages_max;
+        int32_t own = b->q_start[s + 1] - b->q_start[s];
+        for (int32_t key = 0; key < b->kv_len[s] - own; key++) {
+            int32_t p = pages[key / page];
+            if (p < 0 || p >= a->cfg.pages || !a->slot_mark[p * page + key % page])
+                return FAIL(ERR_CONFIG,
+                            "backward: key %d of sequence %d is of no row of this batch", key, s);
+        }
+    }
+    return 0;
+}
+
 static int check_batch(const struct actor *a, const struct actor_batch *b) {
     if (!a->cfg.train) return FAIL(ERR_CONFIG, "backward: the actor was not opened for training");
     if (!a->reverse)
@@ -115,11 +137,7 @@ static int check_batch(const struct actor *a, const struct actor_batch *b) {
     if (b->n_rows != a->n || b->n_seqs != a->attn.n_seqs)
         return FAIL(ERR_CONFIG, "backward: batch of %d rows, %d sequences; the forward had %d, %d",
                     b->n_rows, b->n_seqs, a->n, a->attn.n_seqs);
-    for (int32_t s = 0; s < b->n_seqs; s++)
-        if (b->kv_len[s] != b->q_start[s + 1] - b->q_start[s])
-            return FAIL(ERR_CONFIG, "backward: sequence %d has %d keys but %d rows: not whole", s,
-                        b->kv_len[s], b->q_start[s + 1] - b->q_start[s]);
-    return 0;
+    return check_keys(a, b);
 }
 
 int actor_backward(struct actor *a, const struct actor_batch *batch, const int32_t *rows,

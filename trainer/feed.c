@@ -1,8 +1,9 @@
 /* feed.c - see feed.h.
  *
  * Training uses the paged pool of the rollout engine, so that both run the same kernels on the same
- * layout (I6). Here pages are handed out in order and never shared: sequence s starts at the page
- * after the last one of sequence s - 1. All arrays are cut from one allocation. */
+ * layout (I6). Pages are handed out in order; a sequence that shares a prompt begins with pages of
+ * its leader. The page table is as wide as the longest sequence of the batch needs, not as the
+ * context, because it is uploaded each time. All arrays are cut from one allocation. */
 #include "trainer/feed.h"
 
 #include "base/mem.h"
@@ -77,45 +78,65 @@ static struct cursor cursor_of(struct feed *f) {
     };
 }
 
-static void add_targets(struct feed *f, struct cursor *c, const struct batch_traj *t, int32_t item,
-                        bool all) {
+int32_t feed_shared(const struct batch_traj *leader, const struct batch_traj *t, int32_t page) {
+    if (leader->n_prompt != t->n_prompt) return 0;
+    if (memcmp(leader->ids, t->ids, (size_t)t->n_prompt * sizeof *t->ids) != 0) return 0;
+    return (t->n_prompt - 1) / page * page;
+}
+
+/* skipped: rows that the leader computes. */
+static void add_targets(struct feed *f, struct cursor *c, const struct batch_traj *t, int32_t traj,
+                        int32_t skipped, bool all) {
     for (int32_t k = 0; k < t->n_response; k++) {
         if (!all && !t->mask[k]) continue;
-        c->row[f->n] = f->in.n_rows + t->n_prompt + k - 1;
+        c->row[f->n] = f->in.n_rows + t->n_prompt + k - 1 - skipped;
         c->target[f->n] = t->ids[t->n_prompt + k];
-        c->seq[f->n] = item;
+        c->seq[f->n] = traj;
         c->token[f->n++] = k;
     }
 }
 
-static void add_sequence(struct feed *f, struct cursor *c, const struct batch_traj *t,
-                         int32_t rows) {
-    int32_t page = f->limits.page, first = f->in.n_rows, s = f->in.n_seqs;
-    ASSERT(first + rows <= f->limits.rows_max && s < f->limits.seqs_max);
-    ASSERT(rows <= f->limits.context);
-    memcpy(c->ids + first, t->ids, (size_t)rows * sizeof *c->ids);
-    for (int32_t r = 0; r < rows; r++) {
-        c->pos[first + r] = r;
-        c->slot[first + r] = c->next_page * page + r;
-    }
+static void add_sequence(struct feed *f, struct cursor *c, const struct batch_traj *t, int32_t len,
+                         int32_t skipped, const int32_t *leader_pages) {
+    int32_t page = f->limits.page, first = f->in.n_rows, s = f->in.n_seqs, own = len - skipped;
+    ASSERT(first + own <= f->limits.rows_max && s < f->limits.seqs_max);
+    ASSERT(len <= f->limits.context && skipped % page == 0);
     int32_t *pages = c->pages + (size_t)s * (size_t)f->in.pages_max;
-    for (int32_t p = 0; p < pages_of(rows, page); p++)
-        pages[p] = c->next_page++;
-    c->kv_len[s] = rows;
-    f->in.n_rows += rows;
+    for (int32_t p = 0; p < pages_of(len, page); p++)
+        pages[p] = p < skipped / page ? leader_pages[p] : c->next_page++;
+    memcpy(c->ids + first, t->ids + skipped, (size_t)own * sizeof *c->ids);
+    for (int32_t r = 0; r < own; r++) {
+        int32_t key = skipped + r;
+        c->pos[first + r] = key;
+        c->slot[first + r] = pages[key / page] * page + key % page;
+    }
+    c->kv_len[s] = len;
+    f->in.n_rows += own;
     f->in.n_seqs++;
     c->q_start[f->in.n_seqs] = f->in.n_rows;
 }
 
-void feed_fill(struct feed *f, const struct batch *b, const int32_t *item, int32_t n, bool all) {
+void feed_fill(struct feed *f, const struct batch *b, const struct feed_item *item, int32_t n,
+               bool all) {
     struct cursor c = cursor_of(f);
+    int32_t page = f->limits.page, longest = 1;
     f->in.n_rows = f->in.n_seqs = f->n = 0;
     c.q_start[0] = 0;
     for (int32_t i = 0; i < n; i++) {
-        const struct batch_traj *t = &b->traj[item[i]];
-        int32_t rows = feed_rows(t, all);
-        if (rows == 0) continue;
-        add_targets(f, &c, t, item[i], all);
-        add_sequence(f, &c, t, rows);
+        int32_t rows = feed_rows(&b->traj[item[i].traj], all);
+        longest = rows > longest ? rows : longest;
+    }
+    f->in.pages_max = pages_of(longest, page);
+    for (int32_t i = 0; i < n; i++) {
+        const struct batch_traj *t = &b->traj[item[i].traj];
+        const int32_t *leader = NULL;
+        int32_t rows = feed_rows(t, all), skipped = 0;
+        ASSERT(rows > 0 && item[i].leader < i);
+        if (item[i].leader >= 0) {
+            skipped = feed_shared(&b->traj[item[item[i].leader].traj], t, page);
+            leader = c.pages + (size_t)item[i].leader * (size_t)f->in.pages_max;
+        }
+        add_targets(f, &c, t, item[i].traj, skipped, all);
+        add_sequence(f, &c, t, rows, skipped, leader);
     }
 }

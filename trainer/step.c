@@ -19,7 +19,7 @@
 #include "trainer/ckpt.h"
 #include "trainer/feed.h"
 #include "trainer/loss.h"
-#include "trainer/pack.h"
+#include "trainer/split.h"
 #include "trainer/update.h"
 
 #include <inttypes.h>
@@ -33,13 +33,13 @@ struct step {
     struct actor *actor, *reference_actor; /* the latter only where KL is used */
     struct update *update;
     struct feed feed;
-    struct pack active, flat; /* plans: forward and reverse; forward only */
+    struct split active, flat; /* forward and reverse; forward only */
     char *model_dir;
     size_t bytes; /* taken at open */
     int64_t version, staleness_max;
     int32_t budget; /* rows of a microbatch, unless one trajectory alone has more */
     float inv_temp;
-    bool divide_by_std, sequence_mean;
+    bool divide_by_std, sequence_mean, share; /* share: prompts of a group computed once */
     struct loss_config loss;
 
     /* by trajectory */
@@ -65,7 +65,15 @@ static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static void limits_of(struct feed_limits *l, const struct recipe *r, const struct shape *shape) {
+/* Prompts are shared by whole pages. On the host a page may as well be one key: nothing of the
+ * prompt is computed twice then. */
+static int32_t page_of(const struct kern_backend *b, const struct recipe *r) {
+    bool host = strcmp(b->name, "cpu") == 0 || strcmp(b->name, "ref") == 0;
+    return host && r->trainer.prefix == RECIPE_PREFIX_AUTO ? 1 : (int32_t)r->rollout.page;
+}
+
+static void limits_of(struct feed_limits *l, const struct kern_backend *b,
+                      const struct shape *shape, const struct recipe *r) {
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
@@ -74,7 +82,7 @@ static void limits_of(struct feed_limits *l, const struct recipe *r, const struc
     *l = (struct feed_limits){.rows_max = (int32_t)rows,
                               .seqs_max = (int32_t)min64(seqs, rows),
                               .context = (int32_t)context,
-                              .page = (int32_t)r->rollout.page};
+                              .page = page_of(b, r)};
 }
 
 /* Rows of logits at a time: about 8 MB of them, so that they are still in the cache when the
@@ -133,6 +141,7 @@ static int open_reference(struct step *s, const struct recipe *r) {
 
 static void read_recipe(struct step *s, const struct recipe *r) {
     s->staleness_max = r->trainer.staleness.max;
+    s->share = r->trainer.prefix == RECIPE_PREFIX_AUTO;
     s->inv_temp = (float)(1 / (r->rollout.temperature > 0 ? r->rollout.temperature : 1));
     s->divide_by_std = r->trainer.algorithm.advantage == RECIPE_ADV_GRPO;
     s->sequence_mean = r->trainer.algorithm.aggregation == RECIPE_SEQUENCE_MEAN;
@@ -147,7 +156,7 @@ static int open_model(struct step *s, const struct recipe *r) {
     struct feed_limits limits;
     TRY(kern_open(&s->backend, r->trainer.device, (int)r->trainer.threads));
     TRY(shape_read(&s->shape, s->model_dir));
-    limits_of(&limits, r, &s->shape);
+    limits_of(&limits, s->backend, &s->shape, r);
     s->budget = (int32_t)min64(limits.rows_max, r->trainer.batch.tokens);
     feed_open(&s->feed, &limits);
     s->mb_token = mem_array((size_t)limits.rows_max, sizeof *s->mb_token);
@@ -190,8 +199,8 @@ static void free_host(struct step *s) {
     mem_free(s->mb_logprob);
     mem_free(s->mb_entropy);
     mem_free(s->model_dir);
-    pack_close(&s->active);
-    pack_close(&s->flat);
+    split_close(&s->active);
+    split_close(&s->flat);
     feed_close(&s->feed);
 }
 
@@ -213,7 +222,7 @@ int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *sha
     const struct kern_backend *b;
     struct feed_limits limits;
     TRY(kern_open(&b, r->trainer.device, 1));
-    limits_of(&limits, r, shape);
+    limits_of(&limits, b, shape, r);
     *out = bytes_of(b, shape, &limits, r);
     kern_close(b);
     return 0;
@@ -249,8 +258,7 @@ static int check_values(const struct step *s, const struct batch_traj *t) {
     return 0;
 }
 
-static int check_batch(const struct step *s, const struct batch *b, bool supervised) {
-    int64_t trained = 0;
+static int check_trajectories(const struct step *s, const struct batch *b, bool supervised) {
     for (uint32_t i = 0; i < b->n; i++) {
         const struct batch_traj *t = &b->traj[i];
         if (t->n_prompt < 1 || t->n_response < 0 ||
@@ -267,7 +275,12 @@ static int check_batch(const struct step *s, const struct batch *b, bool supervi
         TRY(check_ids(s, t));
         if (!supervised) TRY(check_values(s, t));
     }
-    trained = batch_trained(b);
+    return 0;
+}
+
+static int check_batch(const struct step *s, const struct batch *b, bool supervised) {
+    TRY(check_trajectories(s, b, supervised));
+    int64_t trained = batch_trained(b);
     if (trained < 1) return FAIL(ERR_CORRUPT, "the batch has no trained token");
     if (trained > INT32_MAX)
         return FAIL(ERR_CORRUPT, "the batch has %" PRId64 " trained tokens, the limit is %d",
@@ -339,20 +352,26 @@ static void set_tokens(struct step *s, const struct batch *b, int64_t trained, b
 }
 
 /* flat: plan those without gradient, else those with. */
-static void plan(struct step *s, const struct loss_config *cfg, const struct batch *b, bool flat) {
+static void make_plan(struct step *s, const struct loss_config *cfg, const struct batch *b,
+                      bool flat) {
+    struct split_limits l = {.budget = s->budget,
+                             .seqs_max = s->feed.limits.seqs_max,
+                             .page = s->feed.limits.page,
+                             .share = s->share};
     for (uint32_t i = 0; i < b->n; i++) {
         s->rows[i] = feed_rows(&b->traj[i], false);
         if (s->rows[i] > 0 && loss_is_flat(cfg, &s->token[s->first[i]]) != flat) s->rows[i] = 0;
     }
-    pack_plan(flat ? &s->flat : &s->active, s->rows, (int32_t)b->n, s->budget,
-              s->feed.limits.seqs_max);
+    split_make(flat ? &s->flat : &s->active, b, s->rows, &l);
 }
 
 /* --- microbatches -------------------------------------------------------------------------- */
 
-static void feed_bin(struct step *s, const struct batch *b, const struct pack *p, int32_t bin) {
+static void feed_bin(struct step *s, const struct batch *b, struct split *p, int32_t bin) {
     struct feed *f = &s->feed;
-    feed_fill(f, b, p->item + p->start[bin], p->start[bin + 1] - p->start[bin], false);
+    int32_t n;
+    const struct feed_item *items = split_bin(p, bin, &n);
+    feed_fill(f, b, items, n, false);
     for (int32_t j = 0; j < f->n; j++) {
         bool same = j > 0 && f->seq[j] == f->seq[j - 1];
         s->mb_element[j] = same ? s->mb_element[j - 1] + 1 : s->first[f->seq[j]];
@@ -360,9 +379,9 @@ static void feed_bin(struct step *s, const struct batch *b, const struct pack *p
     }
 }
 
-static int add_reference(struct step *s, const struct batch *b, const struct pack *p) {
+static int add_reference(struct step *s, const struct batch *b, struct split *p) {
     struct feed *f = &s->feed;
-    for (int32_t bin = 0; s->reference_actor && bin < p->n_bins; bin++) {
+    for (int32_t bin = 0; s->reference_actor && bin < p->pack.n_bins; bin++) {
         feed_bin(s, b, p, bin);
         TRY(actor_forward(s->reference_actor, &f->in));
         TRY(actor_logprobs(s->reference_actor, f->row, f->target, f->n, s->inv_temp, s->mb_logprob,
@@ -395,7 +414,7 @@ static int run_active(struct step *s, const struct loss_config *cfg, const struc
                       float inv_temp, struct params *grads) {
     struct feed *f = &s->feed;
     struct chunk_ctx ctx = {s, cfg};
-    for (int32_t bin = 0; bin < s->active.n_bins; bin++) {
+    for (int32_t bin = 0; bin < s->active.pack.n_bins; bin++) {
         feed_bin(s, b, &s->active, bin);
         TRY(actor_forward(s->actor, &f->in));
         TRY(actor_backward(s->actor, &f->in, f->row, f->target, f->n, inv_temp, on_chunk, &ctx,
@@ -406,7 +425,7 @@ static int run_active(struct step *s, const struct loss_config *cfg, const struc
 
 static int run_flat(struct step *s, const struct batch *b, float inv_temp) {
     struct feed *f = &s->feed;
-    for (int32_t bin = 0; bin < s->flat.n_bins; bin++) {
+    for (int32_t bin = 0; bin < s->flat.pack.n_bins; bin++) {
         feed_bin(s, b, &s->flat, bin);
         TRY(actor_forward(s->actor, &f->in));
         TRY(actor_logprobs(s->actor, f->row, f->target, f->n, inv_temp, s->mb_logprob,
@@ -499,7 +518,7 @@ static void report_loss(const struct step *s, const struct loss_config *cfg,
     out->ratio_max = sums.ratio_max;
     out->ess = sums.ess;
     out->trained_tokens = s->n_tokens;
-    out->microbatches = s->active.n_bins + s->flat.n_bins;
+    out->microbatches = s->active.pack.n_bins + s->flat.pack.n_bins;
 }
 
 /* --- the step ------------------------------------------------------------------------------ */
@@ -524,8 +543,8 @@ static int finish(struct step *s, bool control, struct step_report *out) {
 static int run_passes(struct step *s, const struct loss_config *cfg, struct batch *b,
                       float inv_temp) {
     struct params *grads;
-    plan(s, cfg, b, false);
-    plan(s, cfg, b, true);
+    make_plan(s, cfg, b, false);
+    make_plan(s, cfg, b, true);
     if (!cfg->supervised) {
         TRY(add_reference(s, b, &s->active));
         TRY(add_reference(s, b, &s->flat));
@@ -573,8 +592,9 @@ int step_run_sft(struct step *s, struct batch *b, struct step_report *out) {
 
 int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp, float *logprob) {
     const struct batch one = {.n = 1, .n_groups = b->traj[i].group + 1, .traj = &b->traj[i]};
-    const int32_t item = 0;
-    TRY(check_batch(s, &one, true));
+    const struct feed_item item = {.traj = 0, .leader = -1};
+    TRY(check_trajectories(s, &one, true));
+    if (b->traj[i].n_response == 0) return 0;
     feed_fill(&s->feed, &one, &item, 1, true);
     TRY(actor_forward(s->actor, &s->feed.in));
     return actor_logprobs(s->actor, s->feed.row, s->feed.target, s->feed.n, inv_temp, logprob,

@@ -171,7 +171,8 @@ static float *weights_after(const struct json *c, const char *extra, struct hash
  * a large eps: its update is proportional to the gradient, so the measure is the gradient's. */
 TEST(step_split_changes_rounding_only) {
     static const char *const splits[] = {"trainer.batch.tokens=1", "trainer.batch.tokens=17",
-                                         "trainer.batch.tokens=40", "trainer.batch.tokens=100000"};
+                                         "trainer.batch.tokens=40", "trainer.batch.tokens=100000",
+                                         "trainer.prefix=off"};
     struct json_doc *doc = read_cases();
     const struct json *c = find_case(doc, "linear");
     const char *where = "";

@@ -10,13 +10,13 @@
 TEST(pack_by_hand) {
     struct pack p = {0};
     const int32_t rows[] = {3, 10, 0, 7, 12, 3};
-    pack_plan(&p, rows, 6, 10, 8);
+    pack_plan(&p, rows, NULL, 6, 10, 8);
     /* 12 alone (longer than the budget), 10 alone, 7 + 3, 3 */
     CHECK_INT(p.n_bins, 4);
     const int32_t item[] = {4, 1, 3, 0, 5}, start[] = {0, 1, 2, 4, 5};
     CHECK(memcmp(p.item, item, sizeof item) == 0);
     CHECK(memcmp(p.start, start, sizeof start) == 0);
-    pack_plan(&p, rows, 0, 10, 8);
+    pack_plan(&p, rows, NULL, 0, 10, 8);
     CHECK_INT(p.n_bins, 0);
     pack_close(&p);
 }
@@ -55,11 +55,23 @@ TEST(pack_properties) {
         int32_t seqs_max = 1 + (int32_t)rng_below(key, round, 1002, 20);
         for (int32_t i = 0; i < n; i++)
             rows[i] = (int32_t)rng_below(key, round, (uint64_t)i, 200);
-        pack_plan(&p, rows, n, budget, seqs_max);
+        pack_plan(&p, rows, NULL, n, budget, seqs_max);
         check_plan(&p, rows, n, budget, seqs_max);
-        pack_plan(&q, rows, n, budget, seqs_max);
+        pack_plan(&q, rows, NULL, n, budget, seqs_max);
         CHECK(n == 0 || memcmp(p.item, q.item, (size_t)p.start[p.n_bins] * sizeof *p.item) == 0);
     }
     pack_close(&p);
     pack_close(&q);
+}
+
+TEST(pack_counts_sequences_of_items) {
+    struct pack p = {0};
+    const int32_t rows[] = {5, 4, 3, 2}, seqs[] = {3, 2, 1, 1};
+    pack_plan(&p, rows, seqs, 4, 100, 4);
+    /* 5 (3 sequences), 4 (2), 3 (1) fills the first, 2 (1) the second */
+    CHECK_INT(p.n_bins, 2);
+    const int32_t item[] = {0, 2, 1, 3}, start[] = {0, 2, 4};
+    CHECK(memcmp(p.item, item, sizeof item) == 0);
+    CHECK(memcmp(p.start, start, sizeof start) == 0);
+    pack_close(&p);
 }

@@ -144,6 +144,29 @@ TEST(step_flat_groups_change_no_bit) {
     CHECK(r[0].entropy == r[1].entropy);
 }
 
+/* Shared prompts: fewer rows, the same log-probs to the bit (so every report but the norm is
+ * equal), the same gradient up to rounding; also with pages that leave a part of the prompt to
+ * each. */
+TEST(step_shared_prompts_are_exact) {
+    const char *const off[] = {"trainer.prefix=off", "trainer.algorithm.kl.coef=0.1",
+                               "trainer.algorithm.entropy=0.01", NULL};
+    const char *const on[] = {"trainer.prefix=auto", "trainer.algorithm.kl.coef=0.1",
+                              "trainer.algorithm.entropy=0.01", NULL};
+    struct step_report r[2];
+    for (uint64_t k = 0; k < 4; k++) {
+        for (int i = 0; i < 2; i++) {
+            struct step *s = trainer_fixture_open(i ? on : off);
+            struct batch *b = trainer_fixture_batch(test_seed() + k, 3, 0);
+            CHECK_OK(step_run(s, b, &r[i]));
+            batch_close(&b);
+            step_close(&s);
+        }
+        CHECK(r[0].loss == r[1].loss && r[0].entropy == r[1].entropy);
+        CHECK(r[0].mismatch_kl == r[1].mismatch_kl);
+        CHECK_NEAR(r[0].grad_norm, r[1].grad_norm, 1e-5 * r[0].grad_norm);
+    }
+}
+
 TEST(step_supervised_learns) {
     const char *const sets[] = {"trainer.optimizer.lr=0.01", NULL};
     struct step *s = trainer_fixture_open(sets);
