@@ -1,0 +1,261 @@
+/* manager.c - the manager's loop. Messages only change state and the log; what follows from it
+ * (work for whoever waits, scores to ask for, a batch that has become possible) is done once per
+ * turn of the loop, at the manager's own pace. So a burst of messages costs one pass, and no
+ * handler calls another.
+ *
+ * Order of every effect: state machine, log, answer. If the log cannot be written the process ends
+ * before anybody was answered, and peers send again what was not acknowledged; that is the whole
+ * recovery (ARCHITECTURE.md, "Exactly once").
+ *
+ * Limits (I9): as many trajectories as the pool of groups.c has, MANAGER_CLIENTS_MAX peers, one
+ * kept work request per rollout, one kept batch request, MANAGER_SCORES_OUT requests at the reward
+ * service; everything else waits in the peers' sockets, whose queues are bounded. */
+#include "rollout/manager.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "proto/control.pb-c.h"
+#include "rollout/manager_impl.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MSGS_PER_TURN = 256, TICK_US = 100000, MSG_BYTES_MAX = (256 << 20) + (16 << 20) };
+
+int manager_send(struct manager *m, const struct net_id *to, enum wire_type type, const void *body,
+                 const struct wire_frame *frames, size_t n) {
+    return link_send(m->sock, to, type, body, frames, n, 0);
+}
+
+void manager_warn(struct manager *m, const struct net_id *from, const char *what, const char *why) {
+    m->warnings++;
+    if (m->now_us < m->warned_us + 1000000) return;
+    LOG(WARN, MANAGER, "peer=%.*s %s: %s (%" PRIu64 " such since the start)", (int)from->n,
+        (const char *)from->bytes, what, why, m->warnings);
+    m->warned_us = m->now_us;
+}
+
+void manager_progress(struct manager *m) {
+    m->progress_us = m->now_us;
+    m->work_changed = true;
+}
+
+static int send_status(struct manager *m, const struct net_id *from) {
+    struct buf text = {0};
+    manager_status_json(m, &text);
+    Weir__Status s = WEIR__STATUS__INIT;
+    s.json = text.data;
+    int rc = manager_send(m, from, WIRE_STATUS, &s, NULL, 0);
+    buf_close(&text);
+    return rc == ERR_AGAIN ? 0 : rc;
+}
+
+/* Messages of a rollout or the reward service, which must be known by name. */
+static int handle_client(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
+    struct manager_client *c = manager_clients_known(m, from);
+    if (!c) return 0;
+    bool reward = msg->type == WIRE_SCORE_REPLY;
+    if (c->role != (reward ? MANAGER_REWARD : MANAGER_ROLLOUT)) {
+        manager_warn(m, from, wire_type_name(msg->type), "not from this kind of service");
+        return 0;
+    }
+    if (reward) return manager_scores_reply(m, msg);
+    if (msg->type == WIRE_TOKENS) return manager_rollouts_tokens(m, c, msg);
+    manager_rollouts_request(m, c, msg);
+    return 0;
+}
+
+static int handle(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
+    switch (msg->type) {
+    case WIRE_HELLO: return manager_clients_hello(m, from, msg);
+    case WIRE_HEARTBEAT: manager_clients_heartbeat(m, from, msg); return 0;
+    case WIRE_STATUS_REQUEST: return send_status(m, from);
+    case WIRE_WORK_REQUEST:
+    case WIRE_TOKENS:
+    case WIRE_SCORE_REPLY: return handle_client(m, from, msg);
+    case WIRE_BATCH_REQUEST: manager_trainer_ask(m, from, msg); return 0;
+    case WIRE_STEP_DONE: return manager_trainer_done(m, from, msg);
+    case WIRE_EVAL_DONE: return manager_trainer_eval(m, from, msg);
+    default: manager_warn(m, from, wire_type_name(msg->type), "nothing for the manager"); return 0;
+    }
+}
+
+/* Reads what is there; *more: perhaps not all of it. Bad messages were dropped before a handler
+ * could see them. */
+static int receive(struct manager *m, bool *more) {
+    for (int i = 0; i < MSGS_PER_TURN; i++) {
+        struct link_msg msg;
+        struct net_id from = {.n = 0};
+        int rc = link_recv(m->sock, &msg, &from);
+        if (rc == ERR_AGAIN) {
+            *more = false;
+            return 0;
+        }
+        if (rc == ERR_CORRUPT) {
+            manager_warn(m, &from, "message dropped", err_text());
+            continue;
+        }
+        TRY(rc);
+        m->now_us = clock_us();
+        rc = handle(m, &from, &msg.wire);
+        link_free(&msg);
+        TRY(rc);
+    }
+    *more = true;
+    return 0;
+}
+
+/* What follows from what was received. */
+static int act(struct manager *m) {
+    m->now_us = clock_us();
+    manager_clients_tick(m);
+    TRY(manager_scores_send(m));
+    if (m->work_changed) {
+        m->work_changed = false;
+        TRY(manager_trainer_answer(m));
+        TRY(manager_rollouts_dispatch(m));
+    }
+    manager_status_watch(m);
+    return 0;
+}
+
+static int loop(struct manager *m) {
+    bool stop = false, more = false;
+    while (!stop) {
+        TRY(net_wait(m->net, more || m->work_changed ? 0 : TICK_US, NULL, 0, &stop));
+        TRY(receive(m, &more));
+        TRY(act(m));
+    }
+    LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
+    return 0;
+}
+
+/* The effective recipe's text identifies the run that a log belongs to. */
+static int open_log(struct manager *m) {
+    struct buf text = {0};
+    recipe_print(m->recipe, &text);
+    struct runlog_meta meta = {.seed = m->recipe->seed,
+                               .recipe = hash_bytes(text.data, text.len),
+                               .format = RUNLOG_FORMAT};
+    buf_close(&text);
+    char *dir = file_join(m->run_dir, "log");
+    int rc = runlog_open(&m->log, dir, &meta);
+    mem_free(dir);
+    return rc;
+}
+
+static int open_data(struct manager *m) {
+    const struct recipe *r = m->recipe;
+    const struct recipe_data *d = &r->data.train;
+    struct dataset_config cfg = {.path = d->path,
+                                 .prompt = d->prompt,
+                                 .answer = d->answer,
+                                 .system = d->system,
+                                 .template_ = d->template_,
+                                 .limit = d->limit,
+                                 .skip = d->skip,
+                                 .seed = r->seed};
+    if (!d->path) return FAIL(ERR_CONFIG, "data.train.path is missing");
+    TRY(dataset_open(&m->data, &cfg));
+    if (dataset_rows(m->data) == 0) return FAIL(ERR_CONFIG, "%s has no rows", d->path);
+    TRY(tokenizer_open(&m->tokenizer, r->model.path));
+    return chat_choose(&m->chat, r->model.chat, r->model.path);
+}
+
+static int open_groups(struct manager *m) {
+    const struct recipe *r = m->recipe;
+    struct groups_config cfg = {.groups = r->trainer.batch.groups,
+                                .size = r->rollout.group_size,
+                                .eta = r->trainer.staleness.max,
+                                .concurrency = r->rollout.concurrency,
+                                .steps = r->trainer.steps,
+                                .tokens_max = r->rollout.max_new_tokens,
+                                .drop = r->trainer.staleness.late == RECIPE_LATE_DROP};
+    TRY(groups_open(&m->groups, &cfg));
+    size_t n = (size_t)groups_capacity(m->groups);
+    m->tokens = mem_array(n, sizeof *m->tokens);
+    m->prompt = mem_array(n / (size_t)cfg.size, sizeof *m->prompt);
+    m->job = mem_array(n, sizeof *m->job);
+    m->form = mem_array((size_t)cfg.groups, sizeof *m->form);
+    return 0;
+}
+
+static int open_socket(struct manager *m) {
+    char *endpoint = NULL;
+    TRY(net_endpoint(&endpoint, m->net, m->run_dir, "manager"));
+    int rc = net_serve(&m->sock, m->net, endpoint, MSG_BYTES_MAX);
+    mem_free(endpoint);
+    return rc;
+}
+
+static void manager_free(struct manager *m) {
+    for (int64_t i = 0; m->groups && i < groups_capacity(m->groups); i++) {
+        manager_prompts_release(&m->tokens[i]);
+        if (i >= groups_capacity(m->groups) / m->recipe->rollout.group_size) continue;
+        mem_free(m->prompt[i].text);
+        mem_free(m->prompt[i].ids);
+    }
+    runlog_close(&m->log);
+    groups_close(&m->groups);
+    dataset_close(&m->data);
+    tokenizer_close(&m->tokenizer);
+    net_close(&m->net);
+    recipe_close(&m->recipe);
+    mem_free(m->client);
+    mem_free(m->tokens);
+    mem_free(m->prompt);
+    mem_free(m->job);
+    mem_free(m->form);
+    mem_free(m->metrics_path);
+    mem_free(m->evals_path);
+    mem_free(m->run_dir);
+    mem_free(m);
+}
+
+/* Order: what can be wrong with the recipe first, the socket last, so that nobody is answered by a
+ * manager that then gives up. */
+static int manager_open(struct manager *m) {
+    TRY(net_open(&m->net)); /* from here on a stop signal waits for the loop */
+    char *path = file_join(m->run_dir, "recipe.yaml");
+    int rc = recipe_load(&m->recipe, path, NULL, 0);
+    mem_free(path);
+    TRY(rc);
+    m->silent_us = (uint64_t)m->recipe->rollout.heartbeat_ms * 1000 * MANAGER_SILENT_BEATS;
+    TRY(open_groups(m));
+    TRY(open_data(m));
+    TRY(open_log(m));
+    TRY(manager_restore(m));
+    TRY(manager_metrics_rewrite(m));
+    return open_socket(m);
+}
+
+int manager_service(const char *run_dir) {
+    struct manager *m = mem_zalloc(sizeof *m);
+    uint64_t start[2] = {clock_wall_us(), (uint64_t)getpid()};
+    m->run_dir = mem_strdup(run_dir);
+    m->metrics_path = file_join(run_dir, "metrics.jsonl");
+    m->evals_path = file_join(run_dir, "evals.jsonl");
+    m->client = mem_array(MANAGER_CLIENTS_MAX, sizeof *m->client);
+    /* Leaves room below for sessions, which count up from it. */
+    m->incarnation = hash64(start, sizeof start, 0) >> 16 << 16;
+    m->now_us = m->started_us = m->progress_us = clock_us();
+    int rc = manager_open(m);
+    if (rc == 0) {
+        struct groups_counts n = groups_counts(m->groups);
+        LOG(INFO, MANAGER,
+            "ready step=%" PRId64 " of=%" PRId64 " groups=%" PRIu64 " running=%" PRId64
+            " finished=%" PRId64 " rows=%" PRIu64,
+            n.done, m->recipe->trainer.steps, n.next, n.running, n.finished, dataset_rows(m->data));
+        manager_metrics_window(m);
+        rc = loop(m);
+    }
+    if (rc == ERR_IO)
+        LOG(ERROR, MANAGER, "%s; everything acknowledged so far is in the log, resume continues",
+            err_text());
+    manager_free(m);
+    return rc;
+}

@@ -1,0 +1,195 @@
+/* manager_impl.h - the manager's state, shared by its files. One thread owns all of it.
+ *
+ *   manager.c           opening, the loop, who handles which message
+ *   manager_clients.c   hello, heartbeats, who is alive
+ *   manager_rollouts.c  work out, tokens in
+ *   manager_prompts.c   rows of the data set as prompts; tokens of unfinished trajectories
+ *   manager_scores.c    finished trajectories to the reward service, scores back
+ *   manager_trainer.c   batches out, steps done in
+ *   manager_metrics.c   metrics.jsonl
+ *   manager_status.c    who waits for what
+ *   manager_restore.c   the state from the log */
+#ifndef ROLLOUT_MANAGER_IMPL_H
+#define ROLLOUT_MANAGER_IMPL_H
+
+#include "actor/dataset.h"
+#include "actor/tokenizer.h"
+#include "base/buf.h"
+#include "base/net.h"
+#include "proto/link.h"
+#include "proto/recipe.h"
+#include "rollout/groups.h"
+#include "rollout/runlog.h"
+
+enum {
+    MANAGER_CLIENTS_MAX = 1100, /* known at a time: all rollouts and a few others */
+    MANAGER_SCORES_OUT = 64,    /* requests the reward service holds at a time */
+    MANAGER_WORK_MAX = 1024,    /* items of one Work */
+    MANAGER_SILENT_BEATS = 5,   /* missed heartbeats until a client is dead */
+    MANAGER_STALL_US = 30000000
+};
+
+enum manager_role { MANAGER_ROLLOUT = 1, MANAGER_REWARD, MANAGER_OTHER };
+
+struct manager_client {
+    bool used, alive; /* alive: said hello and was heard of since */
+    enum manager_role role;
+    char name[RUNLOG_NAME_MAX + 1], service[RUNLOG_NAME_MAX + 1];
+    struct net_id id;
+    uint64_t incarnation, heard_us;
+    uint64_t session; /* our incarnation as told to it: a new one makes it say hello again */
+    int64_t version, running, kv_used, kv_total, tokens;
+    double busy, tokens_per_s;
+    uint64_t beat_us; /* of the newest heartbeat */
+    uint32_t credit;  /* places of a work request that is kept, 0: none */
+    uint64_t credit_us;
+};
+
+struct manager_tokens {  /* what is there of an unfinished trajectory */
+    uint64_t id, writer; /* writer: hash of the name of the rollout that sent the newest tokens */
+    uint64_t started_us; /* wall clock */
+    int32_t n;
+    int32_t *response;
+    float *logprob;
+    int64_t *version;
+    size_t cap[3];
+};
+
+struct manager_prompt {
+    bool used;
+    uint64_t group, row, epoch;
+    char *text;
+    int32_t *ids;
+    size_t n;
+};
+
+struct manager_job { /* a finished trajectory without a score */
+    uint64_t id;
+    uint64_t sent_us; /* 0: not with the reward service */
+};
+
+struct manager_window { /* since the last step was done, for its line in metrics.jsonl */
+    uint64_t start_us, tokens, finished;
+    uint64_t rejected[GROUPS_REASONS];
+    double leased_us; /* integral of running trajectories over time */
+    double busy_sum;  /* of rollouts' heartbeats */
+    uint64_t busy_n, at_us;
+};
+
+struct manager_batch_facts { /* of the newest batch formed */
+    int64_t step, n, zero_groups, staleness_max;
+    double staleness, in_flight; /* sums over its trajectories */
+    int64_t histogram[64];       /* by staleness; the last one: and more */
+    uint64_t formed_us, asked_us, answered_us;
+};
+
+struct manager {
+    char *run_dir, *metrics_path, *evals_path;
+    struct recipe *recipe;
+    struct net *net;
+    struct net_sock *sock;
+    struct groups *groups;
+    struct runlog *log;
+    struct dataset *data;
+    struct tokenizer *tokenizer;
+    enum chat_format chat;
+    uint64_t incarnation, now_us, started_us, silent_us;
+    uint32_t sessions;
+    struct manager_client *client; /* [MANAGER_CLIENTS_MAX] */
+    size_t n_clients;              /* slots ever used */
+    struct manager_tokens *tokens; /* [groups_capacity] by groups_index */
+    struct manager_prompt *prompt; /* [groups_capacity / group_size] by place */
+    struct manager_job *job;       /* [groups_capacity] in the order of finishing */
+    size_t n_jobs, n_sent;
+    uint64_t scores_pause_us; /* the reward service said "not now": nothing before this */
+    struct {
+        bool pending;
+        struct net_id id;
+        int64_t step;
+        uint64_t since_us;
+    } ask;          /* the trainer's batch request that waits */
+    uint64_t *form; /* [batch.groups] scratch */
+    struct manager_window window;
+    struct manager_batch_facts facts;
+    struct {
+        int64_t step;
+        double reward_mean;
+    } last;                    /* newest step done */
+    double tail_max, tail_len; /* sums for the longest response of a group over the mean */
+    uint64_t tail_groups, tail_trajs;
+    double train_s; /* of the newest step that was not a repetition */
+    uint64_t progress_us, stall_said_us, warned_us, warnings;
+    bool work_changed; /* something happened that may let kept requests be answered */
+};
+
+/* Sends, or says why not: ERR_AGAIN when the peer is gone or does not read. */
+MUST_CHECK int manager_send(struct manager *m, const struct net_id *to, enum wire_type type,
+                            const void *body, const struct wire_frame *frames, size_t n);
+/* A peer broke a rule: at most one line a second. */
+void manager_warn(struct manager *m, const struct net_id *from, const char *what, const char *why);
+void manager_progress(struct manager *m); /* something moved: the watchdog starts anew */
+
+/* manager_clients.c */
+MUST_CHECK int manager_clients_hello(struct manager *m, const struct net_id *from,
+                                     const struct wire_msg *msg);
+void manager_clients_heartbeat(struct manager *m, const struct net_id *from,
+                               const struct wire_msg *msg);
+struct manager_client *manager_clients_find(struct manager *m, const struct net_id *id);
+/* NULL and an answer that makes it say hello: unknown, or thought dead. */
+struct manager_client *manager_clients_known(struct manager *m, const struct net_id *from);
+void manager_clients_lose(struct manager *m, struct manager_client *c, const char *why);
+void manager_clients_tick(struct manager *m);
+struct manager_client *manager_clients_reward(struct manager *m); /* NULL: none alive */
+
+/* manager_rollouts.c */
+void manager_rollouts_request(struct manager *m, struct manager_client *c,
+                              const struct wire_msg *msg);
+MUST_CHECK int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
+                                       const struct wire_msg *msg);
+MUST_CHECK int manager_rollouts_dispatch(struct manager *m); /* answers kept requests */
+
+/* manager_prompts.c */
+/* The prompt of a group of the pool; ERR_CONFIG: the row cannot be used. */
+MUST_CHECK int manager_prompts_get(struct manager *m, uint64_t group,
+                                   const struct manager_prompt **out);
+/* The tokens of a trajectory of the pool; empty for a new one. */
+struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajectory);
+void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *response,
+                         const float *logprob, const int64_t *version);
+void manager_prompts_release(struct manager_tokens *t); /* its memory */
+uint64_t manager_prompts_writer(const char *name);
+/* Puts the group's record as it is in the pool, or as trained or rejected. */
+MUST_CHECK int manager_prompts_record(struct manager *m, uint64_t group);
+MUST_CHECK int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
+                                     enum groups_reason reason, int64_t step);
+
+/* manager_scores.c */
+void manager_scores_add(struct manager *m, uint64_t trajectory);
+MUST_CHECK int manager_scores_reply(struct manager *m, const struct wire_msg *msg);
+MUST_CHECK int manager_scores_send(struct manager *m);
+void manager_scores_lost(struct manager *m); /* the service is gone: all of them again */
+
+/* manager_trainer.c */
+void manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg);
+MUST_CHECK int manager_trainer_answer(struct manager *m); /* the kept request, when it can be */
+MUST_CHECK int manager_trainer_done(struct manager *m, const struct net_id *from,
+                                    const struct wire_msg *msg);
+MUST_CHECK int manager_trainer_eval(struct manager *m, const struct net_id *from,
+                                    const struct wire_msg *msg);
+
+/* manager_metrics.c */
+void manager_metrics_line(struct manager *m, int64_t step, const char *report, size_t bytes,
+                          struct buf *out);
+MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* both files from the log */
+MUST_CHECK int manager_metrics_append(const char *path, const struct buf *line);
+void manager_metrics_window(struct manager *m); /* starts a new one */
+double manager_metrics_predicted(const struct manager *m);
+
+/* manager_status.c */
+void manager_status_json(struct manager *m, struct buf *out);
+void manager_status_watch(struct manager *m);
+
+/* manager_restore.c */
+MUST_CHECK int manager_restore(struct manager *m);
+
+#endif

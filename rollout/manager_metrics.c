@@ -1,0 +1,203 @@
+/* manager_metrics.c - RUN/metrics.jsonl: one line per step, the trainer's report with what only the
+ * manager knows; and RUN/evals.jsonl. The log is the truth: a line is stored there together with
+ * the end of its step, and the files are written anew from it at the start. So no line is ever lost
+ * or doubled, whatever died between the log and the file. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "rollout/manager_impl.h"
+#include "rollout/predict.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Writes a parsed value on one line. Depth is bounded by the parser. */
+static void write_value(struct buf *b, const struct json *v) {
+    bool object = json_is(v, JSON_OBJECT);
+    int64_t whole = 0;
+    size_t n = 0;
+    switch (json_type(v)) {
+    case JSON_NULL: buf_str(b, "null"); return;
+    case JSON_BOOL: buf_str(b, json_bool(v, false) ? "true" : "false"); return;
+    case JSON_STRING: buf_json_str(b, json_str(v), json_len(v)); return;
+    case JSON_NUMBER:
+        if (json_int(v, &whole))
+            buf_printf(b, "%" PRId64, whole);
+        else
+            buf_json_num(b, json_num(v, 0));
+        return;
+    case JSON_ARRAY:
+    case JSON_OBJECT: break;
+    }
+    buf_str(b, object ? "{" : "[");
+    for (const struct json *at = json_first(v); at; at = json_next(at)) {
+        if (at != json_first(v)) buf_str(b, ",");
+        if (object) {
+            const char *key = json_key(at, &n);
+            buf_json_str(b, key, n);
+            buf_str(b, ":");
+        }
+        write_value(b, at);
+    }
+    buf_str(b, object ? "}" : "]");
+}
+
+struct line { /* an object being written; keys of the trainer's report win */
+    struct buf *out;
+    const struct json *report;
+};
+
+static bool begin(struct line *l, const char *key) {
+    if (json_get(l->report, key)) return false;
+    buf_printf(l->out, ",\"%s\":", key);
+    return true;
+}
+
+static void num(struct line *l, const char *key, double x) {
+    if (begin(l, key)) buf_json_num(l->out, x);
+}
+
+static void whole(struct line *l, const char *key, int64_t x) {
+    if (begin(l, key)) buf_printf(l->out, "%" PRId64, x);
+}
+
+double manager_metrics_predicted(const struct manager *m) {
+    const struct manager_window *w = &m->window;
+    double span = (double)(m->now_us - w->start_us);
+    double busy = w->busy_n > 0 ? w->busy_sum / (double)w->busy_n : 1;
+    double trained =
+        (double)m->recipe->trainer.batch.groups * (double)m->recipe->rollout.group_size;
+    if (m->tail_groups == 0 || m->tail_len <= 0 || m->train_s <= 0 || span <= 0) return NAN;
+    struct predict_input in = {
+        .concurrency = w->leased_us / span,
+        .batch = trained,
+        .tail = m->tail_max / (double)m->tail_groups / (m->tail_len / (double)m->tail_trajs),
+        .rollout = (double)w->finished * 1e6 / span / (busy > 0.01 ? busy : 0.01),
+        .train = trained / m->train_s,
+        .queue = (double)m->recipe->trainer.staleness.max};
+    /* Admission holds what the closed form does not know: the bound. */
+    return fmin(predict_staleness(&in), (double)m->recipe->trainer.staleness.max);
+}
+
+static void staleness(struct line *l, const struct manager_batch_facts *f) {
+    double n = f->n > 0 ? (double)f->n : 1;
+    num(l, "off_policy/mean", f->staleness / n);
+    whole(l, "off_policy/max", f->staleness_max);
+    num(l, "off_policy/in_flight", f->in_flight / n);
+    num(l, "off_policy/in_queue", (f->staleness - f->in_flight) / n);
+    if (!begin(l, "off_policy/histogram")) return;
+    int64_t last = 0, cells = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]);
+    for (int64_t i = 0; i < cells; i++)
+        if (f->histogram[i] > 0) last = i;
+    for (int64_t i = 0; i <= last; i++)
+        buf_printf(l->out, "%s%" PRId64, i ? "," : "[", f->histogram[i]);
+    buf_str(l->out, "]");
+}
+
+static double seconds(uint64_t from, uint64_t to) {
+    return to > from ? (double)(to - from) * 1e-6 : 0;
+}
+
+void manager_metrics_line(struct manager *m, int64_t step, const char *report, size_t bytes,
+                          struct buf *out) {
+    const struct manager_batch_facts *f = &m->facts;
+    const struct manager_window *w = &m->window;
+    struct groups_counts n = groups_counts(m->groups);
+    struct json_doc *doc = NULL;
+    if (json_parse(&doc, report, bytes, "step report") < 0)
+        LOG(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step, err_text());
+    struct line l = {out, doc && json_is(json_root(doc), JSON_OBJECT) ? json_root(doc) : NULL};
+    size_t n_key = 0;
+    buf_printf(out, "{\"step\":%" PRId64, step);
+    for (const struct json *at = json_first(l.report); at; at = json_next(at)) {
+        const char *key = json_key(at, &n_key);
+        if (strcmp(key, "step") == 0) continue;
+        buf_str(out, ",");
+        buf_json_str(out, key, n_key);
+        buf_str(out, ":");
+        write_value(out, at);
+    }
+    staleness(&l, f);
+    whole(&l, "off_policy/dropped", (int64_t)w->rejected[GROUPS_STALE]);
+    num(&l, "off_policy/predicted", manager_metrics_predicted(m));
+    whole(&l, "reward/errors", (int64_t)w->rejected[GROUPS_REWARD]);
+    whole(&l, "reward/zero_groups", f->zero_groups);
+    whole(&l, "rejected/prompt", (int64_t)w->rejected[GROUPS_PROMPT]);
+    whole(&l, "rejected/aborted", (int64_t)w->rejected[GROUPS_ABORTED]);
+    num(&l, "perf/rollout_tokens_per_s",
+        (double)w->tokens / fmax(seconds(w->start_us, m->now_us), 1e-6));
+    whole(&l, "queue/running", n.leased);
+    whole(&l, "queue/waiting", n.waiting);
+    whole(&l, "queue/unscored", n.unscored);
+    whole(&l, "queue/finished_groups", n.finished);
+    num(&l, "time/batch_wait_s", seconds(f->asked_us, f->answered_us));
+    num(&l, "time/train_s", seconds(f->answered_us, m->now_us));
+    num(&l, "time/step_s", seconds(w->start_us, m->now_us));
+    num(&l, "time/wall", (double)clock_wall_us() * 1e-6);
+    buf_str(out, "}");
+    json_close(&doc);
+}
+
+void manager_metrics_window(struct manager *m) {
+    m->window = (struct manager_window){.start_us = m->now_us, .at_us = m->now_us};
+}
+
+static int write_line(int fd, const char *text, size_t n, const char *path) {
+    struct buf b = {0};
+    buf_add(&b, text, n);
+    buf_str(&b, "\n");
+    int rc = file_write_all(fd, b.data, b.len, path);
+    buf_close(&b);
+    return rc;
+}
+
+int manager_metrics_append(const char *path, const struct buf *line) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0) return FAIL(ERR_IO, "cannot open %s: %s", path, strerror(errno));
+    int rc = write_line(fd, line->data, line->len, path);
+    if (close(fd) != 0 && rc == 0) rc = FAIL(ERR_IO, "cannot close %s: %s", path, strerror(errno));
+    return rc;
+}
+
+static int copy_lines(struct manager *m, enum runlog_kind kind, int fd, const char *path) {
+    struct runlog_scan *s = NULL;
+    const struct runlog_record *r = NULL;
+    TRY(runlog_scan_open(&s, m->log, kind, 0));
+    int rc;
+    while ((rc = runlog_scan_next(s, &r)) > 0) {
+        rc = write_line(fd, r->u.report.json, r->u.report.bytes, path);
+        if (rc < 0) break;
+    }
+    runlog_scan_close(&s);
+    return rc;
+}
+
+/* Through a second file, so that a reader never sees half of it. */
+static int rewrite(struct manager *m, enum runlog_kind kind, const char *path) {
+    char *tmp = mem_printf("%s.tmp", path);
+    int rc = 0, fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        rc = FAIL(ERR_IO, "cannot open %s: %s", tmp, strerror(errno));
+        goto out;
+    }
+    rc = copy_lines(m, kind, fd, tmp);
+    if (close(fd) != 0 && rc == 0) rc = FAIL(ERR_IO, "cannot close %s: %s", tmp, strerror(errno));
+    TRY_OUT(rc);
+    if (rename(tmp, path) != 0)
+        rc = FAIL(ERR_IO, "cannot rename %s to %s: %s", tmp, path, strerror(errno));
+out:
+    mem_free(tmp);
+    return rc;
+}
+
+int manager_metrics_rewrite(struct manager *m) {
+    TRY(rewrite(m, RUNLOG_REPORT, m->metrics_path));
+    return rewrite(m, RUNLOG_EVAL, m->evals_path);
+}
