@@ -36,14 +36,14 @@ static int read_ids(const struct json *v, int32_t *ids) {
     return 0;
 }
 
-static int decode(const struct tokenizer *t, const struct json *v, bool special, struct buf *out) {
+static int decode(const struct tokenizer *t, const struct json *v, bool skip, struct buf *out) {
     char *text;
     size_t n;
     if (!json_is(v, JSON_ARRAY))
         return FAIL(ERR_CORRUPT, "must be an array of ids, it is %s", json_type_name(json_type(v)));
     int32_t *ids = mem_array(json_len(v) + 1, sizeof *ids);
     int rc = read_ids(v, ids);
-    if (rc == 0) rc = tokenizer_decode(t, ids, json_len(v), !special, &text, &n);
+    if (rc == 0) rc = tokenizer_decode(t, ids, json_len(v), skip, &text, &n);
     mem_free(ids);
     if (rc < 0) return rc;
     buf_json_str(out, text, n);
@@ -51,17 +51,21 @@ static int decode(const struct tokenizer *t, const struct json *v, bool special,
     return 0;
 }
 
-static int answer(const struct tokenizer *t, const char *text, size_t n, bool back, bool special,
+struct mode {
+    bool decode, special, skip_special;
+};
+
+static int answer(const struct tokenizer *t, const char *text, size_t n, struct mode mode,
                   struct buf *out) {
     struct json_doc *doc;
     TRY(json_parse(&doc, text, n, "JSON"));
-    int rc =
-        back ? decode(t, json_root(doc), special, out) : encode(t, json_root(doc), special, out);
+    int rc = mode.decode ? decode(t, json_root(doc), mode.skip_special, out)
+                         : encode(t, json_root(doc), mode.special, out);
     json_close(&doc);
     return rc;
 }
 
-static int answer_all(const struct tokenizer *t, struct lines *in, bool back, bool special) {
+static int answer_all(const struct tokenizer *t, struct lines *in, struct mode mode) {
     struct buf out = {0};
     int rc = 0;
     for (;;) {
@@ -70,7 +74,7 @@ static int answer_all(const struct tokenizer *t, struct lines *in, bool back, bo
         TRY_OUT(lines_next(in, &text, &n));
         if (!text) break;
         buf_reset(&out);
-        rc = answer(t, text, n, back, special, &out);
+        rc = answer(t, text, n, mode, &out);
         if (rc < 0) {
             err_wrap(rc, "stdin line %" PRId64, lines_number(in));
             goto out;
@@ -88,20 +92,23 @@ out:
 
 int cmd_tokenize(int argc, char **argv) {
     const char *model = NULL;
-    bool back = false, special = false;
+    struct mode mode = {0};
     struct args_option options[] = {
         {"model", ARGS_STR, &model, "DIR", "folder with tokenizer.json", 0, 0},
-        {"decode", ARGS_FLAG, &back, NULL, "ids to text", 0, 0},
-        {"special", ARGS_FLAG, &special, NULL,
-         "encoding: add the special tokens of the post-processor; decoding: keep special tokens", 0,
-         0},
+        {"decode", ARGS_FLAG, &mode.decode, NULL, "ids to text", 0, 0},
+        {"special", ARGS_FLAG, &mode.special, NULL,
+         "encoding: add the special tokens of the post-processor", 0, 0},
+        {"skip-special", ARGS_FLAG, &mode.skip_special, NULL, "decoding: leave special tokens out",
+         0, 0},
     };
     struct args_verb verb = {
-        "weir tokenize --model DIR [--decode] [--special] < LINES",
+        "weir tokenize --model DIR [--decode] [--special] [--skip-special] < LINES",
         "Reads one JSON string per line and writes one JSON array of token ids per line; with\n"
-        "--decode the other way round. A line has at most 256 MiB.",
+        "--decode the other way round, which gives back what was encoded, special tokens "
+        "included.\n"
+        "A line has at most 256 MiB.",
         options,
-        3,
+        4,
         0,
         0};
     int rc = args_parse(&verb, argc, argv, NULL, NULL);
@@ -111,7 +118,7 @@ int cmd_tokenize(int argc, char **argv) {
     struct lines *in = NULL;
     TRY_OUT(tokenizer_open(&t, model));
     TRY_OUT(lines_open(&in, NULL, LINE_MAX_BYTES));
-    TRY_OUT(answer_all(t, in, back, special));
+    TRY_OUT(answer_all(t, in, mode));
 out:
     lines_close(&in);
     tokenizer_close(&t);

@@ -121,9 +121,10 @@ TEST(runaway_pattern_is_an_error) {
     struct tokenizer *t;
     int32_t *ids;
     size_t n;
-    CHECK_OK(open_parts(&t, (struct parts){.pre = "{\"type\": \"Split\", \"pattern\": {\"Regex\": "
-                                                  "\"(?:a+)+[bd]\\\\z\"}, \"behavior\": \"Isolated\", "
-                                                  "\"invert\": false}"}));
+    CHECK_OK(
+        open_parts(&t, (struct parts){.pre = "{\"type\": \"Split\", \"pattern\": {\"Regex\": "
+                                             "\"(?:a+)+[bd]\\\\z\"}, \"behavior\": \"Isolated\", "
+                                             "\"invert\": false}"}));
     CHECK_ERR(
         tokenizer_encode(t, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac", 47, false, &ids, &n),
         ERR_CORRUPT, "pre_tokenizer.pattern: the regular expression gives up");
