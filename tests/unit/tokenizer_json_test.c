@@ -59,6 +59,22 @@ TEST(vocabulary_and_merges) {
     tokenizer_close(&t);
 }
 
+/* A token that no merges reach is found only as a whole word. */
+TEST(ignore_merges) {
+    for (int ignore = 0; ignore < 2; ignore++) {
+        struct tokenizer *t;
+        int32_t *ids;
+        size_t n;
+        CHECK_OK(open_parts(&t, (struct parts){.vocab = "\"a\": 0, \"b\": 1, \"ab\": 2, \"aba\": 3",
+                                               .model = ignore ? "\"ignore_merges\": true," : ""}));
+        CHECK_OK(tokenizer_encode(t, "aba", 3, false, &ids, &n));
+        CHECK_INT(n, ignore ? 1 : 2);
+        CHECK_INT(ids[0], ignore ? 3 : 2);
+        mem_free(ids);
+        tokenizer_close(&t);
+    }
+}
+
 TEST(added_tokens_agree_with_the_vocabulary) {
 #define FLAGS                                                                                      \
     "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, "        \
