@@ -112,6 +112,39 @@ TEST(unsupported_components_are_named) {
     CHECK_ERR(tokenizer_open_text(&t, "{", 1, "T.json"), ERR_CORRUPT, "T.json: line 1");
 }
 
+/* Whether the pattern, isolated, keeps the characters a and b together: then they merge. */
+static bool together(const char *regex, const char *a, const char *b) {
+    char *pre = mem_printf("{\"type\": \"Split\", \"pattern\": {\"Regex\": \"%s\"}, "
+                           "\"behavior\": \"Isolated\", \"invert\": false}",
+                           regex);
+    char *vocab = mem_printf("\"%s\": 0, \"%s\": 1, \"%s%s\": 2", a, b, a, b);
+    char *merges = mem_printf("[\"%s\", \"%s\"]", a, b), *text = mem_printf("%s%s", a, b);
+    struct tokenizer *t;
+    int32_t *ids;
+    size_t n;
+    CHECK_OK(open_parts(&t, (struct parts){.vocab = vocab, .merges = merges, .pre = pre}));
+    CHECK_OK(tokenizer_encode(t, text, strlen(text), false, &ids, &n));
+    mem_free(ids);
+    mem_free(pre);
+    mem_free(vocab);
+    mem_free(merges);
+    mem_free(text);
+    tokenizer_close(&t);
+    return n == 1;
+}
+
+TEST(patterns_mean_what_oniguruma_means) {
+    CHECK(together("\\\\p{L}+", "a", "\xF0\x90\x97\x80")); /* U+105C0, a letter since Unicode 16 */
+    CHECK(!together("\\\\s+|x", " ", "\xE1\xA0\x8E"));     /* U+180E is no space */
+    CHECK(together("\\\\s+", " ", "\xC2\x85"));            /* U+0085 is one */
+    CHECK(together("(?i:'s)", "'", "\xC5\xBF"));           /* long s */
+    CHECK(!together("'s", "'", "\xC5\xBF"));
+    CHECK(together("(?:a|b){1,1}+", "a", "b")); /* repeats, not possessive */
+    CHECK(!together("(?:a|b){1,1}", "a", "b"));
+    CHECK(!together("\\\\h|x", "a", "b") && !together("^b|x", "a", "b"));
+    CHECK(together("\\\\w+", "a", "\xC2\xB2")); /* superscript two is a word character */
+}
+
 static void pattern_refused(const char *regex, int code, const char *part) {
     char *pre = mem_printf("{\"type\": \"Split\", \"pattern\": {\"Regex\": \"%s\"}, "
                            "\"behavior\": \"Isolated\", \"invert\": false}",
