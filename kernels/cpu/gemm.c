@@ -2,9 +2,8 @@
  *
  * All three products are one kernel: y = x w^T reads w as [N,K], gx = gy w as [K,N], gw = gy^T x
  * has A transposed. Work is cut along the columns of C first, because then no two threads pack the
- * same panel of B; along rows only where there are too few panels. A is copied into tiles where its
- * strides would make cache sets collide: when it is transposed, or its rows are whole pages apart.
- */
+ * same panel of B; along rows only where there are too few panels. A is copied into tiles unless it
+ * has so few rows that they stay in the cache anyway: rows a page apart would collide there. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/team.h"
 #include "kernels/host.h"
@@ -14,11 +13,11 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 size_t cpu_gemm_scratch(void) {
-    return sizeof(float) * (GEMM_NC * GEMM_PANEL * GEMM_KC + (GEMM_MC + 8) * GEMM_KC);
+    return sizeof(float) * (GEMM_NC * GEMM_PANEL * GEMM_KC + (GEMM_MC + 16) * GEMM_KC);
 }
 
 static int run(const char *op, ops_s s, struct gemm_args *g) {
-    enum { ROWS_UNIT = 24, ITEM_FMAS = 1 << 17, ROWS_FEW = 32, PAGE_FLOATS = 1024 };
+    enum { ROWS_UNIT = 24, ITEM_FMAS = 1 << 17, ROWS_FEW = 28 };
     const int64_t panels = ceil_div(g->n, GEMM_PANEL), members = cpu_team_size();
     int64_t items = g->m * g->n * g->k / ITEM_FMAS; /* worth a thread's attention */
     if (items > 4 * members) items = 4 * members;
@@ -28,7 +27,7 @@ static int run(const char *op, ops_s s, struct gemm_args *g) {
     g->m_block = g->m;
     if (g->n_blocks < items) /* few panels, many threads */
         g->m_block = ceil_div(ceil_div(g->m, ceil_div(items, g->n_blocks)), ROWS_UNIT) * ROWS_UNIT;
-    g->pack_a = g->cs != 1 || (g->m > ROWS_FEW && g->rs % PAGE_FLOATS == 0);
+    g->pack_a = g->cs != 1 || g->m > ROWS_FEW;
     return cpu_for(op, cpu_isa()->gemm, g, ceil_div(g->m, g->m_block) * g->n_blocks, 1, s,
                    cpu_gemm_scratch());
 }

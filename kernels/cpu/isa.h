@@ -12,9 +12,9 @@ typedef void cpu_kernel(const void *args, int64_t begin, int64_t end, void *scra
 
 enum {
     GEMM_PANEL = 32,   /* columns of a panel of B */
-    GEMM_KC = 256,     /* depth of a block: a panel of it (32 KiB) stays in L1 */
-    GEMM_NC = 16,      /* panels packed at a time (512 KiB) */
-    GEMM_MC = 256,     /* rows of A packed at a time (256 KiB) */
+    GEMM_KC = 384,     /* most depth of a block: a panel of it is 48 KiB */
+    GEMM_NC = 16,      /* panels packed at a time (768 KiB) */
+    GEMM_MC = 256,     /* rows of A packed at a time (384 KiB) */
     ATTN_WIDTH = 256,  /* largest head width */
     ATTN_ROWS = 4,     /* query rows of a tile */
     ATTN_KEYS = 64,    /* keys of a block */

@@ -1,5 +1,5 @@
 /* k_pack.h - copies of matrix blocks in the order the matrix kernel reads them (template; see
- * vec.h): panels of B as [k][32] with missing columns zero, tiles of A as [k][GEMM_ROWS]. */
+ * vec.h): panels of B as [k][32] with missing columns zero, tiles of A as [k][rows of the tile]. */
 #ifndef KERNELS_CPU_K_PACK_H
 #define KERNELS_CPU_K_PACK_H
 
@@ -48,7 +48,7 @@ static inline void transpose16(float *out, int64_t ldo, const float *x, int64_t 
         }
 }
 #if defined(__AVX512F__)
-#define GEMM_ROWS 8
+#define GEMM_ROWS 14
 #define GEMM_VECS 2
 #else
 #define GEMM_ROWS 6
@@ -69,34 +69,53 @@ static void pack_transposed(float *out, const float *w, int64_t ldw, int64_t col
     }
 }
 
-static void pack_panel(float *out, const struct gemm_args *g, int64_t p, int64_t k0, int64_t k1) {
-    const int64_t n0 = p * GEMM_PANEL, cols = g->n - n0;
-    if (g->layout == GEMM_NK) {
-        pack_transposed(out, g->b + n0 * g->ldb, g->ldb, cols, k0, k1);
-        return;
-    }
-    for (int64_t k = k0; k < k1; k++, out += GEMM_PANEL) {
-        const float *row = g->b + k * g->ldb + n0;
-        vf_store(out, vf_load_n(row, cols));
-        vf_store(out + VEC, cols > VEC ? vf_load_n(row + VEC, cols - VEC) : vf_zero());
-    }
+/* Panels p0..p1-1 of B, depth k0..k1-1, one after another. Rows of [K,N] are read along. */
+static void pack_panels(float *out, const struct gemm_args *g, int64_t p0, int64_t p1, int64_t k0,
+                        int64_t k1) {
+    const int64_t size = GEMM_PANEL * (k1 - k0);
+    for (int64_t p = p0; g->layout == GEMM_NK && p < p1; p++)
+        pack_transposed(out + (p - p0) * size, g->b + p * GEMM_PANEL * g->ldb, g->ldb,
+                        g->n - p * GEMM_PANEL, k0, k1);
+    for (int64_t k = k0; g->layout == GEMM_KN && k < k1; k++)
+        for (int64_t p = p0; p < p1; p++) {
+            const float *row = g->b + k * g->ldb + p * GEMM_PANEL;
+            float *to = out + (p - p0) * size + (k - k0) * GEMM_PANEL;
+            const int64_t cols = g->n - p * GEMM_PANEL;
+            vf_store(to, vf_load_n(row, cols));
+            vf_store(to + VEC, cols > VEC ? vf_load_n(row + VEC, cols - VEC) : vf_zero());
+        }
 }
 
-/* Rows m0..m1-1 of A in tiles; the last tile may be short and is padded with zeros. */
-static void pack_rows(float *out, const struct gemm_args *g, int64_t m0, int64_t m1, int64_t k0,
-                      int64_t k1) {
-    for (int64_t m = m0; m < m1; m += GEMM_ROWS) {
-        const int64_t rows = m1 - m < GEMM_ROWS ? m1 - m : GEMM_ROWS;
-        const float *a = g->a + m * g->rs;
-        for (int64_t k = k0; k < k1; k++, out += GEMM_ROWS) {
-            if (g->rs == 1) {
-                vf_store_n(out, vf_load_n(a + k * g->cs, rows), GEMM_ROWS);
-                continue;
-            }
-            for (int64_t r = 0; r < GEMM_ROWS; r++)
-                out[r] = r < rows ? a[r * g->rs + k * g->cs] : 0;
+/* 16 steps of k of a tile of A whose rows are contiguous in k. */
+static void pack_rows_16(float *out, const float *a, int64_t ld, int64_t have, int64_t rows) {
+    float in[VEC * VEC], turned[VEC * VEC];
+    for (int64_t r = 0; r < VEC; r++)
+        vf_store(in + r * VEC, r < have ? vf_load(a + r * ld) : vf_zero());
+    transpose16(turned, VEC, in, VEC);
+    for (int64_t k = 0; k < VEC; k++)
+        vf_store_n(out + k * rows, vf_load(turned + k * VEC), rows);
+}
+
+/* Rows m0..m1-1 of A in tiles of `rows`; the last tile may be short and is padded with zeros. */
+static void pack_rows(float *out, const struct gemm_args *g, int64_t m0, int64_t m1, int64_t rows,
+                      int64_t k0, int64_t k1) {
+    const int64_t size = rows * (k1 - k0);
+    int64_t k = k0;
+    for (; g->cs == 1 && k + VEC <= k1; k += VEC)
+        for (int64_t m = m0, t = 0; m < m1; m += rows, t++)
+            pack_rows_16(out + t * size + (k - k0) * rows, g->a + m * g->rs + k, g->rs,
+                         m1 - m < rows ? m1 - m : rows, rows);
+    for (; k < k1; k++)
+        for (int64_t m = m0, t = 0; m < m1; m += rows, t++) {
+            const int64_t have = m1 - m < rows ? m1 - m : rows;
+            const float *a = g->a + m * g->rs + k * g->cs;
+            float *to = out + t * size + (k - k0) * rows;
+            if (g->rs == 1)
+                vf_store_n(to, vf_load_n(a, have), rows);
+            else
+                for (int64_t r = 0; r < rows; r++)
+                    to[r] = r < have ? a[r * g->rs] : 0;
         }
-    }
 }
 
 static void k_pack(const void *args, int64_t begin, int64_t end, void *scratch) {

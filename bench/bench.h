@@ -1,0 +1,26 @@
+/* bench.h - the frame of weir-bench: named benchmarks that print JSON lines, and paired timing.
+ *
+ * Machines drift by a factor of two within a minute, so a figure is never compared with one from
+ * another minute: two things are timed in turn, A B A B, and the median of the pairwise ratios is
+ * the result. */
+#ifndef BENCH_BENCH_H
+#define BENCH_BENCH_H
+
+#include <stdint.h>
+
+typedef int bench_main(void); /* 0, or the exit status */
+int bench_kernels(void);      /* kernels_bench.c */
+
+typedef void bench_fn(void *ctx);
+
+struct bench_pair {
+    double ratio, ratio_min, ratio_max; /* time of b / time of a: how many times faster a is */
+    double a_us, b_us;                  /* medians of one call */
+};
+
+/* Times a and b alternately, each turn repeating the call for at least turn_us. */
+struct bench_pair bench_pairs(bench_fn *a, void *a_ctx, bench_fn *b, void *b_ctx, int pairs,
+                              uint64_t turn_us);
+double bench_time_us(bench_fn *f, void *ctx, uint64_t turn_us); /* of one call */
+
+#endif
