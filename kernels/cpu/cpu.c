@@ -102,5 +102,5 @@ const struct kern_backend cpu_backend = {
     .close = cpu_close,
     HOST_MEMORY,
     OPS_TABLE(cpu),
-    OPS_TABLE_COLL(ref),
+    OPS_TABLE_COLL(cpu),
 };

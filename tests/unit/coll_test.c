@@ -1,0 +1,185 @@
+/* coll_test.c - collectives between forked ranks: sums in rank order, any size, and what happens
+ * when a rank is missing, dies or does something else. */
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "tests/test.h"
+
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { RANKS = 3, SIZE = 700001 }; /* above two slots, not a multiple of the ranks */
+
+struct rank {
+    const struct kern_backend *b;
+    struct kern_stream *s;
+    struct kern_coll *c;
+    int rank;
+};
+
+static const char *name(void) { /* unlike that of another run on this machine */
+    static char text[64];
+    snprintf(text, sizeof text, "test-%d-%llu", (int)getpgrp(), (unsigned long long)test_seed());
+    return text;
+}
+
+static void join(struct rank *r, int rank, int n, int deadline_ms) {
+    r->rank = rank;
+    CHECK_OK(kern_open(&r->b, "cpu", 1));
+    CHECK_OK(kern_stream_open(r->b, &r->s, 1 << 16));
+    CHECK_OK(kern_coll_open(r->b, &r->c, name(), rank, n, deadline_ms));
+}
+
+static void leave(struct rank *r) {
+    kern_coll_close(r->b, r->c);
+    kern_stream_close(r->b, r->s);
+    kern_close(r->b);
+}
+
+typedef void rank_fn(int rank);
+
+/* Runs fn as ranks 0..n-1 in processes of their own; all must succeed. */
+static void run_ranks(rank_fn *fn, int n) {
+    pid_t pid[8];
+    (void)name();
+    for (int r = 0; r < n; r++) {
+        pid[r] = fork();
+        CHECK(pid[r] >= 0);
+        if (pid[r] == 0) {
+            fn(r);
+            fflush(NULL);
+            _exit(0);
+        }
+    }
+    for (int r = 0; r < n; r++) {
+        int status = 0;
+        CHECK_INT(waitpid(pid[r], &status, 0), pid[r]);
+        if (status != 0) test_fail(__FILE__, __LINE__, "rank %d failed", r);
+    }
+}
+
+static float value(int rank, int64_t i) {
+    return (float)rng_normal(rng_key(test_seed(), RNG_TEST), (uint64_t)rank, (uint64_t)i);
+}
+
+static float sum(int64_t i) {
+    float s = value(0, i);
+    for (int r = 1; r < RANKS; r++)
+        s += value(r, i);
+    return s;
+}
+
+static float *values(int rank, int64_t n) {
+    float *x = mem_array((size_t)n, sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = value(rank, i);
+    return x;
+}
+
+static void all_reduce(int rank) {
+    struct rank r = {0};
+    float *x = values(rank, SIZE), one = (float)rank;
+    struct kern_tensor t = kern_view1(x, KERN_F32, SIZE), t1 = kern_view1(&one, KERN_F32, 1);
+    join(&r, rank, RANKS, 20000);
+    CHECK_OK(kern_coll_all_reduce(r.b, r.c, r.s, &t));
+    CHECK_OK(kern_coll_all_reduce(r.b, r.c, r.s, &t1));
+    CHECK(one == 3);
+    for (int64_t i = 0; i < SIZE; i++)
+        if (x[i] != sum(i)) test_fail(__FILE__, __LINE__, "element %lld", (long long)i);
+    CHECK_OK(kern_coll_barrier(r.b, r.c));
+    leave(&r);
+    mem_free(x);
+}
+
+TEST(coll_all_reduce_sums_in_rank_order) {
+    run_ranks(all_reduce, RANKS);
+}
+
+static void scatter_gather(int rank) {
+    const int64_t n = 300007;
+    struct rank r = {0};
+    float *x = values(rank, n * RANKS), *shard = mem_array((size_t)n, sizeof *shard);
+    struct kern_tensor t = kern_view1(x, KERN_F32, n * RANKS), st = kern_view1(shard, KERN_F32, n);
+    join(&r, rank, RANKS, 20000);
+    CHECK_OK(kern_coll_reduce_scatter(r.b, r.c, r.s, &st, &t));
+    for (int64_t i = 0; i < n; i++)
+        CHECK(shard[i] == sum(rank * n + i));
+    CHECK_OK(kern_coll_all_gather(r.b, r.c, r.s, &t, &st));
+    for (int64_t i = 0; i < n * RANKS; i++)
+        CHECK(x[i] == sum(i));
+    x[5] = (float)rank;
+    CHECK_OK(kern_coll_broadcast(r.b, r.c, r.s, &t, 1));
+    CHECK(x[5] == 1);
+    st.dim[0] = 5;
+    CHECK_ERR(kern_coll_all_gather(r.b, r.c, r.s, &t, &st), ERR_CONFIG, "shards of 5");
+    leave(&r);
+    mem_free(x);
+    mem_free(shard);
+}
+
+TEST(coll_scatter_gather_broadcast) {
+    run_ranks(scatter_gather, RANKS);
+}
+
+static void one_dies(int rank) {
+    struct rank r = {0};
+    float x[4] = {0};
+    struct kern_tensor t = kern_view1(x, KERN_F32, 4);
+    join(&r, rank, RANKS, 400);
+    CHECK_OK(kern_coll_barrier(r.b, r.c));
+    if (rank == 1) _exit(0);
+    CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_TIMEOUT, "rank 1 of 3 did not arrive");
+    CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
+    leave(&r);
+}
+
+TEST(coll_names_the_rank_that_died) {
+    run_ranks(one_dies, RANKS);
+}
+
+static void disagree(int rank) {
+    struct rank r = {0};
+    float x[8] = {0};
+    struct kern_tensor t = kern_view1(x, KERN_F32, rank == 1 ? 8 : 4);
+    join(&r, rank, 2, 2000);
+    CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_MISMATCH, "all_reduce of 8");
+    leave(&r);
+}
+
+TEST(coll_ranks_that_disagree_are_told) {
+    run_ranks(disagree, 2);
+}
+
+TEST(coll_missing_ranks_are_named) {
+    const struct kern_backend *b = NULL;
+    struct kern_coll *c = NULL;
+    CHECK_OK(kern_open(&b, "cpu", 1));
+    CHECK_ERR(kern_coll_open(b, &c, name(), 0, 3, 60), ERR_TIMEOUT, "rank 1 of 3 did not join");
+    CHECK_ERR(kern_coll_open(b, &c, name(), 2, 3, 60), ERR_TIMEOUT, "rank 0 of 3");
+    CHECK_ERR(kern_coll_open(b, &c, name(), 3, 3, 60), ERR_CONFIG, "rank 3 of 3");
+    CHECK(c == NULL);
+    kern_close(b);
+}
+
+TEST(coll_of_one_rank_is_a_copy) {
+    static const char *const devices[] = {"ref", "cpu"};
+    for (int d = 0; d < 2; d++) {
+        const struct kern_backend *b = NULL;
+        struct kern_stream *s = NULL;
+        struct kern_coll *c = NULL;
+        float x[4] = {1, 2, 3, 4}, y[4] = {0};
+        struct kern_tensor tx = kern_view1(x, KERN_F32, 4), ty = kern_view1(y, KERN_F32, 4);
+        CHECK_OK(kern_open(&b, devices[d], 1));
+        CHECK_OK(kern_stream_open(b, &s, 64));
+        CHECK_OK(kern_coll_open(b, &c, "alone", 0, 1, 100));
+        CHECK_OK(kern_coll_all_reduce(b, c, s, &tx));
+        CHECK_OK(kern_coll_reduce_scatter(b, c, s, &ty, &tx));
+        CHECK_OK(kern_coll_broadcast(b, c, s, &ty, 0));
+        CHECK_OK(kern_coll_barrier(b, c));
+        CHECK(memcmp(x, y, sizeof x) == 0);
+        kern_coll_close(b, c);
+        kern_stream_close(b, s);
+        kern_close(b);
+    }
+}
