@@ -54,6 +54,7 @@ static struct sizes sizes_of(const struct actor_config *cfg) {
                           .pool = (int64_t)cfg->pages * cfg->page};
 }
 
+/* What the reverse of a layer needs of its forward, x0, x1 and x2 apart. */
 static void carve_acts(struct carve *c, struct actor_acts *t, const struct sizes *z,
                        const struct shape *s) {
     t->h1 = take(c, z->r, z->d, 1);
@@ -67,6 +68,9 @@ static void carve_acts(struct carve *c, struct actor_acts *t, const struct sizes
     t->up = take(c, z->r, z->f, 1);
 }
 
+/* Who shares what, see struct actor_acts. Without training the residual stream is one buffer that
+ * every block adds to; with it, each layer's input stays, because all of the rest follows from it.
+ */
 static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z) {
     const struct actor_config *cfg = &a->cfg;
     struct actor_acts shared = {0}, t;
@@ -88,6 +92,7 @@ static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z
     }
 }
 
+/* Gradients of activations: one layer's worth, reused from layer to layer. */
 static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *z) {
     a->g = take(c, z->r, z->d, 1);
     a->gh = take(c, z->r, z->d, 1);
@@ -104,6 +109,7 @@ static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *
     a->gpool_v = take(c, z->pool, z->kv, 1);
 }
 
+/* Room for the packed copy of one matrix, if the backend packs. w NULL: only counting. */
 static void carve_packed(struct carve *c, struct actor *a, struct actor_weight *w, int64_t out,
                          int64_t in) {
     size_t bytes = a->cfg.pack ? kern_pack_bytes(a->b, out, in) : 0;
@@ -124,6 +130,8 @@ static void matrix_dims(const struct sizes *z, int64_t out[MAT_N][2]) {
     memcpy(out, dims, sizeof dims);
 }
 
+/* The batch's six arrays with the padding between them; a page table has no more columns than the
+ * context has pages. */
 static int64_t meta_elements(const struct actor_config *cfg) {
     int64_t table = ((int64_t)cfg->context + cfg->page - 1) / cfg->page;
     int64_t pad = 6 * ALIGN / 4;
@@ -161,6 +169,7 @@ static void carve_all(struct carve *c, struct actor *a) {
     carve_packed(c, a, &a->weights.head, z.v, z.d);
 }
 
+/* The widest matmul is the head or the feed-forward; the head's rows may exceed the batch's. */
 static size_t scratch_bytes(const struct actor_config *cfg) {
     struct sizes z = sizes_of(cfg);
     int64_t width = z.d;
@@ -208,6 +217,7 @@ static int check_config(const struct actor_config *cfg) {
     return check_limit("head_rows", cfg->head_rows, 0, ROWS_MAX);
 }
 
+/* Made on the host in double once; they are a few megabytes even at 128k positions. */
 static int fill_rope(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
     size_t n = (size_t)a->cfg.context * (size_t)(s->head_width / 2);
@@ -298,6 +308,7 @@ static int32_t lookup(const struct params *p, int32_t l, const char *name, const
     return e ? (int32_t)(e - params_entry(p, 0)) : -1;
 }
 
+/* Two slabs of one shape have one table, so these indices serve weights and gradients alike. */
 static void find_all(struct actor *a, const struct params *p) {
     static const char *const mats[MAT_N] = {
         [MAT_Q] = "self_attn.q_proj", [MAT_K] = "self_attn.k_proj", [MAT_V] = "self_attn.v_proj",
@@ -344,6 +355,7 @@ void actor_bind(const struct actor *a, const struct params *p, struct actor_weig
     out->head.w = view(p, a->index.head);
 }
 
+/* The bits of a product do not depend on packing; only its speed does. */
 static int pack(struct actor *a, struct actor_weight *w) {
     return w->has_packed ? kern_pack_weight(a->b, a->s, &w->packed, &w->w) : 0;
 }

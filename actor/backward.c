@@ -24,6 +24,7 @@ static int linear_bwd(struct actor *a, int32_t l, enum actor_matrix m, void *gx,
     return kern_matmul_dx(a->b, a->s, &tgx, &ty, &w->w, accumulate);
 }
 
+/* gx (=, +=) the norm's reverse at x; gw accumulates. */
 static int norm_bwd(struct actor *a, void *gx, void *gout, void *x, int64_t rows,
                     const struct kern_tensor *w, const struct kern_tensor *gw, bool accumulate) {
     struct kern_tensor tgx = actor_mat(gx, rows, w->dim[0]), tx = actor_mat(x, rows, w->dim[0]);
@@ -91,6 +92,7 @@ static int attention_bwd(struct actor *a, int32_t l) {
     return norm_bwd(a, a->g, a->gh, t->x0, a->n, &w->norm[NORM_IN], &g->norm[NORM_IN], true);
 }
 
+/* From gh, which the head left, through the last norm and all layers to the embedding. */
 static int layers_bwd(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
     TRY(norm_bwd(a, a->g, a->gh, a->acts[s->layers - 1].x2, a->n, &a->weights.norm, &a->grads.norm,

@@ -29,6 +29,7 @@ static int check_all(const char *field, const int32_t *x, int32_t n, int64_t max
     return 0;
 }
 
+/* The sizes first: they bound every loop and every array below. */
 static int check_counts(const struct actor *a, const struct actor_batch *b) {
     const struct actor_config *c = &a->cfg;
     int32_t table = (int32_t)(((int64_t)c->context + c->page - 1) / c->page);
@@ -92,6 +93,8 @@ static void *stage(struct actor *a, int64_t *used, const int32_t *x, int64_t n) 
     return (int32_t *)a->meta + at;
 }
 
+/* Stages the batch, fills the views the ops use, and sends one block. Its length is what was
+ * staged, not the maximum. */
 static int upload(struct actor *a, const struct actor_batch *b) {
     int64_t used = 0, last;
     struct kern_attn *t = &a->attn;
@@ -184,6 +187,7 @@ int actor_layer_ffn(struct actor *a, int32_t l) {
     return kern_swiglu(a->b, a->s, &act, &gate, &up);
 }
 
+/* The residual stream from the embedding to the final norm, kept in hidden for the head. */
 static int layers(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
     struct kern_tensor x = actor_mat(a->acts[0].x0, a->n, s->d);

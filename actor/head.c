@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+/* Rows must be rows of the newest forward: hidden states of an older one are gone. */
 static int check_rows(const struct actor *a, const int32_t *rows, const int32_t *targets,
                       int64_t n) {
     if (a->n == 0) return FAIL(ERR_CONFIG, "head: no forward with these weights yet");
@@ -29,6 +30,7 @@ static struct kern_tensor vec(void *p, int32_t first, int64_t n) {
     return kern_view1((float *)p + first, KERN_F32, n);
 }
 
+/* The chunk's row numbers (which = 0) or targets (1), uploaded together. */
 static struct kern_tensor index_vec(const struct actor *a, int32_t which, int64_t n) {
     int32_t *ids = a->head_ids;
     return kern_view1(ids + (int64_t)which * a->cfg.head_rows, KERN_I32, n);
@@ -59,6 +61,7 @@ int actor_logits(struct actor *a, const int32_t *rows, int32_t n, struct kern_te
     return 0;
 }
 
+/* The op takes a temperature per row; here one serves all, so it is uploaded when it changes. */
 static int set_temperature(struct actor *a, float inv_temp) {
     int32_t hr = a->cfg.head_rows;
     if (!isfinite(inv_temp) || inv_temp <= 0)
@@ -133,6 +136,8 @@ static int chunk_backward(struct actor *a, int32_t n) {
     return kern_scatter_add(a->b, a->s, &gh, &ghh, &rows);
 }
 
+/* gh starts at zero: rows without a target have no gradient from the head but still get one through
+ * the attention of later rows. */
 int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *targets, int64_t n,
                         float inv_temp, actor_loss_fn *loss, void *ctx) {
     int64_t hr = a->cfg.head_rows;

@@ -45,6 +45,8 @@ struct table { /* entries NULL: only counting */
     int64_t elements;
 };
 
+/* Appends an entry. A vector is [1, cols]; ASSERT on the name because it comes from below, with
+ * layer numbers bounded by shape.c. */
 __attribute__((format(printf, 5, 6))) static void add(struct table *t, int64_t rows, int64_t cols,
                                                       bool is_matrix, const char *fmt, ...) {
     if (t->entries) {
@@ -93,6 +95,7 @@ static void add_layer(struct table *t, const struct shape *s, int32_t l) {
     add(t, 1, d, false, mlp, l, "down_proj.bias");
 }
 
+/* The one list of tensors. Matrices that are applied to the same input stand together. */
 static void build(struct table *t, const struct shape *s) {
     add(t, s->vocab, s->d, true, "model.embed_tokens.weight");
     for (int32_t l = 0; l < s->layers; l++)
@@ -198,6 +201,7 @@ int params_zero(struct params *p) {
     return kern_sync(p->backend, p->stream);
 }
 
+/* Copies the first n numbers of the host buffer to the slab. */
 static int put_piece(struct params *p, int64_t element, int64_t n) {
     TRY(kern_put(p->backend, p->stream, at(p, element), p->piece, (size_t)n * sizeof(float)));
     return kern_sync(p->backend, p->stream); /* the buffer is used again at once */
@@ -283,6 +287,8 @@ static int check_unknown(const struct params *p, const struct safetensors *f,
                 safetensors_name(f), t->name);
 }
 
+/* Reads one tensor of a file into its entry. loaded guards against a name that two shards claim:
+ * the result would depend on their order. */
 static int load_tensor(struct params *p, const struct safetensors *f,
                        const struct safetensors_tensor *t, bool *loaded) {
     const struct params_entry *e = params_find(p, t->name);
@@ -301,6 +307,7 @@ static int load_tensor(struct params *p, const struct safetensors *f,
     return 0;
 }
 
+/* All tensors of one file, in the order of their data, so that the map is read front to back. */
 static int load_file(struct params *p, const char *dir, const char *name, bool *loaded) {
     struct safetensors *f = NULL;
     char *path = file_join(dir, name);
@@ -326,6 +333,8 @@ static int shard_name(const char **out, const struct json *v, const char *index)
     return 0;
 }
 
+/* The distinct shards of the weight map, each read whole. What the map says about single tensors is
+ * not needed: a tensor is where it is found, and check_complete finds what is nowhere. */
 static int load_shards(struct params *p, const char *dir, const struct json *map, const char *index,
                        bool *loaded) {
     const char **names = mem_array(SHARDS_MAX, sizeof *names), *name = NULL;
@@ -364,6 +373,7 @@ out:
     return rc;
 }
 
+/* Names the first missing tensor and how many there are: one is a bug, all are the wrong model. */
 static int check_complete(const struct params *p, const bool *loaded, const char *dir) {
     const char *first = NULL;
     size_t missing = 0;
@@ -402,6 +412,7 @@ struct shard { /* entries first..first+n-1 */
     size_t first, n;
 };
 
+/* safetensors_write asks for a piece of item i of the shard. */
 static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
     const struct shard *s = ctx;
     const struct params *p = s->p;
@@ -409,6 +420,7 @@ static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
                     (size_t)n * sizeof(float));
 }
 
+/* Writes entries first..first+n-1 as one file. */
 static int save_shard(const struct params *p, const char *dir, const char *name, size_t first,
                       size_t n, bool bf16) {
     struct shard s = {p, first, n};
@@ -433,6 +445,7 @@ static size_t shard_end(const struct params *p, size_t first, size_t shard_bytes
     return i;
 }
 
+/* All shards, then the index: a reader that finds the index finds every file it names. */
 static int save_sharded(const struct params *p, const char *dir, const char *index, bool bf16,
                         size_t shard_bytes, size_t shards) {
     struct buf b = {0};

@@ -26,6 +26,8 @@ struct safetensors {
     size_t count;
 };
 
+/* Every byte-sized type of the format: tensors of a type that no weight has (a U8 mask, an I64
+ * buffer) must not make the rest of the file unreadable. */
 static const struct dtype {
     const char *name;
     enum safetensors_dtype dtype;
@@ -56,6 +58,8 @@ static int read_dtype(struct safetensors_tensor *t, size_t *bytes, const struct 
                 name ? name : "");
 }
 
+/* Dimensions and their product; *bytes comes in as the size of one element. The bound on the
+ * product keeps it representable in bytes for every type. */
 static int read_dims(struct safetensors_tensor *t, size_t *bytes, const struct json *v,
                      const char *file) {
     const struct json *shape = json_get(v, "shape");
@@ -108,6 +112,8 @@ static int read_tensor(struct safetensors_tensor *t, const struct json *v,
     return 0;
 }
 
+/* Empty tensors come before the one that starts at the same byte; names break the remaining ties,
+ * so that the order is a function of the file. */
 static int by_place(const void *a, const void *b) {
     const struct safetensors_tensor *x = a, *y = b;
     if (x->data != y->data) return x->data < y->data ? -1 : 1;
@@ -138,6 +144,7 @@ static int check_tiling(const struct safetensors *f, const unsigned char *data, 
     return 0;
 }
 
+/* json_get would silently take the first of two equal keys; sorting finds them in n log n. */
 static int check_names(const struct safetensors *f) {
     const struct safetensors_tensor **sorted = mem_array(f->count, sizeof *sorted);
     int rc = 0;
@@ -151,6 +158,8 @@ static int check_names(const struct safetensors *f) {
     return rc;
 }
 
+/* Order matters: the length before the header is read, the header before any offset, each tensor by
+ * itself before they are compared. */
 static int parse(struct safetensors *f, const unsigned char *p, size_t bytes) {
     uint64_t header = 0;
     if (bytes < 8)
@@ -324,6 +333,7 @@ static void add_header(struct buf *b, const struct safetensors_item *items, size
         b->data[i] = (char)(length >> 8 * i & 255);
 }
 
+/* Converts and writes one tensor; the pieces bound the memory, not the tensor. */
 static int write_item(struct file_writer *w, const struct safetensors_item *item, size_t i,
                       bool bf16, safetensors_fill_fn *fill, void *ctx, float *piece,
                       uint16_t *rounded) {

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Far above any released model, and low enough that no product of two or three of them leaves
+ * int64: what passes here can be multiplied without another check. */
 enum {
     CONFIG_BYTES_MAX = 1 << 20,
     LAYERS_MAX = 1024,
@@ -58,10 +60,13 @@ const char *shape_family_name(enum shape_family f) {
     return families[f].name;
 }
 
+/* A field set to null means the same as an absent one, except where a default would apply: null
+ * then says "none" (head_dim, sliding_window, the special tokens). */
 static bool given(const struct json *v) {
     return v && json_type(v) != JSON_NULL;
 }
 
+/* A whole number in [min, max]; an absent field is an error that names it. */
 static int need_int(int32_t *out, const struct source *in, const char *key, int64_t min,
                     int64_t max) {
     int64_t v;
@@ -87,6 +92,7 @@ static int maybe_bool(bool *out, const struct source *in, const char *key) {
     return json_read_bool(out, in->root, key, in->name);
 }
 
+/* The family decides the defaults and which fields exist, so it is read first. */
 static int read_family(struct shape *s, const struct source *in) {
     const char *type;
     TRY(json_read_str(&type, in->root, "model_type", in->name));
@@ -123,6 +129,8 @@ static int refuse_field(const struct source *in, const char *key) {
     }
 }
 
+/* Fields that transformers honours in some model of these types and that change the result. A class
+ * other than the causal language model has another head (a reward model's score) or none. */
 static int refuse_unsupported(const struct source *in, const struct shape *s) {
     static const char *const keys[] = {
         "quantization_config",     "num_local_experts",     "num_experts",
@@ -146,6 +154,8 @@ static int refuse_unsupported(const struct source *in, const struct shape *s) {
     return 0;
 }
 
+/* Head counts and width. Qwen3 has a fixed head width that need not be d / heads, so the attention
+ * may be wider or narrower than the residual stream. */
 static int read_heads(struct shape *s, const struct source *in) {
     const struct family *f = &families[s->family];
     const struct json *kv = json_get(in->root, "num_key_value_heads");
@@ -174,6 +184,8 @@ static int read_heads(struct shape *s, const struct source *in) {
     return 0;
 }
 
+/* Widths, depth and the optional parts. Llama's attention_bias puts a bias on all four projections,
+ * Qwen2 always has one on q, k and v and never on o. */
 static int read_sizes(struct shape *s, const struct source *in) {
     double eps = 1e-6;
     TRY(need_int(&s->d, in, "hidden_size", 1, WIDTH_MAX));
@@ -251,10 +263,13 @@ static int read_window(struct shape *s, const struct source *in) {
 /* --- rope --------------------------------------------------------------------------------------
  */
 
+/* The paper's correction of the softmax temperature, expressed as a factor on queries and keys. */
 static double yarn_mscale(double factor, double mscale) {
     return factor <= 1 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
 }
 
+/* Zero or absent betas mean the defaults 32 and 1, as in transformers (`or 32`). The attention
+ * factor is resolved here, so that a written config carries the number itself. */
 static int read_yarn(struct shape *s, const struct source *rope) {
     double attn = -1, mscale = 0, mscale_all = 0;
     TRY(maybe_num(&attn, rope, "attention_factor", 0, 1e6));
@@ -277,6 +292,7 @@ static int read_yarn(struct shape *s, const struct source *rope) {
     return 0;
 }
 
+/* Equal bounds would divide by zero in the blend between them. */
 static int read_llama3(struct shape *s, const struct source *rope) {
     TRY(json_read_num(&s->rope_low, rope->root, "low_freq_factor", 1e-6, 1e6, rope->name));
     TRY(json_read_num(&s->rope_high, rope->root, "high_freq_factor", 1e-6, 1e6, rope->name));
@@ -286,6 +302,7 @@ static int read_llama3(struct shape *s, const struct source *rope) {
     return 0;
 }
 
+/* Newer files say rope_type, older ones type; rope_type wins if both are there. */
 static int read_rope_type(struct shape *s, const struct source *rope) {
     const char *type = "default";
     const char *key = given(json_get(rope->root, "rope_type")) ? "rope_type" : "type";
@@ -329,6 +346,8 @@ static int read_rope_object(struct shape *s, const struct source *in, const stru
     return s->rope == SHAPE_ROPE_LLAMA3 ? read_llama3(s, rope) : 0;
 }
 
+/* transformers 4 wrote rope_theta and rope_scaling, transformers 5 writes rope_parameters with both
+ * inside. A non-empty rope_scaling wins, as it does there. */
 static int read_rope(struct shape *s, const struct source *in) {
     const char *key = "rope_scaling";
     if (json_len(json_get(in->root, key)) == 0) key = "rope_parameters";
@@ -358,6 +377,7 @@ static int read_one_eos(struct shape *s, const struct json *v, const char *name)
     return 0;
 }
 
+/* Replaces what was there: generation_config.json is read last and its list is the longer one. */
 static int read_eos(struct shape *s, const struct source *in) {
     const struct json *v = json_get(in->root, "eos_token_id");
     if (!given(v)) return 0;
@@ -368,6 +388,7 @@ static int read_eos(struct shape *s, const struct source *in) {
     return 0;
 }
 
+/* An id outside the vocabulary would be a stop token that never comes: an error, not a warning. */
 static int read_tokens(struct shape *s, const struct source *in) {
     const struct family *f = &families[s->family];
     s->bos = -1;
@@ -475,6 +496,7 @@ static void add_tokens(struct buf *b, const struct shape *s) {
         buf_json_ids(b, s->eos, (size_t)s->n_eos);
 }
 
+/* The older spelling: transformers 4 and 5, vLLM and llama.cpp all read it. */
 static void add_rope(struct buf *b, const struct shape *s) {
     buf_str(b, "  \"rope_theta\": ");
     add_double(b, s->rope_theta);
