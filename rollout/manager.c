@@ -211,7 +211,6 @@ static void manager_free(struct manager *m) {
     mem_free(m->job);
     mem_free(m->form);
     mem_free(m->metrics_path);
-    mem_free(m->evals_path);
     mem_free(m->run_dir);
     mem_free(m);
 }
@@ -238,7 +237,6 @@ int manager_service(const char *run_dir) {
     uint64_t start[2] = {clock_wall_us(), (uint64_t)getpid()};
     m->run_dir = mem_strdup(run_dir);
     m->metrics_path = file_join(run_dir, "metrics.jsonl");
-    m->evals_path = file_join(run_dir, "evals.jsonl");
     m->client = mem_array(MANAGER_CLIENTS_MAX, sizeof *m->client);
     /* Leaves room below for sessions, which count up from it. */
     m->incarnation = hash64(start, sizeof start, 0) >> 16 << 16;

@@ -69,7 +69,9 @@ void manager_clients_lose(struct manager *m, struct manager_client *c, const cha
     if (c->role == MANAGER_ROLLOUT) leases = groups_release(m->groups, (int32_t)(c - m->client));
     if (c->role == MANAGER_REWARD) manager_scores_lost(m);
     m->work_changed = true;
-    LOG(WARN, MANAGER, "lost %s: %s; %" PRIu32 " trajectories go to others", c->name, why, leases);
+    if (why)
+        LOG(WARN, MANAGER, "lost %s: %s; %" PRIu32 " trajectories go to others", c->name, why,
+            leases);
 }
 
 void manager_clients_tick(struct manager *m) {
@@ -171,7 +173,7 @@ int manager_clients_hello(struct manager *m, const struct net_id *from,
         return 0;
     }
     /* Whatever it held under its name before counts only as far as it declares it now. */
-    if (c->alive) manager_clients_lose(m, c, "it says hello again");
+    if (c->alive) manager_clients_lose(m, c, NULL);
     uint64_t session = c->used ? c->session : m->incarnation + ++m->sessions;
     *c = (struct manager_client){.used = true,
                                  .alive = true,

@@ -40,8 +40,9 @@ struct manager_client {
     uint64_t session; /* our incarnation as told to it: a new one makes it say hello again */
     int64_t version, running, kv_used, kv_total, tokens;
     double busy, tokens_per_s;
-    uint64_t beat_us; /* of the newest heartbeat */
-    uint32_t credit;  /* places of a work request that is kept, 0: none */
+    uint64_t beat_us;       /* of the newest heartbeat */
+    uint32_t credit;        /* places of a work request that is kept, 0: none */
+    int64_t credit_version; /* weights it named; checked, unlike a heartbeat's */
     uint64_t credit_us;
 };
 
@@ -84,7 +85,7 @@ struct manager_batch_facts { /* of the newest batch formed */
 };
 
 struct manager {
-    char *run_dir, *metrics_path, *evals_path;
+    char *run_dir, *metrics_path;
     struct recipe *recipe;
     struct net *net;
     struct net_sock *sock;
@@ -137,6 +138,7 @@ void manager_clients_heartbeat(struct manager *m, const struct net_id *from,
 struct manager_client *manager_clients_find(struct manager *m, const struct net_id *id);
 /* NULL and an answer that makes it say hello: unknown, or thought dead. */
 struct manager_client *manager_clients_known(struct manager *m, const struct net_id *from);
+/* Ends its leases; why is for the log, NULL: say nothing. */
 void manager_clients_lose(struct manager *m, struct manager_client *c, const char *why);
 void manager_clients_tick(struct manager *m);
 struct manager_client *manager_clients_reward(struct manager *m); /* NULL: none alive */
@@ -180,8 +182,8 @@ MUST_CHECK int manager_trainer_eval(struct manager *m, const struct net_id *from
 /* manager_metrics.c */
 void manager_metrics_line(struct manager *m, int64_t step, const char *report, size_t bytes,
                           struct buf *out);
-MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* both files from the log */
-MUST_CHECK int manager_metrics_append(const char *path, const struct buf *line);
+MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* from the log */
+MUST_CHECK int manager_metrics_append(struct manager *m, const struct buf *line);
 void manager_metrics_window(struct manager *m); /* starts a new one */
 double manager_metrics_predicted(const struct manager *m);
 

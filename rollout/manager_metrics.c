@@ -1,6 +1,6 @@
 /* manager_metrics.c - RUN/metrics.jsonl: one line per step, the trainer's report with what only the
- * manager knows; and RUN/evals.jsonl. The log is the truth: a line is stored there together with
- * the end of its step, and the files are written anew from it at the start. So no line is ever lost
+ * manager knows, and one per evaluation. The log is the truth: a line is stored there together with
+ * the end of its step, and the file is written anew from it at the start. So no line is ever lost
  * or doubled, whatever died between the log and the file. */
 #include "base/clock.h"
 #include "base/file.h"
@@ -158,7 +158,8 @@ static int write_line(int fd, const char *text, size_t n, const char *path) {
     return rc;
 }
 
-int manager_metrics_append(const char *path, const struct buf *line) {
+int manager_metrics_append(struct manager *m, const struct buf *line) {
+    const char *path = m->metrics_path;
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0) return FAIL(ERR_IO, "cannot open %s: %s", path, strerror(errno));
     int rc = write_line(fd, line->data, line->len, path);
@@ -166,28 +167,47 @@ int manager_metrics_append(const char *path, const struct buf *line) {
     return rc;
 }
 
-static int copy_lines(struct manager *m, enum runlog_kind kind, int fd, const char *path) {
-    struct runlog_scan *s = NULL;
-    const struct runlog_record *r = NULL;
-    TRY(runlog_scan_open(&s, m->log, kind, 0));
-    int rc;
-    while ((rc = runlog_scan_next(s, &r)) > 0) {
-        rc = write_line(fd, r->u.report.json, r->u.report.bytes, path);
-        if (rc < 0) break;
+struct cursor { /* over step reports or evaluations */
+    struct runlog_scan *scan;
+    const struct runlog_record *at; /* NULL: past the end */
+};
+
+static int advance(struct cursor *c) {
+    c->at = NULL;
+    return runlog_scan_next(c->scan, &c->at);
+}
+
+/* The evaluation of version v stands before the line of step v. */
+static int copy_lines(struct manager *m, int fd, const char *path) {
+    struct cursor step = {0}, eval = {0};
+    int rc = 0;
+    TRY_OUT(runlog_scan_open(&step.scan, m->log, RUNLOG_REPORT, 0));
+    TRY_OUT(runlog_scan_open(&eval.scan, m->log, RUNLOG_EVAL, 0));
+    TRY_OUT(advance(&step));
+    TRY_OUT(advance(&eval));
+    while (step.at || eval.at) {
+        bool first = !step.at || (eval.at && eval.at->u.report.step <= step.at->u.report.step);
+        struct cursor *c = first ? &eval : &step;
+        TRY_OUT(write_line(fd, c->at->u.report.json, c->at->u.report.bytes, path));
+        TRY_OUT(advance(c));
     }
-    runlog_scan_close(&s);
+    rc = 0;
+out:
+    runlog_scan_close(&step.scan);
+    runlog_scan_close(&eval.scan);
     return rc;
 }
 
 /* Through a second file, so that a reader never sees half of it. */
-static int rewrite(struct manager *m, enum runlog_kind kind, const char *path) {
+int manager_metrics_rewrite(struct manager *m) {
+    const char *path = m->metrics_path;
     char *tmp = mem_printf("%s.tmp", path);
     int rc = 0, fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
         rc = FAIL(ERR_IO, "cannot open %s: %s", tmp, strerror(errno));
         goto out;
     }
-    rc = copy_lines(m, kind, fd, tmp);
+    rc = copy_lines(m, fd, tmp);
     if (close(fd) != 0 && rc == 0) rc = FAIL(ERR_IO, "cannot close %s: %s", tmp, strerror(errno));
     TRY_OUT(rc);
     if (rename(tmp, path) != 0)
@@ -195,9 +215,4 @@ static int rewrite(struct manager *m, enum runlog_kind kind, const char *path) {
 out:
     mem_free(tmp);
     return rc;
-}
-
-int manager_metrics_rewrite(struct manager *m) {
-    TRY(rewrite(m, RUNLOG_REPORT, m->metrics_path));
-    return rewrite(m, RUNLOG_EVAL, m->evals_path);
 }

@@ -31,7 +31,7 @@ void manager_rollouts_request(struct manager *m, struct manager_client *c,
         manager_warn(m, &c->id, "work request", "holds a version that cannot exist");
         return;
     }
-    c->version = q->version;
+    c->version = c->credit_version = q->version;
     c->credit = q->trajectories;
     c->credit_us = m->now_us;
     m->work_changed = true;
@@ -86,7 +86,7 @@ static int send_items(struct manager *m, struct manager_client *c, const struct 
     int rc = 0;
     w.body = (Weir__Work)WEIR__WORK__INIT;
     w.body.items = w.list;
-    w.body.min_version = c->version;
+    w.body.min_version = c->credit_version;
     for (uint32_t i = 0; i < n; i++)
         TRY_OUT(add_item(m, &w, &items[i]));
     struct wire_frame frames[4] = {frame_of(&w.prompts), frame_of(&w.resume), frame_of(&w.logprob),
@@ -140,13 +140,14 @@ static int serve(struct manager *m, struct manager_client *c) {
     int64_t want = 0;
     int rc = 0;
     do { /* again while all that was found was rejected at once */
-        n = groups_dispatch(m->groups, (int32_t)(c - m->client), c->version, max, items, &want);
+        n = groups_dispatch(m->groups, (int32_t)(c - m->client), c->credit_version, max, items,
+                            &want);
         if (n == 0) break;
         TRY_OUT(start_groups(m, items, &n));
     } while (n == 0);
     if (n > 0) {
         TRY_OUT(send_items(m, c, items, n));
-    } else if (want > c->version) {
+    } else if (want > c->credit_version) {
         Weir__Work pull = WEIR__WORK__INIT;
         pull.min_version = want;
         TRY_OUT(send_work(m, c, &pull, NULL));

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/train.pb-c.h"
+#include "relay/sealed.h"
 #include "rollout/manager_impl.h"
 
 #include <inttypes.h>
@@ -106,12 +107,13 @@ out:
 }
 
 static int send_batch(struct manager *m, struct send *s, const struct runlog_batch *record) {
-    struct hash after = record->after;
+    uint8_t after[16];
+    sealed_hash_put(after, record->after);
     struct wire_frame frames[4] = {{s->ids.data, s->ids.len},
                                    {s->logprob.data, s->logprob.len},
                                    {s->mask.data, s->mask.len},
                                    {s->version.data, s->version.len}};
-    if (record->done) s->body.expect_hash = (ProtobufCBinaryData){sizeof after, (uint8_t *)&after};
+    if (record->done) s->body.expect_hash = (ProtobufCBinaryData){sizeof after, after};
     return manager_send(m, &m->ask.id, WIRE_BATCH, &s->body, frames, 4);
 }
 
@@ -222,8 +224,8 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     } else {
         m->train_s = (double)(m->now_us - m->facts.answered_us) * 1e-6;
     }
-    memcpy(&r->before, d->hash_before.data, sizeof r->before);
-    memcpy(&r->after, d->hash_after.data, sizeof r->after);
+    r->before = sealed_hash_get(d->hash_before.data);
+    r->after = sealed_hash_get(d->hash_after.data);
     r->done = true;
     r->skipped = d->skipped;
     manager_metrics_line(m, d->step, report->data, report->bytes, &line);
@@ -232,7 +234,7 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     TRY_OUT(runlog_put_report(m->log, &text));
     TRY_OUT(runlog_commit(m->log, true));
     TRY_OUT(groups_step_done(m->groups, d->step));
-    TRY_OUT(manager_metrics_append(m->metrics_path, &line));
+    TRY_OUT(manager_metrics_append(m, &line));
     m->last.step = d->step;
     m->last.reward_mean = reward_mean(line.data, line.len);
     manager_metrics_window(m);
@@ -253,12 +255,10 @@ int manager_trainer_done(struct manager *m, const struct net_id *from, const str
     TRY(rc);
     if (!r.u.batch.done) {
         rc = record_step(m, d, &msg->frame[0], &r.u.batch);
-    } else if (memcmp(&r.u.batch.after, d->hash_after.data, sizeof r.u.batch.after) != 0) {
+    } else if (!hash_equal(r.u.batch.after, sealed_hash_get(d->hash_after.data))) {
         char old[HASH_HEX], now[HASH_HEX];
-        struct hash h;
-        memcpy(&h, d->hash_after.data, sizeof h);
         hash_hex(r.u.batch.after, old);
-        hash_hex(h, now);
+        hash_hex(sealed_hash_get(d->hash_after.data), now);
         LOG(ERROR, MANAGER,
             "step=%" PRId64 " done again with other weights: hash %s, before it was %s", d->step,
             now, old);
@@ -288,7 +288,7 @@ int manager_trainer_eval(struct manager *m, const struct net_id *from, const str
         struct runlog_report r = {d->version, line.data, line.len};
         TRY_OUT(runlog_put_eval(m->log, &r));
         TRY_OUT(runlog_commit(m->log, true));
-        TRY_OUT(manager_metrics_append(m->evals_path, &line));
+        TRY_OUT(manager_metrics_append(m, &line));
         rc = 0;
     }
     TRY_OUT(rc);

@@ -12,6 +12,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/train.pb-c.h"
 #include "proto/wire.h"
+#include "relay/sealed.h"
 #include "rollout/runlog_impl.h"
 
 #include <inttypes.h>
@@ -259,9 +260,12 @@ int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
     m.n = r->n;
     m.staleness_max = r->staleness_max;
     m.skipped = r->skipped;
+    uint8_t before[16], after[16];
     if (r->done) {
-        m.hash_before = lend(&r->before, sizeof r->before);
-        m.hash_after = lend(&r->after, sizeof r->after);
+        sealed_hash_put(before, r->before);
+        sealed_hash_put(after, r->after);
+        m.hash_before = lend(before, sizeof before);
+        m.hash_after = lend(after, sizeof after);
     }
     struct wire_frame frame = {r->ids, r->n * sizeof *r->ids};
     return put(l, runlog_key('B', (uint64_t)r->step), WIRE_BATCH_RECORD, &m, &frame, 1);

@@ -7,6 +7,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/train.pb-c.h"
 #include "proto/wire.h"
+#include "relay/sealed.h"
 #include "rollout/runlog_impl.h"
 
 #include <inttypes.h>
@@ -119,7 +120,7 @@ static int read_score(struct runlog_score *out, const struct wire_msg *msg, uint
 
 static int read_hash(struct hash *out, ProtobufCBinaryData d) {
     if (d.len != sizeof *out) return FAIL(ERR_CORRUPT, "a hash of %zu bytes", d.len);
-    memcpy(out, d.data, sizeof *out);
+    *out = sealed_hash_get(d.data);
     return 0;
 }
 

@@ -55,7 +55,7 @@ struct world {
     struct peer rollout[ROLLOUTS], reward, trainer;
     uint64_t seed, draws;
     int64_t steps, groups, size, eta, step, published, asked_step;
-    bool finished, deaths, errors, done_sent;
+    bool finished, deaths, errors, drop, done_sent;
     uint64_t trained[IDS]; /* 1 + step of each trajectory */
     struct hash after[STEPS_MAX];
     struct hash sent;
@@ -415,7 +415,7 @@ static void check_batch(struct world *w, const struct wire_msg *msg) {
         mask += x->n_response;
         version += x->n_response;
         digest = hash64(&x->trajectory, sizeof x->trajectory, digest);
-        if (w->eta == 0 && !w->errors)
+        if (w->eta == 0 && !w->errors && !w->drop)
             CHECK_INT(x->trajectory, b->step * (int64_t)b->n_items + (int64_t)i);
     }
     w->sent = (struct hash){digest, 1};
@@ -530,7 +530,8 @@ static void check_log(const struct world *w) {
     while (runlog_scan_next(s, &r) == 1) {
         bool is = w->trained[r->u.group.id * (uint64_t)w->size] > 0;
         CHECK_INT(r->u.group.state, is ? GROUPS_TRAINED : GROUPS_REJECTED);
-        CHECK(is || (w->errors && r->u.group.reason == GROUPS_REWARD));
+        CHECK(is || (w->errors && r->u.group.reason == GROUPS_REWARD) ||
+              (w->drop && r->u.group.reason == GROUPS_STALE));
         trained += is;
     }
     CHECK_INT(trained, w->steps * w->groups);
@@ -560,11 +561,135 @@ TEST(manager_on_policy_is_in_order) {
     run_to_end(w);
 }
 
-TEST(manager_rejects_reward_errors_and_drops_late) {
+TEST(manager_rejects_reward_errors) {
     struct world *w = open_world(6, 2, 2, 1, "");
     w->errors = true;
     CHECK_INT(command(w, 'S'), 0);
     run_to_end(w);
+}
+
+TEST(manager_drops_late_groups) {
+    struct world *w = open_world(8, 1, 2, 1, ", late: drop");
+    w->drop = true;
+    CHECK_INT(command(w, 'S'), 0);
+    run_to_end(w);
+}
+
+/* Everything here is well formed or plain garbage, and all of it is wrong. */
+static void attack(struct world *w, struct peer *p, int i) {
+    Weir__WorkRequest q = WEIR__WORK_REQUEST__INIT;
+    Weir__BatchRequest b = WEIR__BATCH_REQUEST__INIT;
+    Weir__StepDone d = WEIR__STEP_DONE__INIT;
+    Weir__ScoreReply s = WEIR__SCORE_REPLY__INIT;
+    Weir__EvalDone e = WEIR__EVAL_DONE__INIT;
+    Weir__Heartbeat h = WEIR__HEARTBEAT__INIT;
+    uint8_t zero[16] = {0};
+    struct wire_frame text = {"[1", 2};
+    struct net_part junk[3] = {{"WEIRjunkjunkjunkjunkjunkjunkjunkjunk", 32}, {"x", 1}, {"", 0}};
+    q.version = INT64_MAX;
+    q.trajectories = 60000;
+    b.step = INT64_MAX;
+    d.step = INT64_MAX - 1;
+    d.hash_before = d.hash_after = (ProtobufCBinaryData){16, zero};
+    s.trajectory = below(w, 12);
+    h.incarnation = p->incarnation;
+    h.version = INT64_MAX;
+    p->n = 0; /* streams for trajectories of others */
+    for (uint64_t k = 0; k < 4; k++)
+        p->seq[p->n++] = (struct seq){.id = below(w, 1u << (1 + k * 8)), .n = 1, .acked = 0};
+    switch (i % 40 == 39 ? 7 : i % 7) {
+    case 0: hello(p); break;
+    case 1: send_msg(p, WIRE_WORK_REQUEST, &q, NULL, 0); break;
+    case 2: stream(p); break;
+    case 3: send_msg(p, WIRE_STEP_DONE, &d, &text, 1); break;
+    case 4: send_msg(p, WIRE_SCORE_REPLY, &s, NULL, 0); break;
+    case 5: send_msg(p, WIRE_EVAL_DONE, &e, &text, 1); break;
+    case 6: send_msg(p, WIRE_HEARTBEAT, &h, NULL, 0); break;
+    case 7: send_msg(p, WIRE_BATCH_REQUEST, &b, NULL, 0); break;
+    }
+    err_ignore(net_send(p->sock, NULL, junk, 1 + below(w, 3)), "garbage");
+    struct link_msg msg;
+    while (link_recv(p->sock, &msg, NULL) == 0)
+        link_free(&msg);
+}
+
+TEST(manager_outlives_hostile_peers) {
+    struct world *w = open_world(6, 2, 3, 2, "");
+    struct peer evil = {.n = 0};
+    open_peer(w, &evil, "rollout", "evil");
+    CHECK_INT(command(w, 'S'), 0);
+    for (int i = 0; !w->finished; i++) {
+        attack(w, &evil, i);
+        turn(w);
+    }
+    run_to_end(w);
+}
+
+/* Status and evaluations: asked by clients that never said hello. */
+TEST(manager_status_and_evaluations) {
+    struct world *w = open_world(2, 1, 2, 1, "");
+    struct peer *p = &w->trainer;
+    struct link_msg msg;
+    bool status = false, ack = false;
+    CHECK_INT(command(w, 'S'), 0);
+    Weir__EvalDone e = WEIR__EVAL_DONE__INIT;
+    static const char report[] = "{\"eval/version\": 0,\n \"eval/accuracy\": 0.25}";
+    struct wire_frame f = {report, sizeof report - 1};
+    for (int i = 0; i < 2; i++) /* the second one changes nothing */
+        send_msg(p, WIRE_EVAL_DONE, &e, &f, 1);
+    Weir__StatusRequest q = WEIR__STATUS_REQUEST__INIT;
+    send_msg(p, WIRE_STATUS_REQUEST, &q, NULL, 0);
+    while (!status) {
+        bool stop = false;
+        CHECK_OK(net_wait(w->net, 10000, NULL, 0, &stop));
+        while (link_recv(p->sock, &msg, NULL) == 0) {
+            ack |= msg.wire.type == WIRE_STEP_ACK;
+            if (msg.wire.type == WIRE_STATUS) {
+                struct json_doc *doc = NULL;
+                const char *text = ((const Weir__Status *)msg.wire.body)->json;
+                CHECK_OK(json_parse(&doc, text, strlen(text), "status"));
+                const struct json *o = json_root(doc);
+                CHECK(json_num(json_get(o, "step"), -1) == 0);
+                CHECK(json_num(json_get(o, "steps"), -1) == 2);
+                CHECK(json_len(json_get(o, "waiting_for")) > 0);
+                CHECK(json_get(o, "staleness") && json_get(o, "clients"));
+                json_close(&doc);
+                status = true;
+            }
+            link_free(&msg);
+        }
+    }
+    CHECK(ack);
+    command(w, 'K');
+    CHECK_INT(command(w, 'S'), 0); /* the file is written anew */
+    while (!w->finished)
+        turn(w);
+    CHECK_INT(command(w, 'T'), 0);
+    char *path = file_join(w->dir, "metrics.jsonl"), *text = NULL;
+    size_t bytes = 0;
+    CHECK_OK(file_read(&text, &bytes, path, 1 << 20));
+    CHECK(strncmp(text, "{\"eval/version\"", 15) == 0);
+    int lines = 0;
+    for (const char *at = text; (at = strchr(at, '\n')); at++)
+        lines++;
+    CHECK_INT(lines, 3);
+    mem_free(text);
+    mem_free(path);
+    close_world(w);
+}
+
+/* Another recipe, or another data set, is not this run. */
+TEST(manager_refuses_another_run) {
+    struct world *w = open_world(2, 1, 2, 1, "");
+    CHECK_INT(command(w, 'S'), 0);
+    while (w->step < 1)
+        turn(w);
+    CHECK_INT(command(w, 'T'), 0);
+    w->eta = 2;
+    write_recipe(w, "");
+    CHECK_INT(command(w, 'S'), 0);
+    CHECK_INT(command(w, 'W'), err_exit_code(ERR_MISMATCH));
+    close_world(w);
 }
 
 static void kill_often(struct world *w) {
