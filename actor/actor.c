@@ -378,15 +378,17 @@ int actor_use(struct actor *a, const struct params *weights) {
     return 0;
 }
 
-int actor_copy_page(struct actor *a, int32_t dst, int32_t src) {
+int actor_copy_page(struct actor *a, int32_t dst, int32_t src, int32_t keys) {
     const struct shape *s = &a->cfg.shape;
-    size_t bytes = (size_t)a->cfg.page * (size_t)s->kv_heads * (size_t)s->head_width * 4;
+    size_t key = (size_t)s->kv_heads * (size_t)s->head_width * 4;
+    size_t bytes = (size_t)keys * key, page = (size_t)a->cfg.page * key;
     TRY(check_limit("page to copy to", dst, 0, a->cfg.pages - 1));
     TRY(check_limit("page to copy", src, 0, a->cfg.pages - 1));
+    TRY(check_limit("keys to copy", keys, 1, a->cfg.page));
     for (int32_t l = 0; l < s->layers; l++) {
         char *k = a->acts[l].pool_k, *v = a->acts[l].pool_v;
-        TRY(kern_copy(a->b, a->s, k + (size_t)dst * bytes, k + (size_t)src * bytes, bytes));
-        TRY(kern_copy(a->b, a->s, v + (size_t)dst * bytes, v + (size_t)src * bytes, bytes));
+        TRY(kern_copy(a->b, a->s, k + (size_t)dst * page, k + (size_t)src * page, bytes));
+        TRY(kern_copy(a->b, a->s, v + (size_t)dst * page, v + (size_t)src * page, bytes));
     }
     return 0;
 }

@@ -57,8 +57,9 @@ struct actor_batch { /* host memory, borrowed */
  * out of range. */
 MUST_CHECK int actor_forward(struct actor *a, const struct actor_batch *batch);
 
-/* Copies page src of every layer's K/V pool over page dst: copy on write of shared pages. */
-MUST_CHECK int actor_copy_page(struct actor *a, int32_t dst, int32_t src);
+/* Copies the first keys of page src of every layer's K/V pool over page dst: copy on write of
+ * shared pages. */
+MUST_CHECK int actor_copy_page(struct actor *a, int32_t dst, int32_t src, int32_t keys);
 
 /* logits[n, vocab] (backend memory owned by the actor, valid until the next call) of the given
  * rows, n <= head_rows. */

@@ -273,24 +273,30 @@ static struct actor_batch build_batch(struct engine *e, const struct plan_step *
                                 .pages = e->page_table};
 }
 
-/* Which rows draw a token, and how. Returns their number. */
-static int32_t collect_draws(struct engine *e, const struct plan_step *st) {
+/* The n-th draw: s from the last row of an item. */
+static void set_draw(struct engine *e, int32_t n, struct seq *s, int32_t item) {
+    int32_t position = s->n - s->n_prompt;
+    e->logit_rows[n] = e->q_start[item + 1] - 1;
+    e->drawing[n] = s;
+    e->draws[n] = (struct sampler_row){
+        .id = s->id,
+        .position = position,
+        .temperature = s->temperature,
+        .top_p = s->top_p,
+        .top_k = s->top_k,
+        .forced = s->forced ? s->forced[position] : SAMPLER_SAMPLED,
+    };
+}
+
+/* Which rows draw a token. Returns their number, at most one for each running sequence. */
+static int32_t collect_draws(struct engine *e, const struct plan_step *st,
+                             const struct plan_joins *joins) {
     int32_t n = 0;
-    for (int32_t i = 0; i < st->n_items; i++) {
-        struct seq *s = st->items[i].s;
-        if (!st->items[i].samples) continue;
-        int32_t position = s->n - s->n_prompt;
-        e->logit_rows[n] = e->q_start[i + 1] - 1;
-        e->drawing[n] = s;
-        e->draws[n++] = (struct sampler_row){
-            .id = s->id,
-            .position = position,
-            .temperature = s->temperature,
-            .top_p = s->top_p,
-            .top_k = s->top_k,
-            .forced = s->forced ? s->forced[position] : SAMPLER_SAMPLED,
-        };
-    }
+    for (int32_t i = 0; i < st->n_items; i++)
+        if (st->items[i].samples) set_draw(e, n++, st->items[i].s, i);
+    for (int32_t i = 0; i < joins->n_joins; i++)
+        set_draw(e, n++, joins->joins[i].s, joins->joins[i].item);
+    ASSERT(n <= e->cfg.seqs_max);
     return n;
 }
 
@@ -336,12 +342,21 @@ static void count_rows(struct engine *e, const struct plan_step *st) {
     e->steps++;
 }
 
+static int copy_pages(struct engine *e, const struct plan_copy *copies, int32_t n) {
+    for (int32_t i = 0; i < n; i++)
+        TRY(actor_copy_page(e->actor, copies[i].dst, copies[i].src, copies[i].keys));
+    return 0;
+}
+
 static int run_step(struct engine *e, const struct plan_step *st, int32_t *n_draws) {
-    for (int32_t i = 0; i < st->n_copies; i++)
-        TRY(actor_copy_page(e->actor, st->copies[i].dst, st->copies[i].src));
+    struct plan_joins joins;
+    TRY(copy_pages(e, st->copies, st->n_copies));
     struct actor_batch batch = build_batch(e, st);
     TRY(actor_forward(e->actor, &batch));
-    *n_draws = collect_draws(e, st);
+    count_rows(e, st);
+    plan_done(e->plan, st, &joins);
+    TRY(copy_pages(e, joins.copies, joins.n_copies));
+    *n_draws = collect_draws(e, st, &joins);
     return draw_tokens(e, *n_draws);
 }
 
@@ -355,9 +370,7 @@ int engine_step(struct engine *e, const struct engine_token **events, int32_t *n
         plan_restart(e->plan); /* what the pool holds is not known; the tokens are */
         return rc;
     }
-    if (st.n_items > 0) count_rows(e, &st);
-    for (int32_t i = 0; i < st.n_items; i++)
-        plan_done(e->plan, &st.items[i]);
+
     TRY(push_tokens(e, n_draws));
     *events = e->events;
     *n = n_draws;

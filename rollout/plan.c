@@ -7,7 +7,8 @@
  *
  * A group's prompt is computed once. Whoever comes first publishes its pages as they fill, and the
  * unfull end of the prompt when the prompt is complete; the others wait that long, then share the
- * full pages, copy the last one (they will write behind the prompt there) and feed the prompt's
+ * full pages, copy the last one (they will write behind the prompt there) and draw their first
+ * token from the same logits. Who comes later finds the pages in the cache and feeds the prompt's
  * last token for its logits. Copied keys are the bits they would have computed (I6).
  *
  * Pages for all present tokens are taken on admission, so only decoding can run out. Then the
@@ -30,13 +31,15 @@ struct plan {
     int32_t n_waiting; /* list, oldest first */
     struct plan_item *items;
     struct plan_copy *copies;
-    int32_t n_copies;
+    struct plan_join *joins;
+    int32_t n_copies, n_joins;
     uint64_t next_order;
     int64_t preemptions, cached_tokens;
 };
 
 size_t plan_bytes(const struct plan_config *cfg) {
-    size_t per_seq = sizeof(struct seq *) + sizeof(struct plan_item) + sizeof(struct plan_copy);
+    size_t per_seq = sizeof(struct seq *) + sizeof(struct plan_item) + sizeof(struct plan_copy) +
+                     sizeof(struct plan_join);
     return sizeof(struct plan) + (size_t)cfg->seqs_max * per_seq + pages_bytes(cfg->pages);
 }
 
@@ -48,6 +51,7 @@ struct plan *plan_open(const struct plan_config *cfg) {
     p->running = mem_array((size_t)cfg->seqs_max, sizeof(struct seq *));
     p->items = mem_array((size_t)cfg->seqs_max, sizeof *p->items);
     p->copies = mem_array((size_t)cfg->seqs_max, sizeof *p->copies);
+    p->joins = mem_array((size_t)cfg->seqs_max, sizeof *p->joins);
     return p;
 }
 
@@ -63,11 +67,11 @@ static int32_t pages_for(const struct plan *p, int32_t tokens) {
     return (tokens + p->cfg.page - 1) / p->cfg.page;
 }
 
-/* Refers to the cached full pages at the start of s; at least its last token stays to be fed. */
-static void share_full_pages(struct plan *p, struct seq *s) {
+/* Refers to the cached full pages among the first `most` tokens of s. */
+static void share_full_pages(struct plan *p, struct seq *s, int32_t most) {
     int32_t page = p->cfg.page;
     s->chain = p->root;
-    while ((s->n_pages + 1) * page < s->n) {
+    while ((s->n_pages + 1) * page <= most) {
         struct hash key = pages_key(s->chain, s->tokens + s->n_pages * page, page);
         int32_t found = pages_find(p->pages, key);
         if (found < 0) break;
@@ -79,22 +83,23 @@ static void share_full_pages(struct plan *p, struct seq *s) {
 }
 
 /* The page that holds the rest of the prompt behind the shared ones, referred to, or -1; *computed:
- * how many tokens s has when it copies that page. */
-static int32_t find_prompt_end(struct plan *p, const struct seq *s, int32_t *computed) {
+ * how many tokens s has when it copies that page, at most `most`. */
+static int32_t find_prompt_end(struct plan *p, const struct seq *s, int32_t most,
+                               int32_t *computed) {
     int32_t from = s->n_pages * p->cfg.page, to = from + p->cfg.page;
     if (to > s->n_prompt) to = s->n_prompt;
-    *computed = to < s->n ? to : s->n - 1;
+    *computed = to < most ? to : most;
     if (*computed <= from) return -1;
     return pages_find(p->pages, pages_key(s->chain, s->tokens + from, to - from));
 }
 
-/* Gives s pages for all its tokens, as many as possible from the cache. false (and none) when there
- * are too few, or when the running ones would have none left to grow into. */
-static bool get_pages(struct plan *p, struct seq *s) {
+/* Gives s pages for all its tokens, the first `most` from the cache as far as they are there. false
+ * (and none) when there are too few, or when the running ones would have none left to grow into. */
+static bool get_pages(struct plan *p, struct seq *s, int32_t most) {
     int32_t computed;
     ASSERT(s->n_pages == 0 && s->computed == 0);
-    share_full_pages(p, s);
-    int32_t src = find_prompt_end(p, s, &computed);
+    share_full_pages(p, s, most);
+    int32_t src = find_prompt_end(p, s, most, &computed);
     int32_t want = pages_for(p, s->n) - s->n_pages + p->n_running;
     if (src >= 0 && pages_available(p->pages) < want) {
         pages_put(p->pages, src);
@@ -105,8 +110,9 @@ static bool get_pages(struct plan *p, struct seq *s) {
         return false;
     }
     if (src >= 0) {
-        p->copies[p->n_copies++] = (struct plan_copy){src, pages_take(p->pages)};
-        s->pages[s->n_pages++] = p->copies[p->n_copies - 1].dst;
+        int32_t dst = pages_take(p->pages), keys = computed - s->computed;
+        p->copies[p->n_copies++] = (struct plan_copy){src, dst, keys};
+        s->pages[s->n_pages++] = dst;
         s->computed = computed;
     }
     while (s->n_pages * p->cfg.page < s->n)
@@ -218,6 +224,7 @@ void plan_close(struct plan **pp) {
     mem_free(p->running);
     mem_free(p->items);
     mem_free(p->copies);
+    mem_free(p->joins);
     mem_free(p);
     *pp = NULL;
 }
@@ -261,6 +268,18 @@ static bool prompt_is_coming(const struct plan *p, const struct seq *s) {
     return false;
 }
 
+static void start_running(struct plan *p, struct seq *s) {
+    waiting_remove(p, s);
+    running_insert(p, s);
+}
+
+/* The pages that copies come from may go once all pages of the step are taken: copies are made
+ * before anything is written. */
+static void release_sources(struct plan *p) {
+    for (int32_t i = 0; i < p->n_copies; i++)
+        pages_put(p->pages, p->copies[i].src);
+}
+
 static void admit_waiting(struct plan *p) {
     const struct seq *blocked = NULL; /* the rest of a group usually follows its first */
     struct seq *s = p->first, *next;
@@ -271,9 +290,8 @@ static void admit_waiting(struct plan *p) {
             blocked = s;
             continue;
         }
-        if (!get_pages(p, s)) break;
-        waiting_remove(p, s);
-        running_insert(p, s);
+        if (!get_pages(p, s, s->n - 1)) break; /* its last token has to be fed */
+        start_running(p, s);
     }
 }
 
@@ -282,10 +300,7 @@ void plan_next(struct plan *p, struct plan_step *out) {
     p->n_copies = 0;
     grow_running(p);
     admit_waiting(p);
-    /* Whoever else needs a page from here on is in a later step, so the sources may go now: the
-     * engine copies before it writes anything. */
-    for (int32_t i = 0; i < p->n_copies; i++)
-        pages_put(p->pages, p->copies[i].src);
+    release_sources(p);
     for (int32_t i = 0; i < p->n_running; i++) {
         struct seq *s = p->running[i];
         int32_t lacks = s->n - s->computed, rows = lacks;
@@ -311,7 +326,7 @@ static void publish_prompt_end(struct plan *p, struct seq *s) {
     s->prompt_published = true;
 }
 
-void plan_done(struct plan *p, const struct plan_item *item) {
+static void publish(struct plan *p, const struct plan_item *item) {
     struct seq *s = item->s;
     int32_t page = p->cfg.page;
     ASSERT(s->computed == item->first);
@@ -324,6 +339,39 @@ void plan_done(struct plan *p, const struct plan_item *item) {
         s->n_chained++;
         publish_prompt_end(p, s);
     }
+}
+
+/* Those of the same prompt that wait, one after another, join the sequence of an item that has just
+ * fed its last token. */
+static void join_prompt(struct plan *p, const struct plan_item *item, int32_t index) {
+    const struct seq *leader = item->s;
+    struct seq *s = p->first, *next;
+    if (leader->n != leader->n_prompt || !leader->shareable) return;
+    while (s && !hash_equal(s->prompt_key, leader->prompt_key))
+        s = s->next;
+    for (; s && hash_equal(s->prompt_key, leader->prompt_key); s = next) {
+        next = s->next;
+        if (p->n_running == p->cfg.seqs_max) return;
+        if (s->n != s->n_prompt) continue; /* resumed: its first row is another */
+        if (!get_pages(p, s, s->n)) return;
+        if (s->computed < s->n) { /* no page was left for the copy: it runs later, by itself */
+            p->cached_tokens -= s->computed;
+            give_pages_back(p, s);
+            return;
+        }
+        start_running(p, s);
+        p->joins[p->n_joins++] = (struct plan_join){s, index};
+    }
+}
+
+void plan_done(struct plan *p, const struct plan_step *step, struct plan_joins *out) {
+    p->n_copies = p->n_joins = 0;
+    for (int32_t i = 0; i < step->n_items; i++)
+        publish(p, &step->items[i]);
+    for (int32_t i = 0; i < step->n_items; i++)
+        if (step->items[i].samples) join_prompt(p, &step->items[i], i);
+    release_sources(p);
+    *out = (struct plan_joins){p->joins, p->copies, p->n_joins, p->n_copies};
 }
 
 void plan_counts(const struct plan *p, struct plan_counts *out) {

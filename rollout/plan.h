@@ -18,14 +18,25 @@ struct plan_item { /* tokens[first .. first+rows-1] of s are the rows of this st
     bool samples; /* the last row gives the next token */
 };
 
-struct plan_copy { /* pool page src -> dst, before the forward */
-    int32_t src, dst;
+struct plan_copy { /* the first keys of pool page src -> dst */
+    int32_t src, dst, keys;
+};
+
+struct plan_join { /* s draws its first token from the logits of an item's last row */
+    struct seq *s;
+    int32_t item;
 };
 
 struct plan_step {
-    const struct plan_item *items; /* oldest sequence first */
-    const struct plan_copy *copies;
+    const struct plan_item *items;  /* oldest sequence first */
+    const struct plan_copy *copies; /* before the forward */
     int32_t n_items, n_copies, n_rows;
+};
+
+struct plan_joins {
+    const struct plan_join *joins;
+    const struct plan_copy *copies; /* before anything else is written to the pool */
+    int32_t n_joins, n_copies;
 };
 
 struct plan_counts {
@@ -53,9 +64,10 @@ void plan_restart(struct plan *p);
 
 /* The next forward; valid until the next call. n_items 0: nothing to do. */
 void plan_next(struct plan *p, struct plan_step *out);
-/* The forward of an item was done: its keys are in the pool. Call for all items before any token is
- * pushed or sequence removed. */
-void plan_done(struct plan *p, const struct plan_item *item);
+/* The forward of the step was done: its keys are in the pool. Call before any token is pushed or
+ * sequence removed. Those who waited for a prompt that is complete now start running: *out, valid
+ * until the next call. */
+void plan_done(struct plan *p, const struct plan_step *step, struct plan_joins *out);
 
 void plan_counts(const struct plan *p, struct plan_counts *out);
 struct pages *plan_pages(struct plan *p);

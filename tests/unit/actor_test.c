@@ -239,7 +239,7 @@ static void check_plan(const char *name, const struct actor_config *base) {
     CHECK_OK(actor_use(a, w));
     CHECK_OK(actor_forward(a, &f.batch));
     CHECK_OK(actor_logprobs(a, rows, targets, 4, 1, lp, NULL));
-    CHECK_OK(actor_copy_page(a, 0, 5));
+    CHECK_OK(actor_copy_page(a, 0, 5, actor_config(a)->page));
     if (cfg.train) CHECK_OK(actor_backward(a, &f.batch, rows, targets, 4, 1, flat, NULL, g));
     CHECK_INT(calls, 0);
     actor_close(&a);
@@ -332,14 +332,15 @@ TEST(actor_copies_pages) {
         f.slot[1] = 1;
         f.pos[0] = 4;
         f.pos[1] = 5;
-        if (copied) CHECK_OK(actor_copy_page(a, 3, 5));
+        if (copied) CHECK_OK(actor_copy_page(a, 3, 5, actor_config(a)->page));
         CHECK_OK(actor_forward(a, &f.batch));
         CHECK_OK(actor_logits(a, last, 1, &logits));
         if (copied) CHECK(memcmp(before, logits.data, sizeof before) == 0);
         memcpy(before, logits.data, sizeof before);
     }
-    CHECK_ERR(actor_copy_page(a, 6, 0), ERR_CONFIG, "page to copy to is 6");
-    CHECK_ERR(actor_copy_page(a, 0, -1), ERR_CONFIG, "page to copy is -1");
+    CHECK_ERR(actor_copy_page(a, 6, 0, 1), ERR_CONFIG, "page to copy to is 6");
+    CHECK_ERR(actor_copy_page(a, 0, 1, actor_config(a)->page + 1), ERR_CONFIG, "keys to copy");
+    CHECK_ERR(actor_copy_page(a, 0, -1, 1), ERR_CONFIG, "page to copy is -1");
     actor_close(&a);
     params_close(&w);
 }

@@ -14,7 +14,7 @@ struct world {
     uint64_t slot[PAGES * PAGE];
     int64_t version;
     uint64_t rng, draws;
-    int64_t rows, tokens, ended;
+    int64_t rows, tokens, ended, joined;
 };
 
 static uint64_t below(struct world *w, uint64_t n) {
@@ -41,14 +41,37 @@ static struct seq *make(uint64_t id, const int32_t *prompt, int32_t n, int32_t n
 
 /* What the engine does, on fingerprints. Tokens are a function of the prefix, as in greedy
  * decoding, so that groups stay together for a while. */
+static void check_keys(const struct world *w, const struct seq *s, int32_t n) {
+    for (int32_t k = 0; s->shareable && k < n; k++)
+        CHECK(w->slot[slot_of(s, k)] == prefix(s, k + 1, w->version));
+}
+
+static void copy_pages(struct world *w, const struct plan_copy *c, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        CHECK(c[i].keys > 0 && c[i].keys <= PAGE);
+        memcpy(w->slot + c[i].dst * PAGE, w->slot + c[i].src * PAGE,
+               (size_t)c[i].keys * sizeof *w->slot);
+    }
+}
+
+static void push(struct world *w, struct seq *s) {
+    enum engine_finish finish;
+    uint64_t h = hash64(s->tokens, (size_t)s->n * sizeof *s->tokens, 99);
+    if (below(w, 8) == 0) h += s->id;
+    CHECK_OK(seq_push(s, (int32_t)(h % VOCAB), &finish));
+    w->tokens++;
+    if (finish == ENGINE_RUNNING) return;
+    CHECK(plan_remove(w->plan, s->id));
+    w->ended++;
+}
+
 static void run_step(struct world *w) {
     struct plan_step st;
+    struct plan_joins joins;
     plan_next(w->plan, &st);
     pages_check(plan_pages(w->plan));
     CHECK(st.n_items <= SEQS);
-    for (int32_t i = 0; i < st.n_copies; i++)
-        memcpy(w->slot + st.copies[i].dst * PAGE, w->slot + st.copies[i].src * PAGE,
-               PAGE * sizeof *w->slot);
+    copy_pages(w, st.copies, st.n_copies);
     for (int32_t i = 0; i < st.n_items; i++) {
         const struct plan_item *it = &st.items[i];
         CHECK(it->rows > 0 && it->first + it->rows <= it->s->n);
@@ -58,25 +81,24 @@ static void run_step(struct world *w) {
         }
         w->rows += it->rows;
     }
-    for (int32_t i = 0; i < st.n_items; i++) {
-        const struct seq *s = st.items[i].s;
-        for (int32_t k = 0; s->shareable && k < st.items[i].first + st.items[i].rows; k++)
-            CHECK(w->slot[slot_of(s, k)] == prefix(s, k + 1, w->version));
-    }
     for (int32_t i = 0; i < st.n_items; i++)
-        plan_done(w->plan, &st.items[i]);
-    for (int32_t i = 0; i < st.n_items; i++) {
-        struct seq *s = st.items[i].s;
-        enum engine_finish finish;
-        if (!st.items[i].samples) continue;
-        uint64_t h = hash64(s->tokens, (size_t)s->n * sizeof *s->tokens, 99);
-        if (below(w, 8) == 0) h += s->id;
-        CHECK_OK(seq_push(s, (int32_t)(h % VOCAB), &finish));
-        w->tokens++;
-        if (finish == ENGINE_RUNNING) continue;
-        CHECK(plan_remove(w->plan, s->id));
-        w->ended++;
+        check_keys(w, st.items[i].s, st.items[i].first + st.items[i].rows);
+    plan_done(w->plan, &st, &joins);
+    pages_check(plan_pages(w->plan));
+    copy_pages(w, joins.copies, joins.n_copies);
+    for (int32_t i = 0; i < joins.n_joins; i++) {
+        const struct seq *s = joins.joins[i].s, *leader = st.items[joins.joins[i].item].s;
+        CHECK(st.items[joins.joins[i].item].samples && s != leader);
+        CHECK_INT(s->n, leader->n);
+        CHECK(memcmp(s->tokens, leader->tokens, (size_t)s->n * sizeof *s->tokens) == 0);
+        CHECK_INT(s->computed, s->n);
+        check_keys(w, s, s->n);
     }
+    w->joined += joins.n_joins;
+    for (int32_t i = 0; i < joins.n_joins; i++)
+        push(w, joins.joins[i].s);
+    for (int32_t i = 0; i < st.n_items; i++)
+        if (st.items[i].samples) push(w, st.items[i].s);
 }
 
 static struct world open_world(int32_t chunk, int32_t pages) {
@@ -134,7 +156,7 @@ TEST(plan_random_load_never_shows_wrong_keys) {
     struct plan_counts c;
     plan_counts(w.plan, &c);
     CHECK_INT(w.ended + aborted, added);
-    CHECK(c.preemptions > 0 && c.cached_tokens > 0);
+    CHECK(c.preemptions > 0 && c.cached_tokens > 0 && w.joined > 0);
     plan_close(&w.plan);
 }
 
@@ -146,8 +168,8 @@ TEST(plan_computes_a_groups_prompt_once) {
             CHECK_OK(plan_add_take(w.plan, make(id, prompt, n, 3)));
         w.draws = 0;
         run_dry(&w);
-        /* The others feed one prompt token each; the last generated token is never fed. */
-        CHECK_INT(w.rows, n + (SEQS - 1) + SEQS * 2);
+        CHECK_INT(w.rows, n + SEQS * 2); /* the last generated token is never fed */
+        CHECK_INT(w.joined, SEQS - 1);
         plan_close(&w.plan);
     }
 }
