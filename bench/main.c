@@ -12,6 +12,7 @@ static const struct entry {
     const char *name;
     bench_main *run;
 } entries[] = {
+    {"engine", bench_engine},
     {"kernels", bench_kernels},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0], PAIRS_MAX = 64 };

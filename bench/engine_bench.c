@@ -1,0 +1,227 @@
+/* engine_bench.c - tokens per second of the whole engine (plan, forward, sampling, commit) at three
+ * sizes, beside two limits measured in the same minute: the same matrix products and nothing else,
+ * and reading the weights once per step at the rate at which this machine reads memory. */
+#include "bench/bench.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "rollout/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SEQS_MAX = 64, PROMPT_MAX = 32, MATRICES_MAX = 256, READ_FLOATS = 16 << 20, PAIRS_MAX = 16 };
+
+static const struct model {
+    const char *name;
+    int32_t d, layers, heads, kv_heads, head_width, ffn, vocab;
+    int32_t prompt, new_tokens, pairs, threads; /* threads 0: all */
+} models[] = {
+    {"0.26M", 64, 5, 8, 4, 8, 172, 512, 32, 24, 9, 1},
+    {"1M", 128, 5, 4, 4, 32, 344, 512, 32, 24, 9, 1},
+    {"0.26M", 64, 5, 8, 4, 8, 172, 512, 32, 24, 9, 0},
+    {"10M", 288, 6, 6, 6, 48, 768, 12288, 32, 24, 3, 0},
+    {"125M", 768, 12, 12, 12, 64, 2048, 50304, 8, 6, 2, 0},
+};
+
+struct rig {
+    const struct model *model;
+    const struct kern_backend *b;
+    struct kern_stream *stream;
+    struct params *weights;
+    struct kern_tensor w[MATRICES_MAX], packed[MATRICES_MAX];
+    bool has_packed[MATRICES_MAX];
+    int32_t n_matrices;
+    float *x, *y, *big; /* backend memory */
+    double bytes;       /* of the matrices */
+};
+
+static void must(int rc, const char *what) {
+    if (rc >= 0) return;
+    fprintf(stderr, "engine bench: %s: %s\n", what, err_text());
+    err_bug(what, __FILE__, __LINE__);
+}
+
+static struct shape shape_of(const struct model *m) {
+    struct shape s;
+    memset(&s, 0, sizeof s);
+    s.family = SHAPE_LLAMA;
+    s.d = m->d;
+    s.layers = m->layers;
+    s.heads = m->heads;
+    s.kv_heads = m->kv_heads;
+    s.head_width = m->head_width;
+    s.ffn = m->ffn;
+    s.vocab = m->vocab;
+    s.context = 1024;
+    s.norm_eps = 1e-5F;
+    s.rope_theta = 10000;
+    s.rope_factor = s.rope_attn = 1;
+    s.tied_head = true;
+    s.bos = -1;
+    return s;
+}
+
+static void *take(const struct rig *r, size_t bytes) {
+    void *p = NULL;
+    must(kern_alloc(r->b, &p, bytes), "memory");
+    return p;
+}
+
+static void open_rig(struct rig *r, const struct model *m) {
+    struct shape s = shape_of(m);
+    struct kern_limits l = {.rows = SEQS_MAX,
+                            .width_max = m->vocab > m->ffn ? m->vocab : m->ffn,
+                            .heads = m->heads,
+                            .head_width = m->head_width,
+                            .kv_max = s.context};
+    *r = (struct rig){.model = m};
+    must(kern_open(&r->b, "cpu", m->threads), "backend");
+    must(kern_stream_open(r->b, &r->stream, kern_scratch_bytes(r->b, &l)), "stream");
+    must(params_open(&r->weights, r->b, &s), "weights");
+    must(params_init(r->weights, 1), "weights");
+    for (size_t i = 0; i < params_count(r->weights); i++) {
+        const struct params_entry *e = params_entry(r->weights, i);
+        if (!e->is_matrix) continue;
+        int32_t k = r->n_matrices++;
+        size_t bytes = kern_pack_bytes(r->b, e->rows, e->cols);
+        r->w[k] = params_view(r->weights, e);
+        r->has_packed[k] = bytes > 0;
+        r->bytes += (double)e->n * sizeof(float);
+        if (bytes == 0) continue;
+        r->packed[k] = kern_view1(take(r, bytes), KERN_F32, (int64_t)(bytes / sizeof(float)));
+        must(kern_pack_weight(r->b, r->stream, &r->packed[k], &r->w[k]), "pack");
+    }
+    r->x = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
+    r->y = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
+    r->big = take(r, (size_t)READ_FLOATS * sizeof(float));
+}
+
+static void close_rig(struct rig *r) {
+    for (int32_t i = 0; i < r->n_matrices; i++)
+        if (r->has_packed[i]) kern_release(r->b, r->packed[i].data);
+    kern_release(r->b, r->x);
+    kern_release(r->b, r->y);
+    kern_release(r->b, r->big);
+    params_close(&r->weights);
+    kern_stream_close(r->b, r->stream);
+    kern_close(r->b);
+}
+
+/* --- the limits --------------------------------------------------------------------------------
+ */
+
+static double products_us(const struct rig *r, int32_t rows, int repeat) {
+    uint64_t start = clock_us();
+    for (int n = 0; n < repeat; n++)
+        for (int32_t i = 0; i < r->n_matrices; i++) {
+            struct kern_tensor x = kern_view2(r->x, KERN_F32, rows, r->w[i].dim[1]);
+            struct kern_tensor y = kern_view2(r->y, KERN_F32, rows, r->w[i].dim[0]);
+            must(kern_matmul(r->b, r->stream, &y, &x, &r->w[i],
+                             r->has_packed[i] ? &r->packed[i] : NULL, NULL),
+                 "matmul");
+        }
+    must(kern_sync(r->b, r->stream), "sync");
+    return (double)(clock_us() - start) / repeat;
+}
+
+static double read_bytes_per_us(const struct rig *r) {
+    struct kern_tensor big = kern_view1(r->big, KERN_F32, READ_FLOATS);
+    double out[3];
+    uint64_t start = clock_us();
+    must(kern_dot(r->b, r->stream, out, &big, NULL), "dot");
+    return (double)READ_FLOATS * sizeof(float) / (double)(clock_us() - start);
+}
+
+/* --- the engine ---------------------------------------------------------------------------------
+ */
+
+struct turn {
+    double prefill_us, step_us; /* all prompts; one decode step */
+};
+
+static void add_prompts(struct engine *e, const struct rig *r, int32_t batch, uint64_t salt) {
+    int32_t ids[PROMPT_MAX];
+    for (int32_t i = 0; i < batch; i++) {
+        for (int32_t k = 0; k < r->model->prompt; k++)
+            ids[k] = (int32_t)rng_below(rng_key(salt, RNG_TEST), (uint64_t)i, (uint64_t)k,
+                                        (uint64_t)r->model->vocab);
+        struct engine_request q = {.id = salt * SEQS_MAX + (uint64_t)i,
+                                   .prompt = ids,
+                                   .n_prompt = r->model->prompt,
+                                   .max_new_tokens = r->model->new_tokens,
+                                   .temperature = 1,
+                                   .top_p = 1};
+        must(engine_add(e, &q), "add");
+    }
+}
+
+static struct turn run_turn(struct engine *e, const struct rig *r, int32_t batch, uint64_t salt) {
+    const struct engine_token *events;
+    int32_t n = 0, steps = 0;
+    struct turn t;
+    add_prompts(e, r, batch, salt);
+    uint64_t start = clock_us();
+    must(engine_step(e, &events, &n), "step");
+    t.prefill_us = (double)(clock_us() - start);
+    start = clock_us();
+    for (; !engine_idle(e); steps++)
+        must(engine_step(e, &events, &n), "step");
+    t.step_us = (double)(clock_us() - start) / steps;
+    return t;
+}
+
+static double middle(double *x, int n) {
+    for (int i = 1; i < n; i++)
+        for (int k = i; k > 0 && x[k] < x[k - 1]; k--) {
+            double other = x[k];
+            x[k] = x[k - 1];
+            x[k - 1] = other;
+        }
+    return x[n / 2];
+}
+
+static void run_batch(const struct rig *r, int32_t batch) {
+    double step[PAIRS_MAX], prefill[PAIRS_MAX], products[PAIRS_MAX], weights[PAIRS_MAX];
+    struct engine *e;
+    struct engine_config cfg = {.backend = r->b,
+                                .shape = *params_shape(r->weights),
+                                .seqs_max = batch,
+                                .context = r->model->prompt + r->model->new_tokens,
+                                .chunk_tokens = batch * r->model->prompt,
+                                .page = 16,
+                                .waiting_max = batch};
+    must(engine_open(&e, &cfg), "open");
+    must(engine_swap(e, r->weights, 1), "swap");
+    if (r->model->pairs > 2) run_turn(e, r, batch, 1000); /* caches and pages warm */
+    for (int i = 0; i < r->model->pairs; i++) {
+        struct turn t = run_turn(e, r, batch, (uint64_t)i);
+        step[i] = t.step_us;
+        prefill[i] = t.prefill_us;
+        products[i] = products_us(r, batch, r->model->new_tokens) / t.step_us;
+        weights[i] = r->bytes / read_bytes_per_us(r) / t.step_us;
+    }
+    engine_close(&e);
+    int n = r->model->pairs;
+    double step_us = middle(step, n), prefill_us = middle(prefill, n);
+    printf("{\"bench\": \"engine\", \"model\": \"%s\", \"threads\": %d, \"batch\": %d, "
+           "\"decode_tokens_per_s\": %.0f, \"step_us\": %.1f, \"products_over_step\": %.3f, "
+           "\"weights_read_over_step\": %.3f, \"prefill_tokens_per_s\": %.0f}\n",
+           r->model->name, (int)r->model->threads, (int)batch, batch / step_us * 1e6, step_us,
+           middle(products, n), middle(weights, n), batch * r->model->prompt / prefill_us * 1e6);
+    fflush(stdout);
+}
+
+int bench_engine(void) {
+    static const int32_t batches[] = {1, 8, 32, 64};
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        struct rig *r = mem_zalloc(sizeof *r);
+        open_rig(r, &models[i]);
+        for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++)
+            run_batch(r, batches[b]);
+        close_rig(r);
+        mem_free(r);
+    }
+    return 0;
+}
