@@ -17,7 +17,7 @@ void fake_manager_recipe(const char *rollout, const char *trainer, const char *m
                "name: test\n"
                "model: {path: recipes/tiny, weights: random, chat: plain}\n"
                "data:\n  train: {path: \"builtin:addition\"}\n"
-               "rollout: {device: cpu, heartbeat_ms: 50, max_prompt_tokens: 24, %s}\n"
+               "rollout: {device: cpu, heartbeat_ms: 50, max_prompt_tokens: 24, group_size: 4, %s}\n"
                "reward: [{type: exact}]\n"
                "trainer: {device: cpu, %s}\n%s\n",
                rollout, trainer, more);
