@@ -13,14 +13,15 @@
 void fake_manager_recipe(const char *rollout, const char *trainer, const char *more) {
     struct buf b = {0};
     char *path = file_join(test_dir(), "recipe.yaml");
-    buf_printf(&b,
-               "name: test\n"
-               "model: {path: recipes/tiny, weights: random, chat: plain}\n"
-               "data:\n  train: {path: \"builtin:addition\"}\n"
-               "rollout: {device: cpu, heartbeat_ms: 50, max_prompt_tokens: 24, group_size: 4, %s}\n"
-               "reward: [{type: exact}]\n"
-               "trainer: {device: cpu, %s}\n%s\n",
-               rollout, trainer, more);
+    buf_printf(
+        &b,
+        "name: test\n"
+        "model: {path: recipes/tiny, weights: random, chat: plain}\n"
+        "data:\n  train: {path: \"builtin:addition\"}\n"
+        "rollout: {device: cpu, heartbeat_ms: 50, max_prompt_tokens: 24, group_size: 4, %s}\n"
+        "reward: [{type: exact}]\n"
+        "trainer: {device: cpu, %s}\n%s\n",
+        rollout, trainer, more);
     CHECK_OK(file_write_atomic(path, b.data, b.len));
     mem_free(path);
     buf_close(&b);
