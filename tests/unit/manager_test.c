@@ -708,11 +708,11 @@ static void kill_often(struct world *w) {
 }
 
 TEST_TIMEOUT(manager_survives_kill_9, 120) {
-    struct world *w = open_world(8, 2, 2, 2, "");
+    struct world *w = open_world(24, 2, 2, 2, "");
     w->errors = true;
     kill_often(w);
 }
 
 TEST_TIMEOUT(manager_survives_kill_9_on_policy, 120) {
-    kill_often(open_world(8, 2, 2, 0, ""));
+    kill_often(open_world(24, 2, 2, 0, ""));
 }
