@@ -11,6 +11,7 @@
 typedef int bench_main(void); /* 0, or the exit status */
 int bench_engine(void);       /* engine_bench.c */
 int bench_kernels(void);      /* kernels_bench.c */
+int bench_train(void);        /* train_bench.c */
 
 typedef void bench_fn(void *ctx);
 

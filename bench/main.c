@@ -14,6 +14,7 @@ static const struct entry {
 } entries[] = {
     {"engine", bench_engine},
     {"kernels", bench_kernels},
+    {"train", bench_train},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0], PAIRS_MAX = 64 };
 

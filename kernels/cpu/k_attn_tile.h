@@ -69,6 +69,9 @@ static void attn_block_at(struct attn_block *b, const struct attn_tile *t, int64
     }
     const int64_t stride = a->kv_heads * a->width;
     int64_t j = b->begin;
+    if (a->page == 1) /* training: prompts are shared key by key */
+        for (; j < b->end; j++)
+            b->offset[j] = t->pages[key0 + j] * stride + t->kv_head * a->width;
     while (j < b->end) { /* page by page: a division per page, not per key */
         const int64_t page = (key0 + j) / a->page, in_page = (key0 + j) % a->page;
         const int64_t left = a->page - in_page, end = j + left < b->end ? j + left : b->end;
