@@ -22,7 +22,7 @@ static const struct model {
     {"1M", 128, 5, 4, 4, 32, 344, 512, 32, 24, 9, 1},
     {"0.26M", 64, 5, 8, 4, 8, 172, 512, 32, 24, 9, 0},
     {"10M", 288, 6, 6, 6, 48, 768, 12288, 32, 24, 3, 0},
-    {"125M", 768, 12, 12, 12, 64, 2048, 50304, 8, 6, 2, 0},
+    {"125M", 768, 12, 12, 12, 64, 2048, 50304, 8, 6, 3, 0},
 };
 
 struct rig {
@@ -34,6 +34,7 @@ struct rig {
     bool has_packed[MATRICES_MAX];
     int32_t n_matrices;
     float *x, *y, *big; /* backend memory */
+    char *slab;         /* of the packed matrices */
     double bytes;       /* of the matrices */
 };
 
@@ -81,6 +82,12 @@ static void open_rig(struct rig *r, const struct model *m) {
     must(kern_stream_open(r->b, &r->stream, kern_scratch_bytes(r->b, &l)), "stream");
     must(params_open(&r->weights, r->b, &s), "weights");
     must(params_init(r->weights, 1), "weights");
+    size_t all = 0, used = 0; /* one slab, as the actor has: large pages matter */
+    for (size_t i = 0; i < params_count(r->weights); i++) {
+        const struct params_entry *e = params_entry(r->weights, i);
+        if (e->is_matrix) all += kern_pack_bytes(r->b, e->rows, e->cols);
+    }
+    if (all > 0) r->slab = take(r, all);
     for (size_t i = 0; i < params_count(r->weights); i++) {
         const struct params_entry *e = params_entry(r->weights, i);
         if (!e->is_matrix) continue;
@@ -90,7 +97,8 @@ static void open_rig(struct rig *r, const struct model *m) {
         r->has_packed[k] = bytes > 0;
         r->bytes += (double)e->n * sizeof(float);
         if (bytes == 0) continue;
-        r->packed[k] = kern_view1(take(r, bytes), KERN_F32, (int64_t)(bytes / sizeof(float)));
+        r->packed[k] = kern_view1(r->slab + used, KERN_F32, (int64_t)(bytes / sizeof(float)));
+        used += bytes;
         must(kern_pack_weight(r->b, r->stream, &r->packed[k], &r->w[k]), "pack");
     }
     r->x = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
@@ -99,8 +107,7 @@ static void open_rig(struct rig *r, const struct model *m) {
 }
 
 static void close_rig(struct rig *r) {
-    for (int32_t i = 0; i < r->n_matrices; i++)
-        if (r->has_packed[i]) kern_release(r->b, r->packed[i].data);
+    kern_release(r->b, r->slab);
     kern_release(r->b, r->x);
     kern_release(r->b, r->y);
     kern_release(r->b, r->big);
