@@ -112,6 +112,8 @@ static void check_layout(const struct kern_backend *b, struct kern_stream *s,
                       l->page, l->first, l->rows, l->before, l->window,
                       (long long)(l->first + i / (H * D)), (double)part.out[i],
                       (double)whole.out[(int64_t)l->first * H * D + i]);
+    for (int64_t i = 0; i < (int64_t)l->rows * H; i++) /* finite: nothing unseen was read */
+        CHECK(isfinite(part.lse[i]) && isfinite(part.out[i * D]) && part.out[i * D] != 0);
     CHECK(memcmp(part.lse, whole.lse + l->first * H, (size_t)l->rows * H * 4) == 0);
 }
 
