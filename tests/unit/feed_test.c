@@ -63,7 +63,8 @@ TEST(feed_shares_a_prompt_by_hand) {
     feed_open(&f, &l);
     CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 2), 4);
     CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 3), 3);
-    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 8), 0);
+    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 1), 4); /* never the last position */
+    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 5), 0);
     feed_fill(&f, b, items, 2, false);
     SAME(f.in.ids, 10, 11, 12, 13, 14, 1, 14, 4);
     SAME(f.in.pos, 0, 1, 2, 3, 4, 5, 4, 5);
