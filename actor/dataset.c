@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DATASET_MESSAGES_MAX = 64, DATASET_ADDITION = 100 };
+enum { DATASET_MESSAGES_MAX = 64, DATASET_ADDITION = 90 };
 
 struct row {
     struct chat_message *messages;
@@ -154,16 +154,21 @@ static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
 
 /* --- generated tasks ------------------------------------------------------------------------- */
 
-/* All sums a+b of numbers below 100, in an order given by the seed. */
-static void make_addition(struct dataset *d, const struct dataset_config *cfg) {
+/* All sums of two numbers of two digits, in an order given by the seed. careless: of those with a
+ * carry from the units, 3 in 5 have it forgotten in the answer - the habits of a base model that
+ * reinforcement learning is to correct. */
+static void make_addition(struct dataset *d, const struct dataset_config *cfg, bool careless) {
     uint32_t total = DATASET_ADDITION * DATASET_ADDITION, *order = mem_array(total, sizeof *order);
-    rng_permutation(rng_key(cfg->seed, RNG_DATA), 0, order, total);
+    uint64_t key = rng_key(cfg->seed, RNG_DATA);
+    rng_permutation(key, 0, order, total);
     for (uint32_t i = 0; i < total; i++) {
         if ((int64_t)i < cfg->skip || (cfg->limit && (int64_t)d->n >= cfg->limit)) continue;
-        uint32_t a = order[i] / DATASET_ADDITION, b = order[i] % DATASET_ADDITION;
+        uint32_t a = 10 + order[i] / DATASET_ADDITION, b = 10 + order[i] % DATASET_ADDITION;
+        uint32_t sum = a + b;
         char question[32], answer[16];
+        if (careless && a % 10 + b % 10 >= 10 && rng_below(key, 1, order[i], 5) < 3) sum -= 10;
         snprintf(question, sizeof question, "%u+%u=", a, b);
-        snprintf(answer, sizeof answer, "%u", a + b);
+        snprintf(answer, sizeof answer, "%u", sum);
         char *user = fill_template(cfg->template_, question);
         struct chat_message m = {"user", user};
         add_row(d, cfg->system, &m, 1, answer);
@@ -173,10 +178,12 @@ static void make_addition(struct dataset *d, const struct dataset_config *cfg) {
 }
 
 static int make_builtin(struct dataset *d, const char *task, const struct dataset_config *cfg) {
-    if (strcmp(task, "addition") == 0)
-        make_addition(d, cfg);
-    else
-        return FAIL(ERR_CONFIG, "builtin:%s: no such generated task; known are: addition", task);
+    bool careless = strcmp(task, "careless-addition") == 0;
+    if (!careless && strcmp(task, "addition") != 0)
+        return FAIL(ERR_CONFIG,
+                    "builtin:%s: no such generated task; known are: addition, careless-addition",
+                    task);
+    make_addition(d, cfg, careless);
     return 0;
 }
 
