@@ -172,11 +172,12 @@ out:
     return rc;
 }
 
-/* Pushes one id; an id without a token gives nothing, as in the reference. */
+/* Pushes one id; an id without a token gives nothing, as in the reference: the vocabulary of a
+ * model may be padded beyond its tokenizer's. */
 static int run_add(const struct tokenizer *t, struct tokenizer_decode_run *run, int32_t id,
                    bool skip_special) {
-    if (id < 0 || id >= t->parts.size)
-        return FAIL(ERR_CONFIG, "token id %d, allowed is 0..%d", id, t->parts.size - 1);
+    if (id < 0) return FAIL(ERR_CONFIG, "token id %d is negative", id);
+    if (id >= t->parts.size) return 0;
     size_t n = 0;
     const struct tokenizer_added_token *added = tokenizer_added_get(&t->parts.added, id);
     if (added && skip_special && added->skipped) return 0;

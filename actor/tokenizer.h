@@ -26,7 +26,8 @@ void tokenizer_close(struct tokenizer **t);
 MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes,
                                 bool special, int32_t **ids, size_t *n);
 /* *text freed with mem_free, NUL-terminated (the text itself may hold NULs). skip_special: leave
- * special tokens out. ERR_CONFIG for an id out of range. Incomplete UTF-8 becomes U+FFFD as in the
+ * special tokens out. Ids from tokenizer_size on (padding of an embedding table) have no text;
+ * negative ones are ERR_CONFIG. Incomplete UTF-8 becomes U+FFFD as in the
  * reference. */
 MUST_CHECK int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n,
                                 bool skip_special, char **text, size_t *bytes);

@@ -43,6 +43,9 @@ static int decode(const struct tokenizer *t, const struct json *v, bool skip, st
         return FAIL(ERR_CORRUPT, "must be an array of ids, it is %s", json_type_name(json_type(v)));
     int32_t *ids = mem_array(json_len(v) + 1, sizeof *ids);
     int rc = read_ids(v, ids);
+    for (size_t i = 0; rc == 0 && i < json_len(v); i++)
+        if (ids[i] >= tokenizer_size(t))
+            rc = FAIL(ERR_CORRUPT, "token id %d, allowed is 0..%d", ids[i], tokenizer_size(t) - 1);
     if (rc == 0) rc = tokenizer_decode(t, ids, json_len(v), skip, &text, &n);
     mem_free(ids);
     if (rc < 0) return rc;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "reward/spec.h"
 #include "rollout/engine.h"
+#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -33,18 +34,12 @@ struct evaluate {
 };
 
 static int open_engine(struct evaluate *e, const struct kern_backend *b) {
-    const struct recipe *r = e->recipe;
-    int64_t context = r->rollout.max_prompt_tokens + e->max_new_tokens;
-    if (context > e->policy->shape.context) context = e->policy->shape.context;
-    struct engine_config cfg = {.backend = b,
-                                .shape = e->policy->shape,
-                                .tokenizer = e->policy->tokenizer,
-                                .seqs_max = EVALUATE_SEQS,
-                                .context = (int32_t)context,
-                                .chunk_tokens = (int32_t)r->rollout.chunk_tokens,
-                                .page = (int32_t)r->rollout.page,
-                                .waiting_max = EVALUATE_SEQS,
-                                .seed = r->seed};
+    struct engine_config cfg = setup_engine(e->recipe, &e->policy->shape, e->policy->tokenizer, b);
+    int64_t context = e->recipe->rollout.max_prompt_tokens + e->max_new_tokens;
+    cfg.context =
+        (int32_t)(context < e->policy->shape.context ? context : e->policy->shape.context);
+    cfg.seqs_max = cfg.waiting_max = EVALUATE_SEQS;
+    cfg.pages = 0;
     return engine_open(&e->engine, &cfg);
 }
 

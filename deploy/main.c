@@ -22,11 +22,18 @@ static const struct verb {
     {"generate", cmd_generate, "the completion of a prompt"},
     {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
     {"replay", cmd_replay, "browse, export and re-execute a run from its log"},
+    {"run", cmd_run, "starts a run of a recipe on this machine, or continues one"},
     {"score", cmd_score, "log-probs of given responses"},
     {"sft", cmd_sft, "supervised fine-tuning on answers"},
     {"step", cmd_step, "one optimizer step per file of trajectories"},
     {"tokenize", cmd_tokenize, "text to token ids and back, by JSON lines"},
     {"version", cmd_version, "what this binary is"},
+    {"evaluator", cmd_evaluator, NULL},
+    {"manager", cmd_manager, NULL},
+    {"relay", cmd_relay, NULL},
+    {"reward", cmd_reward, NULL},
+    {"rollout", cmd_rollout, NULL},
+    {"trainer", cmd_trainer, NULL},
 };
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };

@@ -17,11 +17,13 @@
 enum { METRICS_BYTES_MAX = 1 << 30, LIVE_EVERY_US = 200000 };
 
 struct progress {
-    char *path;
+    struct follow {
+        char *path;
+        size_t offset; /* bytes that were read */
+    } metrics, evals;
     enum progress_form form;
     int64_t steps, eta, step; /* step: done */
     int64_t eval_version;     /* newest shown, -1: none */
-    size_t offset;            /* bytes of the file that were read */
     uint64_t started_us, step_us, drawn_us;
     int64_t first_step;
     double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
@@ -29,10 +31,11 @@ struct progress {
     bool any_eval, any_step, drawn;
 };
 
-struct progress *progress_open(const char *metrics_path, int64_t steps, int64_t eta,
+struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
                                enum progress_form form) {
     struct progress *p = mem_zalloc(sizeof *p);
-    p->path = mem_strdup(metrics_path);
+    p->metrics.path = file_join(run_dir, "metrics.jsonl");
+    p->evals.path = file_join(run_dir, "evals.jsonl");
     p->steps = steps;
     p->eta = eta;
     p->form = form;
@@ -43,7 +46,8 @@ struct progress *progress_open(const char *metrics_path, int64_t steps, int64_t 
 
 void progress_close(struct progress **p) {
     if (!*p) return;
-    mem_free((*p)->path);
+    mem_free((*p)->metrics.path);
+    mem_free((*p)->evals.path);
     mem_free(*p);
     *p = NULL;
 }
@@ -103,7 +107,7 @@ static void take_eval(struct progress *p, const struct json *o, int64_t version)
 static void take_line(struct progress *p, const char *line, size_t n) {
     struct json_doc *doc;
     int64_t step, version;
-    if (json_parse(&doc, line, n, p->path) < 0)
+    if (json_parse(&doc, line, n, "metrics") < 0)
         return; /* a line still being written is read again later */
     const struct json *o = json_root(doc);
     bool fresh = false;
@@ -118,18 +122,18 @@ static void take_line(struct progress *p, const char *line, size_t n) {
     json_close(&doc);
 }
 
-static int read_metrics(struct progress *p) {
+static int read_lines(struct progress *p, struct follow *f) {
     struct file_map map;
-    int rc = file_map_open(&map, p->path);
-    if (rc == ERR_NOTFOUND) return 0; /* the manager has not started yet */
+    int rc = file_map_open(&map, f->path);
+    if (rc == ERR_NOTFOUND) return 0; /* nothing was written yet */
     TRY(rc);
-    if (map.bytes < p->offset) p->offset = 0; /* rewritten */
+    if (map.bytes < f->offset) f->offset = 0; /* rewritten */
     const char *text = (const char *)map.data;
-    while (p->offset < map.bytes) {
-        const char *line = text + p->offset, *nl = memchr(line, '\n', map.bytes - p->offset);
+    while (f->offset < map.bytes) {
+        const char *line = text + f->offset, *nl = memchr(line, '\n', map.bytes - f->offset);
         if (!nl) break;
         take_line(p, line, (size_t)(nl - line));
-        p->offset += (size_t)(nl - line) + 1;
+        f->offset += (size_t)(nl - line) + 1;
     }
     file_map_close(&map);
     return 0;
@@ -159,7 +163,8 @@ static void draw(struct progress *p, uint64_t now_us) {
 
 int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     (void)status;
-    TRY(read_metrics(p));
+    TRY(read_lines(p, &p->evals));
+    TRY(read_lines(p, &p->metrics));
     if (p->form == PROGRESS_LIVE && now_us - p->drawn_us > LIVE_EVERY_US)
         draw(p, now_us);
     else if (p->form != PROGRESS_LIVE)

@@ -1,5 +1,6 @@
-/* progress.h - follows RUN/metrics.jsonl and shows how a run goes: one live line on a terminal, one
- * line per step elsewhere, the JSON lines themselves with --json; and the summary at the end. */
+/* progress.h - follows RUN/metrics.jsonl and RUN/evals.jsonl, and shows how a run goes: one live
+ * line on a terminal, one line per step elsewhere, the JSON lines themselves with --json; and the
+ * summary at the end. */
 #ifndef DEPLOY_PROGRESS_H
 #define DEPLOY_PROGRESS_H
 
@@ -13,7 +14,7 @@ struct progress;
 enum progress_form { PROGRESS_LIVE, PROGRESS_LINES, PROGRESS_JSON };
 
 /* steps: of the whole run; eta: the staleness bound. */
-struct progress *progress_open(const char *metrics_path, int64_t steps, int64_t eta,
+struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
                                enum progress_form form);
 void progress_close(struct progress **p);
 /* Reads what is new; status: the manager's newest JSON object, NULL if none. */

@@ -207,6 +207,7 @@ static int serve(struct reward *r) {
         TRY(workers_step(r->workers, now_us));
         TRY(take_results(r));
         TRY(read_messages(r, now_us));
+        TRY(workers_step(r->workers, now_us)); /* what came in just now starts now */
         count_busy(r, now_us);
         TRY(speak(r, now_us));
     }

@@ -26,19 +26,6 @@ void manager_scores_lost(struct manager *m) {
         m->job[i].sent_us = 0;
 }
 
-/* The response's text. Ids beyond the tokenizer (padding of the embedding table) have none. */
-static int decode(const struct manager *m, const struct runlog_traj *t, char **text,
-                  size_t *bytes) {
-    int32_t *ids = mem_array((size_t)t->n_response, sizeof *ids), size;
-    size_t n = 0;
-    size = tokenizer_size(m->tokenizer);
-    for (int32_t i = 0; i < t->n_response; i++)
-        if (t->response[i] < size) ids[n++] = t->response[i];
-    int rc = tokenizer_decode(m->tokenizer, ids, n, true, text, bytes);
-    mem_free(ids);
-    return rc;
-}
-
 static int send_one(struct manager *m, struct manager_client *c, uint64_t id) {
     uint64_t group = id / (uint64_t)m->recipe->rollout.group_size;
     const struct manager_prompt *p = NULL;
@@ -48,7 +35,8 @@ static int send_one(struct manager *m, struct manager_client *c, uint64_t id) {
     int rc = 0;
     TRY_OUT(manager_prompts_get(m, group, &p));
     TRY_OUT(runlog_get(m->log, RUNLOG_TRAJ, id, &r));
-    TRY_OUT(decode(m, &r.u.traj, &text, &q.response.len));
+    TRY_OUT(tokenizer_decode(m->tokenizer, r.u.traj.response, (size_t)r.u.traj.n_response, true,
+                             &text, &q.response.len));
     const char *answer = dataset_answer(m->data, p->row);
     q.trajectory = id;
     q.prompt = (ProtobufCBinaryData){strlen(p->text), (uint8_t *)p->text};

@@ -26,6 +26,7 @@
 #include "relay/pull.h"
 #include "rollout/engine.h"
 #include "rollout/runset.h"
+#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -60,34 +61,6 @@ struct rollout {
 
 /* --- opening ------------------------------------------------------------------------------- */
 
-/* Pages that rollout.kv_memory holds; 0: as many as the engine needs. */
-static int64_t pages_of(const struct rollout *r) {
-    const struct shape *s = &r->policy.shape;
-    uint64_t bytes = (uint64_t)r->recipe->rollout.page * (uint64_t)s->layers *
-                     (uint64_t)s->kv_heads * (uint64_t)s->head_width * 2 * sizeof(float);
-    uint64_t pages = r->recipe->rollout.kv_memory / bytes;
-    if (r->recipe->rollout.kv_memory > 0 && pages == 0) pages = 1; /* the engine says how few */
-    return (int64_t)pages;
-}
-
-static int open_engine(struct rollout *r) {
-    const struct recipe *c = r->recipe;
-    int64_t context = c->rollout.max_prompt_tokens + c->rollout.max_new_tokens;
-    if (context > r->policy.shape.context) context = r->policy.shape.context;
-    r->places = (size_t)((c->rollout.concurrency + c->rollout.workers - 1) / c->rollout.workers);
-    struct engine_config cfg = {.backend = r->backend,
-                                .shape = r->policy.shape,
-                                .tokenizer = r->policy.tokenizer,
-                                .seqs_max = (int32_t)r->places,
-                                .context = (int32_t)context,
-                                .chunk_tokens = (int32_t)c->rollout.chunk_tokens,
-                                .page = (int32_t)c->rollout.page,
-                                .pages = pages_of(r),
-                                .waiting_max = (int32_t)r->places,
-                                .seed = c->seed};
-    return engine_open(&r->engine, &cfg);
-}
-
 static int open_model(struct rollout *r, const char *run_dir) {
     char *path = file_join(run_dir, "recipe.yaml");
     int rc = recipe_load(&r->recipe, path, NULL, 0);
@@ -98,7 +71,10 @@ static int open_model(struct rollout *r, const char *run_dir) {
     for (int i = 0; i < 2; i++)
         TRY(params_open(&r->slab[i], r->backend, &r->policy.shape));
     r->weight_bytes = (size_t)params_slab_elements(&r->policy.shape) * sizeof(float);
-    return open_engine(r);
+    struct engine_config cfg =
+        setup_engine(r->recipe, &r->policy.shape, r->policy.tokenizer, r->backend);
+    r->places = (size_t)cfg.seqs_max;
+    return engine_open(&r->engine, &cfg);
 }
 
 static int open_all(struct rollout *r, const char *run_dir, const char *name) {

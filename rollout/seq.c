@@ -185,7 +185,6 @@ static int look_for_stop(struct seq *s, int32_t token, bool *found) {
     const char *text = NULL;
     size_t bytes = 0;
     *found = false;
-    if (token >= s->n_text_ids) return 0;
     TRY(tokenizer_stream_add(s->stream, token, &text, &bytes));
     buf_add(&s->tail, text, bytes);
     *found = holds_stop(s);
@@ -201,13 +200,11 @@ static int look_for_stop(struct seq *s, int32_t token, bool *found) {
 static int start_text(struct seq *s, const struct tokenizer *tokenizer) {
     if (s->n_stop == 0 || s->forced) return 0;
     s->stream = tokenizer_stream_open(tokenizer);
-    s->n_text_ids = tokenizer_size(tokenizer);
     int32_t first = s->n_prompt > PRIME_TOKENS ? s->n_prompt - PRIME_TOKENS : 0;
     for (int32_t i = first; i < s->n_prompt; i++) {
         const char *text;
         size_t bytes;
-        if (s->tokens[i] < s->n_text_ids)
-            TRY(tokenizer_stream_add(s->stream, s->tokens[i], &text, &bytes));
+        TRY(tokenizer_stream_add(s->stream, s->tokens[i], &text, &bytes));
     }
     for (int32_t i = s->n_prompt; i < s->n; i++) {
         bool found;

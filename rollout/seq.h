@@ -30,8 +30,7 @@ struct seq {
     const int32_t *stop_ids;
     const char *const *stop; /* NUL-terminated, inside this object */
     struct tokenizer_stream *stream;
-    int32_t n_text_ids; /* ids from here on have no text: a vocabulary padded to a round size */
-    struct buf tail;    /* end of the response's text: enough to find a stop string in */
+    struct buf tail; /* end of the response's text: enough to find a stop string in */
 };
 
 struct seq_limits {

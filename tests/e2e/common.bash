@@ -1,6 +1,5 @@
 # common.bash - shared by the end-to-end scripts: $WEIR is the binary, $DIR an empty directory that the runner removes.
 set -eu
-export WEIR_LOG=${WEIR_LOG:-info}
 
 fail() {
     echo "FAIL: $*" >&2
@@ -22,7 +21,7 @@ last_hash() { # hash of the weights after the last finished step of a run
 children() { # pids of the services of supervisor $1 whose command line matches $2
     local p
     for p in $(pgrep -P "$1" 2>/dev/null); do
-        tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | grep -qE -- "^weir ($2) " && echo "$p"
+        { tr '\0' ' ' <"/proc/$p/cmdline"; } 2>/dev/null | grep -qE -- "^weir ($2) " && echo "$p"
     done
     return 0
 }

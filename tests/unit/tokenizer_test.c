@@ -193,9 +193,12 @@ TEST(bad_arguments) {
     CHECK_ERR(tokenizer_encode(t, "ab\xFF", 3, false, &ids, &n), ERR_CORRUPT, "at byte 2");
     CHECK_ERR(tokenizer_encode(t, "\xED\xA0\x80", 3, false, &ids, &n), ERR_CORRUPT, "at byte 0");
     CHECK_ERR(tokenizer_decode(t, bad, 2, false, &text, &n), ERR_CONFIG, "id -1");
-    CHECK_ERR(tokenizer_decode(t, &far, 1, false, &text, &n), ERR_CONFIG, "allowed is 0..");
+    CHECK_OK(tokenizer_decode(t, &far, 1, false, &text, &n)); /* padding has no text */
+    CHECK_INT(n, 0);
+    mem_free(text);
     struct tokenizer_stream *s = tokenizer_stream_open(t);
-    CHECK_ERR(tokenizer_stream_add(s, far, &piece, &n), ERR_CONFIG, "token id");
+    CHECK_OK(tokenizer_stream_add(s, far, &piece, &n));
+    CHECK_INT(n, 0);
     tokenizer_stream_close(&s);
     CHECK_INT(tokenizer_id(t, "no such token"), -1);
     CHECK_INT(tokenizer_bos(t), -1);

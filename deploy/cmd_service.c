@@ -1,0 +1,48 @@
+/* cmd_service.c - `weir manager|relay|reward|rollout|trainer|evaluator --run RUN [--name NAME]`:
+ * one service of a run. The supervisor starts them; by hand they serve to debug one service under
+ * gdb or valgrind while the others run. */
+#include "base/log.h"
+#include "deploy/args.h"
+#include "deploy/evaluator.h"
+#include "deploy/verbs.h"
+#include "relay/relay.h"
+#include "reward/reward.h"
+#include "rollout/manager.h"
+#include "rollout/rollout.h"
+#include "trainer/trainer.h"
+
+static int parse(int argc, char **argv, const char **run, const char **name) {
+    *run = NULL;
+    *name = argv[0];
+    struct args_option options[] = {
+        {"run", ARGS_STR, run, "RUN", "directory of the run", 0, 0},
+        {"name", ARGS_STR, name, "NAME",
+         "of this process among the run's services; default: the verb", 0, 0},
+    };
+    struct args_verb verb = {"weir SERVICE --run RUN [--name NAME]",
+                             "Runs one service of a run in this process.",
+                             options,
+                             2,
+                             0,
+                             0};
+    int rc = args_parse(&verb, argc, argv, NULL, NULL);
+    if (rc != 0) return rc;
+    if (!*run) return FAIL(ERR_CONFIG, "--run RUN is missing");
+    log_rename(*name);
+    return 0;
+}
+
+#define SERVICE(verb, call)                                                                        \
+    int cmd_##verb(int argc, char **argv) {                                                        \
+        const char *run, *name;                                                                    \
+        int rc = parse(argc, argv, &run, &name);                                                   \
+        if (rc != 0) return rc < 0 ? rc : 0;                                                       \
+        return call;                                                                               \
+    }
+
+SERVICE(manager, manager_service(run))
+SERVICE(relay, relay_service(run))
+SERVICE(reward, reward_service(run, name))
+SERVICE(rollout, rollout_service(run, name))
+SERVICE(trainer, trainer_service(run))
+SERVICE(evaluator, evaluator_service(run, name))

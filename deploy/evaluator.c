@@ -1,0 +1,192 @@
+/* evaluator.c - see evaluator.h. It holds nothing that a crash could lose: which versions were
+ * evaluated is in the log, and the manager's answer to an EvalDone is what ends its repetition. A
+ * version that was skipped because the trainer was faster is not made up for; the version of each
+ * result is recorded. */
+#include "deploy/evaluator.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/net.h"
+#include "deploy/evaluate.h"
+#include "proto/client.h"
+#include "proto/control.pb-c.h"
+#include "proto/train.pb-c.h"
+#include "relay/pull.h"
+
+#include <inttypes.h>
+
+enum { MESSAGE_BYTES_MAX = 4 << 20, WAIT_US = 20000, REPEAT_US = 500000, SETTLE_US = 300000 };
+
+struct evaluator {
+    struct recipe *recipe;
+    struct net *net;
+    struct client *manager;
+    struct pull *pull;
+    const struct kern_backend *backend;
+    struct policy policy;
+    struct params *weights;
+    struct evaluate *evaluate;
+    const char *name;
+    uint64_t sent_us;
+    int64_t due;       /* least version to evaluate next, while the run goes on */
+    int64_t evaluated; /* newest version evaluated, -1: none */
+    int64_t reported;  /* version whose result waits for the manager's answer, -1: none */
+    struct buf report;
+    bool stop;
+    uint64_t done_us; /* since when the manager says that the run is complete, 0: not yet */
+    int rc;
+};
+
+static int speak(struct evaluator *e, uint64_t now_us) {
+    Weir__Heartbeat beat = WEIR__HEARTBEAT__INIT;
+    if (client_hello_due(e->manager, now_us))
+        return client_hello(e->manager, now_us, -1, NULL, NULL, 0);
+    if (!client_beat_due(e->manager, now_us)) return 0;
+    beat.version = e->evaluated;
+    return client_beat(e->manager, now_us, &beat);
+}
+
+/* Said again until the manager has stored it. */
+static int report(struct evaluator *e, uint64_t now_us) {
+    Weir__EvalDone eval = WEIR__EVAL_DONE__INIT;
+    struct wire_frame frame = {e->report.data, e->report.len};
+    if (e->reported < 0 || !client_welcome(e->manager) || now_us - e->sent_us < REPEAT_US) return 0;
+    e->sent_us = now_us;
+    eval.version = e->reported;
+    int rc = client_send(e->manager, WIRE_EVAL_DONE, &eval, &frame, 1);
+    return rc == ERR_AGAIN ? 0 : rc;
+}
+
+static int receive(struct evaluator *e, uint64_t now_us) {
+    struct link_msg m;
+    int rc;
+    while ((rc = client_recv(e->manager, now_us, &m)) == 0) {
+        if (m.wire.type == WIRE_STEP_ACK &&
+            ((const Weir__StepAck *)m.wire.body)->step == e->reported)
+            e->reported = -1;
+        link_free(&m);
+    }
+    if (client_done(e->manager) && !e->done_us) e->done_us = now_us;
+    return rc == ERR_AGAIN ? 0 : rc;
+}
+
+/* One turn of the loop; also called between the engine's steps during an evaluation. */
+static int turn(struct evaluator *e, uint64_t wait_us) {
+    uint64_t now_us = clock_us();
+    TRY(net_wait(e->net, wait_us, NULL, 0, &e->stop));
+    TRY(receive(e, now_us));
+    TRY(pull_tick(e->pull, now_us));
+    TRY(speak(e, now_us));
+    return report(e, now_us);
+}
+
+static bool interrupted(void *ctx) {
+    struct evaluator *e = ctx;
+    e->rc = turn(e, 0);
+    return e->rc < 0 || e->stop;
+}
+
+/* {"eval/version": v, "eval/accuracy": ...}: the metric names of the run. */
+static void write_report(struct evaluator *e, const struct evaluate_report *r) {
+    buf_reset(&e->report);
+    buf_printf(&e->report, "{\"eval/version\": %" PRId64 ", \"eval/accuracy\": ", r->version);
+    buf_json_num(&e->report, r->accuracy);
+    buf_str(&e->report, ", \"eval/reward\": ");
+    buf_json_num(&e->report, r->reward);
+    buf_printf(&e->report,
+               ", \"eval/n\": %" PRId64 ", \"eval/tokens\": %" PRId64
+               ", \"eval/truncated\": %" PRId64,
+               r->n, r->tokens, r->truncated);
+    buf_printf(&e->report, ", \"eval/errors\": %" PRId64 ", \"time/eval\": ", r->errors);
+    buf_json_num(&e->report, r->seconds);
+    buf_str(&e->report, "}");
+}
+
+/* Least version of the next evaluation; without eval.every only the last one is left. */
+static int64_t after(const struct evaluator *e, int64_t version) {
+    int64_t every = e->recipe->eval.every;
+    return every ? (version / every + 1) * every : e->recipe->trainer.steps;
+}
+
+static int evaluate_newest(struct evaluator *e) {
+    struct pull_version v;
+    struct evaluate_report r;
+    size_t bytes = params_slab(e->weights).bytes;
+    int rc = pull_map(e->pull, -1, bytes, &v);
+    if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) return 0;
+    TRY(rc);
+    rc = params_put(e->weights, v.data, v.bytes);
+    int64_t version = v.version;
+    pull_release(e->pull, &v);
+    TRY(rc);
+    rc = evaluate_run(e->evaluate, e->weights, version, interrupted, e, &r);
+    if (rc == ERR_CLOSED) return e->rc < 0 ? e->rc : 0;
+    TRY(rc);
+    LOG(INFO, DEPLOY, "version=%" PRId64 " accuracy=%.4f n=%" PRId64 " seconds=%.2f", version,
+        r.accuracy, r.n, r.seconds);
+    write_report(e, &r);
+    e->reported = version;
+    e->sent_us = 0;
+    e->due = after(e, version);
+    e->evaluated = version;
+    return 0;
+}
+
+static int connect_services(struct evaluator *e, const char *run_dir) {
+    char *relay;
+    struct client_config cfg = {.run_dir = run_dir,
+                                .service = "eval",
+                                .name = e->name,
+                                .heartbeat_us = (uint64_t)e->recipe->rollout.heartbeat_ms * 1000,
+                                .msg_bytes_max = MESSAGE_BYTES_MAX};
+    TRY(net_open(&e->net));
+    TRY(client_open(&e->manager, e->net, &cfg));
+    TRY(net_endpoint(&relay, e->net, run_dir, "relay"));
+    int rc = pull_open(&e->pull, e->net, relay, e->name);
+    mem_free(relay);
+    return rc;
+}
+
+static int open_all(struct evaluator *e, const char *run_dir) {
+    char *file = file_join(run_dir, "recipe.yaml");
+    int rc = recipe_load(&e->recipe, file, NULL, 0);
+    mem_free(file);
+    TRY(rc);
+    TRY(connect_services(e, run_dir));
+    TRY(kern_open(&e->backend, e->recipe->rollout.device, (int)e->recipe->rollout.threads));
+    TRY(policy_open(&e->policy, e->recipe->model.path, e->recipe->model.chat));
+    TRY(params_open(&e->weights, e->backend, &e->policy.shape));
+    return evaluate_open(&e->evaluate, e->recipe, &e->policy, e->backend);
+}
+
+static void close_all(struct evaluator *e) {
+    evaluate_close(&e->evaluate);
+    params_close(&e->weights);
+    policy_close(&e->policy);
+    if (e->backend) kern_close(e->backend);
+    pull_close(&e->pull);
+    client_close(&e->manager);
+    net_close(&e->net);
+    recipe_close(&e->recipe);
+    buf_close(&e->report);
+}
+
+int evaluator_service(const char *run_dir, const char *name) {
+    struct evaluator e = {.name = name, .reported = -1, .evaluated = -1};
+    int rc;
+    TRY_OUT(open_all(&e, run_dir));
+    while (!e.stop) {
+        TRY_OUT(turn(&e, WAIT_US));
+        if (e.reported >= 0) continue;
+        int64_t newest = pull_newest(e.pull);
+        bool settled = e.done_us && clock_us() - e.done_us > SETTLE_US;
+        if (settled && newest == e.evaluated) break;
+        if (newest > e.evaluated && (settled || newest >= e.due)) TRY_OUT(evaluate_newest(&e));
+    }
+out:
+    if (rc < 0) LOG(ERROR, DEPLOY, "%s", err_text());
+    close_all(&e);
+    return rc;
+}

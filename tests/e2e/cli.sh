@@ -1,0 +1,38 @@
+# The command line: one clear line on stderr naming what is wrong, a non-zero exit, nothing else.
+. tests/e2e/common.bash
+refuses() { # refuses TEXT COMMAND...: fails with one line that holds TEXT
+    local text=$1 rc=0
+    shift
+    "$@" >"$DIR/out" 2>"$DIR/err" </dev/null || rc=$?
+    [ "$rc" != 0 ] || fail "$* exits 0"
+    [ "$rc" -lt 128 ] || fail "$* died by a signal: $rc"
+    [ "$(wc -l <"$DIR/err")" = 1 ] || fail "$*: wanted one line, got: $(cat "$DIR/err")"
+    grep -qF -- "$text" "$DIR/err" || fail "$*: \"$(cat "$DIR/err")\" lacks \"$text\""
+    [ ! -s "$DIR/out" ] || fail "$* wrote to stdout"
+}
+"$WEIR" --help | grep -q generate || fail "--help lists no verbs"
+for verb in run sft generate chat eval score step tokenize replay plan bench doctor version; do
+    "$WEIR" "$verb" --help >"$DIR/help" || fail "$verb --help"
+    grep -q "usage: weir $verb" "$DIR/help" || fail "$verb --help: $(head -n 1 "$DIR/help")"
+done
+refuses 'the nearest is "run"' "$WEIR" rum
+refuses "unknown option --outt" "$WEIR" run --outt x
+printf 'model: {path: recipes/tiny}\nrollout: {num_generations: 4}\n' >"$DIR/peer.yaml"
+refuses "in Weir this is rollout.group_size" "$WEIR" run "$DIR/peer.yaml"
+printf 'model: {path: recipes/tiny}\ntrainer: {stpes: 4}\n' >"$DIR/typo.yaml"
+refuses "the nearest known one is trainer.steps" "$WEIR" run "$DIR/typo.yaml"
+refuses "must be a whole number" "$WEIR" run tests/e2e/small.yaml --set trainer.steps=many --dry-run
+refuses "missing.jsonl" "$WEIR" run tests/e2e/small.yaml --set data.train.path="$DIR/missing.jsonl" --dry-run
+refuses "unknown" "$WEIR" run tests/e2e/small.yaml --set "reward=[{type: mathh}]" --dry-run
+refuses "nowhere" "$WEIR" run tests/e2e/small.yaml --set model.path=nowhere --dry-run
+refuses "cannot open" "$WEIR" run "$DIR/no-such-recipe.yaml"
+refuses "cuda" "$WEIR" run tests/e2e/small.yaml --set trainer.device=cuda:0 --dry-run
+refuses "context" "$WEIR" run tests/e2e/small.yaml --set rollout.max_new_tokens=4000 --dry-run
+refuses "is not a run" "$WEIR" replay "$DIR" list
+mkdir "$DIR/hostile"
+cp recipes/tiny/*.json "$DIR/hostile"
+head -c 100 /dev/urandom >"$DIR/hostile/model.safetensors"
+refuses "model.safetensors" "$WEIR" generate --model "$DIR/hostile" --prompt x
+"$WEIR" run tests/e2e/small.yaml --dry-run | grep -q "16 trajectories per step" || fail "no batch arithmetic"
+"$WEIR" run tests/e2e/small.yaml --print-config >"$DIR/effective.yaml"
+"$WEIR" run "$DIR/effective.yaml" --print-config | cmp - "$DIR/effective.yaml" || fail "--print-config does not read back"
