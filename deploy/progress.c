@@ -20,7 +20,7 @@ struct progress {
     struct follow {
         char *path;
         size_t offset; /* bytes that were read */
-    } metrics, evals;
+    } metrics;
     enum progress_form form;
     int64_t steps, eta, step; /* step: done */
     int64_t eval_version;     /* newest shown, -1: none */
@@ -35,7 +35,6 @@ struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
                                enum progress_form form) {
     struct progress *p = mem_zalloc(sizeof *p);
     p->metrics.path = file_join(run_dir, "metrics.jsonl");
-    p->evals.path = file_join(run_dir, "evals.jsonl");
     p->steps = steps;
     p->eta = eta;
     p->form = form;
@@ -47,7 +46,6 @@ struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
 void progress_close(struct progress **p) {
     if (!*p) return;
     mem_free((*p)->metrics.path);
-    mem_free((*p)->evals.path);
     mem_free(*p);
     *p = NULL;
 }
@@ -163,7 +161,6 @@ static void draw(struct progress *p, uint64_t now_us) {
 
 int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     (void)status;
-    TRY(read_lines(p, &p->evals));
     TRY(read_lines(p, &p->metrics));
     if (p->form == PROGRESS_LIVE && now_us - p->drawn_us > LIVE_EVERY_US)
         draw(p, now_us);

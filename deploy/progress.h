@@ -1,4 +1,4 @@
-/* progress.h - follows RUN/metrics.jsonl and RUN/evals.jsonl, and shows how a run goes: one live
+/* progress.h - follows RUN/metrics.jsonl and shows how a run goes: one live
  * line on a terminal, one line per step elsewhere, the JSON lines themselves with --json; and the
  * summary at the end. */
 #ifndef DEPLOY_PROGRESS_H
