@@ -20,14 +20,15 @@
 
 enum {
     YOUNG_US = 3000000,     /* a life shorter than this counts against the child */
-    YOUNG_DEATHS_MAX = 8,   /* in a row */
+    YOUNG_DEATHS_MAX = 8,   /* in a row, of its own doing */
+    YOUNG_KILLS_MAX = 500,  /* by SIGKILL or SIGTERM, which somebody else sent */
     PAUSE_FIRST_US = 50000, /* before the first restart, doubling */
     PAUSE_MAX_US = 3000000
 };
 
 struct child {
     char *name, *args[SUPERVISE_ARGS_MAX];
-    int nice, restarts, young_deaths, exit_status;
+    int nice, restarts, young_deaths, young_kills, exit_status;
     enum supervise_state state;
     pid_t pid;
     uint64_t started_us, due_us;
@@ -138,8 +139,11 @@ static int ended(struct supervise *s, struct child *c, int status, uint64_t now_
         return 0;
     }
     bool young = now_us - c->started_us < YOUNG_US;
-    c->young_deaths = young ? c->young_deaths + 1 : 0;
-    if (is_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX) {
+    bool killed = status == -SIGKILL || status == -SIGTERM;
+    c->young_deaths = young && !killed ? c->young_deaths + 1 : 0;
+    c->young_kills = young && killed ? c->young_kills + 1 : 0;
+    if (is_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX ||
+        c->young_kills >= YOUNG_KILLS_MAX) {
         char *words = last_words(s, c->name);
         c->state = SUPERVISE_FAILED;
         int rc =

@@ -5,7 +5,7 @@ small_run "$DIR/whole" --set trainer.steps=100 >/dev/null
 want=$(last_hash "$DIR/whole")
 
 wait_for_step() { # wait_for_step RUN PID STEP
-    until grep -q "\"step\": $3" "$1/metrics.jsonl" 2>/dev/null; do
+    until grep -q "\"step\":$3," "$1/metrics.jsonl" 2>/dev/null; do
         kill -0 "$2" 2>/dev/null || break
         sleep 0.1
     done
