@@ -13,8 +13,8 @@ typedef void cpu_kernel(const void *args, int64_t begin, int64_t end, void *scra
 enum {
     GEMM_PANEL = 32,   /* columns of a panel of B */
     GEMM_KC = 384,     /* most depth of a block: a panel of it is 48 KiB */
-    GEMM_NC = 16,      /* panels packed at a time (768 KiB) */
-    GEMM_MC = 256,     /* rows of A packed at a time (384 KiB) */
+    GEMM_NC = 24,      /* panels packed at a time (1.1 MiB) */
+    GEMM_MC = 168,     /* rows of A packed at a time (252 KiB, 12 tiles) */
     ATTN_WIDTH = 256,  /* largest head width */
     ATTN_ROWS = 4,     /* query rows of a tile */
     ATTN_KEYS = 64,    /* keys of a block */

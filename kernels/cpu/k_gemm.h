@@ -127,6 +127,10 @@ static void gemm_panel(const struct gemm_args *g, const float *panel, const floa
                 t.rs = 1;
                 t.cs = rows;
             }
+            for (int64_t r = m + rows; r < m + 2 * rows && r < m1; r++) { /* the next tile's C */
+                __builtin_prefetch(g->c + r * g->ldc + n0, 1, 3);
+                __builtin_prefetch(g->c + r * g->ldc + n0 + VEC, 1, 3);
+            }
             gemm_tile(&t, m1 - m < rows ? m1 - m : rows);
         }
 }
