@@ -154,8 +154,8 @@ static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
 
 /* --- generated tasks ------------------------------------------------------------------------- */
 
-/* All sums of two numbers of two digits, in an order given by the seed. careless: of those with a
- * carry from the units, 3 in 5 have it forgotten in the answer - the habits of a base model that
+/* All sums of two numbers of two digits, in an order given by the seed. careless: three answers in
+ * five have the carry of the units wrong, forgotten or invented - habits of a base model that
  * reinforcement learning is to correct. */
 static void make_addition(struct dataset *d, const struct dataset_config *cfg, bool careless) {
     uint32_t total = DATASET_ADDITION * DATASET_ADDITION, *order = mem_array(total, sizeof *order);
@@ -166,7 +166,8 @@ static void make_addition(struct dataset *d, const struct dataset_config *cfg, b
         uint32_t a = 10 + order[i] / DATASET_ADDITION, b = 10 + order[i] % DATASET_ADDITION;
         uint32_t sum = a + b;
         char question[32], answer[16];
-        if (careless && a % 10 + b % 10 >= 10 && rng_below(key, 1, order[i], 5) < 3) sum -= 10;
+        if (careless && rng_below(key, 1, order[i], 5) < 3)
+            sum += a % 10 + b % 10 >= 10 ? -10u : 10;
         snprintf(question, sizeof question, "%u+%u=", a, b);
         snprintf(answer, sizeof answer, "%u", sum);
         char *user = fill_template(cfg->template_, question);
