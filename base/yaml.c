@@ -39,6 +39,21 @@ static bool is_null(const yaml_node_t *node) {
 
 static int walk(struct yaml *y, yaml_document_t *doc, int id, const char *path, int depth);
 
+/* YAML forbids a key twice, libyaml lets it through: the later one would win unseen. */
+static int refuse_twice(const struct yaml *y, yaml_document_t *doc, const yaml_node_t *node,
+                        const yaml_node_pair_t *pair, const char *path) {
+    const yaml_node_t *key = yaml_document_get_node(doc, pair->key);
+    for (const yaml_node_pair_t *p = node->data.mapping.pairs.start; p < pair; p++) {
+        const yaml_node_t *other = yaml_document_get_node(doc, p->key);
+        if (strcmp((const char *)other->data.scalar.value, (const char *)key->data.scalar.value) !=
+            0)
+            continue;
+        return FAIL(ERR_CONFIG, "%s line %d: %s is there twice, first in line %d", y->name,
+                    (int)key->start_mark.line + 1, path, (int)other->start_mark.line + 1);
+    }
+    return 0;
+}
+
 static int walk_mapping(struct yaml *y, yaml_document_t *doc, const yaml_node_t *node,
                         const char *path, int depth) {
     yaml_node_pair_t *p = node->data.mapping.pairs.start;
@@ -54,6 +69,9 @@ static int walk_mapping(struct yaml *y, yaml_document_t *doc, const yaml_node_t 
         if (n < 0 || (size_t)n >= sizeof child)
             return FAIL(ERR_CONFIG, "%s line %d: key longer than %d characters", y->name, line,
                         YAML_PATH_MAX - 1);
+        if (p - node->data.mapping.pairs.start >= YAML_ENTRIES_MAX)
+            return FAIL(ERR_CONFIG, "%s: more than %d settings", y->name, YAML_ENTRIES_MAX);
+        TRY(refuse_twice(y, doc, node, p, child));
         TRY(walk(y, doc, p->value, child, depth + 1));
     }
     return 0;

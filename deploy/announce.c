@@ -17,6 +17,12 @@ enum { VERSIONS_KEPT = 3 }; /* the relay's two newest and one being read */
 int announce_plan(struct announce_plan *out, const struct recipe *r, const struct shape *s) {
     const struct kern_backend *b;
     struct announce_plan p = {.parameters = shape_params(s)};
+    int64_t longest = r->rollout.max_prompt_tokens + r->rollout.max_new_tokens;
+    if (longest > s->context)
+        return FAIL(ERR_CONFIG,
+                    "rollout.max_prompt_tokens + max_new_tokens = %" PRId64
+                    ", the model's context is %d tokens",
+                    longest, s->context);
     TRY(kern_open(&b, r->rollout.device, 1));
     struct engine_config cfg = setup_engine(r, s, NULL, b);
     p.weights = (size_t)params_slab_elements(s) * sizeof(float);
@@ -85,9 +91,6 @@ static void warnings(struct buf *out, const struct recipe *r) {
     if (r->relay.delta)
         buf_str(out,
                 "note: relay.delta has no effect on one machine: versions are shared memory\n");
-    if (r->trainer.prefix == RECIPE_PREFIX_AUTO)
-        buf_str(out, "note: trainer.prefix auto chooses dense training; shared-prefix reuse in "
-                     "training does not exist yet\n");
 }
 
 void announce_text(struct buf *out, const struct recipe *r, const struct shape *s,

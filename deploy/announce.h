@@ -20,6 +20,7 @@ struct announce_plan {          /* bytes, exact: what the services allocate befo
     int64_t parameters;
 };
 
+/* Refuses a recipe whose longest trajectory does not fit into the model's context. */
 MUST_CHECK int announce_plan(struct announce_plan *out, const struct recipe *r,
                              const struct shape *s);
 /* Human text, several lines. */

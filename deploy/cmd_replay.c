@@ -156,6 +156,7 @@ static int64_t step_of_group(struct replay *p, uint64_t group) {
 static int export(struct replay *p, const struct options *o) {
     struct runlog_scan *scan;
     const struct runlog_record *record;
+    int64_t lines = 0;
     int rc;
     TRY(runlog_scan_open(&scan, p->log, RUNLOG_TRAJ, 0));
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
@@ -163,6 +164,7 @@ static int export(struct replay *p, const struct options *o) {
         struct runlog_record score = {0};
         int64_t step = step_of_group(p, t->group);
         if (o->step >= 0 && step != o->step) continue;
+        lines++;
         int got = runlog_get(p->log, RUNLOG_SCORE, t->id, &score);
         rc = got == 0 || got == ERR_NOTFOUND
                  ? export_line(p, t, got == 0 ? &score.u.score : NULL, step)
@@ -171,6 +173,8 @@ static int export(struct replay *p, const struct options *o) {
         if (rc < 0) break;
     }
     runlog_scan_close(&scan);
+    if (rc == 0 && lines == 0 && o->step >= 0)
+        return FAIL(ERR_NOTFOUND, "%s has no step %" PRId64, o->run, o->step);
     return rc;
 }
 
@@ -178,7 +182,10 @@ static int show_one(struct replay *p, uint64_t id) {
     struct runlog_record traj = {0}, score = {0}, group = {0};
     char *prompt = NULL, *piece = NULL;
     int rc;
-    TRY_OUT(err_wrap(runlog_get(p->log, RUNLOG_TRAJ, id, &traj), "trajectory %" PRIu64, id));
+    int found = runlog_get(p->log, RUNLOG_TRAJ, id, &traj);
+    if (found == ERR_NOTFOUND)
+        TRY_OUT(FAIL(ERR_NOTFOUND, "the log has no finished trajectory %" PRIu64, id));
+    TRY_OUT(found);
     const struct runlog_traj *t = &traj.u.traj;
     int scored = runlog_get(p->log, RUNLOG_SCORE, id, &score),
         known = runlog_get(p->log, RUNLOG_GROUP, t->group, &group);
@@ -218,7 +225,7 @@ static int show(struct replay *p, const struct options *o) {
     if (o->trajectory >= 0) return show_one(p, (uint64_t)o->trajectory);
     if (o->group < 0) return FAIL(ERR_CONFIG, "show needs --trajectory N or --group N");
     for (int64_t i = 0; i < G; i++)
-        TRY(show_one(p, (uint64_t)(o->group * G + i)));
+        TRY(err_wrap(show_one(p, (uint64_t)(o->group * G + i)), "group %" PRId64, o->group));
     return 0;
 }
 
@@ -380,7 +387,7 @@ int cmd_replay(int argc, char **argv) {
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     trajectories with per-token log-probs and versions\n"
         "stats    what happened to groups, trajectories and rewards\n"
-        "export   trajectories as JSON lines that `weir step --batch` reads\n"
+        "export   trajectories as JSON lines; those of a --step are a batch for `weir step`\n"
         "verify   executes the steps again and compares the hashes of the weights; exit 0 only if "
         "all are equal",
         options,

@@ -83,14 +83,7 @@ static int check(const struct recipe *r, struct shape *shape) {
     TRY(check_devices(r));
     TRY(policy_open(&p, r->model.path, r->model.chat));
     *shape = p.shape;
-    int64_t longest = r->rollout.max_prompt_tokens + r->rollout.max_new_tokens;
-    int rc = 0;
-    if (longest > shape->context)
-        rc = FAIL(ERR_CONFIG,
-                  "rollout.max_prompt_tokens + max_new_tokens = %" PRId64
-                  ", the model's context is %d tokens",
-                  longest, shape->context);
-    if (rc == 0) rc = check_data(&r->data.train, r, &p, "data.train");
+    int rc = check_data(&r->data.train, r, &p, "data.train");
     if (rc == 0 && r->data.eval.path) rc = check_data(&r->data.eval, r, &p, "data.eval");
     policy_close(&p);
     return rc;

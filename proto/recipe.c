@@ -254,6 +254,24 @@ static int check(const struct recipe *r) {
     return 0;
 }
 
+/* Lists of a fixed length (betas): all of it or nothing, else defaults would fill the rest. */
+static int check_lengths(const struct yaml *y) {
+    for (size_t i = 0; i < recipe_table_count(); i++) {
+        const struct recipe_field *f = recipe_table_field(i);
+        int64_t given = 0;
+        if (!f->list_max || f->count_offset) continue;
+        for (size_t k = 0; k < yaml_count(y); k++) {
+            char path[256];
+            generalise(path, yaml_entry(y, k)->path);
+            given += strcmp(path, f->path) == 0;
+        }
+        if (given != 0 && given != f->list_max)
+            return FAIL(ERR_CONFIG, "%s has %" PRId64 " elements, it must have %" PRId64, f->path,
+                        given, f->list_max);
+    }
+    return 0;
+}
+
 static int fill(struct recipe *r, const struct yaml *y) {
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
@@ -270,6 +288,7 @@ static int fill(struct recipe *r, const struct yaml *y) {
         return err_wrap(rc, "%s%s: %s%s%s", e->line > 0 ? yaml_name(y) : "--set", at, e->path,
                         e->value ? ": " : "", e->value ? e->value : "");
     }
+    TRY(err_wrap(check_lengths(y), "%s", yaml_name(y)));
     return err_wrap(check(r), "%s", yaml_name(y));
 }
 

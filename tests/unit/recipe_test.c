@@ -65,6 +65,12 @@ TEST(errors_name_the_place) {
     CHECK_ERR(parse(&r, "trainer: 5\n", NULL), ERR_CONFIG, "must be a mapping");
     CHECK_ERR(parse(&r, "a: [", NULL), ERR_CONFIG, "r.yaml line");
     CHECK_ERR(parse(&r, "a: &x 1\nb: *x\n", NULL), ERR_CONFIG, "aliases");
+    CHECK_ERR(parse(&r, "seed: 1\nname: x\nseed: 2\n", NULL), ERR_CONFIG,
+              "r.yaml line 3: seed is there twice, first in line 1");
+    CHECK_ERR(parse(&r, "trainer: {batch: {groups: 1, groups: 1}}\n", NULL), ERR_CONFIG,
+              "trainer.batch.groups is there twice");
+    CHECK_ERR(parse(&r, "trainer: {optimizer: {betas: [0.9]}}\n", NULL), ERR_CONFIG,
+              "trainer.optimizer.betas[] has 1 elements, it must have 2");
     CHECK_ERR(parse(&r, "- 1\n", NULL), ERR_CONFIG, "must be a mapping");
     CHECK_ERR(parse(&r, "", "trainer.stepz=4"), ERR_CONFIG, "--set: trainer.stepz");
     CHECK_ERR(parse(&r, "", "steps"), ERR_CONFIG, "must be key=value");
