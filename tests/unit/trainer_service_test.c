@@ -1,3 +1,4 @@
+#include "actor/params.h"
 #include "trainer/trainer.h"
 
 #include "base/clock.h"
@@ -268,7 +269,10 @@ TEST(publishes_what_it_reports) {
         CHECK_OK(pull_tick(pull, clock_us()));
     }
     CHECK_INT(pull_newest(pull), 3);
-    CHECK_OK(pull_map(pull, 3, 1912320, &v));
+    struct shape shape;
+    CHECK_OK(shape_read(&shape, "recipes/tiny"));
+    size_t bytes = (size_t)params_slab_elements(&shape) * sizeof(float);
+    CHECK_OK(pull_map(pull, 3, bytes, &v));
     CHECK(hash_equal(v.hash, after[2]));
     pull_release(pull, &v);
     pull_close(&pull);
