@@ -12,6 +12,7 @@
 #include "deploy/verbs.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,9 +99,25 @@ out:
     return rc;
 }
 
+/* JSON has no NaN, and a null in the middle of a list would be found far from its cause. */
+static int check_finite(const struct score_item *item) {
+    for (int32_t k = 0; k < item->n_response; k++)
+        if (!isfinite(item->logprobs[k]))
+            return FAIL(ERR_CORRUPT,
+                        "the log-prob of response_ids[%d] is not finite: the weights give no "
+                        "finite distribution",
+                        (int)k);
+    return 0;
+}
+
 static int print_window(const struct score *c) {
     struct buf line = {0};
     for (int64_t i = 0; i < c->n; i++) {
+        int rc = check_finite(&c->items[i]);
+        if (rc < 0) {
+            buf_close(&line);
+            return rc;
+        }
         buf_reset(&line);
         buf_str(&line, "{\"logprobs\": ");
         buf_json_f32s(&line, c->items[i].logprobs, (size_t)c->items[i].n_response);

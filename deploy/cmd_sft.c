@@ -5,6 +5,7 @@
 #include "actor/dataset.h"
 #include "actor/policy.h"
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -209,6 +210,7 @@ int cmd_sft(int argc, char **argv) {
     int rc = parse(&f, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
     TRY_OUT(open_all(&f));
+    TRY_OUT(file_mkdirs(f.out)); /* known to be writable before the work, not after */
     TRY_OUT(train(&f));
     TRY_OUT(export_hf(step_weights(f.step), f.model, f.out, KERN_F32, 0));
 out:

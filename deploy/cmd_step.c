@@ -2,6 +2,7 @@
  * service does, without the services: for comparing Weir's update with another system's on the same
  * batch, and for looking at a step that went wrong. */
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "deploy/args.h"
 #include "deploy/verbs.h"
@@ -80,6 +81,7 @@ int cmd_step(int argc, char **argv) {
     if (rc != 0) return rc < 0 ? rc : 0;
     TRY_OUT(recipe_load(&r, a.recipe, a.sets.at, a.sets.n));
     r->model.weights = RECIPE_WEIGHTS_LOAD; /* --model has them */
+    TRY_OUT(file_mkdirs(a.out));            /* known to be writable before the work, not after */
     TRY_OUT(step_open(&s, r, a.model));
     if (a.version >= 0) step_set_version(s, a.version);
     for (size_t i = 0; i < a.batches.n; i++)

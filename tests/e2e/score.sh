@@ -70,3 +70,15 @@ refused '[1, 2]' object
 refused '{"prompt_ids": [1' "line 2"
 long=$(printf '1, %.0s' $(seq 300))1
 refused "{\"prompt_ids\": [$long], \"response_ids\": [1]}" context
+# Weights that are not numbers are an error, not a null.
+cp -r "$models/llama-gqa" "$DIR/nan"
+size=$(stat -c %s "$DIR/nan/model.safetensors")
+printf '\377\377\377\177' | dd of="$DIR/nan/model.safetensors" bs=1 seek=$((size - 4)) conv=notrunc status=none
+for engine in trainer rollout; do
+    if printf '{"prompt_ids": [1], "response_ids": [2]}\n' |
+        "$WEIR" score --model "$DIR/nan" --engine "$engine" >"$DIR/out" 2>"$DIR/err"; then
+        fail "$engine: scored with weights that are not numbers"
+    fi
+    grep -q "finite" "$DIR/err" || fail "$engine: $(cat "$DIR/err")"
+    [ ! -s "$DIR/out" ] || fail "$engine: wrote $(cat "$DIR/out")"
+done
