@@ -28,7 +28,7 @@ enum { STATUS_EVERY_US = 400000, WAIT_US = 50000, GRACE_MS = 20000, EVALUATOR_NI
 struct options {
     const char *recipe, *out, *resume;
     struct args_list sets;
-    bool json, print_config, dry_run;
+    bool json, print_config, dry_run, document;
 };
 
 struct run {
@@ -220,6 +220,8 @@ static int parse(struct options *o, int argc, char **argv) {
         {"json", ARGS_FLAG, &o->json, NULL, "JSON lines on stdout: start, one per step, end", 0, 0},
         {"print-config", ARGS_FLAG, &o->print_config, NULL, "print the effective recipe and exit",
          0, 0},
+        {"document", ARGS_FLAG, &o->document, NULL,
+         "print every key of a recipe as Markdown and exit", 0, 0},
         {"dry-run", ARGS_FLAG, &o->dry_run, NULL, "check everything, print the plan and exit", 0,
          0},
     };
@@ -234,11 +236,20 @@ static int parse(struct options *o, int argc, char **argv) {
     int rc = args_parse(&verb, argc, argv, positional, &n);
     if (rc != 0) return rc;
     o->recipe = positional[0];
+    if (o->document) return 0;
     if (!o->recipe == !o->resume)
         return FAIL(ERR_CONFIG, "give a recipe or --resume RUN; usage: %s", verb.usage);
     if (o->resume && (o->sets.n || o->out))
         return FAIL(ERR_CONFIG,
                     "--resume continues a run as it was; --set and --out go with a new one");
+    return 0;
+}
+
+static int document(void) {
+    struct buf text = {0};
+    recipe_document(&text);
+    printf("%s", text.data);
+    buf_close(&text);
     return 0;
 }
 
@@ -248,6 +259,7 @@ int cmd_run(int argc, char **argv) {
     struct shape shape;
     int rc = parse(&o, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
+    if (o.document) return document();
     if (o.resume)
         TRY_OUT(rundir_resume(&run.dir, o.resume, &run.recipe));
     else

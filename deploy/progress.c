@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { METRICS_BYTES_MAX = 1 << 30, LIVE_EVERY_US = 200000 };
+enum { METRICS_BYTES_MAX = 1 << 30, LIVE_EVERY_US = 200000, STALLED_US = 5000000 };
 
 struct progress {
     struct follow {
@@ -24,7 +24,7 @@ struct progress {
     enum progress_form form;
     int64_t steps, eta, step; /* step: done */
     int64_t eval_version;     /* newest shown, -1: none */
-    uint64_t started_us, step_us, drawn_us;
+    uint64_t started_us, step_us, drawn_us, waited_us;
     int64_t first_step;
     double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
     double eval_first, eval_last;
@@ -159,9 +159,26 @@ static void draw(struct progress *p, uint64_t now_us) {
     p->drawn_us = now_us;
 }
 
+/* When no step came for a while: who waits for what, since when, as the manager sees it. */
+static void show_waiting(struct progress *p, uint64_t now_us, const char *status) {
+    uint64_t since = p->step_us > p->waited_us ? p->step_us : p->waited_us;
+    struct json_doc *doc;
+    if (since == 0) since = p->started_us;
+    if (p->form == PROGRESS_JSON || !status || now_us < since + STALLED_US) return;
+    p->waited_us = now_us;
+    if (json_parse(&doc, status, strlen(status), "status") < 0) return;
+    const struct json *w = json_first(json_get(json_root(doc), "waiting_for"));
+    clear_live(p);
+    for (; w; w = json_next(w)) {
+        const char *who = json_str(json_get(w, "who")), *what = json_str(json_get(w, "what"));
+        if (who && what) printf("%s waits for %s, %.0f s\n", who, what, number(w, "since_s"));
+    }
+    json_close(&doc);
+}
+
 int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
-    (void)status;
     TRY(read_lines(p, &p->metrics));
+    if (p->step < p->steps) show_waiting(p, now_us, status);
     if (p->form == PROGRESS_LIVE && now_us - p->drawn_us > LIVE_EVERY_US)
         draw(p, now_us);
     else if (p->form != PROGRESS_LIVE)

@@ -431,6 +431,13 @@ void recipe_print(const struct recipe *r, struct buf *out) {
 void recipe_document(struct buf *out) {
     static const char *const kinds[] = {"text",          "whole number", "number",
                                         "true or false", "size",         "one of"};
+    buf_str(
+        out,
+        "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
+        "known one, and "
+        "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
+        "RECIPE "
+        "--print-config` shows the effective\nrecipe, `weir run --document` prints this page.\n\n");
     buf_str(out, "| key | kind | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);

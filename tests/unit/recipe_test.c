@@ -1,5 +1,6 @@
 /* recipe_test.c - defaults, overrides, errors that name line, key and what is allowed, and print ->
  * parse. */
+#include "base/file.h"
 #include "base/mem.h"
 #include "proto/recipe.h"
 #include "tests/test.h"
@@ -96,4 +97,15 @@ TEST(print_reads_back) {
     buf_close(&b);
     recipe_close(&r);
     recipe_close(&again);
+}
+
+TEST(document_is_the_page_in_docs) {
+    struct buf b = {0};
+    char *text;
+    size_t n;
+    recipe_document(&b);
+    CHECK_OK(file_read(&text, &n, "docs/recipe.md", 1 << 20));
+    CHECK_STR(b.data, text); /* after a change: weir run --document > docs/recipe.md */
+    mem_free(text);
+    buf_close(&b);
 }
