@@ -148,13 +148,14 @@ static int set_default(struct recipe *r, const struct recipe_field *f, int64_t i
 
 /* path with its first "[12]" replaced by "[]"; the index, -1 if there is none. */
 static int64_t generalise(char out[256], const char *path) {
-    const char *open = strchr(path, '['), *close = open ? strchr(open, ']') : NULL;
-    if (!close) {
+    size_t open = strcspn(path, "["), digits = 0;
+    if (path[open]) digits = strspn(path + open + 1, "0123456789");
+    if (digits == 0 || digits > 6 || path[open + 1 + digits] != ']') {
         snprintf(out, 256, "%s", path);
         return -1;
     }
-    int64_t index = strtoll(open + 1, NULL, 10);
-    snprintf(out, 256, "%.*s[]%s", (int)(open - path), path, close + 1);
+    int64_t index = strtoll(path + open + 1, NULL, 10);
+    snprintf(out, 256, "%.*s[]%s", (int)open, path, path + open + digits + 2);
     return index;
 }
 
@@ -222,12 +223,13 @@ static int apply(struct recipe *r, const struct yaml_entry *e) {
     int64_t index = generalise(path, e->path);
     if (!e->value && is_section(path)) return 0;
     const struct recipe_field *f = find(path);
-    if (!f) return unknown_key(path);
+    if (!f || (f->list_max && index < 0)) return unknown_key(path);
     if (index >= 0)
         TRY(list_length(r, f, index));
     else
         index = 0;
-    if (e->empty || (!e->value && f->kind != RECIPE_STR)) return FAIL(ERR_CONFIG, "has no value");
+    if (e->empty || (!e->value && (f->kind != RECIPE_STR || f->otherwise)))
+        return FAIL(ERR_CONFIG, "has no value");
     return set_value(r, f, index, e->value);
 }
 
@@ -251,6 +253,9 @@ static int check(const struct recipe *r) {
                     r->rollout.concurrency, r->rollout.group_size);
     for (int64_t i = 0; i < r->n_reward; i++)
         if (!r->reward[i].type) return FAIL(ERR_CONFIG, "reward[%" PRId64 "] has no type", i);
+    for (int64_t i = 0; i < r->rollout.n_stop; i++)
+        if (!r->rollout.stop[i])
+            return FAIL(ERR_CONFIG, "rollout.stop[%" PRId64 "] has no value", i);
     return 0;
 }
 

@@ -15,11 +15,11 @@ make -s build/release/weir-test # the generated protobuf sources
 compile() { # compile SOURCE: skipped when the object is newer than every source and header
     local o
     o=$dir/obj/$(echo "$1" | tr / _).o
-    [ -e "$o" ] && [ -z "$(find base proto kernels actor reward "$1" -newer "$o" -name '*.[ch]' -print -quit)" ] && return
+    [ -e "$o" ] && [ -z "$(find base proto kernels actor reward trainer "$1" -newer "$o" -name '*.[ch]' -print -quit)" ] && return
     clang "${flags[@]}" -c -o "$o" "$1"
 }
 export -f compile
-sources=(base/*.c proto/*.c build/gen/*/*.c actor/*.c reward/*.c kernels/*.c kernels/ref/*.c)
+sources=(base/*.c proto/*.c build/gen/*/*.c actor/*.c reward/*.c kernels/*.c kernels/ref/*.c trainer/batch.c)
 for s in "${sources[@]}"; do
     [ -e "$s" ] || continue
     compile "$s" &

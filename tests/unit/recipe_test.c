@@ -76,6 +76,11 @@ TEST(errors_name_the_place) {
     CHECK_ERR(parse(&r, "", "trainer.stepz=4"), ERR_CONFIG, "--set: trainer.stepz");
     CHECK_ERR(parse(&r, "", "steps"), ERR_CONFIG, "must be key=value");
     CHECK_ERR(parse(&r, "reward: [{weight: 1}]\n", NULL), ERR_CONFIG, "reward[0] has no type");
+    CHECK_ERR(parse(&r, "rollout: {stop: [null]}\n", NULL), ERR_CONFIG, "stop[0] has no value");
+    CHECK_ERR(parse(&r, "", "rollout.stop[1]=x"), ERR_CONFIG, "rollout.stop[0] has no value");
+    CHECK_ERR(parse(&r, "\"rollout.stop[-1]\": x\n", NULL), ERR_CONFIG, "unknown key");
+    CHECK_ERR(parse(&r, "\"rollout.stop[]\": x\n", NULL), ERR_CONFIG, "unknown key");
+    CHECK_ERR(parse(&r, "rollout: {device: }\n", NULL), ERR_CONFIG, "has no value");
     CHECK(r == NULL);
 }
 
