@@ -28,7 +28,8 @@ bool fake_manager_next(struct fake_manager *f, int wait_ms, struct link_msg *m,
 /* Waits for a message of this type; others are dropped. Fails the test after 30 s. */
 void fake_manager_want(struct fake_manager *f, enum wire_type type, struct link_msg *m,
                        struct net_id *from);
-void fake_manager_send(struct fake_manager *f, const struct net_id *to, enum wire_type type,
+/* false: the peer is gone, or its queue is full. */
+bool fake_manager_send(struct fake_manager *f, const struct net_id *to, enum wire_type type,
                        const void *body, const struct wire_frame *frames, size_t n);
 /* Welcomes a Hello; keep: the answer for each of its trajectories (NULL: -1 for all). */
 void fake_manager_welcome(struct fake_manager *f, const struct net_id *to,
