@@ -24,15 +24,22 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-enum { REWARD_JOBS_MAX = 256, REWARD_MSG_BYTES = 32 << 20, REWARD_IDLE_US = 200 * 1000 };
+enum {
+    REWARD_JOBS_MAX = 256,
+    REWARD_MSG_BYTES = 32 << 20,
+    REWARD_IDLE_US = 200 * 1000,
+    REWARD_FULL_US = 1000
+};
 
 struct reward {
     struct recipe *recipe;
     struct workers *workers;
     struct net *net;
     struct client *client;
-    struct link_msg held; /* a request that found the pool full; held.net NULL: none */
-    uint64_t in_pool;
+    struct link_msg held;        /* a request that found the pool full; held.net NULL: none */
+    struct verify_result result; /* taken from the pool, not sent yet */
+    uint64_t result_id, in_pool;
+    bool unsent;                           /* result found the socket full */
     uint64_t beat_us, busy_us, busy_since; /* busy: some job in the pool; busy_since 0: none */
 };
 
@@ -71,11 +78,10 @@ static void close_all(struct reward *r) {
     recipe_close(&r->recipe);
 }
 
-/* Nobody is there or reads: the manager asks again when it is back. */
+/* Nobody is there: the manager asks again when it is back. ERR_AGAIN: it does not read just now. */
 static int send_reply(struct reward *r, const Weir__ScoreReply *reply) {
     if (!client_welcome(r->client)) return 0;
-    int rc = client_send(r->client, WIRE_SCORE_REPLY, reply, NULL, 0);
-    return rc == ERR_AGAIN ? 0 : rc;
+    return client_send(r->client, WIRE_SCORE_REPLY, reply, NULL, 0);
 }
 
 static int reply_error(struct reward *r, uint64_t trajectory, int error) {
@@ -86,7 +92,7 @@ static int reply_error(struct reward *r, uint64_t trajectory, int error) {
     reply.reason = reason;
     int rc = send_reply(r, &reply);
     mem_free(reason);
-    return rc;
+    return rc == ERR_AGAIN ? 0 : rc; /* the manager asks again later */
 }
 
 static int reply_result(struct reward *r, uint64_t id, struct verify_result *v) {
@@ -137,11 +143,12 @@ static int submit(struct reward *r, const Weir__ScoreRequest *q) {
 }
 
 static int take_results(struct reward *r) {
-    uint64_t id;
-    struct verify_result result;
-    while (workers_take(r->workers, &id, &result)) {
+    while (r->unsent || workers_take(r->workers, &r->result_id, &r->result)) {
+        int rc = reply_result(r, r->result_id, &r->result);
+        r->unsent = rc == ERR_AGAIN;
+        if (r->unsent) return 0; /* nothing more is taken until it is gone */
+        TRY(rc);
         r->in_pool--;
-        TRY(reply_result(r, id, &result));
     }
     if (r->held.net) {
         int rc = submit(r, r->held.wire.body);
@@ -194,6 +201,7 @@ static uint64_t wait_us(const struct reward *r, uint64_t now_us) {
     uint64_t wake = workers_wake_us(r->workers), idle = REWARD_IDLE_US;
     uint64_t beat = (uint64_t)r->recipe->rollout.heartbeat_ms * 1000;
     if (beat < idle) idle = beat;
+    if (r->unsent) idle = REWARD_FULL_US;
     if (wake <= now_us) return 0;
     return wake - now_us < idle ? wake - now_us : idle;
 }
