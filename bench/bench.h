@@ -7,22 +7,34 @@
 #define BENCH_BENCH_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 typedef int bench_main(void); /* 0, or the exit status */
 int bench_engine(void);       /* engine_bench.c */
 int bench_kernels(void);      /* kernels_bench.c */
+int bench_manager(void);      /* manager_bench.c */
+int bench_publish(void);      /* publish_bench.c */
+int bench_start(void);        /* start_bench.c */
 int bench_train(void);        /* train_bench.c */
+
+extern const char *bench_weir;   /* the binary, --weir */
+extern const char *bench_python; /* a python3 that has torch, --python; NULL: none, no peer */
 
 typedef void bench_fn(void *ctx);
 
 struct bench_pair {
     double ratio, ratio_min, ratio_max; /* time of b / time of a: how many times faster a is */
     double a_us, b_us;                  /* medians of one call */
+    int n;
 };
 
 /* Times a and b alternately, each turn repeating the call for at least turn_us. */
 struct bench_pair bench_pairs(bench_fn *a, void *a_ctx, bench_fn *b, void *b_ctx, int pairs,
                               uint64_t turn_us);
 double bench_time_us(bench_fn *f, void *ctx, uint64_t turn_us); /* of one call */
+double bench_median(double *x, int n);                          /* sorts x */
+/* The summary of times that were taken elsewhere, in turn. Sorts all but keeps pairs together. */
+struct bench_pair bench_summary(double *a_us, double *b_us, int n);
+void bench_must(int rc, const char *what); /* ends the benchmark, naming what failed */
 
 #endif

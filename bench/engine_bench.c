@@ -1,15 +1,18 @@
 /* engine_bench.c - tokens per second of the whole engine (plan, forward, sampling, commit) at three
  * sizes, beside two limits measured in the same minute: the same matrix products and nothing else,
- * and reading the weights once per step at the rate at which this machine reads memory. */
+ * and reading the weights once per step at the rate at which this machine reads memory. Where there
+ * is PyTorch: sampling with a KV cache there, at the same shape, batch and lengths. */
 #include "bench/bench.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "bench/child.h"
 #include "rollout/engine.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SEQS_MAX = 64, PROMPT_MAX = 32, MATRICES_MAX = 256, READ_FLOATS = 16 << 20, PAIRS_MAX = 16 };
 
@@ -19,7 +22,6 @@ static const struct model {
     int32_t prompt, new_tokens, pairs, threads; /* threads 0: all */
 } models[] = {
     {"0.26M", 64, 5, 8, 4, 8, 172, 512, 32, 24, 9, 1},
-    {"1M", 128, 5, 4, 4, 32, 344, 512, 32, 24, 9, 1},
     {"0.26M", 64, 5, 8, 4, 8, 172, 512, 32, 24, 9, 0},
     {"10M", 288, 6, 6, 6, 48, 768, 12288, 32, 24, 3, 0},
     {"125M", 768, 12, 12, 12, 64, 2048, 50304, 8, 6, 3, 0},
@@ -37,12 +39,6 @@ struct rig {
     char *slab;         /* of the packed matrices */
     double bytes;       /* of the matrices */
 };
-
-static void must(int rc, const char *what) {
-    if (rc >= 0) return;
-    fprintf(stderr, "engine bench: %s: %s\n", what, err_text());
-    err_bug(what, __FILE__, __LINE__);
-}
 
 static struct shape shape_of(const struct model *m) {
     struct shape s;
@@ -66,7 +62,7 @@ static struct shape shape_of(const struct model *m) {
 
 static void *take(const struct rig *r, size_t bytes) {
     void *p = NULL;
-    must(kern_alloc(r->b, &p, bytes), "memory");
+    bench_must(kern_alloc(r->b, &p, bytes), "memory");
     return p;
 }
 
@@ -78,10 +74,10 @@ static void open_rig(struct rig *r, const struct model *m) {
                             .head_width = m->head_width,
                             .kv_max = s.context};
     *r = (struct rig){.model = m};
-    must(kern_open(&r->b, "cpu", m->threads), "backend");
-    must(kern_stream_open(r->b, &r->stream, kern_scratch_bytes(r->b, &l)), "stream");
-    must(params_open(&r->weights, r->b, &s), "weights");
-    must(params_init(r->weights, 1), "weights");
+    bench_must(kern_open(&r->b, "cpu", m->threads), "backend");
+    bench_must(kern_stream_open(r->b, &r->stream, kern_scratch_bytes(r->b, &l)), "stream");
+    bench_must(params_open(&r->weights, r->b, &s), "weights");
+    bench_must(params_init(r->weights, 1), "weights");
     size_t all = 0, used = 0; /* one slab, as the actor has: large pages matter */
     for (size_t i = 0; i < params_count(r->weights); i++) {
         const struct params_entry *e = params_entry(r->weights, i);
@@ -99,7 +95,7 @@ static void open_rig(struct rig *r, const struct model *m) {
         if (bytes == 0) continue;
         r->packed[k] = kern_view1(r->slab + used, KERN_F32, (int64_t)(bytes / sizeof(float)));
         used += bytes;
-        must(kern_pack_weight(r->b, r->stream, &r->packed[k], &r->w[k]), "pack");
+        bench_must(kern_pack_weight(r->b, r->stream, &r->packed[k], &r->w[k]), "pack");
     }
     r->x = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
     r->y = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
@@ -125,11 +121,11 @@ static double products_us(const struct rig *r, int32_t rows, int repeat) {
         for (int32_t i = 0; i < r->n_matrices; i++) {
             struct kern_tensor x = kern_view2(r->x, KERN_F32, rows, r->w[i].dim[1]);
             struct kern_tensor y = kern_view2(r->y, KERN_F32, rows, r->w[i].dim[0]);
-            must(kern_matmul(r->b, r->stream, &y, &x, &r->w[i],
-                             r->has_packed[i] ? &r->packed[i] : NULL, NULL),
-                 "matmul");
+            bench_must(kern_matmul(r->b, r->stream, &y, &x, &r->w[i],
+                                   r->has_packed[i] ? &r->packed[i] : NULL, NULL),
+                       "matmul");
         }
-    must(kern_sync(r->b, r->stream), "sync");
+    bench_must(kern_sync(r->b, r->stream), "sync");
     return (double)(clock_us() - start) / repeat;
 }
 
@@ -137,7 +133,7 @@ static double read_bytes_per_us(const struct rig *r) {
     struct kern_tensor big = kern_view1(r->big, KERN_F32, READ_FLOATS);
     double out[3];
     uint64_t start = clock_us();
-    must(kern_dot(r->b, r->stream, out, &big, NULL), "dot");
+    bench_must(kern_dot(r->b, r->stream, out, &big, NULL), "dot");
     return (double)READ_FLOATS * sizeof(float) / (double)(clock_us() - start);
 }
 
@@ -160,7 +156,7 @@ static void add_prompts(struct engine *e, const struct rig *r, int32_t batch, ui
                                    .max_new_tokens = r->model->new_tokens,
                                    .temperature = 1,
                                    .top_p = 1};
-        must(engine_add(e, &q), "add");
+        bench_must(engine_add(e, &q), "add");
     }
 }
 
@@ -170,27 +166,42 @@ static struct turn run_turn(struct engine *e, const struct rig *r, int32_t batch
     struct turn t;
     add_prompts(e, r, batch, salt);
     uint64_t start = clock_us();
-    must(engine_step(e, &events, &n), "step");
+    bench_must(engine_step(e, &events, &n), "step");
     t.prefill_us = (double)(clock_us() - start);
     start = clock_us();
     for (; !engine_idle(e); steps++)
-        must(engine_step(e, &events, &n), "step");
+        bench_must(engine_step(e, &events, &n), "step");
     t.step_us = (double)(clock_us() - start) / steps;
     return t;
 }
 
-static double middle(double *x, int n) {
-    for (int i = 1; i < n; i++)
-        for (int k = i; k > 0 && x[k] < x[k - 1]; k--) {
-            double other = x[k];
-            x[k] = x[k - 1];
-            x[k - 1] = other;
-        }
-    return x[n / 2];
+static double torch_step_us(const struct rig *r, int32_t batch) {
+    char line[96];
+    const struct model *m = r->model;
+    long threads = m->threads ? m->threads : sysconf(_SC_NPROCESSORS_ONLN);
+    snprintf(line, sizeof line, "decode %s %d %d %d %ld", m->name, (int)batch, (int)m->prompt,
+             (int)m->new_tokens, threads);
+    return 1e3 * child_torch_ms(line);
+}
+
+static void print_batch(const struct rig *r, int32_t batch, const char *against, double *step,
+                        double *peer) {
+    double own[PAIRS_MAX];
+    int n = r->model->pairs;
+    memcpy(own, step, (size_t)n * sizeof own[0]);
+    struct bench_pair p = bench_summary(own, peer, n);
+    printf("{\"bench\": \"engine\", \"shape\": \"%s\", \"threads\": %d, \"batch\": %d, "
+           "\"against\": \"%s\", \"ratio\": %.3f, \"min\": %.3f, \"max\": %.3f, \"n\": %d, "
+           "\"decode_tokens_per_s\": %.0f, \"step_us\": %.1f, \"peer_us\": %.1f}\n",
+           r->model->name, (int)r->model->threads, (int)batch, against, p.ratio, p.ratio_min,
+           p.ratio_max, p.n, batch / p.a_us * 1e6, p.a_us, p.b_us);
+    fflush(stdout);
 }
 
 static void run_batch(const struct rig *r, int32_t batch) {
     double step[PAIRS_MAX], prefill[PAIRS_MAX], products[PAIRS_MAX], weights[PAIRS_MAX];
+    double torch[PAIRS_MAX];
+    bool has_torch = child_has_torch();
     struct engine *e;
     struct engine_config cfg = {.backend = r->b,
                                 .shape = *params_shape(r->weights),
@@ -199,24 +210,27 @@ static void run_batch(const struct rig *r, int32_t batch) {
                                 .chunk_tokens = batch * r->model->prompt,
                                 .page = 16,
                                 .waiting_max = batch};
-    must(engine_open(&e, &cfg), "open");
-    must(engine_swap(e, r->weights, 1), "swap");
+    bench_must(engine_open(&e, &cfg), "open");
+    bench_must(engine_swap(e, r->weights, 1), "swap");
     if (r->model->pairs > 2) run_turn(e, r, batch, 1000); /* caches and pages warm */
     for (int i = 0; i < r->model->pairs; i++) {
         struct turn t = run_turn(e, r, batch, (uint64_t)i);
         step[i] = t.step_us;
         prefill[i] = t.prefill_us;
-        products[i] = products_us(r, batch, r->model->new_tokens) / t.step_us;
-        weights[i] = r->bytes / read_bytes_per_us(r) / t.step_us;
+        products[i] = products_us(r, batch, r->model->new_tokens);
+        weights[i] = r->bytes / read_bytes_per_us(r);
+        if (has_torch && i == 0) torch_step_us(r, batch); /* warm there too */
+        if (has_torch) torch[i] = torch_step_us(r, batch);
     }
     engine_close(&e);
-    int n = r->model->pairs;
-    double step_us = middle(step, n), prefill_us = middle(prefill, n);
-    printf("{\"bench\": \"engine\", \"model\": \"%s\", \"threads\": %d, \"batch\": %d, "
-           "\"decode_tokens_per_s\": %.0f, \"step_us\": %.1f, \"products_over_step\": %.3f, "
-           "\"weights_read_over_step\": %.3f, \"prefill_tokens_per_s\": %.0f}\n",
-           r->model->name, (int)r->model->threads, (int)batch, batch / step_us * 1e6, step_us,
-           middle(products, n), middle(weights, n), batch * r->model->prompt / prefill_us * 1e6);
+    print_batch(r, batch, "its matrix products", step, products);
+    print_batch(r, batch, "reading the weights", step, weights);
+    if (has_torch) print_batch(r, batch, "pytorch", step, torch);
+    double prefill_us = bench_median(prefill, r->model->pairs);
+    printf("{\"bench\": \"prefill\", \"shape\": \"%s\", \"threads\": %d, \"tokens\": \"%dx%d\", "
+           "\"n\": %d, \"tokens_per_s\": %.0f}\n",
+           r->model->name, (int)r->model->threads, (int)batch, (int)r->model->prompt,
+           (int)r->model->pairs, batch * r->model->prompt / prefill_us * 1e6);
     fflush(stdout);
 }
 

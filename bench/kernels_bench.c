@@ -39,15 +39,9 @@ static void look_up(void *out, size_t size, const char *lib, const char *symbol)
     memcpy(out, &p, size);
 }
 
-static void must(int rc, const char *what) {
-    if (rc == 0) return;
-    fprintf(stderr, "weir-bench: %s: %s\n", what, err_text());
-    err_bug("a benchmark's op failed", __FILE__, __LINE__);
-}
-
 static struct kern_tensor matrix(const struct kern_backend *b, int64_t n, int64_t m) {
     void *p = NULL;
-    must(kern_alloc(b, &p, (size_t)(n * m) * sizeof(float)), "alloc");
+    bench_must(kern_alloc(b, &p, (size_t)(n * m) * sizeof(float)), "alloc");
     for (int64_t i = 0; i < n * m; i++)
         ((float *)p)[i] = (float)(i * 2654435761u % 1000) / 1000 - 0.5f;
     return kern_view2(p, KERN_F32, n, m);
@@ -56,12 +50,13 @@ static struct kern_tensor matrix(const struct kern_backend *b, int64_t n, int64_
 static void own(void *ctx) {
     struct job *j = ctx;
     if (j->what == FORWARD)
-        must(kern_matmul(j->b, j->s, &j->y, &j->x, &j->w, j->use_packed ? &j->packed : NULL, NULL),
-             "matmul");
+        bench_must(
+            kern_matmul(j->b, j->s, &j->y, &j->x, &j->w, j->use_packed ? &j->packed : NULL, NULL),
+            "matmul");
     else if (j->what == DX)
-        must(kern_matmul_dx(j->b, j->s, &j->x, &j->y, &j->w, false), "matmul_dx");
+        bench_must(kern_matmul_dx(j->b, j->s, &j->x, &j->y, &j->w, false), "matmul_dx");
     else
-        must(kern_matmul_dw(j->b, j->s, &j->w, NULL, &j->y, &j->x), "matmul_dw");
+        bench_must(kern_matmul_dw(j->b, j->s, &j->w, NULL, &j->y, &j->x), "matmul_dw");
 }
 
 static void openblas(void *ctx) {
@@ -95,10 +90,10 @@ static void against(struct job *j, const char *name, bench_fn *peer) {
     struct bench_pair p = bench_pairs(own, j, peer, j, PAIRS, TURN_US);
     double flops = 2.0 * (double)j->y.dim[0] * (double)j->y.dim[1] * (double)j->x.dim[1];
     printf("{\"bench\": \"%s\", \"m\": %lld, \"n\": %lld, \"k\": %lld, \"packed\": %s, "
-           "\"against\": \"%s\", \"ratio\": %.3f, \"min\": %.3f, \"max\": %.3f, "
+           "\"against\": \"%s\", \"ratio\": %.3f, \"min\": %.3f, \"max\": %.3f, \"n\": %d, "
            "\"own_gflops\": %.1f, \"peer_gflops\": %.1f}\n",
            what[j->what], (long long)j->y.dim[0], (long long)j->y.dim[1], (long long)j->x.dim[1],
-           j->use_packed ? "true" : "false", name, p.ratio, p.ratio_min, p.ratio_max,
+           j->use_packed ? "true" : "false", name, p.ratio, p.ratio_min, p.ratio_max, p.n,
            flops / p.a_us / 1e3, flops / p.b_us / 1e3);
     fflush(stdout);
 }
@@ -111,7 +106,7 @@ static void gemm(const struct kern_backend *b, struct kern_stream *s, int64_t m,
     j.w = matrix(b, n, k);
     j.y = matrix(b, m, n);
     j.packed = matrix(b, 1, (int64_t)(kern_pack_bytes(b, n, k) / sizeof(float)));
-    if (packed) must(kern_pack_weight(b, s, &j.packed, &j.w), "pack");
+    if (packed) bench_must(kern_pack_weight(b, s, &j.packed, &j.w), "pack");
     if (libs.openblas) against(&j, "openblas", openblas);
     if (libs.dnnl) against(&j, "onednn", dnnl);
     if (!libs.openblas && !libs.dnnl) against(&j, "itself", own);
@@ -136,15 +131,15 @@ static void adamw(void *ctx) {
                            .step = 10,
                            .weight_decay = 0.01f,
                            .grad_scale = 1};
-    must(kern_adamw(j->b, j->s, &j->w, &j->m, &j->v, &j->g, &p), "adamw");
+    bench_must(kern_adamw(j->b, j->s, &j->w, &j->m, &j->v, &j->g, &p), "adamw");
 }
 
 /* Reads the four arrays once: what adamw has to read at least. */
 static void read_four(void *ctx) {
     struct stream_job *j = ctx;
     double out[3];
-    must(kern_dot(j->b, j->s, out, &j->w, &j->m), "dot");
-    must(kern_dot(j->b, j->s, out, &j->v, &j->g), "dot");
+    bench_must(kern_dot(j->b, j->s, out, &j->w, &j->m), "dot");
+    bench_must(kern_dot(j->b, j->s, out, &j->v, &j->g), "dot");
 }
 
 static void streaming(const struct kern_backend *b, struct kern_stream *s) {
@@ -159,8 +154,8 @@ static void streaming(const struct kern_backend *b, struct kern_stream *s) {
     struct bench_pair p = bench_pairs(adamw, &j, read_four, &j, PAIRS, TURN_US);
     printf(
         "{\"bench\": \"adamw\", \"n\": %d, \"against\": \"reading its inputs\", \"ratio\": %.3f, "
-        "\"min\": %.3f, \"max\": %.3f, \"own_ms\": %.2f, \"read_gb_s\": %.1f}\n",
-        N, p.ratio, p.ratio_min, p.ratio_max, p.a_us / 1e3, 16.0 * N / p.b_us / 1e3);
+        "\"min\": %.3f, \"max\": %.3f, \"pairs\": %d, \"own_ms\": %.2f, \"read_gb_s\": %.1f}\n",
+        N, p.ratio, p.ratio_min, p.ratio_max, p.n, p.a_us / 1e3, 16.0 * N / p.b_us / 1e3);
     fflush(stdout);
     kern_release(b, j.w.data);
     kern_release(b, j.m.data);
@@ -176,8 +171,8 @@ int bench_kernels(void) {
     struct kern_stream *s = NULL;
     look_up(&libs.openblas, sizeof libs.openblas, "libopenblas.so.0", "cblas_sgemm");
     look_up(&libs.dnnl, sizeof libs.dnnl, "libdnnl.so.2", "dnnl_sgemm");
-    must(kern_open(&b, "cpu", 0), "cpu");
-    must(kern_stream_open(b, &s, kern_scratch_bytes(b, &l)), "stream");
+    bench_must(kern_open(&b, "cpu", 0), "cpu");
+    bench_must(kern_stream_open(b, &s, kern_scratch_bytes(b, &l)), "stream");
     for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
         gemm(b, s, small[i], 2048, 768, FORWARD, true);
     for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {

@@ -1,20 +1,25 @@
-/* main.c - weir-bench NAME...: runs the named benchmarks (all without arguments), JSON lines on
- * stdout. */
+/* main.c - weir-bench [--weir BINARY] [--python PYTHON] [NAME...]: runs the named benchmarks (all
+ * without names), JSON lines on stdout. Each runs in a process of its own: what one leaves in
+ * memory, threads or caches is not the next one's. */
 #include "bench/bench.h"
 
 #include "base/clock.h"
+#include "base/err.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const char *bench_weir = "./weir", *bench_python;
 
 static const struct entry {
     const char *name;
     bench_main *run;
 } entries[] = {
-    {"engine", bench_engine},
-    {"kernels", bench_kernels},
-    {"train", bench_train},
+    {"start", bench_start},     {"manager", bench_manager}, {"publish", bench_publish},
+    {"kernels", bench_kernels}, {"engine", bench_engine},   {"train", bench_train},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0], PAIRS_MAX = 64 };
 
@@ -33,49 +38,79 @@ static int by_value(const void *a, const void *b) {
     return (*x > *y) - (*x < *y);
 }
 
-static double median(double *x, int n) {
+double bench_median(double *x, int n) {
     qsort(x, (size_t)n, sizeof *x, by_value);
     return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
 }
 
+void bench_must(int rc, const char *what) {
+    if (rc >= 0) return;
+    fprintf(stderr, "weir-bench: %s: %s\n", what, err_text());
+    exit(err_exit_code(rc));
+}
+
+struct bench_pair bench_summary(double *a_us, double *b_us, int n) {
+    double ratio[PAIRS_MAX];
+    for (int i = 0; i < n; i++)
+        ratio[i] = b_us[i] / a_us[i];
+    struct bench_pair p = {.ratio = bench_median(ratio, n), .n = n};
+    p.ratio_min = ratio[0];
+    p.ratio_max = ratio[n - 1];
+    p.a_us = bench_median(a_us, n);
+    p.b_us = bench_median(b_us, n);
+    return p;
+}
+
 struct bench_pair bench_pairs(bench_fn *a, void *a_ctx, bench_fn *b, void *b_ctx, int pairs,
                               uint64_t turn_us) {
-    double ratio[PAIRS_MAX], at[PAIRS_MAX], bt[PAIRS_MAX];
+    double at[PAIRS_MAX], bt[PAIRS_MAX];
     if (pairs > PAIRS_MAX) pairs = PAIRS_MAX;
     a(a_ctx);
     b(b_ctx);
     for (int i = 0; i < pairs; i++) {
         at[i] = bench_time_us(a, a_ctx, turn_us);
         bt[i] = bench_time_us(b, b_ctx, turn_us);
-        ratio[i] = bt[i] / at[i];
     }
-    struct bench_pair p = {.ratio = median(ratio, pairs)};
-    p.ratio_min = ratio[0];
-    p.ratio_max = ratio[pairs - 1];
-    p.a_us = median(at, pairs);
-    p.b_us = median(bt, pairs);
-    return p;
+    return bench_summary(at, bt, pairs);
+}
+
+static const struct entry *find(const char *name) {
+    for (int k = 0; k < N_ENTRIES; k++)
+        if (strcmp(name, entries[k].name) == 0) return &entries[k];
+    fprintf(stderr, "weir-bench: no benchmark \"%s\"; known:", name);
+    for (int k = 0; k < N_ENTRIES; k++)
+        fprintf(stderr, " %s", entries[k].name);
+    fprintf(stderr, "\n");
+    return NULL;
+}
+
+static int run(const struct entry *e) {
+    int status = 0;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int rc = e->run();
+        fflush(NULL);
+        _exit(rc);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid) return 71;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 70;
 }
 
 int main(int argc, char **argv) {
-    int rc = 0;
+    const struct entry *wanted[PAIRS_MAX];
+    int n = 0, rc = 0;
     for (int i = 1; i < argc; i++) {
-        int known = 0;
-        for (int k = 0; k < N_ENTRIES; k++)
-            known |= strcmp(argv[i], entries[k].name) == 0;
-        if (!known) {
-            fprintf(stderr, "weir-bench: no benchmark \"%s\"; known:", argv[i]);
-            for (int k = 0; k < N_ENTRIES; k++)
-                fprintf(stderr, " %s", entries[k].name);
-            fprintf(stderr, "\n");
+        if (strcmp(argv[i], "--weir") == 0 && i + 1 < argc)
+            bench_weir = argv[++i];
+        else if (strcmp(argv[i], "--python") == 0 && i + 1 < argc)
+            bench_python = argv[++i];
+        else if (n == PAIRS_MAX || !(wanted[n++] = find(argv[i])))
             return 64;
-        }
     }
-    for (int k = 0; k < N_ENTRIES; k++) {
-        int wanted = argc == 1;
-        for (int i = 1; i < argc; i++)
-            wanted |= strcmp(argv[i], entries[k].name) == 0;
-        if (wanted && (rc = entries[k].run()) != 0) return rc;
-    }
+    for (int k = 0; n == 0 && k < N_ENTRIES && rc == 0; k++)
+        rc = run(&entries[k]);
+    for (int k = 0; k < n && rc == 0; k++)
+        rc = run(wanted[k]);
     return rc;
 }

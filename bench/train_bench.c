@@ -2,13 +2,14 @@
  *
  * The step is what the trainer runs: forward, loss, reverse, alignment scalars, clip, AdamW, hash
  * of the weights. The replay does the same matrix products of the same shapes on the same backend
- * and nothing else: the ceiling for any implementation on these kernels. Both are timed in turn.
- * bench/torch_train.py times the same shapes in PyTorch. */
+ * and nothing else: the ceiling for any implementation on these kernels. Where there is PyTorch,
+ * the same step of the same shape there (bench/torch_train.py). Both are timed in turn. */
 #include "bench/bench.h"
 
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "bench/child.h"
 #include "trainer/step.h"
 
 #include <inttypes.h>
@@ -25,8 +26,8 @@ static const struct setting {
     int pairs;
 } settings[] = {
     {"0.26M", 64, 5, 8, 4, 172, 512, 4, 256, 7},
-    {"7M", 256, 8, 8, 4, 768, 4096, 4, 256, 5},
-    {"110M", 768, 12, 12, 12, 2048, 32000, 4, 64, 3},
+    {"10M", 288, 6, 6, 6, 768, 12288, 4, 256, 5},
+    {"125M", 768, 12, 12, 12, 2048, 50304, 4, 64, 3},
 };
 
 struct run {
@@ -39,15 +40,9 @@ struct run {
     struct kern_tensor x, y, logits, w[MATS + 1], g[MATS + 1], packed[MATS + 1];
 };
 
-static void must(int rc, const char *what) {
-    if (rc >= 0) return;
-    fprintf(stderr, "weir-bench: %s: %s\n", what, err_text());
-    err_bug("a benchmark's step failed", __FILE__, __LINE__);
-}
-
 static struct kern_tensor tensor(const struct run *r, int64_t n, int64_t m) {
     void *p = NULL;
-    must(kern_alloc(r->b, &p, (size_t)(n * m) * sizeof(float)), "alloc");
+    bench_must(kern_alloc(r->b, &p, (size_t)(n * m) * sizeof(float)), "alloc");
     for (int64_t i = 0; i < n * m; i++)
         ((float *)p)[i] = (float)(i * 2654435761U % 1000) / 1000 - 0.5F;
     return kern_view2(p, KERN_F32, n, m);
@@ -60,7 +55,7 @@ static struct kern_tensor narrow(struct kern_tensor t, int64_t n, int64_t m) {
 static void step_once(void *ctx) {
     struct run *r = ctx;
     struct step_report report;
-    must(step_run(r->step, r->batch, &report), "step");
+    bench_must(step_run(r->step, r->batch, &report), "step");
 }
 
 /* Forward, gradient by input, gradient by weight of product i for n rows. */
@@ -69,12 +64,12 @@ static void product(struct run *r, int i, int64_t n, int passes) {
     struct kern_tensor x = narrow(r->x, n, in);
     struct kern_tensor y = narrow(i == MATS ? r->logits : r->y, n, out);
     if (passes & 1)
-        must(kern_matmul(r->b, r->s, &y, &x, &r->w[i], r->packed[i].data ? &r->packed[i] : NULL,
-                         NULL),
-             "matmul");
+        bench_must(kern_matmul(r->b, r->s, &y, &x, &r->w[i],
+                               r->packed[i].data ? &r->packed[i] : NULL, NULL),
+                   "matmul");
     if (!(passes & 2)) return;
-    must(kern_matmul_dx(r->b, r->s, &x, &y, &r->w[i], false), "matmul_dx");
-    must(kern_matmul_dw(r->b, r->s, &r->g[i], NULL, &y, &x), "matmul_dw");
+    bench_must(kern_matmul_dx(r->b, r->s, &x, &y, &r->w[i], false), "matmul_dx");
+    bench_must(kern_matmul_dw(r->b, r->s, &r->g[i], NULL, &y, &x), "matmul_dw");
 }
 
 static void products_once(void *ctx) {
@@ -101,7 +96,7 @@ static void open_products(struct run *r) {
                             .heads = s->heads,
                             .head_width = s->head_width,
                             .kv_max = s->context};
-    must(kern_stream_open(r->b, &r->s, kern_scratch_bytes(r->b, &l)), "stream");
+    bench_must(kern_stream_open(r->b, &r->s, kern_scratch_bytes(r->b, &l)), "stream");
     r->x = tensor(r, r->rows, width);
     r->y = tensor(r, r->rows, width);
     r->logits = tensor(r, HEAD_ROWS, s->vocab);
@@ -112,9 +107,9 @@ static void open_products(struct run *r) {
         r->packed[i] = (struct kern_tensor){0};
         if (bytes == 0) continue;
         void *p = NULL;
-        must(kern_alloc(r->b, &p, bytes), "alloc");
+        bench_must(kern_alloc(r->b, &p, bytes), "alloc");
         r->packed[i] = kern_view1(p, KERN_F32, (int64_t)(bytes / sizeof(float)));
-        must(kern_pack_weight(r->b, r->s, &r->packed[i], &r->w[i]), "pack");
+        bench_must(kern_pack_weight(r->b, r->s, &r->packed[i], &r->w[i]), "pack");
     }
 }
 
@@ -179,9 +174,9 @@ static void open_run(struct run *r, const struct setting *k, const char *dir) {
              "          staleness: {max: 1024}}\n",
              k->tokens - 1, k->seqs / 2, k->seqs * k->tokens);
     struct shape s = shape_of(k);
-    must(shape_write(&s, dir, "float32"), "shape");
-    must(recipe_parse(&recipe, yaml, strlen(yaml), "bench", NULL, 0), "recipe");
-    must(step_open(&r->step, recipe, dir), "step");
+    bench_must(shape_write(&s, dir, "float32"), "shape");
+    bench_must(recipe_parse(&recipe, yaml, strlen(yaml), "bench", NULL, 0), "recipe");
+    bench_must(step_open(&r->step, recipe, dir), "step");
     recipe_close(&recipe);
     r->shape = s;
     r->b = params_backend(step_weights(r->step));
@@ -191,17 +186,33 @@ static void open_run(struct run *r, const struct setting *k, const char *dir) {
     open_products(r);
 }
 
+static void torch_once(void *ctx) {
+    char line[64];
+    snprintf(line, sizeof line, "train %s 1", (const char *)ctx);
+    if (child_torch_ms(line) < 0) bench_must(FAIL(ERR_CONFIG, "unknown shape"), "torch");
+}
+
+static void print_one(const struct setting *k, const struct run *r, const char *against,
+                      const struct bench_pair *p) {
+    double tokens = (double)k->seqs * k->tokens;
+    printf("{\"bench\": \"train\", \"shape\": \"%s\", \"parameters\": %" PRId64
+           ", \"tokens\": \"%dx%d\", \"threads\": 1, \"against\": \"%s\", \"ratio\": %.3f, "
+           "\"min\": %.3f, \"max\": %.3f, \"n\": %d, \"tokens_per_s\": %.0f, "
+           "\"step_ms\": %.2f, \"peer_ms\": %.2f}\n",
+           k->name, shape_params(&r->shape), k->seqs, k->tokens, against, p->ratio, p->ratio_min,
+           p->ratio_max, p->n, tokens / p->a_us * 1e6, p->a_us / 1e3, p->b_us / 1e3);
+    fflush(stdout);
+}
+
 static void bench_one(const struct setting *k, const char *dir) {
     struct run r = {0};
     open_run(&r, k, dir);
     struct bench_pair p = bench_pairs(step_once, &r, products_once, &r, k->pairs, 1);
-    double tokens = (double)k->seqs * k->tokens;
-    printf("{\"bench\": \"train\", \"shape\": \"%s\", \"parameters\": %" PRId64
-           ", \"tokens\": \"%dx%d\", \"threads\": 1, \"step_ms\": %.2f, \"tokens_per_s\": %.0f, "
-           "\"gemm_only_ms\": %.2f, \"step_over_gemm\": %.3f, \"min\": %.3f, \"max\": %.3f}\n",
-           k->name, shape_params(&r.shape), k->seqs, k->tokens, p.a_us / 1e3, tokens / p.a_us * 1e6,
-           p.b_us / 1e3, 1 / p.ratio, 1 / p.ratio_max, 1 / p.ratio_min);
-    fflush(stdout);
+    print_one(k, &r, "its matrix products", &p);
+    if (child_has_torch()) {
+        p = bench_pairs(step_once, &r, torch_once, (void *)(uintptr_t)k->name, k->pairs, 1);
+        print_one(k, &r, "pytorch", &p);
+    }
     close_products(&r);
     batch_close(&r.batch);
     step_close(&r.step);
@@ -212,6 +223,6 @@ int bench_train(void) {
     if (!mkdtemp(dir)) return fprintf(stderr, "weir-bench: no directory in /tmp\n"), 73;
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         bench_one(&settings[i], dir);
-    must(file_remove_tree(dir), "remove");
+    bench_must(file_remove_tree(dir), "remove");
     return 0;
 }
