@@ -214,6 +214,7 @@ int cmd_sft(int argc, char **argv) {
     TRY_OUT(train(&f));
     TRY_OUT(export_hf(step_weights(f.step), f.model, f.out, KERN_F32, 0));
 out:
+    if (rc < 0 && f.out) rmdir(f.out); /* only an empty folder goes: one made here for nothing */
     step_close(&f.step);
     dataset_close(&f.data);
     policy_close(&f.policy);

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <unistd.h>
 
 struct cmd_step_args {
     const char *model, *recipe, *out;
@@ -88,6 +89,7 @@ int cmd_step(int argc, char **argv) {
         TRY_OUT(run_file(s, a.batches.at[i], a.version >= 0));
     TRY_OUT(export_hf(step_weights(s), a.model, a.out, KERN_F32, 0));
 out:
+    if (rc < 0 && a.out) rmdir(a.out); /* only an empty folder goes: one made here for nothing */
     step_close(&s);
     recipe_close(&r);
     return rc;

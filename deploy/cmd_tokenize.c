@@ -45,7 +45,7 @@ static int decode(const struct tokenizer *t, const struct json *v, bool skip, st
     int rc = read_ids(v, ids);
     for (size_t i = 0; rc == 0 && i < json_len(v); i++)
         if (ids[i] >= tokenizer_size(t))
-            rc = FAIL(ERR_CORRUPT, "token id %d, allowed is 0..%d", ids[i], tokenizer_size(t) - 1);
+            rc = FAIL(ERR_CONFIG, "token id %d, allowed is 0..%d", ids[i], tokenizer_size(t) - 1);
     if (rc == 0) rc = tokenizer_decode(t, ids, json_len(v), skip, &text, &n);
     mem_free(ids);
     if (rc < 0) return rc;
