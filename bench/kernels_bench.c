@@ -90,7 +90,7 @@ static void against(struct job *j, const char *name, bench_fn *peer) {
     struct bench_pair p = bench_pairs(own, j, peer, j, PAIRS, TURN_US);
     double flops = 2.0 * (double)j->y.dim[0] * (double)j->y.dim[1] * (double)j->x.dim[1];
     printf("{\"bench\": \"%s\", \"m\": %lld, \"n\": %lld, \"k\": %lld, \"packed\": %s, "
-           "\"against\": \"%s\", \"ratio\": %.3f, \"min\": %.3f, \"max\": %.3f, \"n\": %d, "
+           "\"against\": \"%s\", \"ratio\": %.3f, \"min\": %.3f, \"max\": %.3f, \"pairs\": %d, "
            "\"own_gflops\": %.1f, \"peer_gflops\": %.1f}\n",
            what[j->what], (long long)j->y.dim[0], (long long)j->y.dim[1], (long long)j->x.dim[1],
            j->use_packed ? "true" : "false", name, p.ratio, p.ratio_min, p.ratio_max, p.n,
