@@ -87,7 +87,8 @@ asan: ## all tests under address and undefined sanitizers
 	$(MAKE) MODE=asan test
 
 tsan: ## queues, loop and services under the thread sanitizer
-	$(MAKE) MODE=tsan test
+	$(MAKE) MODE=tsan all build/tsan/weir-test
+	tests/tsan.sh build/tsan/weir-test build/tsan/weir
 
 fuzz: build/.deps ## every fuzzer, FUZZ_SECONDS (60) each
 	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)

@@ -18,6 +18,8 @@
 #include <inttypes.h>
 
 enum { MESSAGE_BYTES_MAX = 4 << 20, WAIT_US = 20000, REPEAT_US = 500000, SETTLE_US = 300000 };
+/* After the trainer's end nobody offers the last version to a relay that starts again. */
+enum { LOST_US = 30000000 };
 
 struct evaluator {
     struct recipe *recipe;
@@ -182,7 +184,11 @@ int evaluator_service(const char *run_dir, const char *name) {
         if (e.reported >= 0) continue;
         int64_t newest = pull_newest(e.pull);
         bool settled = e.done_us && clock_us() - e.done_us > SETTLE_US;
-        if (settled && newest == e.evaluated) break;
+        if (settled && (newest == e.evaluated || e.evaluated >= e.recipe->trainer.steps)) break;
+        if (settled && newest < 0 && clock_us() - e.done_us > LOST_US) {
+            LOG(WARN, DEPLOY, "the relay lost the last version; it is not evaluated");
+            break;
+        }
         if (newest > e.evaluated && (settled || newest >= e.due)) TRY_OUT(evaluate_newest(&e));
     }
 out:
