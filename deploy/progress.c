@@ -146,10 +146,10 @@ static void draw(struct progress *p, uint64_t now_us) {
                       (double)(p->steps - p->step);
         snprintf(eta, sizeof eta, "%d:%02d", (int)left / 60, (int)left % 60);
     }
-    if (p->any_eval) snprintf(eval, sizeof eval, "%.3f", p->eval_last);
-    int n = snprintf(line, sizeof line,
-                     "step %" PRId64 "/%" PRId64 "  reward %.3f  eval %s  staleness %.1f/%" PRId64
-                     "  rollout %.1fk tok/s  trainer %.1fk tok/s  ETA %s",
+    if (p->any_eval) snprintf(eval, sizeof eval, "%.2f", p->eval_last);
+    int n = snprintf(line, sizeof line, /* fits 80 columns */
+                     "step %" PRId64 "/%" PRId64 " reward %.2f eval %s stale %.1f/%" PRId64
+                     " tok/s %.1fk gen %.1fk train ETA %s",
                      p->step, p->steps, p->reward, eval, p->stale_mean, p->eta,
                      p->rollout_rate / 1000, p->trainer_rate / 1000, eta);
     int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 1 ? ws.ws_col - 1 : 100;
