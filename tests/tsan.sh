@@ -1,16 +1,29 @@
 #!/usr/bin/env bash
 # What is threaded, under the thread sanitizer: tests/tsan.sh WEIR-TEST WEIR. Findings inside ZeroMQ and RocksDB are suppressed.
+# Tests that fork a service from a process that has threads already are not here: the sanitizer refuses such children
+# ("dup thread with used id"). The services run as real processes instead, in two whole runs.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp exitcode=66 ${TSAN_OPTIONS:-}"
+export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp exitcode=66 die_after_fork=0 ${TSAN_OPTIONS:-}"
 dir=$(mktemp -d /tmp/weir-tsan-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-failed=0
-for filter in workers_test coll_test kv_test net_test relay_test reward_service manager_test rollout_service trainer_service; do
-    "$1" --filter "$filter" 2>"$dir/log" || failed=1
+passed=0 failed=0
+for filter in tests/op workers_test coll_test kv_test net_test manager_test; do
+    if "$1" --filter "$filter" >"$dir/log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
     grep -E '^(FAIL|SUMMARY)' "$dir/log"
 done
-timeout 120 "$2" run tests/e2e/small.yaml --json --out "$dir/run" --set trainer.threads=2 >"$dir/run.json" 2>&1 || failed=1
-if grep -h '^SUMMARY: ThreadSanitizer' "$dir/run.json" "$dir/run/weir.log"; then failed=1; fi
-tail -n 1 "$dir/run.json"
-exit "$failed"
+whole_run() { # whole_run NAME [--set ...]
+    local run=$dir/$1
+    shift
+    if timeout 200 "$2" run tests/e2e/small.yaml --json --out "$run" "${@:3}" >"$run.json" 2>&1 &&
+        ! grep -h '^SUMMARY: ThreadSanitizer' "$run.json" "$run/weir.log"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        tail -n 3 "$run.json"
+    fi
+}
+whole_run synchronous "$1" "$2" --set trainer.threads=2
+whole_run asynchronous "$1" "$2" --set trainer.threads=2 --set trainer.staleness.max=4 --set rollout.workers=3 --set trainer.steps=30
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
