@@ -16,7 +16,7 @@ static void write(struct buf *b, const struct json *v) {
         if (json_int(v, &i))
             buf_printf(b, "%lld", (long long)i);
         else
-            buf_json_num(b, json_num(v, 0));
+            buf_json_num(b, json_num(v, 0) + 0.0); /* -0 written without point is the integer 0 */
         return;
     case JSON_ARRAY:
     case JSON_OBJECT: break;
