@@ -102,7 +102,7 @@ lint: $(OBJ) ## formatting, layers, lengths, banned calls, symbol prefixes, shel
 fmt: ## clang-format every source
 	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
-quickstart: all ## the main job: a tiny policy gets measurably better, about three minutes
+quickstart: all ## the main job: a tiny policy gets measurably better, about a minute
 	scripts/quickstart.sh
 
 clean: ## remove everything that was built

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job in about three minutes on two cores: warm start, evaluation, asynchronous GRPO with two rollout processes,
+# The main job in about a minute on two cores: warm start, evaluation, asynchronous GRPO with two rollout processes,
 # evaluation. SEED (default 1) changes every random number. Leaves build/quickstart/{base,run}.
 set -eu
 cd "$(dirname "$0")/.."
