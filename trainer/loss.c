@@ -46,9 +46,10 @@ static struct point divergence(const struct loss_config *cfg, const struct loss_
 }
 
 void loss_gradient(const struct loss_config *cfg, const struct loss_token *token,
-                   const float *logprob, size_t n, float *g_logprob, float *g_entropy) {
+                   const int64_t *element, const float *logprob, size_t n, float *g_logprob,
+                   float *g_entropy) {
     for (size_t i = 0; i < n; i++) {
-        const struct loss_token *t = &token[i];
+        const struct loss_token *t = &token[element ? element[i] : (int64_t)i];
         if (cfg->supervised) {
             g_logprob[i] = (float)-t->weight;
             g_entropy[i] = 0;

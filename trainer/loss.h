@@ -44,9 +44,11 @@ struct loss_token {
     float behaviour, reference;
 };
 
-/* Derivatives of the loss by log-prob and entropy (in which it is linear) of n tokens. */
+/* Derivatives of the loss by log-prob and entropy (in which it is linear) of the n tokens
+ * token[element[0..n-1]], element NULL: token[0..n-1]; the other arrays are [n]. */
 void loss_gradient(const struct loss_config *cfg, const struct loss_token *token,
-                   const float *logprob, size_t n, float *g_logprob, float *g_entropy);
+                   const int64_t *element, const float *logprob, size_t n, float *g_logprob,
+                   float *g_entropy);
 
 /* True if the token's gradient is zero whatever its log-prob turns out to be. */
 bool loss_is_flat(const struct loss_config *cfg, const struct loss_token *token);

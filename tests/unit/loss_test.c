@@ -25,7 +25,7 @@ static void check_setting(const struct loss_config *cfg, uint64_t key) {
         t[i].advantage = rng_normal(key, 4, i);
         t[i].weight = 0.1 + rng_uniform(key, 5, i);
     }
-    loss_gradient(cfg, t, lp, TOKENS, g_lp, g_ent);
+    loss_gradient(cfg, t, NULL, lp, TOKENS, g_lp, g_ent);
     for (int i = 0; i < TOKENS; i++) {
         struct loss_sums up, down;
         float keep = lp[i];
@@ -66,7 +66,7 @@ static float slope(double log_ratio, double advantage) {
     const struct loss_config cfg = {.clip_low = 0.2, .clip_high = 0.28};
     struct loss_token t = {.weight = 1, .advantage = advantage, .behaviour = -3};
     float lp = (float)(-3 + log_ratio), g, ge;
-    loss_gradient(&cfg, &t, &lp, 1, &g, &ge);
+    loss_gradient(&cfg, &t, NULL, &lp, 1, &g, &ge);
     return g;
 }
 
@@ -107,7 +107,7 @@ TEST(loss_absurd_logprobs_stay_finite) {
     const float lp = -900, ent = 1;
     float g, ge;
     struct loss_sums s;
-    loss_gradient(&cfg, &t, &lp, 1, &g, &ge);
+    loss_gradient(&cfg, &t, NULL, &lp, 1, &g, &ge);
     loss_sum(&cfg, &t, &lp, &ent, 1, &s);
     CHECK(isfinite(g) && isfinite(s.loss) && isfinite(s.ess));
 }

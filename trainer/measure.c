@@ -1,0 +1,72 @@
+/* measure.c - see measure.h. */
+#include "trainer/measure.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+void measure_rewards(struct step_report *out, const struct batch *b) {
+    double sum = 0, squares = 0, n = (double)b->n;
+    for (uint32_t i = 0; i < b->n; i++)
+        sum += (double)b->traj[i].reward;
+    out->reward_mean = sum / n;
+    for (uint32_t i = 0; i < b->n; i++) {
+        double x = (double)b->traj[i].reward - out->reward_mean;
+        squares += x * x;
+    }
+    out->reward_std = b->n > 1 ? sqrt(squares / (n - 1)) : 0;
+}
+
+void measure_lengths(struct step_report *out, const struct batch *b, int64_t version) {
+    double trained = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct batch_traj *t = &b->traj[i];
+        int64_t oldest = batch_oldest(t);
+        out->tokens += t->n_prompt + t->n_response;
+        out->response_length_mean += (double)t->n_response / (double)b->n;
+        out->response_length_max = fmax(out->response_length_max, t->n_response);
+        if (oldest == INT64_MAX) continue;
+        trained++;
+        out->staleness_mean += (double)(version - oldest);
+        out->staleness_max = fmax(out->staleness_max, (double)(version - oldest));
+    }
+    out->staleness_mean /= trained;
+    out->sequences = b->n;
+}
+
+int64_t measure_zero_groups(const struct batch *b) {
+    int64_t zero = 0;
+    bool *signal = mem_zalloc(b->n_groups * sizeof *signal);
+    for (uint32_t i = 0; i < b->n; i++)
+        signal[b->traj[i].group] |= b->traj[i].advantage != 0;
+    for (uint32_t g = 0; g < b->n_groups; g++)
+        zero += !signal[g];
+    mem_free(signal);
+    return zero;
+}
+
+void measure_mismatch(struct step_report *out, const struct batch *b, int64_t version,
+                      const float *logprob) {
+    int64_t e = 0, same = 0;
+    double kl = 0, most = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct batch_traj *t = &b->traj[i];
+        for (int32_t k = 0; k < t->n_response; k++) {
+            if (!t->mask[k]) continue;
+            double x = (double)logprob[e++] - (double)t->logprob[k];
+            if (t->version[k] != version) continue;
+            same++;
+            kl += exp(fmin(x, 20)) - 1 - x;
+            most = fmax(most, fabs(x));
+        }
+    }
+    out->mismatch_kl = same ? kl / (double)same : (double)NAN;
+    out->logprob_diff_max = same ? most : (double)NAN;
+    if (most > 0)
+        LOG(WARN, TRAINER,
+            "version=%" PRId64 " rollout and trainer disagree at equal weights: "
+            "logprob_diff_max=%.3g mismatch_kl=%.3g tokens=%" PRId64,
+            version, most, out->mismatch_kl, same);
+}

@@ -1,0 +1,18 @@
+/* measure.h - numbers of a step that follow from the batch and its log-probs alone, into the step's
+ * report. All in the order of the batch, so that they do not depend on how it was packed. */
+#ifndef TRAINER_MEASURE_H
+#define TRAINER_MEASURE_H
+
+#include "trainer/step.h"
+
+void measure_rewards(struct step_report *out, const struct batch *b);
+/* version: of the weights that are trained. */
+void measure_lengths(struct step_report *out, const struct batch *b, int64_t version);
+/* Rollout against trainer at equal weights, where the same bits are expected (I6); a difference is
+ * logged. logprob: by trained token. */
+void measure_mismatch(struct step_report *out, const struct batch *b, int64_t version,
+                      const float *logprob);
+/* Groups of equal rewards: nothing to learn from them. */
+int64_t measure_zero_groups(const struct batch *b);
+
+#endif

@@ -1,0 +1,62 @@
+/* passes.h - what the network does with the trajectories of one batch: log-probs of all trained
+ * tokens, and one forward-and-reverse pass that adds their gradient. How the batch is split into
+ * microbatches, and what of a shared prompt is computed once, is decided and hidden here.
+ *
+ * Tokens are numbered as in the batch: trajectory by trajectory, position by position, the trained
+ * ones only (mask 1). Arrays "by token" have passes_tokens() elements in this order, so nothing
+ * outside depends on the packing. */
+#ifndef TRAINER_PASSES_H
+#define TRAINER_PASSES_H
+
+#include "actor/params.h"
+#include "proto/recipe.h"
+#include "trainer/batch.h"
+
+#include <stdbool.h>
+
+struct passes; /* network, microbatch plan, their memory; one thread */
+
+enum passes_net { PASSES_POLICY, PASSES_REFERENCE };
+
+/* The reference network is there only where the recipe uses one (passes_has). */
+MUST_CHECK int passes_open(struct passes **out, const struct kern_backend *b,
+                           const struct shape *shape, const struct recipe *r);
+void passes_close(struct passes **p);
+/* Backend and host memory of these settings, without the weights. */
+size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
+                    const struct recipe *r);
+bool passes_wants_reference(const struct recipe *r);
+
+struct kern_stream *passes_stream(const struct passes *p);
+int32_t passes_context(const struct passes *p); /* longest trajectory, tokens */
+
+/* Borrows the weights of a network; again whenever their content changed. */
+MUST_CHECK int passes_use(struct passes *p, enum passes_net net, const struct params *weights);
+
+/* The batch that the calls below work on; borrowed. */
+void passes_begin(struct passes *p, const struct batch *b);
+int64_t passes_tokens(const struct passes *p);
+int64_t passes_first(const struct passes *p, uint32_t i); /* number of trajectory i's first token */
+/* Splits the batch into microbatches, a function of the batch and these settings alone (I7).
+ * flat[i]: no token of trajectory i can have a gradient: it is seen by forward passes only. */
+void passes_plan(struct passes *p, const bool *flat);
+int64_t passes_microbatches(const struct passes *p);
+
+/* By token, of the whole batch, after passes_plan; entropy may be NULL. */
+MUST_CHECK int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp,
+                               float *logprob, float *entropy);
+
+/* The derivatives of the total loss by the log-prob and entropy of the n tokens element[0..n-1];
+ * every weight (advantage, denominator) is inside. */
+typedef int passes_loss_fn(void *ctx, const int64_t *element, int64_t n, const float *logprob,
+                           const float *entropy, float *g_logprob, float *g_entropy);
+
+/* Adds the gradient into grads; log-probs and entropies by token as they were on the way. */
+MUST_CHECK int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
+                               struct params *grads, float *logprob, float *entropy);
+
+/* Log-probs of all response tokens, masked or not, of one trajectory of a checked batch. */
+MUST_CHECK int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,
+                            float *logprob);
+
+#endif
