@@ -231,6 +231,7 @@ bool groups_reject(struct groups *g, uint64_t group, enum groups_reason reason) 
     take_out(g, group);
     g->n.live--;
     g->n.rejected[reason]++;
+    g->n.failed_in_row += reason == GROUPS_REWARD || reason == GROUPS_ABORTED;
     return true;
 }
 
@@ -372,6 +373,7 @@ static void finish_group(struct groups *g, struct groups_group *group) {
         if (t[i].reward != t[0].reward) group->zero = false;
     g->n.running--;
     g->n.finished++;
+    g->n.failed_in_row = 0;
 }
 
 bool groups_score(struct groups *g, uint64_t trajectory, float reward) {

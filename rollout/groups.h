@@ -77,6 +77,7 @@ struct groups_counts {
     int64_t running, finished;               /* groups in the pool */
     int64_t leased, waiting, lost, unscored; /* trajectories */
     int64_t rejected[GROUPS_REASONS];        /* groups since the start of the run */
+    int64_t failed_in_row; /* rejected for a reward or aborted since one finished (or restoring) */
 };
 
 struct groups;

@@ -54,33 +54,55 @@ static int send_status(struct manager *m, const struct net_id *from) {
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
-/* Messages of a rollout or the reward service, which must be known by name. */
-static int handle_client(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
-    struct manager_client *c = manager_clients_known(m, from);
-    if (!c) return 0;
-    bool reward = msg->type == WIRE_SCORE_REPLY;
-    if (c->role != (reward ? MANAGER_REWARD : MANAGER_ROLLOUT)) {
-        manager_warn(m, from, wire_type_name(msg->type), "not from this kind of service");
-        return 0;
+/* Who may say it. Anybody may say hello and ask for the status, which changes nothing. */
+static enum manager_role role_for(enum wire_type type) {
+    switch (type) {
+    case WIRE_WORK_REQUEST:
+    case WIRE_TOKENS: return MANAGER_ROLLOUT;
+    case WIRE_SCORE_REPLY: return MANAGER_REWARD;
+    case WIRE_BATCH_REQUEST:
+    case WIRE_STEP_DONE: return MANAGER_TRAINER;
+    case WIRE_EVAL_DONE: return MANAGER_EVALUATOR;
+    default: return MANAGER_NOBODY;
     }
-    if (reward) return manager_scores_reply(m, msg);
-    if (msg->type == WIRE_TOKENS) return manager_rollouts_tokens(m, c, msg);
-    manager_rollouts_request(m, c, msg);
-    return 0;
+}
+
+/* The client that speaks, if it is known by name and of the right kind; NULL: refused. A real
+ * service of this run hears of it in known's answer and says hello. */
+static struct manager_client *admit(struct manager *m, const struct net_id *from,
+                                    enum wire_type type) {
+    enum manager_role role = role_for(type);
+    const char *name = wire_type_name(type);
+    if (role == MANAGER_NOBODY) {
+        manager_warn(m, from, name, "refused: nothing for the manager");
+        return NULL;
+    }
+    struct manager_client *c = manager_clients_known(m, from);
+    if (!c) {
+        manager_warn(m, from, name, "refused: it has not said hello to this manager");
+        return NULL;
+    }
+    if (c->role == role) return c;
+    manager_warn(m, from, name, "refused: not from this kind of service");
+    return NULL;
 }
 
 static int handle(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
+    if (msg->type == WIRE_HELLO) return manager_clients_hello(m, from, msg);
+    if (msg->type == WIRE_STATUS_REQUEST) return send_status(m, from);
+    if (msg->type == WIRE_HEARTBEAT) {
+        manager_clients_heartbeat(m, from, msg);
+        return 0;
+    }
+    struct manager_client *c = admit(m, from, msg->type);
+    if (!c) return 0;
     switch (msg->type) {
-    case WIRE_HELLO: return manager_clients_hello(m, from, msg);
-    case WIRE_HEARTBEAT: manager_clients_heartbeat(m, from, msg); return 0;
-    case WIRE_STATUS_REQUEST: return send_status(m, from);
-    case WIRE_WORK_REQUEST:
-    case WIRE_TOKENS:
-    case WIRE_SCORE_REPLY: return handle_client(m, from, msg);
+    case WIRE_WORK_REQUEST: manager_rollouts_request(m, c, msg); return 0;
+    case WIRE_TOKENS: return manager_rollouts_tokens(m, c, msg);
+    case WIRE_SCORE_REPLY: return manager_scores_reply(m, msg);
     case WIRE_BATCH_REQUEST: manager_trainer_ask(m, from, msg); return 0;
     case WIRE_STEP_DONE: return manager_trainer_done(m, from, msg);
-    case WIRE_EVAL_DONE: return manager_trainer_eval(m, from, msg);
-    default: manager_warn(m, from, wire_type_name(msg->type), "nothing for the manager"); return 0;
+    default: return manager_trainer_eval(m, from, msg);
     }
 }
 
@@ -161,9 +183,9 @@ static int open_data(struct manager *m) {
                                  .seed = r->seed};
     if (!d->path) return FAIL(ERR_CONFIG, "data.train.path is missing");
     TRY(dataset_open(&m->data, &cfg));
-    if (dataset_rows(m->data) == 0) return FAIL(ERR_CONFIG, "%s has no rows", d->path);
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
-    return chat_choose(&m->chat, r->model.chat, r->model.path);
+    TRY(chat_choose(&m->chat, r->model.chat, r->model.path));
+    return manager_prompts_check(m);
 }
 
 static int open_groups(struct manager *m) {
@@ -210,6 +232,7 @@ static void manager_free(struct manager *m) {
     mem_free(m->prompt);
     mem_free(m->job);
     mem_free(m->form);
+    buf_close(&m->failure);
     mem_free(m->metrics_path);
     mem_free(m->run_dir);
     mem_free(m);

@@ -156,7 +156,9 @@ static int send_welcome(struct manager *m, struct manager_client *c, const struc
 
 static enum manager_role role_of(const char *service) {
     if (strcmp(service, "rollout") == 0) return MANAGER_ROLLOUT;
-    return strcmp(service, "reward") == 0 ? MANAGER_REWARD : MANAGER_OTHER;
+    if (strcmp(service, "reward") == 0) return MANAGER_REWARD;
+    if (strcmp(service, "trainer") == 0) return MANAGER_TRAINER;
+    return strcmp(service, "eval") == 0 ? MANAGER_EVALUATOR : MANAGER_OTHER;
 }
 
 int manager_clients_hello(struct manager *m, const struct net_id *from,

@@ -18,7 +18,7 @@
 #include "base/net.h"
 #include "proto/link.h"
 #include "proto/recipe.h"
-#include "rollout/groups.h"
+#include "rollout/manager_parts.h"
 #include "rollout/runlog.h"
 
 enum {
@@ -27,61 +27,6 @@ enum {
     MANAGER_WORK_MAX = 1024,    /* items of one Work */
     MANAGER_SILENT_BEATS = 5,   /* missed heartbeats until a client is dead */
     MANAGER_STALL_US = 30000000
-};
-
-enum manager_role { MANAGER_ROLLOUT = 1, MANAGER_REWARD, MANAGER_OTHER };
-
-struct manager_client {
-    bool used, alive; /* alive: said hello and was heard of since */
-    enum manager_role role;
-    char name[RUNLOG_NAME_MAX + 1], service[RUNLOG_NAME_MAX + 1];
-    struct net_id id;
-    uint64_t incarnation, heard_us;
-    uint64_t session; /* our incarnation as told to it: a new one makes it say hello again */
-    int64_t version, running, kv_used, kv_total, tokens;
-    double busy, tokens_per_s;
-    uint64_t beat_us;       /* of the newest heartbeat */
-    uint32_t credit;        /* places of a work request that is kept, 0: none */
-    int64_t credit_version; /* weights it named; checked, unlike a heartbeat's */
-    uint64_t credit_us;
-};
-
-struct manager_tokens {  /* what is there of an unfinished trajectory */
-    uint64_t id, writer; /* writer: hash of the name of the rollout that sent the newest tokens */
-    uint64_t started_us; /* wall clock */
-    int32_t n;
-    int32_t *response;
-    float *logprob;
-    int64_t *version;
-    size_t cap[3];
-};
-
-struct manager_prompt {
-    bool used;
-    uint64_t group, row, epoch;
-    char *text;
-    int32_t *ids;
-    size_t n;
-};
-
-struct manager_job { /* a finished trajectory without a score */
-    uint64_t id;
-    uint64_t sent_us; /* 0: not with the reward service */
-};
-
-struct manager_window { /* since the last step was done, for its line in metrics.jsonl */
-    uint64_t start_us, tokens, finished;
-    uint64_t rejected[GROUPS_REASONS];
-    double leased_us; /* integral of running trajectories over time */
-    double busy_sum;  /* of rollouts' heartbeats */
-    uint64_t busy_n, at_us;
-};
-
-struct manager_batch_facts { /* of the newest batch formed */
-    int64_t step, n, zero_groups, staleness_max;
-    double staleness, in_flight; /* sums over its trajectories */
-    int64_t histogram[64];       /* by staleness; the last one: and more */
-    uint64_t formed_us, asked_us, answered_us;
 };
 
 struct manager {
@@ -120,7 +65,8 @@ struct manager {
     uint64_t tail_groups, tail_trajs;
     double train_s; /* of the newest step that was not a repetition */
     uint64_t progress_us, stall_said_us, warned_us, warnings;
-    bool work_changed; /* something happened that may let kept requests be answered */
+    struct buf failure; /* why a group was rejected last, for a reward or aborted */
+    bool work_changed;  /* something happened that may let kept requests be answered */
 };
 
 /* Sends, or says why not: ERR_AGAIN when the peer is gone or does not read. */
@@ -151,6 +97,8 @@ MUST_CHECK int manager_rollouts_tokens(struct manager *m, struct manager_client 
 MUST_CHECK int manager_rollouts_dispatch(struct manager *m); /* answers kept requests */
 
 /* manager_prompts.c */
+/* ERR_CONFIG: no batch can be formed of these rows, which are too few or all useless. */
+MUST_CHECK int manager_prompts_check(struct manager *m);
 /* The prompt of a group of the pool; ERR_CONFIG: the row cannot be used. */
 MUST_CHECK int manager_prompts_get(struct manager *m, uint64_t group,
                                    const struct manager_prompt **out);

@@ -12,6 +12,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+enum { FAILED_BATCHES = 4, FAILED_MIN = 32 };
+
 static int render(struct manager *m, struct manager_prompt *p) {
     const struct recipe *r = m->recipe;
     TRY(dataset_render(m->data, p->row, m->chat, m->tokenizer, &p->text, &p->ids, &p->n));
@@ -20,6 +22,36 @@ static int render(struct manager *m, struct manager_prompt *p) {
                 "%s row %" PRIu64
                 " is a prompt of %zu tokens, rollout.max_prompt_tokens is %" PRId64,
                 r->data.train.path, p->row, p->n, r->rollout.max_prompt_tokens);
+}
+
+/* Reads rows only until one is good, so that a large data set costs nothing when it is usable. */
+int manager_prompts_check(struct manager *m) {
+    const struct recipe *r = m->recipe;
+    uint64_t rows = dataset_rows(m->data);
+    size_t shortest = SIZE_MAX;
+    if (rows < (uint64_t)r->trainer.batch.groups)
+        return FAIL(ERR_CONFIG,
+                    "%s has %" PRIu64 " rows, trainer.batch.groups is %" PRId64
+                    ": a batch takes a row once, so it needs at least as many rows as groups",
+                    r->data.train.path, rows, r->trainer.batch.groups);
+    for (uint64_t i = 0; i < rows; i++) {
+        char *text = NULL;
+        int32_t *ids = NULL;
+        size_t n = 0;
+        int rc = dataset_render(m->data, i, m->chat, m->tokenizer, &text, &ids, &n);
+        mem_free(text);
+        mem_free(ids);
+        if (rc == 0 && n >= 1 && n <= (size_t)r->rollout.max_prompt_tokens) return 0;
+        if (rc < 0 && rc != ERR_CONFIG && rc != ERR_CORRUPT) return rc;
+        if (rc == 0 && n >= 1 && n < shortest) shortest = n;
+    }
+    if (shortest == SIZE_MAX)
+        return FAIL(ERR_CONFIG, "none of the %" PRIu64 " rows of %s gives a prompt: %s", rows,
+                    r->data.train.path, err_text());
+    return FAIL(ERR_CONFIG,
+                "none of the %" PRIu64 " rows of %s gives a prompt of 1 to %" PRId64
+                " tokens (rollout.max_prompt_tokens); the shortest has %zu",
+                rows, r->data.train.path, r->rollout.max_prompt_tokens, shortest);
 }
 
 int manager_prompts_get(struct manager *m, uint64_t group, const struct manager_prompt **out) {
@@ -112,6 +144,18 @@ static int put_useless(struct manager *m, uint64_t group, int64_t slot, int64_t 
     return runlog_put_group(m->log, &r);
 }
 
+/* A verifier that cannot work fails every group, and new ones would start for ever. Four batches'
+ * worth in a row with not one finished between them is no accident; a few groups never are. */
+static int still_hopeful(struct manager *m) {
+    int64_t n = groups_counts(m->groups).failed_in_row;
+    int64_t limit = FAILED_BATCHES * m->recipe->trainer.batch.groups;
+    if (limit < FAILED_MIN) limit = FAILED_MIN;
+    if (n < limit) return 0;
+    return FAIL(ERR_CONFIG,
+                "%" PRId64 " groups in a row were rejected and none finished; the last one: %s", n,
+                m->failure.data);
+}
+
 int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
                           enum groups_reason reason, int64_t step) {
     const struct groups_group *g = groups_group(m->groups, group);
@@ -120,6 +164,7 @@ int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state s
         groups_reject(m->groups, group, reason); /* unless the state machine did */
         m->window.rejected[reason]++;
         manager_progress(m);
+        TRY(still_hopeful(m));
     }
     if (reason == GROUPS_PROMPT) return put_useless(m, group, before.slot, before.floor);
     struct runlog_record old = {0};

@@ -115,12 +115,6 @@ static int start_groups(struct manager *m, struct groups_item *items, uint32_t *
         items[kept++] = items[i];
     }
     *n = kept;
-    /* Rows come in epochs: when as many groups as there are rows were useless, all of them are. */
-    int64_t useless = groups_counts(m->groups).rejected[GROUPS_PROMPT];
-    if (kept == 0 && *n == 0 && useless >= (int64_t)dataset_rows(m->data) &&
-        useless == (int64_t)groups_counts(m->groups).next)
-        return FAIL(ERR_CONFIG, "no row of %s gives a prompt of 1 to %" PRId64 " tokens",
-                    m->recipe->data.train.path, m->recipe->rollout.max_prompt_tokens);
     return runlog_commit(m->log, false);
 }
 
@@ -239,8 +233,10 @@ static int give_back(struct manager *m, const struct manager_client *c, uint64_t
     struct groups_group before = g ? *g : (struct groups_group){0};
     m->work_changed = true;
     if (!groups_abort(m->groups, (int32_t)(c - m->client), id)) return 0;
-    LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: trajectory %" PRIu64 " failed %d times",
-        before.id, id, GROUPS_ABORTS_MAX);
+    buf_reset(&m->failure);
+    buf_printf(&m->failure, "trajectory %" PRIu64 " was given back by rollouts %d times", id,
+               GROUPS_ABORTS_MAX);
+    LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", before.id, m->failure.data);
     return manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_ABORTED, -1);
 }
 

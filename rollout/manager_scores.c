@@ -125,8 +125,10 @@ int manager_scores_reply(struct manager *m, const struct wire_msg *msg) {
     }
     TRY(put_score(m, s));
     if (s->error != 0) {
-        LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: trajectory=%" PRIu64 " reward error %s: %s",
-            group, s->trajectory, err_name(s->error), s->reason);
+        buf_reset(&m->failure);
+        buf_printf(&m->failure, "trajectory=%" PRIu64 " reward error %s: %s", s->trajectory,
+                   err_name(s->error), s->reason);
+        LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", group, m->failure.data);
         TRY(manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_REWARD, -1));
     } else {
         groups_score(m->groups, s->trajectory, (float)s->total);

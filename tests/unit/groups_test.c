@@ -461,6 +461,27 @@ TEST(groups_tokens_rules) {
     groups_close(&g);
 }
 
+/* Failures count until a group finishes; what is dropped as stale is no failure. */
+TEST(groups_failures_in_a_row) {
+    struct groups_config cfg = {
+        .groups = 2, .size = 1, .eta = 1, .concurrency = 4, .steps = 9, .tokens_max = 4};
+    struct groups *g = NULL;
+    struct groups_item items[4];
+    int64_t want = 0, v[1] = {0};
+    uint32_t known = 0;
+    CHECK_OK(groups_open(&g, &cfg));
+    CHECK_INT(groups_dispatch(g, 0, 0, 4, items, &want), 4);
+    CHECK(groups_reject(g, 0, GROUPS_REWARD) && groups_reject(g, 1, GROUPS_ABORTED));
+    CHECK_INT(groups_counts(g).failed_in_row, 2);
+    CHECK(groups_reject(g, 2, GROUPS_STALE));
+    CHECK_INT(groups_counts(g).failed_in_row, 2);
+    CHECK_INT(groups_tokens(g, 0, 3, 0, 1, v, true, &known), GROUPS_TAKE);
+    CHECK_INT(groups_counts(g).failed_in_row, 2);
+    CHECK(groups_score(g, 3, 1));
+    CHECK_INT(groups_counts(g).failed_in_row, 0);
+    groups_close(&g);
+}
+
 TEST(groups_config_limits) {
     struct groups_config cfg = {
         .groups = 1, .size = 2, .eta = 0, .concurrency = 4, .steps = 1, .tokens_max = 4};

@@ -55,7 +55,7 @@ struct world {
     struct peer rollout[ROLLOUTS], reward, trainer;
     uint64_t seed, draws;
     int64_t steps, groups, size, eta, step, published, asked_step;
-    bool finished, deaths, errors, drop, done_sent;
+    bool finished, deaths, errors, hopeless, drop, done_sent;
     uint64_t trained[IDS]; /* 1 + step of each trajectory */
     struct hash after[STEPS_MAX];
     struct hash sent;
@@ -83,7 +83,7 @@ static _Noreturn void keep(struct world *w) {
             close(fd);
             log_open(LOG_INFO, "manager");
             int rc = manager_service(w->dir);
-            if (rc < 0) log_write(LOG_ERROR, LOG_MANAGER, "%s", err_text());
+            if (rc < 0) log_write(LOG_ERROR, LOG_MANAGER, "manager ended: %s", err_text());
             fflush(NULL);
             exit(err_exit_code(rc));
         }
@@ -102,6 +102,16 @@ static int command(struct world *w, char c) {
     CHECK(write(w->to[1], &c, 1) == 1);
     CHECK(read(w->from[0], &code, 1) == 1);
     return code;
+}
+
+static bool stderr_has(const struct world *w, const char *part) {
+    char *path = file_join(w->dir, "stderr"), *text = NULL;
+    size_t bytes = 0;
+    bool has = file_exists(path) && file_read(&text, &bytes, path, 1 << 24) == 0;
+    has = has && strstr(text, part);
+    mem_free(text);
+    mem_free(path);
+    return has;
 }
 
 static void write_recipe(const struct world *w, const char *more) {
@@ -370,7 +380,7 @@ static void turn_reward(struct world *w, struct peer *p) {
             Weir__ScoreReply r = WEIR__SCORE_REPLY__INIT;
             r.trajectory = q->trajectory;
             r.total = (double)(q->trajectory % 3);
-            bool bad = w->errors && q->trajectory % 23 == 7;
+            bool bad = w->hopeless || (w->errors && q->trajectory % 23 == 7);
             r.error = bad ? ERR_TIMEOUT : 0;
             r.reason = bad ? (char *)"too slow" : (char *)"";
             if (w->deaths && below(w, 40) == 0) { /* kill -9: this answer and others are lost */
@@ -462,9 +472,16 @@ static void turn_trainer(struct world *w, struct peer *p) {
         }
         if (msg.wire.type == WIRE_STEP_ACK)
             take_ack(w, ((const Weir__StepAck *)msg.wire.body)->step);
+        if (msg.wire.type == WIRE_WELCOME) take_welcome(p, &msg.wire);
+        if (msg.wire.type == WIRE_HEARTBEAT_ACK) take_beat(p, msg.wire.body);
         link_free(&msg);
     }
     uint64_t now = clock_us();
+    beat(p);
+    if (!p->welcome) {
+        hello(p);
+        return;
+    }
     if (w->done_sent) {
         if (now > p->asked_us + AGAIN_US) send_done(w, p);
         return;
@@ -568,6 +585,19 @@ TEST(manager_rejects_reward_errors) {
     run_to_end(w);
 }
 
+/* No reward at all: the run ends and says which verifier it was. */
+TEST(manager_gives_up_when_every_reward_fails) {
+    struct world *w = open_world(6, 2, 2, 1, "");
+    w->hopeless = true;
+    CHECK_INT(command(w, 'S'), 0);
+    for (int i = 0; i < 5000 && !stderr_has(w, "manager ended"); i++)
+        turn(w);
+    CHECK_INT(command(w, 'W'), err_exit_code(ERR_CONFIG));
+    CHECK(stderr_has(w, "32 groups in a row were rejected and none finished"));
+    CHECK(stderr_has(w, "reward error TIMEOUT: too slow"));
+    close_world(w);
+}
+
 TEST(manager_drops_late_groups) {
     struct world *w = open_world(8, 1, 2, 1, ", late: drop");
     w->drop = true;
@@ -625,41 +655,52 @@ TEST(manager_outlives_hostile_peers) {
     run_to_end(w);
 }
 
-/* Status and evaluations: asked by clients that never said hello. */
-TEST(manager_status_and_evaluations) {
-    struct world *w = open_world(2, 1, 2, 1, "");
-    struct peer *p = &w->trainer;
-    struct link_msg msg;
-    bool status = false, ack = false;
-    CHECK_INT(command(w, 'S'), 0);
-    Weir__EvalDone e = WEIR__EVAL_DONE__INIT;
+static bool take_status(const struct wire_msg *msg) {
+    struct json_doc *doc = NULL;
+    const char *text = ((const Weir__Status *)msg->body)->json;
+    CHECK_OK(json_parse(&doc, text, strlen(text), "status"));
+    const struct json *o = json_root(doc);
+    CHECK(json_num(json_get(o, "step"), -1) == 0 && json_num(json_get(o, "steps"), -1) == 2);
+    CHECK(json_len(json_get(o, "waiting_for")) > 0);
+    CHECK(json_get(o, "staleness") && json_get(o, "clients"));
+    json_close(&doc);
+    return true;
+}
+
+static void send_eval(struct peer *p) {
     static const char report[] = "{\"eval/version\": 0,\n \"eval/accuracy\": 0.25}";
     struct wire_frame f = {report, sizeof report - 1};
+    Weir__EvalDone e = WEIR__EVAL_DONE__INIT;
+    send_msg(p, WIRE_EVAL_DONE, &e, &f, 1);
+}
+
+/* Evaluations are for those who said hello, the status is for everybody. */
+TEST(manager_status_and_evaluations) {
+    struct world *w = open_world(2, 1, 2, 1, "");
+    struct peer p = {.n = 0};
+    struct link_msg msg;
+    int acks = 0, welcomes = 0;
+    bool status = false;
+    open_peer(w, &p, "eval", "eval");
+    CHECK_INT(command(w, 'S'), 0);
+    send_eval(&p);
+    hello(&p);
     for (int i = 0; i < 2; i++) /* the second one changes nothing */
-        send_msg(p, WIRE_EVAL_DONE, &e, &f, 1);
+        send_eval(&p);
     Weir__StatusRequest q = WEIR__STATUS_REQUEST__INIT;
-    send_msg(p, WIRE_STATUS_REQUEST, &q, NULL, 0);
+    send_msg(&p, WIRE_STATUS_REQUEST, &q, NULL, 0);
     while (!status) {
         bool stop = false;
         CHECK_OK(net_wait(w->net, 10000, NULL, 0, &stop));
-        while (link_recv(p->sock, &msg, NULL) == 0) {
-            ack |= msg.wire.type == WIRE_STEP_ACK;
-            if (msg.wire.type == WIRE_STATUS) {
-                struct json_doc *doc = NULL;
-                const char *text = ((const Weir__Status *)msg.wire.body)->json;
-                CHECK_OK(json_parse(&doc, text, strlen(text), "status"));
-                const struct json *o = json_root(doc);
-                CHECK(json_num(json_get(o, "step"), -1) == 0);
-                CHECK(json_num(json_get(o, "steps"), -1) == 2);
-                CHECK(json_len(json_get(o, "waiting_for")) > 0);
-                CHECK(json_get(o, "staleness") && json_get(o, "clients"));
-                json_close(&doc);
-                status = true;
-            }
+        while (link_recv(p.sock, &msg, NULL) == 0) {
+            welcomes += msg.wire.type == WIRE_WELCOME;
+            acks += msg.wire.type == WIRE_STEP_ACK;
+            if (msg.wire.type == WIRE_STATUS) status = take_status(&msg.wire);
             link_free(&msg);
         }
     }
-    CHECK(ack);
+    CHECK(welcomes == 1 && acks == 2);
+    CHECK(stderr_has(w, "peer=eval EvalDone: refused: it has not said hello"));
     command(w, 'K');
     CHECK_INT(command(w, 'S'), 0); /* the file is written anew */
     while (!w->finished)

@@ -1,0 +1,71 @@
+/* manager_parts.h - what the manager's state is made of; see manager_impl.h. */
+#ifndef ROLLOUT_MANAGER_PARTS_H
+#define ROLLOUT_MANAGER_PARTS_H
+
+#include "base/net.h"
+#include "rollout/groups.h"
+#include "rollout/runlog.h"
+
+enum manager_role {
+    MANAGER_NOBODY,
+    MANAGER_ROLLOUT,
+    MANAGER_REWARD,
+    MANAGER_TRAINER,
+    MANAGER_EVALUATOR,
+    MANAGER_OTHER
+};
+
+struct manager_client {
+    bool used, alive; /* alive: said hello and was heard of since */
+    enum manager_role role;
+    char name[RUNLOG_NAME_MAX + 1], service[RUNLOG_NAME_MAX + 1];
+    struct net_id id;
+    uint64_t incarnation, heard_us;
+    uint64_t session; /* our incarnation as told to it: a new one makes it say hello again */
+    int64_t version, running, kv_used, kv_total, tokens;
+    double busy, tokens_per_s;
+    uint64_t beat_us;       /* of the newest heartbeat */
+    uint32_t credit;        /* places of a work request that is kept, 0: none */
+    int64_t credit_version; /* weights it named; checked, unlike a heartbeat's */
+    uint64_t credit_us;
+};
+
+struct manager_tokens {  /* what is there of an unfinished trajectory */
+    uint64_t id, writer; /* writer: hash of the name of the rollout that sent the newest tokens */
+    uint64_t started_us; /* wall clock */
+    int32_t n;
+    int32_t *response;
+    float *logprob;
+    int64_t *version;
+    size_t cap[3];
+};
+
+struct manager_prompt {
+    bool used;
+    uint64_t group, row, epoch;
+    char *text;
+    int32_t *ids;
+    size_t n;
+};
+
+struct manager_job { /* a finished trajectory without a score */
+    uint64_t id;
+    uint64_t sent_us; /* 0: not with the reward service */
+};
+
+struct manager_window { /* since the last step was done, for its line in metrics.jsonl */
+    uint64_t start_us, tokens, finished;
+    uint64_t rejected[GROUPS_REASONS];
+    double leased_us; /* integral of running trajectories over time */
+    double busy_sum;  /* of rollouts' heartbeats */
+    uint64_t busy_n, at_us;
+};
+
+struct manager_batch_facts { /* of the newest batch formed */
+    int64_t step, n, zero_groups, staleness_max;
+    double staleness, in_flight; /* sums over its trajectories */
+    int64_t histogram[64];       /* by staleness; the last one: and more */
+    uint64_t formed_us, asked_us, answered_us;
+};
+
+#endif

@@ -1,0 +1,178 @@
+/* manager_refuse_test.c - what the manager refuses: data that no batch can be formed of, and peers
+ * that speak before they said who they are. One manager process, its stderr in a file. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "proto/control.pb-c.h"
+#include "proto/link.h"
+#include "proto/reward.pb-c.h"
+#include "proto/rollout.pb-c.h"
+#include "proto/train.pb-c.h"
+#include "rollout/manager.h"
+#include "tests/test.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void write_recipe(const char *data, int groups, int prompt) {
+    char *path = file_join(test_dir(), "recipe.yaml");
+    char *text = mem_printf("name: test\n"
+                            "model: {path: recipes/tiny, chat: plain}\n"
+                            "data: {train: {%s}}\n"
+                            "rollout: {group_size: 2, max_new_tokens: 4, max_prompt_tokens: %d}\n"
+                            "reward: [{type: exact}]\n"
+                            "trainer: {steps: 2, batch: {groups: %d}, staleness: {max: 1}}\n",
+                            data, prompt, groups);
+    CHECK_OK(file_write_atomic(path, text, strlen(text)));
+    mem_free(text);
+    mem_free(path);
+}
+
+static pid_t start(void) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid != 0) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    char *path = file_join(test_dir(), "stderr");
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    mem_free(path);
+    if (fd < 0 || dup2(fd, 2) != 2) _exit(1);
+    close(fd);
+    log_open(LOG_INFO, "manager");
+    int rc = manager_service(test_dir());
+    if (rc < 0) log_write(LOG_ERROR, LOG_MANAGER, "%s", err_text());
+    fflush(NULL);
+    exit(err_exit_code(rc));
+}
+
+static int end(pid_t pid) {
+    int status = 0;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static char *said(void) {
+    char *path = file_join(test_dir(), "stderr"), *text = NULL;
+    size_t bytes = 0;
+    CHECK_OK(file_read(&text, &bytes, path, 1 << 20));
+    mem_free(path);
+    return text;
+}
+
+static void check_said(const char *part) {
+    char *text = said();
+    if (!strstr(text, part)) test_fail(__FILE__, __LINE__, "\"%s\" is not in: %s", part, text);
+    mem_free(text);
+}
+
+static void check_data(const char *data, int groups, int prompt, const char *part) {
+    write_recipe(data, groups, prompt);
+    CHECK_INT(end(start()), err_exit_code(ERR_CONFIG));
+    check_said(part);
+}
+
+TEST(manager_refuses_too_few_rows) {
+    check_data("path: 'builtin:addition', limit: 3", 4, 16,
+               "builtin:addition has 3 rows, trainer.batch.groups is 4");
+}
+
+TEST(manager_refuses_rows_that_are_all_too_long) {
+    check_data("path: 'builtin:addition', limit: 9", 4, 2,
+               "none of the 9 rows of builtin:addition gives a prompt of 1 to 2 tokens "
+               "(rollout.max_prompt_tokens); the shortest has ");
+}
+
+static void say(struct net_sock *s, enum wire_type type, const void *body,
+                const struct wire_frame *f, size_t n) {
+    CHECK_OK(link_send(s, NULL, type, body, f, n, 0));
+}
+
+static void say_hello(struct net_sock *s, const char *service) {
+    Weir__Hello h = WEIR__HELLO__INIT;
+    struct wire_frame none[2] = {{NULL, 0}, {NULL, 0}};
+    h.service = h.name = (char *)(uintptr_t)service;
+    h.incarnation = 1;
+    h.pid = getpid();
+    say(s, WIRE_HELLO, &h, none, 2);
+}
+
+/* One of each; the words are those of a peer that knows what it may say. */
+static void say_all(struct net_sock *s) {
+    Weir__WorkRequest work = WEIR__WORK_REQUEST__INIT;
+    Weir__Tokens tokens = WEIR__TOKENS__INIT;
+    Weir__ScoreReply score = WEIR__SCORE_REPLY__INIT;
+    Weir__BatchRequest batch = WEIR__BATCH_REQUEST__INIT;
+    Weir__StepDone done = WEIR__STEP_DONE__INIT;
+    Weir__EvalDone eval = WEIR__EVAL_DONE__INIT;
+    Weir__Heartbeat beat = WEIR__HEARTBEAT__INIT;
+    uint8_t zero[16] = {0};
+    struct wire_frame text = {"{}", 2};
+    beat.incarnation = 1;
+    done.hash_before = done.hash_after = (ProtobufCBinaryData){16, zero};
+    say(s, WIRE_WORK_REQUEST, &work, NULL, 0);
+    say(s, WIRE_TOKENS, &tokens, NULL, 0);
+    say(s, WIRE_SCORE_REPLY, &score, NULL, 0);
+    say(s, WIRE_BATCH_REQUEST, &batch, NULL, 0);
+    say(s, WIRE_STEP_DONE, &done, &text, 1);
+    say(s, WIRE_EVAL_DONE, &eval, &text, 1);
+    say(s, WIRE_HEARTBEAT, &beat, NULL, 0);
+}
+
+/* Reads what the manager answers until it says its status: how many of a type. */
+static int answers(struct net *net, struct net_sock *s, enum wire_type type, int *all) {
+    struct link_msg m;
+    bool end = false, stop = false;
+    int n = 0;
+    *all = 0;
+    Weir__StatusRequest q = WEIR__STATUS_REQUEST__INIT;
+    say(s, WIRE_STATUS_REQUEST, &q, NULL, 0);
+    while (!end) {
+        CHECK_OK(net_wait(net, 100000, NULL, 0, &stop));
+        while (link_recv(s, &m, NULL) == 0) {
+            end |= m.wire.type == WIRE_STATUS;
+            n += m.wire.type == type;
+            ++*all;
+            link_free(&m);
+        }
+    }
+    return n;
+}
+
+/* A stranger gets nothing but the answer that makes a service say hello; one that is known as
+ * something else gets no batch and no acknowledgement either. */
+TEST(manager_refuses_strangers) {
+    struct net *net = NULL;
+    struct net_sock *s = NULL;
+    char *endpoint = NULL;
+    int all = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    CHECK_OK(net_endpoint(&endpoint, net, test_dir(), "manager"));
+    CHECK_OK(net_connect(&s, net, endpoint, "evil", 1 << 20));
+    say_all(s);
+    CHECK_INT(answers(net, s, WIRE_HEARTBEAT_ACK, &all), 7);
+    CHECK_INT(all, 7 + 1);
+    check_said("peer=evil WorkRequest: refused: it has not said hello to this manager");
+    say_hello(s, "monitor");
+    CHECK_INT(answers(net, s, WIRE_WELCOME, &all), 1);
+    CHECK_INT(all, 1 + 1);
+    say_all(s);
+    CHECK_INT(answers(net, s, WIRE_HEARTBEAT_ACK, &all), 1); /* of the heartbeat */
+    CHECK_INT(all, 1 + 1);
+    clock_sleep_us(1000000); /* lines of this kind come once a second */
+    Weir__BatchRequest batch = WEIR__BATCH_REQUEST__INIT;
+    say(s, WIRE_BATCH_REQUEST, &batch, NULL, 0);
+    CHECK_INT(answers(net, s, WIRE_BATCH, &all), 0);
+    check_said("peer=evil BatchRequest: refused: not from this kind of service (13 such");
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    mem_free(endpoint);
+    net_close(&net);
+}
