@@ -18,8 +18,9 @@
 #include <inttypes.h>
 
 enum { MESSAGE_BYTES_MAX = 4 << 20, WAIT_US = 20000, REPEAT_US = 500000, SETTLE_US = 300000 };
-/* After the trainer's end nobody offers the last version to a relay that starts again. */
-enum { LOST_US = 30000000 };
+/* Longer than the trainer waits for the relay to take the last version; after that nobody offers it
+ * to a relay that starts again. */
+enum { LOST_US = 4000000 };
 
 struct evaluator {
     struct recipe *recipe;
@@ -112,18 +113,10 @@ static int64_t after(const struct evaluator *e, int64_t version) {
     return every ? (version / every + 1) * every : e->recipe->trainer.steps;
 }
 
-static int evaluate_newest(struct evaluator *e) {
-    struct pull_version v;
+/* Of the weights that are loaded. */
+static int evaluate_version(struct evaluator *e, int64_t version) {
     struct evaluate_report r;
-    size_t bytes = params_slab(e->weights).bytes;
-    int rc = pull_map(e->pull, -1, bytes, &v);
-    if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) return 0;
-    TRY(rc);
-    rc = params_put(e->weights, v.data, v.bytes);
-    int64_t version = v.version;
-    pull_release(e->pull, &v);
-    TRY(rc);
-    rc = evaluate_run(e->evaluate, e->weights, version, interrupted, e, &r);
+    int rc = evaluate_run(e->evaluate, e->weights, version, interrupted, e, &r);
     if (rc == ERR_CLOSED) return e->rc < 0 ? e->rc : 0;
     TRY(rc);
     LOG(INFO, DEPLOY, "version=%" PRId64 " accuracy=%.4f n=%" PRId64 " seconds=%.2f", version,
@@ -134,6 +127,45 @@ static int evaluate_newest(struct evaluator *e) {
     e->due = after(e, version);
     e->evaluated = version;
     return 0;
+}
+
+static int evaluate_newest(struct evaluator *e) {
+    struct pull_version v;
+    size_t bytes = params_slab(e->weights).bytes;
+    int rc = pull_map(e->pull, -1, bytes, &v);
+    if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) return 0;
+    TRY(rc);
+    rc = params_put(e->weights, v.data, v.bytes);
+    int64_t version = v.version;
+    pull_release(e->pull, &v);
+    TRY(rc);
+    return evaluate_version(e, version);
+}
+
+/* The last version from the folder that the trainer wrote at its end: float32, so the same bits.
+ * The file of the weights is the last that it writes, whole or not at all. */
+static int evaluate_folder(struct evaluator *e, const char *run_dir) {
+    char *dir = file_join(run_dir, "hf"), *file = file_join(dir, "model.safetensors");
+    int rc = 0;
+    if (!file_exists(file)) goto out; /* a trainer that died in its last lines starts again */
+    LOG(INFO, DEPLOY, "the relay does not have the last version; reading it from %s", dir);
+    TRY_OUT(params_load(e->weights, dir));
+    rc = evaluate_version(e, e->recipe->trainer.steps);
+out:
+    mem_free(dir);
+    mem_free(file);
+    return rc;
+}
+
+/* What is due: nothing while the result before is not stored. *end: nothing will be due. */
+static int work(struct evaluator *e, const char *run_dir, bool *end) {
+    int64_t newest = pull_newest(e->pull), last = e->recipe->trainer.steps;
+    uint64_t done_us = e->done_us ? clock_us() - e->done_us : 0;
+    if (e->reported >= 0) return 0;
+    *end = e->done_us && e->evaluated >= last;
+    if (newest > e->evaluated && (done_us > SETTLE_US || newest >= e->due))
+        return evaluate_newest(e);
+    return done_us > LOST_US && !*end ? evaluate_folder(e, run_dir) : 0;
 }
 
 static int connect_services(struct evaluator *e, const char *run_dir) {
@@ -179,17 +211,9 @@ int evaluator_service(const char *run_dir, const char *name) {
     struct evaluator e = {.name = name, .reported = -1, .evaluated = -1};
     int rc;
     TRY_OUT(open_all(&e, run_dir));
-    while (!e.stop) {
+    for (bool end = false; !end && !e.stop;) {
         TRY_OUT(turn(&e, WAIT_US));
-        if (e.reported >= 0) continue;
-        int64_t newest = pull_newest(e.pull);
-        bool settled = e.done_us && clock_us() - e.done_us > SETTLE_US;
-        if (settled && (newest == e.evaluated || e.evaluated >= e.recipe->trainer.steps)) break;
-        if (settled && newest < 0 && clock_us() - e.done_us > LOST_US) {
-            LOG(WARN, DEPLOY, "the relay lost the last version; it is not evaluated");
-            break;
-        }
-        if (newest > e.evaluated && (settled || newest >= e.due)) TRY_OUT(evaluate_newest(&e));
+        TRY_OUT(work(&e, run_dir, &end));
     }
 out:
     if (rc < 0) LOG(ERROR, DEPLOY, "%s", err_text());
