@@ -59,7 +59,7 @@ $(B)/weir-bench: $(BENCHSRC:%.c=$(B)/%.o) $(B)/libweir.a
 $(B)/%_avx2.o: CFLAGS += -O3 -mavx2 -mfma
 $(B)/%_avx512.o: CFLAGS += -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
 
-$(B)/%.o: %.c $(GENC) build/.deps
+$(B)/%.o: %.c $(GENC) | build/.deps
 	@mkdir -p $(@D)
 	@echo "cc $<"
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
@@ -68,14 +68,15 @@ $(B)/gen/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out $(WARN),$(CFLAGS)) -c -o $@ $<
 
-$(GEN)/%.pb-c.c: %.proto build/.deps
+$(GEN)/%.pb-c.c: %.proto | build/.deps
 	@mkdir -p $(GEN)
 	protoc-c --c_out=$(GEN) $<
 
-build/.deps: deploy/deps.sh
+# Order-only everywhere: whether packages were looked at says nothing about the age of an object. DEPS=0 leaves no mark,
+# so that a later plain `make` still looks.
+build/.deps build/.tools: deploy/deps.sh
 	@mkdir -p build
-	@if [ "$(DEPS)" = 1 ]; then deploy/deps.sh; fi
-	@touch $@
+	@if [ "$(DEPS)" = 1 ]; then deploy/deps.sh $(patsubst build/.%,%,$@) && touch $@; fi
 
 test: all $(TESTBIN) ## build and run all tests; ends with "N passed, N failed, N skipped"
 	tests/run.sh $(TESTBIN) ./$(WEIR)
@@ -90,20 +91,20 @@ tsan: ## queues, loop and services under the thread sanitizer
 	$(MAKE) MODE=tsan all build/tsan/weir-test
 	tests/tsan.sh build/tsan/weir-test build/tsan/weir
 
-fuzz: build/.deps ## every fuzzer, FUZZ_SECONDS (60) each
+fuzz: | build/.deps build/.tools ## every fuzzer, FUZZ_SECONDS (60) each
 	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
 
 bench: all $(B)/weir-bench ## benchmarks, JSON on stdout
 	bench/run.sh $(B)/weir-bench ./$(WEIR)
 
-lint: $(OBJ) ## formatting, layers, lengths, banned calls, symbol prefixes, shell scripts
+lint: $(OBJ) | build/.tools ## formatting, layers, lengths, banned calls, symbol prefixes, shell scripts
 	scripts/lint.sh $(B)
 
-fmt: ## clang-format every source
+fmt: | build/.tools ## clang-format every source
 	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 quickstart: all ## the main job: a tiny policy gets measurably better, about a minute
-	scripts/quickstart.sh
+	@scripts/quickstart.sh
 
 clean: ## remove everything that was built
 	rm -rf build weir

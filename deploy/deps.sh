@@ -1,24 +1,33 @@
 #!/bin/sh
-# Installs the Debian packages that Weir is built with, by name, only those that are missing. Root only if needed.
+# Installs the Debian packages that Weir needs, by name, only those that are missing. Root only if something is.
+#   deploy/deps.sh         what builds, runs and tests it
+#   deploy/deps.sh tools   and what `make lint`, `make fmt` and `make fuzz` use
 set -eu
-packages="gcc make pkg-config libzmq3-dev librocksdb-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler
-libpcre2-dev libyaml-dev libxxhash-dev libutf8proc-dev clang clang-format clang-tidy libclang-rt-14-dev shellcheck"
+packages="gcc libc6-dev make libzmq3-dev librocksdb-dev libprotobuf-c-dev protobuf-c-compiler
+libpcre2-dev libyaml-dev libxxhash-dev libutf8proc-dev procps"
+[ "${1:-}" != tools ] ||
+    packages="$packages binutils git clang clang-format libclang-rt-dev shellcheck"
+if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+    echo "deps: no apt-get here; install what these Debian packages hold, then: make DEPS=0" >&2
+    echo "$packages" >&2
+    exit 1
+fi
 missing=""
 for p in $packages; do
     dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"
 done
 [ -n "$missing" ] || exit 0
-if ! command -v apt-get >/dev/null 2>&1; then
-    echo "deps: missing:$missing; install them with this system's package manager, then: make DEPS=0" >&2
-    exit 1
-fi
+install="apt-get install -y --no-install-recommends$missing"
 sudo=""
 if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null 2>&1 || { echo "deps: missing:$missing; run as root: apt-get install$missing" >&2; exit 1; }
+    command -v sudo >/dev/null 2>&1 || { echo "deps: packages are missing; as root: $install" >&2; exit 1; }
     sudo=sudo
 fi
-echo "deps: installing$missing" >&2
+echo "deps: $sudo $install" | tr -s ' ' >&2
 export DEBIAN_FRONTEND=noninteractive
+# The first try does without the network where the lists of packages are there; the second says what is wrong.
 # shellcheck disable=SC2086
-$sudo apt-get install -y --no-install-recommends $missing >/dev/null 2>&1 ||
-    { $sudo apt-get update >/dev/null && $sudo apt-get install -y --no-install-recommends $missing >/dev/null; }
+$sudo $install >/dev/null 2>&1 || { $sudo apt-get update >/dev/null && $sudo $install >/dev/null; } || {
+    echo "deps: that failed; with the packages there under other names: make DEPS=0" >&2
+    exit 1
+}

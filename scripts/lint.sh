@@ -4,6 +4,9 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 objects=${1:-}
+for tool in clang-format shellcheck nm git; do
+    command -v "$tool" >/dev/null || { echo "lint: $tool is not there: deploy/deps.sh tools" >&2 && exit 1; }
+done
 findings=$(mktemp)
 trap 'rm -f "$findings"' EXIT
 say() { sed "s|\$| ($1)|" >>"$findings"; }
