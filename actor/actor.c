@@ -104,7 +104,7 @@ static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *
     a->gq0 = a->cfg.shape.qk_norm ? take(c, z->r, z->q, 1) : a->gq;
     a->gk0 = a->cfg.shape.qk_norm ? take(c, z->r, z->kv, 1) : a->gk;
     a->ghh = take(c, z->hr, z->d, 1);
-    a->ghead = take(c, 2, z->hr, 1);
+    a->ghead = take(c, 3, z->hr, 1);
     a->gpool_k = take(c, z->pool, z->kv, 1);
     a->gpool_v = take(c, z->pool, z->kv, 1);
 }
@@ -161,6 +161,7 @@ static void carve_all(struct carve *c, struct actor *a) {
     a->ent = take(c, z.hr, 1, 1);
     a->head_lse = take(c, z.hr, 1, 1);
     a->temp = take(c, z.hr, 1, 1);
+    a->val = take(c, z.hr, 1, 1);
     if (cfg->train) carve_reverse(c, a, &z);
     for (int32_t l = 0; l < cfg->shape.layers; l++)
         for (int m = 0; m < MAT_N; m++)
@@ -242,7 +243,7 @@ static void alloc_host(struct actor *a) {
     a->grads.layers = mem_array(layers, sizeof *a->grads.layers);
     a->index.layers = mem_array(layers, sizeof *a->index.layers);
     a->head_ids_host = mem_array(2 * hr, sizeof *a->head_ids_host);
-    a->head_host = mem_array(4 * hr, sizeof *a->head_host);
+    a->head_host = mem_array(6 * hr, sizeof *a->head_host);
     a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
     if (a->cfg.train) a->slot_mark = mem_array((size_t)a->cfg.pages, (size_t)a->cfg.page);
 }
@@ -331,6 +332,8 @@ static void find_all(struct actor *a, const struct params *p) {
     a->index.norm = (int32_t)(params_find(p, "model.norm.weight") - first);
     const struct params_entry *head = params_find(p, "lm_head.weight");
     a->index.head = head ? (int32_t)(head - first) : a->index.embed;
+    const struct params_entry *value = params_find(p, "value_head.weight");
+    a->index.value = value ? (int32_t)(value - first) : -1;
     a->indexed = true;
 }
 
@@ -353,6 +356,9 @@ void actor_bind(const struct actor *a, const struct params *p, struct actor_weig
     out->embed = view(p, a->index.embed);
     out->norm = view(p, a->index.norm);
     out->head.w = view(p, a->index.head);
+    if (a->index.value < 0) return;
+    struct kern_tensor v = view(p, a->index.value);
+    out->value = kern_view2(v.data, KERN_F32, 1, v.dim[0]);
 }
 
 /* The bits of a product do not depend on packing; only its speed does. */

@@ -20,9 +20,9 @@ struct actor_layer {
 };
 
 struct actor_weights {
-    struct actor_layer *layers; /* [L] */
-    struct kern_tensor embed, norm;
-    struct actor_weight head; /* tied: the embedding again */
+    struct actor_layer *layers;            /* [L] */
+    struct kern_tensor embed, norm, value; /* value [1, d]: if the shape has a value head */
+    struct actor_weight head;              /* tied: the embedding again */
 };
 
 /* Where a tensor of the table lies: index of its entry, -1 if this network has none. Looked up by
@@ -31,7 +31,7 @@ struct actor_index {
     struct {
         int32_t mat[MAT_N], bias[MAT_N], norm[NORM_N];
     } * layers;
-    int32_t embed, norm, head;
+    int32_t embed, norm, head, value;
 };
 
 /* Activations of one layer (f32, backend memory). Without training all layers share one set and x0,
@@ -70,15 +70,16 @@ struct actor {
     void *hh, *logits;                /* [hr, d], [hr, V] */
     void *head_ids;                   /* i32 [2, hr]: rows, targets */
     void *lp, *ent, *head_lse, *temp; /* [hr] */
+    void *val;                        /* [hr] values */
     int32_t *head_ids_host;           /* [2, hr] */
-    float *head_host;                 /* [4, hr]: log-prob, entropy and their derivatives */
+    float *head_host;                 /* [6, hr]: log-prob, entropy, value and their derivatives */
     float temp_now;                   /* what temp is filled with, 0: nothing yet */
     uint8_t *mark;                    /* [R]: rows seen by one reverse call */
     uint8_t *slot_mark;               /* train: [pages * page]: slots that its rows wrote */
 
     /* reverse */
     void *g, *gh, *gact, *gatt, *gq, *gk, *gv, *gq0, *gk0;
-    void *ghh, *ghead; /* [hr, d], [2, hr]: derivatives by log-prob, entropy */
+    void *ghh, *ghead; /* [hr, d], [3, hr]: derivatives by log-prob, entropy, value */
     void *gpool_k, *gpool_v;
 
     /* the newest forward */

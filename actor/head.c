@@ -90,6 +90,13 @@ static int chunk_logprobs(struct actor *a, const int32_t *rows, const int32_t *t
     return kern_get(a->b, a->s, entropy, a->ent, (size_t)n * sizeof(float));
 }
 
+/* Values of the chunk whose hidden rows chunk_logits or actor_values gathered. */
+static int chunk_values(struct actor *a, int32_t n, float *value) {
+    struct kern_tensor hh = actor_mat(a->hh, n, a->cfg.shape.d), v = actor_mat(a->val, n, 1);
+    TRY(kern_matmul(a->b, a->s, &v, &hh, &a->weights.value, NULL, NULL));
+    return kern_get(a->b, a->s, value, a->val, (size_t)n * sizeof(float));
+}
+
 static int32_t chunk_size(const struct actor *a, int64_t left) {
     return left < a->cfg.head_rows ? (int32_t)left : a->cfg.head_rows;
 }
@@ -102,6 +109,24 @@ int actor_logprobs(struct actor *a, const int32_t *rows, const int32_t *targets,
         int32_t some = chunk_size(a, n - i);
         TRY(chunk_logprobs(a, rows + i, targets + i, some, logprob + i,
                            entropy ? entropy + i : NULL));
+        i += some;
+    }
+    return 0;
+}
+
+int actor_values(struct actor *a, const int32_t *rows, int64_t n, float *value) {
+    const struct shape *s = &a->cfg.shape;
+    TRY(check_rows(a, rows, NULL, n));
+    if (!s->value_head) return FAIL(ERR_CONFIG, "head: this network has no value head");
+    for (int64_t i = 0; i < n;) {
+        int32_t some = chunk_size(a, n - i);
+        struct kern_tensor hh = actor_mat(a->hh, some, s->d), at = index_vec(a, 0, some);
+        struct kern_tensor hidden = actor_mat(a->hidden, a->n, s->d);
+        size_t bytes = (size_t)some * sizeof *rows;
+        memcpy(a->head_ids_host, rows + i, bytes);
+        TRY(kern_put(a->b, a->s, a->head_ids, a->head_ids_host, bytes));
+        TRY(kern_gather(a->b, a->s, &hh, &hidden, &at));
+        TRY(chunk_values(a, some, value + i));
         i += some;
     }
     return 0;
@@ -128,11 +153,16 @@ static int chunk_backward(struct actor *a, int32_t n) {
     struct kern_tensor ent = vec(a->ent, 0, n), lse = vec(a->head_lse, 0, n);
     struct kern_tensor temp = vec(a->temp, 0, n), target = index_vec(a, 1, n);
     struct kern_tensor rows = index_vec(a, 0, n);
-    TRY(kern_put(a->b, a->s, a->ghead, a->head_host + 2 * (int64_t)hr,
-                 (size_t)(hr + n) * sizeof(float)));
+    TRY(kern_put(a->b, a->s, a->ghead, a->head_host + 3 * (int64_t)hr,
+                 (size_t)(2 * hr + n) * sizeof(float)));
     TRY(kern_logprob_bwd(a->b, a->s, &logits, &glp, &gent, &ent, &lse, &target, &temp));
     TRY(kern_matmul_dw(a->b, a->s, &a->grads.head.w, NULL, &logits, &hh));
     TRY(kern_matmul_dx(a->b, a->s, &ghh, &logits, &a->weights.head.w, false));
+    if (s->value_head) {
+        struct kern_tensor gval = actor_mat((float *)a->ghead + 2 * (int64_t)hr, n, 1);
+        TRY(kern_matmul_dw(a->b, a->s, &a->grads.value, NULL, &gval, &hh));
+        TRY(kern_matmul_dx(a->b, a->s, &ghh, &gval, &a->weights.value, true));
+    }
     return kern_scatter_add(a->b, a->s, &gh, &ghh, &rows);
 }
 
@@ -141,7 +171,9 @@ static int chunk_backward(struct actor *a, int32_t n) {
 int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *targets, int64_t n,
                         float inv_temp, actor_loss_fn *loss, void *ctx) {
     int64_t hr = a->cfg.head_rows;
-    float *lp = a->head_host, *ent = lp + hr, *glp = ent + hr, *gent = glp + hr;
+    bool critic = a->cfg.shape.value_head;
+    float *lp = a->head_host, *ent = lp + hr, *val = critic ? ent + hr : NULL;
+    float *glp = lp + 3 * hr, *gent = glp + hr, *gval = critic ? gent + hr : NULL;
     TRY(check_rows(a, rows, targets, n));
     TRY(check_distinct(a, rows, n));
     TRY(set_temperature(a, inv_temp));
@@ -149,7 +181,8 @@ int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *tar
     for (int64_t i = 0; i < n;) {
         int32_t some = chunk_size(a, n - i);
         TRY(chunk_logprobs(a, rows + i, targets + i, some, lp, ent));
-        TRY(loss(ctx, i, some, lp, ent, glp, gent));
+        if (critic) TRY(chunk_values(a, some, val));
+        TRY(loss(ctx, i, some, lp, ent, val, glp, gent, gval));
         TRY(chunk_backward(a, some));
         i += some;
     }

@@ -25,6 +25,8 @@ enum {
     SHARDS_MAX = 4096
 };
 
+static const char value_name[] = "value_head.weight", value_file[] = "value_head.safetensors";
+
 struct params {
     const struct kern_backend *backend;
     struct kern_stream *stream;
@@ -102,12 +104,19 @@ static void build(struct table *t, const struct shape *s) {
         add_layer(t, s, l);
     add(t, 1, s->d, false, "model.norm.weight");
     if (!s->tied_head) add(t, s->vocab, s->d, true, "lm_head.weight");
+    if (s->value_head) add(t, 1, s->d, false, "%s", value_name);
 }
 
 int64_t params_slab_elements(const struct shape *s) {
     struct table t = {0};
     build(&t, s);
     return t.elements;
+}
+
+int64_t params_policy_elements(const struct shape *s) {
+    struct shape policy = *s;
+    policy.value_head = false;
+    return params_slab_elements(&policy);
 }
 
 int params_open(struct params **out, const struct kern_backend *b, const struct shape *s) {
@@ -192,7 +201,8 @@ int params_put(struct params *p, const void *host, size_t bytes) {
 }
 
 int params_get(const struct params *p, void *host, size_t bytes) {
-    TRY(check_bytes(p, bytes));
+    if (bytes != (size_t)params_policy_elements(&p->shape) * sizeof(float))
+        TRY(check_bytes(p, bytes));
     return kern_get(p->backend, p->stream, host, p->slab, bytes);
 }
 
@@ -209,9 +219,10 @@ static int put_piece(struct params *p, int64_t element, int64_t n) {
 
 int params_hash(struct hash *out, const struct params *p) {
     struct hash_stream *h = hash_stream_open();
+    int64_t elements = params_policy_elements(&p->shape);
     int rc = 0;
-    for (int64_t i = 0; i < p->elements; i += PIECE) {
-        size_t bytes = (size_t)(p->elements - i < PIECE ? p->elements - i : PIECE) * sizeof(float);
+    for (int64_t i = 0; i < elements; i += PIECE) {
+        size_t bytes = (size_t)(elements - i < PIECE ? elements - i : PIECE) * sizeof(float);
         TRY_OUT(kern_get(p->backend, p->stream, p->piece, at(p, i), bytes));
         hash_stream_add(h, p->piece, bytes);
     }
@@ -236,7 +247,8 @@ static int init_entry(struct params *p, size_t i, uint64_t key) {
     double sigma = 0.02;
     if (ends_with(e->name, "o_proj.weight") || ends_with(e->name, "down_proj.weight"))
         sigma /= sqrt(2.0 * p->shape.layers);
-    float constant = ends_with(e->name, ".bias") ? 0.0f : 1.0f;
+    bool zero = ends_with(e->name, ".bias") || strcmp(e->name, value_name) == 0;
+    float constant = zero ? 0.0f : 1.0f;
     for (int64_t first = 0; first < e->n; first += PIECE) {
         int64_t n = e->n - first < PIECE ? e->n - first : PIECE;
         for (int64_t j = 0; j < n; j++)
@@ -387,6 +399,18 @@ static int check_complete(const struct params *p, const bool *loaded, const char
                 p->count);
 }
 
+/* Nothing beside the policy: a fresh critic, which predicts 0. */
+static int load_value_head(struct params *p, const char *dir, bool *loaded) {
+    char *path = file_join(dir, value_file);
+    bool there = file_exists(path);
+    mem_free(path);
+    if (there) return load_file(p, dir, value_file, loaded);
+    const struct params_entry *e = params_find(p, value_name);
+    loaded[e - p->entries] = true;
+    TRY(kern_zero(p->backend, p->stream, at(p, e->offset), (size_t)e->n * sizeof(float)));
+    return kern_sync(p->backend, p->stream);
+}
+
 int params_load(struct params *p, const char *dir) {
     char *single = file_join(dir, "model.safetensors");
     char *index = file_join(dir, "model.safetensors.index.json");
@@ -396,6 +420,7 @@ int params_load(struct params *p, const char *dir) {
         TRY_OUT(load_index(p, dir, index, loaded));
     else
         TRY_OUT(load_file(p, dir, "model.safetensors", loaded));
+    if (p->shape.value_head) TRY_OUT(load_value_head(p, dir, loaded));
     TRY_OUT(check_complete(p, loaded, dir));
 out:
     mem_free(single);
@@ -437,10 +462,16 @@ static int save_shard(const struct params *p, const char *dir, const char *name,
     return rc;
 }
 
+/* Entries of model.safetensors. */
+static size_t policy_count(const struct params *p) {
+    return p->count - (p->shape.value_head ? 1 : 0);
+}
+
 /* First entry after the shard that starts at `first`: as many as fit, at least one. */
 static size_t shard_end(const struct params *p, size_t first, size_t shard_bytes, size_t size) {
     size_t bytes = 0, i = first;
-    while (i < p->count && (i == first || bytes + (size_t)p->entries[i].n * size <= shard_bytes))
+    while (i < policy_count(p) &&
+           (i == first || bytes + (size_t)p->entries[i].n * size <= shard_bytes))
         bytes += (size_t)p->entries[i++].n * size;
     return i;
 }
@@ -452,7 +483,7 @@ static int save_sharded(const struct params *p, const char *dir, const char *ind
     size_t size = bf16 ? 2 : 4, first = 0;
     int64_t total = 0;
     int rc = 0;
-    for (size_t i = 0; i < p->count; i++)
+    for (size_t i = 0; i < policy_count(p); i++)
         total += p->entries[i].n * (int64_t)size;
     buf_printf(&b, "{\n  \"metadata\": {\"total_size\": %" PRId64 "},\n  \"weight_map\": {", total);
     for (size_t k = 1; k <= shards; k++) {
@@ -479,8 +510,8 @@ int params_save(const struct params *p, const char *dir, enum kern_dtype dtype,
     char *index = file_join(dir, "model.safetensors.index.json");
     size_t shards = 0;
     int rc;
-    for (size_t i = 0; i < p->count; shards++)
-        i = shard_bytes ? shard_end(p, i, shard_bytes, bf16 ? 2 : 4) : p->count;
+    for (size_t i = 0; i < policy_count(p); shards++)
+        i = shard_bytes ? shard_end(p, i, shard_bytes, bf16 ? 2 : 4) : policy_count(p);
     if (dtype != KERN_F32 && !bf16) {
         rc = FAIL(ERR_CONFIG, "%s: dtype is %s, supported are f32, bf16", dir,
                   kern_dtype_name(dtype));
@@ -488,9 +519,10 @@ int params_save(const struct params *p, const char *dir, enum kern_dtype dtype,
         TRY_OUT(save_sharded(p, dir, index, bf16, shard_bytes, shards));
         rc = file_remove_tree(single);
     } else {
-        TRY_OUT(save_shard(p, dir, "model.safetensors", 0, p->count, bf16));
+        TRY_OUT(save_shard(p, dir, "model.safetensors", 0, policy_count(p), bf16));
         rc = file_remove_tree(index);
     }
+    if (rc == 0 && p->shape.value_head) rc = save_shard(p, dir, value_file, p->count - 1, 1, false);
 out:
     mem_free(single);
     mem_free(index);

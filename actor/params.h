@@ -1,7 +1,11 @@
 /* params.h - the weights of a policy: one slab of backend memory and a flat table of name, shape
  * and offset. The table is a function of the shape alone, so two slabs of one shape (weights,
  * gradients, moments, a version in shared memory) have the same layout. Names are Hugging Face's
- * ("model.layers.0.self_attn.q_proj.weight"). */
+ * ("model.layers.0.self_attn.q_proj.weight").
+ *
+ * A shape with a value head has one more entry, "value_head.weight" [1, d], at the end: what comes
+ * before it is the policy, laid out as without one. Only the policy is hashed, published and
+ * written as model.safetensors; the head goes into a file of its own beside it. */
 #ifndef ACTOR_PARAMS_H
 #define ACTOR_PARAMS_H
 
@@ -26,14 +30,15 @@ void params_close(struct params **p);
 
 /* Reads DIR/model.safetensors or DIR/model.safetensors.index.json + shards (F32, F16, BF16 -> f32).
  * Every tensor of the table must be there with its shape; tensors the table does not know are an
- * error, except a tied lm_head copy and rotary_emb.inv_freq buffers. */
+ * error, except a tied lm_head copy and rotary_emb.inv_freq buffers. A value head is read from
+ * DIR/value_head.safetensors; without that file it is zero. */
 MUST_CHECK int params_load(struct params *p, const char *dir);
 /* Writes DIR/model.safetensors (F32 or BF16), sharded with an index above shard_bytes (0: never).
- * Atomic per file. */
+ * Atomic per file. A value head: DIR/value_head.safetensors, F32. */
 MUST_CHECK int params_save(const struct params *p, const char *dir, enum kern_dtype dtype,
                            size_t shard_bytes);
 /* Normal(0, 0.02) matrices (residual outputs scaled by 1/sqrt(2*layers)), ones for norms, zeros for
- * biases; a function of (seed, shape). */
+ * biases and the value head; a function of (seed, shape). */
 MUST_CHECK int params_init(struct params *p, uint64_t seed);
 
 const struct shape *params_shape(const struct params *p);
@@ -46,12 +51,14 @@ struct kern_tensor params_slab(const struct params *p);   /* f32 [slab elements]
 struct kern_tensor params_view(const struct params *p,
                                const struct params_entry *e); /* [rows, cols] or [cols] */
 int64_t params_slab_elements(const struct shape *s);          /* without opening anything */
+int64_t params_policy_elements(const struct shape *s);        /* of them, the policy's: the first */
 
-/* Copies host memory of slab layout in or out (bytes = 4 * slab elements). */
+/* Copies host memory of slab layout in or out (bytes = 4 * slab elements; getting 4 * policy
+ * elements gives the policy). */
 MUST_CHECK int params_put(struct params *p, const void *host, size_t bytes);
 MUST_CHECK int params_get(const struct params *p, void *host, size_t bytes);
 MUST_CHECK int params_zero(struct params *p);
-/* Hash of the slab's bytes: the content hash of a policy version. */
+/* Hash of the policy's bytes: the content hash of a version. */
 MUST_CHECK int params_hash(struct hash *out, const struct params *p);
 
 #endif

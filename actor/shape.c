@@ -663,5 +663,6 @@ bool shape_equal(const struct shape *a, const struct shape *b) {
     return a->d == b->d && a->layers == b->layers && a->heads == b->heads &&
            a->kv_heads == b->kv_heads && a->head_width == b->head_width && a->ffn == b->ffn &&
            a->vocab == b->vocab && a->qkv_bias == b->qkv_bias && a->out_bias == b->out_bias &&
-           a->mlp_bias == b->mlp_bias && a->qk_norm == b->qk_norm && a->tied_head == b->tied_head;
+           a->mlp_bias == b->mlp_bias && a->qk_norm == b->qk_norm && a->tied_head == b->tied_head &&
+           a->value_head == b->value_head;
 }

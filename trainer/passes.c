@@ -29,7 +29,7 @@ struct passes {
     size_t rows_cap, first_cap;
     /* by trained token of the microbatch */
     int64_t *element;
-    float *mb_logprob, *mb_entropy;
+    float *mb_logprob, *mb_entropy, *mb_value;
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -90,7 +90,7 @@ size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
                     const struct recipe *r) {
     struct feed_limits l;
     limits_of(&l, b, shape, r);
-    size_t row = sizeof(int64_t) + 2 * sizeof(float);
+    size_t row = sizeof(int64_t) + 3 * sizeof(float);
     struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
     size_t bytes = actor_bytes(&cfg) + feed_bytes(&l) + (size_t)l.rows_max * row;
     if (!passes_wants_reference(r)) return bytes;
@@ -110,6 +110,7 @@ int passes_open(struct passes **out, const struct kern_backend *b, const struct 
     p->element = mem_array((size_t)l.rows_max, sizeof *p->element);
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
     p->mb_entropy = mem_array((size_t)l.rows_max, sizeof *p->mb_entropy);
+    p->mb_value = mem_array((size_t)l.rows_max, sizeof *p->mb_value);
     struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
     TRY_OUT(actor_open(&p->actor, &cfg));
     cfg = actor_config_of(b, shape, &l, r, false);
@@ -134,6 +135,7 @@ void passes_close(struct passes **pp) {
     mem_free(p->element);
     mem_free(p->mb_logprob);
     mem_free(p->mb_entropy);
+    mem_free(p->mb_value);
     mem_free(p);
     *pp = NULL;
 }
@@ -213,58 +215,61 @@ static void feed_bin(struct passes *p, struct split *plan, int32_t bin) {
 }
 
 static int forward_part(struct passes *p, struct actor *a, struct split *plan, float inv_temp,
-                        float *logprob, float *entropy) {
+                        float *logprob, float *entropy, float *value) {
     struct feed *f = &p->feed;
     for (int32_t bin = 0; bin < plan->pack.n_bins; bin++) {
         feed_bin(p, plan, bin);
         TRY(actor_forward(a, &f->in));
         TRY(actor_logprobs(a, f->row, f->target, f->n, inv_temp, p->mb_logprob,
                            entropy ? p->mb_entropy : NULL));
+        if (value) TRY(actor_values(a, f->row, f->n, p->mb_value));
         for (int32_t j = 0; j < f->n; j++) {
             logprob[p->element[j]] = p->mb_logprob[j];
             if (entropy) entropy[p->element[j]] = p->mb_entropy[j];
+            if (value) value[p->element[j]] = p->mb_value[j];
         }
     }
     return 0;
 }
 
 int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
-                    float *entropy) {
+                    float *entropy, float *value) {
     struct actor *a = actor_of(p, net);
-    TRY(forward_part(p, a, &p->active, inv_temp, logprob, entropy));
-    return forward_part(p, a, &p->flat, inv_temp, logprob, entropy);
+    TRY(forward_part(p, a, &p->active, inv_temp, logprob, entropy, value));
+    return forward_part(p, a, &p->flat, inv_temp, logprob, entropy, value);
 }
 
 struct chunk {
     struct passes *p;
     passes_loss_fn *loss;
     void *ctx;
-    float *logprob, *entropy; /* by token */
+    float *logprob, *entropy, *value; /* by token */
 };
 
 /* The loss as the head sees it (actor_loss_fn): tokens first.. of the microbatch. */
 static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
-                    float *g_logprob, float *g_entropy) {
+                    const float *value, float *g_logprob, float *g_entropy, float *g_value) {
     const struct chunk *c = ctx;
     const int64_t *element = c->p->element + first;
     for (int64_t j = 0; j < n; j++) {
         c->logprob[element[j]] = logprob[j];
         c->entropy[element[j]] = entropy[j];
+        if (value) c->value[element[j]] = value[j];
     }
-    return c->loss(c->ctx, element, n, logprob, entropy, g_logprob, g_entropy);
+    return c->loss(c->ctx, element, n, logprob, entropy, value, g_logprob, g_entropy, g_value);
 }
 
 int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
-                    struct params *grads, float *logprob, float *entropy) {
+                    struct params *grads, float *logprob, float *entropy, float *value) {
     struct feed *f = &p->feed;
-    struct chunk c = {p, loss, ctx, logprob, entropy};
+    struct chunk c = {p, loss, ctx, logprob, entropy, value};
     for (int32_t bin = 0; bin < p->active.pack.n_bins; bin++) {
         feed_bin(p, &p->active, bin);
         TRY(actor_forward(p->actor, &f->in));
         TRY(actor_backward(p->actor, &f->in, f->row, f->target, f->n, inv_temp, on_chunk, &c,
                            grads));
     }
-    return forward_part(p, p->actor, &p->flat, inv_temp, logprob, entropy);
+    return forward_part(p, p->actor, &p->flat, inv_temp, logprob, entropy, value);
 }
 
 int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,

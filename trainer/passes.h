@@ -42,18 +42,22 @@ int64_t passes_first(const struct passes *p, uint32_t i); /* number of trajector
 void passes_plan(struct passes *p, const bool *flat);
 int64_t passes_microbatches(const struct passes *p);
 
-/* By token, of the whole batch, after passes_plan; entropy may be NULL. */
+/* By token, of the whole batch, after passes_plan; entropy and value may be NULL. value: what the
+ * value head says where the token is predicted (the policy with a value head only). */
 MUST_CHECK int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp,
-                               float *logprob, float *entropy);
+                               float *logprob, float *entropy, float *value);
 
-/* The derivatives of the total loss by the log-prob and entropy of the n tokens element[0..n-1];
- * every weight (advantage, denominator) is inside. */
+/* The derivatives of the total loss by the log-prob, entropy and value of the n tokens
+ * element[0..n-1]; every weight (advantage, denominator) is inside. value, g_value: NULL without a
+ * value head. */
 typedef int passes_loss_fn(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                           const float *entropy, float *g_logprob, float *g_entropy);
+                           const float *entropy, const float *value, float *g_logprob,
+                           float *g_entropy, float *g_value);
 
-/* Adds the gradient into grads; log-probs and entropies by token as they were on the way. */
+/* Adds the gradient into grads; log-probs, entropies and values (NULL without a value head) by
+ * token as they were on the way. */
 MUST_CHECK int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
-                               struct params *grads, float *logprob, float *entropy);
+                               struct params *grads, float *logprob, float *entropy, float *value);
 
 /* Log-probs of all response tokens, masked or not, of one trajectory of a checked batch. */
 MUST_CHECK int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,

@@ -208,7 +208,7 @@ static void plan(struct step *s, const struct loss_config *cfg, const struct bat
 /* Log-probs by the reference pass through the buffer that the policy's are written to later. */
 static int add_reference(struct step *s) {
     if (!s->reference) return 0;
-    TRY(passes_logprobs(s->passes, PASSES_REFERENCE, s->inv_temp, s->logprob, NULL));
+    TRY(passes_logprobs(s->passes, PASSES_REFERENCE, s->inv_temp, s->logprob, NULL, NULL));
     for (int64_t e = 0; e < passes_tokens(s->passes); e++)
         s->token[e].reference = s->logprob[e];
     return 0;
@@ -220,9 +220,12 @@ struct loss_ctx {
 };
 
 static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, float *g_logprob, float *g_entropy) {
+                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
+                     float *g_value) {
     const struct loss_ctx *c = ctx;
     (void)entropy; /* the loss is linear in it */
+    (void)value;
+    (void)g_value;
     loss_gradient(c->cfg, c->token, element, logprob, (size_t)n, g_logprob, g_entropy);
     return 0;
 }
@@ -234,7 +237,8 @@ static int run_passes(struct step *s, const struct loss_config *cfg, const struc
     plan(s, cfg, b);
     if (!cfg->supervised) TRY(add_reference(s));
     TRY(update_begin(s->update, &grads));
-    return passes_gradient(s->passes, inv_temp, on_tokens, &ctx, grads, s->logprob, s->entropy);
+    return passes_gradient(s->passes, inv_temp, on_tokens, &ctx, grads, s->logprob, s->entropy,
+                           NULL);
 }
 
 static void report_loss(const struct step *s, const struct loss_config *cfg,

@@ -21,8 +21,9 @@ struct loss {
 };
 
 static int weighted(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
-                    float *g_logprob, float *g_entropy) {
+                    const float *value, float *g_logprob, float *g_entropy, float *g_value) {
     const struct loss *l = ctx;
+    CHECK(!value && !g_value);
     for (int64_t i = 0; i < n; i++) {
         CHECK(isfinite(logprob[i]) && entropy[i] >= 0);
         g_logprob[i] = l->a[first + i];

@@ -116,6 +116,52 @@ TEST(params_round_trip_bf16) {
     params_close(&b);
 }
 
+/* A value head is one entry behind the policy: hash, published bytes and model.safetensors are
+ * those of the policy alone, and the head comes back from a file of its own. */
+TEST(params_value_head_is_beside_the_policy) {
+    struct shape shape = small;
+    shape.value_head = true;
+    struct params *plain = opened(&small), *a = opened(&shape);
+    size_t n = (size_t)params_slab_elements(&small), all = (size_t)params_slab_elements(&shape);
+    float *x = mem_array(all, sizeof *x), *y = mem_array(all, sizeof *y);
+    CHECK_INT(params_policy_elements(&shape), n);
+    CHECK(all > n && !shape_equal(&shape, &small));
+    CHECK_OK(params_init(plain, 7));
+    CHECK_OK(params_init(a, 7));
+    CHECK(hash_equal(hash_of(plain), hash_of(a)));
+    CHECK_OK(params_get(a, x, all * sizeof *x));
+    const struct params_entry *e = params_find(a, "value_head.weight");
+    CHECK_INT(e->offset, n);
+    for (int64_t i = 0; i < e->n; i++) {
+        CHECK(x[e->offset + i] == 0);
+        x[e->offset + i] = (float)(i + 1);
+    }
+    CHECK_OK(params_put(a, x, all * sizeof *x));
+    CHECK(hash_equal(hash_of(plain), hash_of(a)));
+    CHECK_OK(params_get(a, y, n * sizeof *y));
+    CHECK(memcmp(x, y, n * sizeof *x) == 0);
+    CHECK_OK(shape_write(&shape, test_dir(), "float32"));
+    for (size_t shard = 0; shard < 30000; shard += 20000) {
+        CHECK_OK(params_save(a, test_dir(), KERN_F32, shard));
+        CHECK_OK(params_load(plain, test_dir())); /* without the critic */
+        struct params *b = opened(&shape);
+        CHECK_OK(params_load(b, test_dir()));
+        CHECK_OK(params_get(b, y, all * sizeof *y));
+        CHECK(memcmp(x, y, all * sizeof *x) == 0);
+        params_close(&b);
+    }
+    char *file = file_join(test_dir(), "value_head.safetensors");
+    CHECK_OK(file_remove_tree(file));
+    CHECK_OK(params_load(a, test_dir())); /* a fresh critic is zero */
+    CHECK_OK(params_get(a, y, all * sizeof *y));
+    CHECK(memcmp(x, y, n * sizeof *x) == 0 && y[e->offset] == 0);
+    mem_free(file);
+    mem_free(x);
+    mem_free(y);
+    params_close(&a);
+    params_close(&plain);
+}
+
 TEST(params_init_is_a_function_of_the_seed) {
     struct params *a = opened(&small), *b = opened(&small);
     size_t n = (size_t)params_slab_elements(&small);
