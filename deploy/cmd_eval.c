@@ -1,9 +1,9 @@
-/* cmd_eval.c - `weir eval`: the accuracy of a model folder on a recipe's held-out prompts, as one
- * JSON object. */
+/* cmd_eval.c - `weir eval`: a model folder on a recipe's held-out prompts, as one JSON object. */
 #include "deploy/args.h"
 #include "deploy/evaluate.h"
 #include "deploy/verbs.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 static int evaluate_folder(const char *model, const struct recipe *r) {
@@ -32,6 +32,7 @@ out:
 
 int cmd_eval(int argc, char **argv) {
     const char *model = NULL, *recipe = NULL;
+    bool json = false;
     struct args_list sets = {0};
     struct args_option options[] = {
         {"model", ARGS_STR, &model, "DIR", "Hugging Face folder; default: the recipe's model.path",
@@ -39,13 +40,17 @@ int cmd_eval(int argc, char **argv) {
         {"recipe", ARGS_STR, &recipe, "FILE",
          "its data.eval, reward, eval and rollout sections are used", 0, 0},
         {"set", ARGS_LIST, &sets, "KEY=VALUE", "override a setting of the recipe", 0, 0},
+        {"json", ARGS_FLAG, &json, NULL, "accepted; the output is JSON in any case", 0, 0},
     };
     struct args_verb verb = {
         "weir eval --model DIR --recipe FILE [--set KEY=VALUE]...",
-        "Generates a response to every held-out prompt and scores it. Prints one JSON object:\n"
-        "accuracy (mean score of the first reward), reward (mean weighted sum), n, tokens.",
+        "Generates data.eval[].samples answers to every held-out prompt and scores them. Prints "
+        "one\n"
+        "JSON object: accuracy (mean of the first reward), reward (mean weighted sum), n "
+        "(answers),\n"
+        "tokens, pass@k for the k of data.eval[].k, and the same for each set by its name.",
         options,
-        3,
+        sizeof options / sizeof options[0],
         0,
         0};
     struct recipe *r;

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "deploy/args.h"
+#include "deploy/progress.h"
 #include "deploy/replay.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
@@ -280,6 +281,34 @@ static void count_batch(struct stats *s, const struct runlog_record *r) {
     if (b->done && b->staleness_max >= 0 && b->staleness_max < 64) s->staleness[b->staleness_max]++;
 }
 
+/* The evaluations as they were reported: ", "evals": [{...}, ...]", or a line for each. */
+static int show_evals(struct replay *p, bool json) {
+    struct runlog_scan *scan;
+    const struct runlog_record *record;
+    const char *comma = "";
+    int rc;
+    TRY(runlog_scan_open(&scan, p->log, RUNLOG_EVAL, 0));
+    if (json) printf(", \"evals\": [");
+    while ((rc = runlog_scan_next(scan, &record)) == 1) {
+        const struct runlog_report *r = &record->u.report;
+        struct json_doc *doc;
+        if (json) {
+            printf("%s%.*s", comma, (int)r->bytes, r->json);
+            comma = ", ";
+            continue;
+        }
+        rc = json_parse(&doc, r->json, r->bytes, "evaluation");
+        if (rc < 0) break;
+        printf("eval          version %" PRId64 ": ", r->step);
+        progress_show_sets(json_root(doc));
+        printf("\n");
+        json_close(&doc);
+    }
+    runlog_scan_close(&scan);
+    if (json && rc == 0) printf("]");
+    return rc;
+}
+
 static int stats(struct replay *p, const struct options *o) {
     struct stats s = {0};
     TRY(scan_all(p->log, RUNLOG_GROUP, count_group, &s));
@@ -292,9 +321,11 @@ static int stats(struct replay *p, const struct options *o) {
         printf("{\"steps\": %" PRId64 ", \"groups_trained\": %" PRId64
                ", \"groups_rejected\": %" PRId64 ", \"trajectories\": %" PRId64
                ", \"tokens\": %" PRId64 ", \"truncated\": %" PRId64 ", \"mixed_versions\": %" PRId64
-               ", \"reward_errors\": %" PRId64 ", \"reward_mean\": %.9g}\n",
+               ", \"reward_errors\": %" PRId64 ", \"reward_mean\": %.9g",
                s.steps, s.groups[GROUPS_TRAINED], s.groups[GROUPS_REJECTED], s.trajectories,
                s.tokens, s.truncated, s.mixed, s.errors, mean_reward);
+        TRY(show_evals(p, true));
+        printf("}\n");
         return 0;
     }
     printf("steps         %" PRId64 "\n", s.steps);
@@ -314,7 +345,7 @@ static int stats(struct replay *p, const struct options *o) {
     for (int i = 0; i < 64; i++)
         if (s.staleness[i])
             printf("staleness     max %d in %" PRId64 " steps\n", i, s.staleness[i]);
-    return 0;
+    return show_evals(p, false);
 }
 
 /* --- verify

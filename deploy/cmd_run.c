@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STATUS_EVERY_US = 400000, WAIT_US = 50000, GRACE_MS = 20000, EVALUATOR_NICE = 5 };
+enum { STATUS_EVERY_US = 400000, WAIT_US = 50000, GRACE_MS = 20000, EVALUATOR_NICE = 19 };
 
 struct options {
     const char *recipe, *out, *resume;
@@ -84,7 +84,8 @@ static int check(const struct recipe *r, struct shape *shape) {
     TRY(policy_open(&p, r->model.path, r->model.chat));
     *shape = p.shape;
     int rc = check_data(&r->data.train, r, &p, "data.train");
-    if (rc == 0 && r->data.eval.path) rc = check_data(&r->data.eval, r, &p, "data.eval");
+    for (int64_t i = 0; rc == 0 && i < r->data.n_eval; i++)
+        rc = check_data(&r->data.eval[i].rows, r, &p, r->data.eval[i].name);
     policy_close(&p);
     return rc;
 }
@@ -125,7 +126,7 @@ static int start_services(struct run *run) {
         snprintf(name, sizeof name, "rollout-%" PRId64, i + 1);
         TRY(add(run, "rollout", name, 0));
     }
-    if (run->recipe->data.eval.path) TRY(add(run, "evaluator", "evaluator", EVALUATOR_NICE));
+    if (run->recipe->data.n_eval > 0) TRY(add(run, "evaluator", "evaluator", EVALUATOR_NICE));
     return 0;
 }
 
@@ -163,7 +164,7 @@ static void take_status(struct run *run) {
 
 static bool finished(const struct run *run) {
     if (!supervise_finished(run->services, "trainer")) return false;
-    return !run->recipe->data.eval.path || supervise_finished(run->services, "evaluator");
+    return run->recipe->data.n_eval == 0 || supervise_finished(run->services, "evaluator");
 }
 
 static int watch(struct run *run) {

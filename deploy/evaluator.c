@@ -1,11 +1,15 @@
 /* evaluator.c - see evaluator.h. It holds nothing that a crash could lose: which versions were
- * evaluated is in the log, and the manager's answer to an EvalDone is what ends its repetition. A
- * version that was skipped because the trainer was faster is not made up for; the version of each
- * result is recorded. */
+ * evaluated is in the run's metrics, and the manager's answer to an EvalDone is what ends its
+ * repetition.
+ *
+ * Training never waits for it: it copies a version out of the relay's shared memory and evaluates
+ * that copy with an engine of its own, one version at a time. When training was faster, the newest
+ * version is next; those that were due in between are named in its report and not made up for. */
 #include "deploy/evaluator.h"
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/net.h"
@@ -16,6 +20,7 @@
 #include "relay/pull.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 enum { MESSAGE_BYTES_MAX = 4 << 20, WAIT_US = 20000, REPEAT_US = 500000, SETTLE_US = 300000 };
 /* Longer than the trainer waits for the relay to take the last version; after that nobody offers it
@@ -91,20 +96,38 @@ static bool interrupted(void *ctx) {
     return e->rc < 0 || e->stop;
 }
 
-/* {"eval/version": v, "eval/accuracy": ...}: the metric names of the run. */
-static void write_report(struct evaluator *e, const struct evaluate_report *r) {
+/* Versions that were due and passed by while another was evaluated: training does not wait. */
+struct skipped {
+    int64_t n, first, last;
+};
+
+static struct skipped skipped_before(const struct evaluator *e, int64_t version) {
+    int64_t every = e->recipe->eval.every;
+    struct skipped s = {0};
+    if (e->due >= version) return s;
+    s.first = e->due;
+    s.last = every ? (version - 1) / every * every : e->due;
+    s.n = every ? (s.last - s.first) / every + 1 : 1;
+    return s;
+}
+
+static void write_report(struct evaluator *e, const struct evaluate_report *r,
+                         const struct skipped *s) {
     buf_reset(&e->report);
-    buf_printf(&e->report, "{\"eval/version\": %" PRId64 ", \"eval/accuracy\": ", r->version);
-    buf_json_num(&e->report, r->accuracy);
-    buf_str(&e->report, ", \"eval/reward\": ");
-    buf_json_num(&e->report, r->reward);
-    buf_printf(&e->report,
-               ", \"eval/n\": %" PRId64 ", \"eval/tokens\": %" PRId64
-               ", \"eval/truncated\": %" PRId64,
-               r->n, r->tokens, r->truncated);
-    buf_printf(&e->report, ", \"eval/errors\": %" PRId64 ", \"time/eval\": ", r->errors);
-    buf_json_num(&e->report, r->seconds);
+    evaluate_metrics(r, &e->report);
+    buf_printf(&e->report, ", \"eval/skipped\": %" PRId64, s->n);
+    if (s->n > 0)
+        buf_printf(&e->report,
+                   ", \"eval/skipped_first\": %" PRId64 ", \"eval/skipped_last\": %" PRId64,
+                   s->first, s->last);
     buf_str(&e->report, "}");
+    LOG(INFO, DEPLOY, "version=%" PRId64 " accuracy=%.4f n=%" PRId64 " seconds=%.2f", r->version,
+        r->accuracy, r->n, r->seconds);
+    if (s->n > 0)
+        LOG(INFO, DEPLOY,
+            "version=%" PRId64 " skipped=%" PRId64 " first=%" PRId64 " last=%" PRId64
+            ": training went on during the evaluation before",
+            r->version, s->n, s->first, s->last);
 }
 
 /* Least version of the next evaluation; without eval.every only the last one is left. */
@@ -119,9 +142,8 @@ static int evaluate_version(struct evaluator *e, int64_t version) {
     int rc = evaluate_run(e->evaluate, e->weights, version, interrupted, e, &r);
     if (rc == ERR_CLOSED) return e->rc < 0 ? e->rc : 0;
     TRY(rc);
-    LOG(INFO, DEPLOY, "version=%" PRId64 " accuracy=%.4f n=%" PRId64 " seconds=%.2f", version,
-        r.accuracy, r.n, r.seconds);
-    write_report(e, &r);
+    struct skipped s = skipped_before(e, version);
+    write_report(e, &r, &s);
     e->reported = version;
     e->sent_us = 0;
     e->due = after(e, version);
@@ -183,11 +205,36 @@ static int connect_services(struct evaluator *e, const char *run_dir) {
     return rc;
 }
 
+/* The newest evaluation of the run's metrics, so that a restart repeats none. */
+static int read_evaluated(struct evaluator *e, const char *run_dir) {
+    char *path = file_join(run_dir, "metrics.jsonl");
+    struct file_map m;
+    struct json_doc *doc;
+    int rc = file_map_open(&m, path);
+    mem_free(path);
+    if (rc == ERR_NOTFOUND) return 0;
+    TRY(rc);
+    for (size_t at = 0, n; at < m.bytes; at += n + 1) {
+        const char *line = (const char *)m.data + at, *end = memchr(line, '\n', m.bytes - at);
+        int64_t version;
+        n = end ? (size_t)(end - line) : m.bytes - at;
+        if (n < 16 || strncmp(line, "{\"eval/version\"", 15) != 0) continue;
+        if (json_parse(&doc, line, n, "metrics") < 0) continue; /* the manager writes it anew */
+        if (json_int(json_get(json_root(doc), "eval/version"), &version) && version > e->evaluated)
+            e->evaluated = version;
+        json_close(&doc);
+    }
+    file_map_close(&m);
+    if (e->evaluated >= 0) e->due = after(e, e->evaluated);
+    return 0;
+}
+
 static int open_all(struct evaluator *e, const char *run_dir) {
     char *file = file_join(run_dir, "recipe.yaml");
     int rc = recipe_load(&e->recipe, file, NULL, 0);
     mem_free(file);
     TRY(rc);
+    TRY(read_evaluated(e, run_dir));
     TRY(connect_services(e, run_dir));
     TRY(kern_open(&e->backend, e->recipe->rollout.device, (int)e->recipe->rollout.threads));
     TRY(policy_open(&e->policy, e->recipe->model.path, e->recipe->model.chat));

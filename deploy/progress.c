@@ -90,6 +90,25 @@ static void take_step(struct progress *p, const struct json *o, int64_t step) {
     show_step(p, o);
 }
 
+/* A set is what has a number of answers. */
+void progress_show_sets(const struct json *evaluation) {
+    const char *comma = "";
+    for (const struct json *at = json_first(evaluation); at; at = json_next(at)) {
+        size_t n;
+        const char *key = json_key(at, &n);
+        if (n < 8 || strncmp(key, "eval/", 5) != 0 || strcmp(key + n - 2, "/n") != 0) continue;
+        char *set = mem_strndup(key, n - 2), *pass = mem_printf("%s/pass@", set);
+        printf("%s%s %.3f", comma, set + 5, number(evaluation, set));
+        for (const struct json *p = json_first(evaluation); p; p = json_next(p))
+            if (strncmp(json_key(p, &n), pass, strlen(pass)) == 0)
+                printf(" %s %.3f", strrchr(json_key(p, &n), '/') + 1, json_num(p, 0));
+        printf(" (%.0f answers)", json_num(at, 0));
+        mem_free(set);
+        mem_free(pass);
+        comma = ", ";
+    }
+}
+
 static void take_eval(struct progress *p, const struct json *o, int64_t version) {
     if (version <= p->eval_version) return;
     p->eval_version = version;
@@ -98,8 +117,13 @@ static void take_eval(struct progress *p, const struct json *o, int64_t version)
     p->any_eval = true;
     if (p->form == PROGRESS_JSON) return;
     clear_live(p);
-    printf("eval at version %" PRId64 ": accuracy %.3f (%.0f prompts)\n", version, p->eval_last,
-           number(o, "eval/n"));
+    printf("eval at version %" PRId64 ": ", version);
+    progress_show_sets(o);
+    if (number(o, "eval/skipped") > 0)
+        printf("; %.0f due before it skipped (%.0f to %.0f): training was faster",
+               number(o, "eval/skipped"), number(o, "eval/skipped_first"),
+               number(o, "eval/skipped_last"));
+    printf("\n");
 }
 
 static void take_line(struct progress *p, const char *line, size_t n) {

@@ -41,7 +41,8 @@ static int resolve(struct buf *out, const struct recipe *r) {
     if (rc < 0) return rc;
     TRY_OUT(absolute(&copy->model.path, "model.path"));
     TRY_OUT(absolute(&copy->data.train.path, "data.train.path"));
-    TRY_OUT(absolute(&copy->data.eval.path, "data.eval.path"));
+    for (int64_t i = 0; i < copy->data.n_eval; i++)
+        TRY_OUT(absolute(&copy->data.eval[i].rows.path, "data.eval path"));
     TRY_OUT(absolute(&copy->trainer.algorithm.kl.reference, "trainer.algorithm.kl.reference"));
     recipe_print(copy, out);
 out:

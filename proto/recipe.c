@@ -1,7 +1,7 @@
 /* recipe.c - see recipe.h. The table in recipe_table.c says what exists; this file moves values
- * between text and struct by it, so a new key is one line there. Values are set in two passes:
- * defaults, then the file's and --set's entries; errors name the line, the key, the value and what
- * is allowed. */
+ * between text and struct by it, so a new key is one line there. Values are set in three passes:
+ * defaults, the entries of the file and of --set, then sets of held-out prompts; errors name the
+ * line, the key, the value and what is allowed. */
 #include "proto/recipe.h"
 
 #include "base/file.h"
@@ -12,11 +12,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { RECIPE_BYTES_MAX = 1 << 20 };
+static const char *const sets_key = "data.eval";
 
 static void *slot(struct recipe *r, const struct recipe_field *f, int64_t index) {
     return (char *)r + f->offset + (size_t)index * f->stride;
@@ -24,6 +26,12 @@ static void *slot(struct recipe *r, const struct recipe_field *f, int64_t index)
 
 static const void *slot_const(const struct recipe *r, const struct recipe_field *f, int64_t index) {
     return (const char *)r + f->offset + (size_t)index * f->stride;
+}
+
+static const struct recipe_field *find(const char *path) {
+    for (size_t i = 0; i < recipe_table_count(); i++)
+        if (strcmp(recipe_table_field(i)->path, path) == 0) return recipe_table_field(i);
+    return NULL;
 }
 
 /* --- one value --------------------------------------------------------------------------- */
@@ -128,13 +136,36 @@ static int set_value(struct recipe *r, const struct recipe_field *f, int64_t ind
         memcpy(p, &v, sizeof v);
         return 0;
     }
+    case RECIPE_INTS: break; /* set_item */
     }
     return FAIL(ERR_CONFIG, "unknown kind of setting");
 }
 
+/* Item `at` of a list of numbers. Items before it that nobody sets stay 0: check() refuses them. */
+static int set_item(struct recipe *r, const struct recipe_field *f, int64_t index, int64_t at,
+                    const char *text) {
+    struct recipe_ints *list = slot(r, f, index);
+    int64_t v;
+    if (at >= RECIPE_INTS_MAX)
+        return FAIL(ERR_CONFIG, "has more than %d elements", RECIPE_INTS_MAX);
+    TRY(parse_int(&v, text));
+    TRY(in_range(f, (double)v));
+    list->at[at] = v;
+    if (list->n <= at) list->n = at + 1;
+    return 0;
+}
+
 /* The default of element `index`: fixed lists have one word per element. */
 static int set_default(struct recipe *r, const struct recipe_field *f, int64_t index) {
+    static const double absent = (double)NAN;
+    if (!f->otherwise && f->kind == RECIPE_NUM) memcpy(slot(r, f, index), &absent, sizeof absent);
     if (!f->otherwise) return 0;
+    if (f->otherwise[0] == '=') {
+        const struct recipe_field *from = find(f->otherwise + 1);
+        ASSERT(from && from->kind == RECIPE_NUM && f->kind == RECIPE_NUM);
+        memcpy(slot(r, f, index), slot_const(r, from, 0), sizeof(double));
+        return 0;
+    }
     const char *text = f->otherwise;
     if (!f->list_max || f->count_offset) return set_value(r, f, index, text);
     for (int64_t i = 0; i < index; i++)
@@ -146,17 +177,21 @@ static int set_default(struct recipe *r, const struct recipe_field *f, int64_t i
 
 /* --- finding keys -------------------------------------------------------------------------- */
 
-/* path with its first "[12]" replaced by "[]"; the index, -1 if there is none. */
-static int64_t generalise(char out[256], const char *path) {
-    size_t open = strcspn(path, "["), digits = 0;
-    if (path[open]) digits = strspn(path + open + 1, "0123456789");
-    if (digits == 0 || digits > 6 || path[open + 1 + digits] != ']') {
-        snprintf(out, 256, "%s", path);
-        return -1;
+/* "a[12].b[3]" -> "a[].b[]" and 12, 3; an index that is not there is -1. */
+static void generalise(char out[256], int64_t index[2], const char *path) {
+    size_t n = 0;
+    int found = 0;
+    index[0] = index[1] = -1;
+    while (*path && n < 255) {
+        size_t digits = *path == '[' ? strspn(path + 1, "0123456789") : 0;
+        out[n++] = *path;
+        if (digits > 0 && digits <= 6 && path[1 + digits] == ']' && found < 2) {
+            index[found++] = strtoll(path + 1, NULL, 10);
+            path += digits;
+        }
+        path++;
     }
-    int64_t index = strtoll(path + open + 1, NULL, 10);
-    snprintf(out, 256, "%.*s[]%s", (int)open, path, path + open + digits + 2);
-    return index;
+    out[n] = '\0';
 }
 
 static const char *last_word(const char *path) {
@@ -189,12 +224,6 @@ static int unknown_key(const char *path) {
     return FAIL(ERR_CONFIG, "unknown key; the nearest known one is %s", nearest(path));
 }
 
-static const struct recipe_field *find(const char *path) {
-    for (size_t i = 0; i < recipe_table_count(); i++)
-        if (strcmp(recipe_table_field(i)->path, path) == 0) return recipe_table_field(i);
-    return NULL;
-}
-
 /* A section or list that the file leaves empty ("eval:", "reward: []"). */
 static bool is_section(const char *path) {
     size_t n = strlen(path);
@@ -219,18 +248,54 @@ static int list_length(struct recipe *r, const struct recipe_field *f, int64_t i
 }
 
 static int apply(struct recipe *r, const struct yaml_entry *e) {
-    char path[256];
-    int64_t index = generalise(path, e->path);
+    char path[256], one[300];
+    int64_t index[2];
+    size_t bare = strlen(sets_key);
+    snprintf(one, sizeof one, "%s", e->path);
+    if (strncmp(e->path, sets_key, bare) == 0 && e->path[bare] == '.') /* one set as a mapping */
+        snprintf(one, sizeof one, "%s[0]%s", sets_key, e->path + bare);
+    generalise(path, index, one);
     if (!e->value && is_section(path)) return 0;
     const struct recipe_field *f = find(path);
-    if (!f || (f->list_max && index < 0)) return unknown_key(path);
-    if (index >= 0)
-        TRY(list_length(r, f, index));
+    if (!f || (f->list_max && index[0] < 0) || (f->kind == RECIPE_INTS && index[1] < 0))
+        return unknown_key(path);
+    if (index[0] >= 0)
+        TRY(list_length(r, f, index[0]));
     else
-        index = 0;
-    if (e->empty || (!e->value && (f->kind != RECIPE_STR || f->otherwise)))
-        return FAIL(ERR_CONFIG, "has no value");
-    return set_value(r, f, index, e->value);
+        index[0] = 0;
+    bool may_be_absent = !f->otherwise && (f->kind == RECIPE_STR || f->kind == RECIPE_NUM);
+    if (!e->value && !e->empty && may_be_absent && f->kind == RECIPE_NUM)
+        return set_default(r, f, index[0]);
+    if (e->empty || (!e->value && !may_be_absent)) return FAIL(ERR_CONFIG, "has no value");
+    if (f->kind == RECIPE_INTS) return set_item(r, f, index[0], index[1], e->value);
+    return set_value(r, f, index[0], e->value);
+}
+
+/* An override of data.eval in the form in which the file has it, so that it replaces what it names:
+ * "data.eval.limit" of a list of one is data.eval[0].limit, and the other way round. */
+static int set_one(struct yaml *y, const char *text) {
+    size_t bare = strlen(sets_key);
+    bool mapping = false;
+    int64_t sets = 0;
+    for (size_t i = 0; i < yaml_count(y); i++) {
+        char path[256];
+        int64_t index[2];
+        if (strncmp(yaml_entry(y, i)->path, sets_key, bare) != 0) continue;
+        mapping |= yaml_entry(y, i)->path[bare] == '.';
+        generalise(path, index, yaml_entry(y, i)->path);
+        if (index[0] >= sets && path[bare] == '[') sets = index[0] + 1;
+    }
+    if (strncmp(text, sets_key, bare) != 0) return yaml_set(y, text);
+    const char *rest = text + bare;
+    char *as = NULL;
+    if (*rest == '.' && sets > 1)
+        return FAIL(ERR_CONFIG, "--set %s: there are %" PRId64 " sets; write %s[0]%s", text, sets,
+                    sets_key, rest);
+    if (*rest == '.' && sets == 1) as = mem_printf("%s[0]%s", sets_key, rest);
+    if (strncmp(rest, "[0]", 3) == 0 && mapping) as = mem_printf("%s%s", sets_key, rest + 3);
+    int rc = yaml_set(y, as ? as : text);
+    mem_free(as);
+    return rc;
 }
 
 /* --- what belongs together ------------------------------------------------------------------ */
@@ -259,6 +324,84 @@ static int check(const struct recipe *r) {
     return 0;
 }
 
+/* A set's name is part of a metric's: eval/NAME/pass@4. */
+static int check_name(const struct recipe *r, int64_t i) {
+    static const char *const taken[] = {"version", "accuracy", "reward",   "n",
+                                        "tokens",  "errors",   "truncated"};
+    const char *name = r->data.eval[i].name;
+    size_t n = strlen(name);
+    if (n == 0 || n >= RECIPE_EVAL_NAME ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != n)
+        return FAIL(ERR_CONFIG,
+                    "data.eval[%" PRId64 "].name: \"%s\": 1 to %d letters, digits, _ . - are "
+                    "allowed",
+                    i, name, RECIPE_EVAL_NAME - 1);
+    bool bad = strncmp(name, "skipped", 7) == 0;
+    for (size_t k = 0; k < sizeof taken / sizeof taken[0]; k++)
+        bad |= strcmp(name, taken[k]) == 0;
+    if (bad)
+        return FAIL(ERR_CONFIG,
+                    "data.eval[%" PRId64 "].name: eval/%s is a metric of all sets; choose another "
+                    "name",
+                    i, name);
+    for (int64_t k = 0; k < i; k++)
+        if (strcmp(r->data.eval[k].name, name) == 0)
+            return FAIL(ERR_CONFIG,
+                        "data.eval[%" PRId64 "] and data.eval[%" PRId64
+                        "] are both named \"%s\"; give one a name of its own",
+                        k, i, name);
+    return 0;
+}
+
+static int check_samples(const struct recipe_eval *e, int64_t i) {
+    if (e->samples > 1 && e->temperature == 0)
+        return FAIL(ERR_CONFIG,
+                    "data.eval[%" PRId64 "].samples: %" PRId64
+                    " greedy answers would all be the same; set data.eval[%" PRId64 "].temperature",
+                    i, e->samples, i);
+    for (int64_t k = 0; k < e->k.n; k++) {
+        if (e->k.at[k] == 0)
+            return FAIL(ERR_CONFIG, "data.eval[%" PRId64 "].k[%" PRId64 "] has no value", i, k);
+        if (e->k.at[k] > e->samples)
+            return FAIL(ERR_CONFIG,
+                        "data.eval[%" PRId64 "].k: pass@%" PRId64 " needs %" PRId64
+                        " answers to a prompt, data.eval[%" PRId64 "].samples is %" PRId64,
+                        i, e->k.at[k], e->k.at[k], i, e->samples);
+        for (int64_t j = 0; j < k; j++)
+            if (e->k.at[j] == e->k.at[k])
+                return FAIL(ERR_CONFIG, "data.eval[%" PRId64 "].k: %" PRId64 " is there twice", i,
+                            e->k.at[k]);
+    }
+    return 0;
+}
+
+/* "data/math-500.jsonl" -> "math-500", "builtin:addition" -> "addition". */
+static char *name_of(const char *path) {
+    const char *from = strrchr(path, '/');
+    from = from ? from + 1 : path;
+    if (strncmp(from, "builtin:", 8) == 0) from += 8;
+    const char *dot = strrchr(from, '.');
+    size_t n = dot && dot > from ? (size_t)(dot - from) : strlen(from);
+    char *name = mem_strndup(from, n < RECIPE_EVAL_NAME - 1 ? n : RECIPE_EVAL_NAME - 1);
+    for (char *c = name; *c; c++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-", *c))
+            *c = '_';
+    return name;
+}
+
+/* Also fills in the names. A single set without a path is none: what an empty section says. */
+static int check_evals(struct recipe *r) {
+    if (r->data.n_eval == 1 && !r->data.eval[0].rows.path) r->data.n_eval = 0;
+    for (int64_t i = 0; i < r->data.n_eval; i++) {
+        struct recipe_eval *e = &r->data.eval[i];
+        if (!e->rows.path) return FAIL(ERR_CONFIG, "data.eval[%" PRId64 "] has no path", i);
+        if (!e->name) e->name = name_of(e->rows.path);
+        TRY(check_name(r, i));
+        TRY(check_samples(e, i));
+    }
+    return 0;
+}
+
 /* Lists of a fixed length (betas): all of it or nothing, else defaults would fill the rest. */
 static int check_lengths(const struct yaml *y) {
     for (size_t i = 0; i < recipe_table_count(); i++) {
@@ -267,7 +410,8 @@ static int check_lengths(const struct yaml *y) {
         if (!f->list_max || f->count_offset) continue;
         for (size_t k = 0; k < yaml_count(y); k++) {
             char path[256];
-            generalise(path, yaml_entry(y, k)->path);
+            int64_t index[2];
+            generalise(path, index, yaml_entry(y, k)->path);
             given += strcmp(path, f->path) == 0;
         }
         if (given != 0 && given != f->list_max)
@@ -277,6 +421,16 @@ static int check_lengths(const struct yaml *y) {
     return 0;
 }
 
+static int apply_at(struct recipe *r, const struct yaml *y, const struct yaml_entry *e) {
+    char at[32] = "";
+    int rc = apply(r, e);
+    if (rc == 0) return 0;
+    if (e->line > 0) snprintf(at, sizeof at, " line %d", e->line);
+    return err_wrap(rc, "%s%s: %s%s%s", e->line > 0 ? yaml_name(y) : "--set", at, e->path,
+                    e->value ? ": " : "", e->value ? e->value : "");
+}
+
+/* Sets of held-out prompts come last: they take defaults from settings elsewhere. */
 static int fill(struct recipe *r, const struct yaml *y) {
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
@@ -284,17 +438,15 @@ static int fill(struct recipe *r, const struct yaml *y) {
         for (int64_t k = 0; k < (f->list_max ? f->list_max : 1); k++)
             TRY(set_default(r, f, k));
     }
-    for (size_t i = 0; i < yaml_count(y); i++) {
-        const struct yaml_entry *e = yaml_entry(y, i);
-        int rc = apply(r, e);
-        if (rc == 0) continue;
-        char at[32] = "";
-        if (e->line > 0) snprintf(at, sizeof at, " line %d", e->line);
-        return err_wrap(rc, "%s%s: %s%s%s", e->line > 0 ? yaml_name(y) : "--set", at, e->path,
-                        e->value ? ": " : "", e->value ? e->value : "");
-    }
+    for (int round = 0; round < 2; round++)
+        for (size_t i = 0; i < yaml_count(y); i++) {
+            const struct yaml_entry *e = yaml_entry(y, i);
+            bool set = strncmp(e->path, sets_key, strlen(sets_key)) == 0;
+            if (set == (round == 1)) TRY(apply_at(r, y, e));
+        }
     TRY(err_wrap(check_lengths(y), "%s", yaml_name(y)));
-    return err_wrap(check(r), "%s", yaml_name(y));
+    TRY(err_wrap(check(r), "%s", yaml_name(y)));
+    return err_wrap(check_evals(r), "%s", yaml_name(y));
 }
 
 int recipe_parse(struct recipe **out, const char *text, size_t bytes, const char *name,
@@ -304,7 +456,7 @@ int recipe_parse(struct recipe **out, const char *text, size_t bytes, const char
     int rc;
     TRY_OUT(yaml_parse(&y, text, bytes, name));
     for (size_t i = 0; i < n_sets; i++)
-        TRY_OUT(yaml_set(y, sets[i]));
+        TRY_OUT(set_one(y, sets[i]));
     r = mem_zalloc(sizeof *r);
     TRY_OUT(fill(r, y));
     *out = r;
@@ -360,6 +512,14 @@ static void print_value(const struct recipe *r, const struct recipe_field *f, in
     case RECIPE_SIZE: buf_printf(out, "%" PRIu64, *(const uint64_t *)p); break;
     case RECIPE_BOOL: buf_str(out, *(const bool *)p ? "true" : "false"); break;
     case RECIPE_ENUM: buf_str(out, f->names[*(const int *)p]); break;
+    case RECIPE_INTS: {
+        const struct recipe_ints *list = p;
+        buf_str(out, "[");
+        for (int64_t i = 0; i < list->n; i++)
+            buf_printf(out, "%s%" PRId64, i ? ", " : "", list->at[i]);
+        buf_str(out, "]");
+        break;
+    }
     }
 }
 
@@ -369,7 +529,7 @@ static int print_sections(struct buf *out, const char *path, const char *previou
     int depth = 0;
     size_t start = 0;
     bool same = true;
-    for (size_t i = 0; path[i]; i++) {
+    for (size_t i = 0; path[i] && path[i] != '['; i++) {
         if (path[i] != '.') continue;
         same = same && strncmp(path, previous, i + 1) == 0;
         if (!same) buf_printf(out, "%*s%.*s:\n", depth * 2, "", (int)(i - start), path + start);
@@ -389,20 +549,26 @@ static void print_list(const struct recipe *r, const struct recipe_field *f, str
     buf_str(out, "]\n");
 }
 
-/* The list of mappings that starts at table index i; returns the index after it. */
-static size_t print_mappings(const struct recipe *r, size_t i, struct buf *out) {
+/* The list of mappings that starts at table index i, below depth sections; returns the index after
+ * it. */
+static size_t print_mappings(const struct recipe *r, size_t i, int depth, struct buf *out) {
     const struct recipe_field *first = recipe_table_field(i);
-    int name = (int)strcspn(first->path, "[");
+    int whole = (int)strcspn(first->path, "["), left = depth * 2;
     int64_t n = length_of(r, first);
+    const char *name = first->path + whole;
+    while (name > first->path && name[-1] != '.')
+        name--;
     size_t end = i;
     while (end < recipe_table_count() &&
            recipe_table_field(end)->count_offset == first->count_offset)
         end++;
-    buf_printf(out, n ? "%.*s:\n" : "%.*s: []\n", name, first->path);
+    buf_printf(out, "%*s%.*s:%s\n", left, "", (int)strcspn(name, "["), name, n ? "" : " []");
     for (int64_t k = 0; k < n; k++)
         for (size_t j = i; j < end; j++) {
             const struct recipe_field *f = recipe_table_field(j);
-            buf_printf(out, "%s%s: ", j == i ? "  - " : "    ", f->path + name + 3);
+            const char *key = f->path + whole + 3;
+            buf_printf(out, "%*s%s%.*s: ", left, "", j == i ? "  - " : "    ",
+                       (int)strcspn(key, "["), key);
             print_value(r, f, k, out);
             buf_str(out, "\n");
         }
@@ -413,13 +579,12 @@ void recipe_print(const struct recipe *r, struct buf *out) {
     const char *previous = "";
     for (size_t i = 0; i < recipe_table_count();) {
         const struct recipe_field *f = recipe_table_field(i);
-        const char *bracket = strstr(f->path, "[].");
-        if (bracket) {
-            i = print_mappings(r, i, out);
-            previous = "";
+        int depth = print_sections(out, f->path, previous);
+        if (strstr(f->path, "[].")) {
+            i = print_mappings(r, i, depth, out);
+            previous = f->path;
             continue;
         }
-        int depth = print_sections(out, f->path, previous);
         const char *key = last_word(f->path);
         buf_printf(out, "%*s%.*s: ", depth * 2, "", (int)strcspn(key, "["), key);
         if (f->list_max) {
@@ -434,21 +599,22 @@ void recipe_print(const struct recipe *r, struct buf *out) {
 }
 
 void recipe_document(struct buf *out) {
-    static const char *const kinds[] = {"text",          "whole number", "number",
-                                        "true or false", "size",         "one of"};
-    buf_str(
-        out,
-        "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
-        "known one, and "
-        "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
-        "RECIPE "
-        "--print-config` shows the effective\nrecipe, `weir run --document` prints this page.\n\n");
+    static const char *const kinds[] = {"text", "whole number", "number",       "true or false",
+                                        "size", "one of",       "whole numbers"};
+    buf_str(out,
+            "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
+            "known one, and "
+            "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
+            "RECIPE "
+            "--print-config` shows the effective\nrecipe, `weir run --document` prints this page. "
+            "`data.eval` may be one mapping instead of a list.\n\n");
     buf_str(out, "| key | kind | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
-        buf_printf(out, "| `%s` | %s | %s | ", f->path, kinds[f->kind],
-                   f->otherwise ? f->otherwise : "");
-        if (f->kind == RECIPE_INT || f->kind == RECIPE_NUM)
+        bool from = f->otherwise && f->otherwise[0] == '=';
+        buf_printf(out, "| `%s` | %s | %s%s%s | ", f->path, kinds[f->kind], from ? "`" : "",
+                   f->otherwise ? f->otherwise + from : "", from ? "`" : "");
+        if (f->kind == RECIPE_INT || f->kind == RECIPE_NUM || f->kind == RECIPE_INTS)
             buf_printf(out, "%g..%g", f->min, f->max);
         for (int k = 0; f->names && f->names[k]; k++)
             buf_printf(out, "%s%s", k ? ", " : "", f->names[k]);

@@ -12,7 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RECIPE_STOP_MAX = 8, RECIPE_REWARD_MAX = 16 };
+enum {
+    RECIPE_STOP_MAX = 8,
+    RECIPE_REWARD_MAX = 16,
+    RECIPE_EVAL_MAX = 16,
+    RECIPE_EVAL_NAME = 48, /* bytes of a set's name, with the NUL */
+    RECIPE_SAMPLES_MAX = 4096,
+    RECIPE_INTS_MAX = 8
+};
 
 enum recipe_weights { RECIPE_WEIGHTS_LOAD, RECIPE_WEIGHTS_RANDOM };
 enum recipe_update { RECIPE_UPDATE_TRAJECTORY, RECIPE_UPDATE_TOKEN };
@@ -36,6 +43,19 @@ struct recipe_data {
     bool shuffle;
 };
 
+struct recipe_ints {
+    int64_t n, at[RECIPE_INTS_MAX];
+};
+
+struct recipe_eval { /* one set of held-out prompts */
+    char *name;      /* in metrics: eval/<name>; filled in from the path if it is not given */
+    struct recipe_data rows;
+    int64_t samples, top_k; /* samples: answers to each prompt */
+    double temperature, top_p;
+    double pass;          /* least first score of a right answer; NAN: not stated */
+    struct recipe_ints k; /* pass@k is reported for these */
+};
+
 struct recipe_reward {
     char *type, *name;
     double weight;
@@ -56,7 +76,9 @@ struct recipe {
             weights; /* random: config.json and tokenizer.json only, weights from the seed */
     } model;
     struct {
-        struct recipe_data train, eval;
+        struct recipe_data train;
+        struct recipe_eval eval[RECIPE_EVAL_MAX];
+        int64_t n_eval;
     } data;
     struct {
         int64_t workers, threads, group_size, max_new_tokens, max_prompt_tokens, top_k, concurrency;
@@ -111,7 +133,7 @@ struct recipe {
     struct {
         int64_t every, max_new_tokens; /* every: steps between evaluations, 0: never; 0 new tokens:
                                           as rollout's */
-        double temperature;
+        double temperature;            /* of sets that do not state theirs */
     } eval;
     struct {
         bool delta;

@@ -37,6 +37,11 @@ static const char *const prefix_names[] = {"off", "auto", NULL};
         STR(p ".template", m.template_, "{prompt}", "user message; {prompt} is replaced"),         \
         INT(p ".limit", m.limit, "0", 0, 1e12, "rows used, 0: all"),                               \
         INT(p ".skip", m.skip, "0", 0, 1e12, "rows left out at the start")
+#define EVAL(p, kind, member, def, lo, hi, text)                                                   \
+    {                                                                                              \
+        "data.eval[]." p, kind, AT(data.eval[0].member), sizeof(struct recipe_eval),               \
+            RECIPE_EVAL_MAX, AT(data.n_eval), def, lo, hi, NULL, text                              \
+    }
 #define REWARD(p, member, kind, def, lo, hi, text)                                                 \
     {                                                                                              \
         "reward[]." p, kind, AT(reward[0].member), sizeof(struct recipe_reward),                   \
@@ -52,7 +57,22 @@ static const struct recipe_field fields[] = {
          "random: config.json and tokenizer only, weights from the seed"),
     DATA("data.train", data.train),
     BOOL("data.train.shuffle", data.train.shuffle, "true", "shuffle each epoch by the seed"),
-    DATA("data.eval", data.eval),
+    EVAL("name", RECIPE_STR, name, NULL, 0, 0, "metrics are eval/NAME; none: the path's last part"),
+    EVAL("path", RECIPE_STR, rows.path, NULL, 0, 0, "as in data.train"),
+    EVAL("prompt", RECIPE_STR, rows.prompt, "prompt", 0, 0, "as in data.train"),
+    EVAL("answer", RECIPE_STR, rows.answer, "answer", 0, 0, "as in data.train"),
+    EVAL("system", RECIPE_STR, rows.system, NULL, 0, 0, "as in data.train"),
+    EVAL("template", RECIPE_STR, rows.template_, "{prompt}", 0, 0, "as in data.train"),
+    EVAL("limit", RECIPE_INT, rows.limit, "0", 0, 1e12, "rows used, 0: all"),
+    EVAL("skip", RECIPE_INT, rows.skip, "0", 0, 1e12, "rows left out at the start"),
+    EVAL("samples", RECIPE_INT, samples, "1", 1, RECIPE_SAMPLES_MAX, "answers to each prompt"),
+    EVAL("temperature", RECIPE_NUM, temperature, "=eval.temperature", 0, 100, "0: greedy"),
+    EVAL("top_p", RECIPE_NUM, top_p, "1.0", 0.0001, 1, "nucleus"),
+    EVAL("top_k", RECIPE_INT, top_k, "0", 0, 1000000, "0: off"),
+    EVAL("pass", RECIPE_NUM, pass, NULL, -1e6, 1e6,
+         "an answer is right if its first score is at least this; none: right-or-wrong scores, 1"),
+    EVAL("k[]", RECIPE_INTS, k, NULL, 1, RECIPE_SAMPLES_MAX,
+         "report pass@k for these, each at most samples"),
     INT("rollout.workers", rollout.workers, "1", 1, 1024, "rollout processes"),
     STR("rollout.device", rollout.device, "auto", "auto, cpu, ref or cuda:N"),
     INT("rollout.threads", rollout.threads, "1", 0, 1024,
@@ -157,7 +177,8 @@ static const struct recipe_field fields[] = {
         "steps between evaluations; 0: only before the first and after the last"),
     INT("eval.max_new_tokens", eval.max_new_tokens, "0", 0, 1048576,
         "0: as rollout.max_new_tokens"),
-    NUM("eval.temperature", eval.temperature, "0.0", 0, 100, "0: greedy"),
+    NUM("eval.temperature", eval.temperature, "0.0", 0, 100,
+        "0: greedy; of the sets that do not state theirs"),
     BOOL("relay.delta", relay.delta, "false", "publish changed values only (between nodes)"),
     INT("relay.anchor_every", relay.anchor_every, "10", 1, 1e9, "versions between full ones"),
     STR("monitor.http", monitor.http, NULL, "address of the dashboard"),
@@ -167,6 +188,9 @@ static const struct recipe_field fields[] = {
 static const struct peer {
     const char *theirs, *ours;
 } peers[] = {
+    {"data.eval[].n", "data.eval[].samples"}, /* a whole path before a last word */
+    {"data.eval[].num_generations", "data.eval[].samples"},
+    {"n_samples_per_eval_prompt", "data.eval[].samples"},
     {"max_head_offpolicyness", "trainer.staleness.max"},
     {"max_staleness", "trainer.staleness.max"},
     {"max_staleness_steps", "trainer.staleness.max"},
@@ -263,6 +287,7 @@ const struct recipe_field *recipe_table_field(size_t i) {
 const char *recipe_table_peer(const char *path) {
     const char *dot = strrchr(path, '.'), *last = dot ? dot + 1 : path;
     for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
-        if (strcmp(peers[i].theirs, last) == 0) return peers[i].ours;
+        if (strcmp(peers[i].theirs, path) == 0 || strcmp(peers[i].theirs, last) == 0)
+            return peers[i].ours;
     return NULL;
 }

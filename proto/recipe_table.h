@@ -5,7 +5,15 @@
 
 #include "proto/recipe.h"
 
-enum recipe_kind { RECIPE_STR, RECIPE_INT, RECIPE_NUM, RECIPE_BOOL, RECIPE_SIZE, RECIPE_ENUM };
+enum recipe_kind {
+    RECIPE_STR,
+    RECIPE_INT,
+    RECIPE_NUM, /* without a default it may be absent: NAN */
+    RECIPE_BOOL,
+    RECIPE_SIZE,
+    RECIPE_ENUM,
+    RECIPE_INTS /* struct recipe_ints inside an element of a list; the path ends in "[]" */
+};
 
 struct recipe_field {
     const char *path; /* "[]" stands for an index */
@@ -13,7 +21,7 @@ struct recipe_field {
     size_t offset, stride; /* stride: distance of list elements, 0: no list */
     int64_t list_max;
     size_t count_offset;      /* int64_t that holds the list's length; 0: fixed length */
-    const char *otherwise;    /* default, as text; NULL: none */
+    const char *otherwise;    /* default, as text; NULL: none; "=key": that setting's value */
     double min, max;          /* of numbers */
     const char *const *names; /* of an enum, NULL-terminated, in the order of its values */
     const char *meaning;

@@ -19,7 +19,13 @@ static void check_pointers(const struct recipe *r) {
         ASSERT(r->reward[i].type);
     ASSERT(r->name && r->model.chat && r->rollout.device && r->trainer.device);
     ASSERT(r->data.train.prompt && r->data.train.answer && r->data.train.template_);
-    ASSERT(r->data.eval.prompt && r->data.eval.answer && r->data.eval.template_);
+    ASSERT(r->data.n_eval >= 0 && r->data.n_eval <= RECIPE_EVAL_MAX);
+    for (int64_t i = 0; i < r->data.n_eval; i++) {
+        const struct recipe_eval *e = &r->data.eval[i];
+        ASSERT(e->name && e->rows.path && e->rows.prompt && e->rows.answer && e->rows.template_);
+        for (int64_t k = 0; k < e->k.n; k++)
+            ASSERT(e->k.at[k] >= 1 && e->k.at[k] <= e->samples);
+    }
 }
 
 static void check_printed(const struct recipe *r) {

@@ -5,6 +5,8 @@
 #include "proto/recipe.h"
 #include "tests/test.h"
 
+#include <stdio.h>
+
 static int parse(struct recipe **r, const char *text, const char *set) {
     return recipe_parse(r, text, strlen(text), "r.yaml", &set, set ? 1 : 0);
 }
@@ -50,6 +52,85 @@ TEST(set_overrides) {
     recipe_close(&r);
 }
 
+TEST(sets_of_held_out_prompts) {
+    struct recipe *r;
+    CHECK_OK(parse(&r, "data: {eval: {path: a/b.c.jsonl, limit: 3}}\n", NULL)); /* one mapping */
+    CHECK_INT(r->data.n_eval, 1);
+    CHECK_STR(r->data.eval[0].name, "b.c");
+    CHECK_STR(r->data.eval[0].rows.prompt, "prompt");
+    CHECK_INT(r->data.eval[0].rows.limit, 3);
+    CHECK_INT(r->data.eval[0].samples, 1);
+    CHECK(isnan(r->data.eval[0].pass));
+    recipe_close(&r);
+    CHECK_OK(parse(&r,
+                   "data: {eval: [{path: 'builtin:x'}, {name: y, path: p, samples: 8, temperature: "
+                   "0.5, pass: 0.9, k: [1, 8]}]}\neval: {temperature: 0.25}\n",
+                   NULL));
+    CHECK_INT(r->data.n_eval, 2);
+    CHECK_STR(r->data.eval[0].name, "x");
+    CHECK_NEAR(r->data.eval[0].temperature, 0.25, 0); /* wherever eval.temperature stands */
+    CHECK_NEAR(r->data.eval[1].temperature, 0.5, 0);
+    CHECK_NEAR(r->data.eval[1].pass, 0.9, 0);
+    CHECK_INT(r->data.eval[1].k.n, 2);
+    CHECK_INT(r->data.eval[1].k.at[1], 8);
+    recipe_close(&r);
+    CHECK_OK(parse(&r, "data: {eval: {limit: 3}}\n", NULL)); /* no path: no set */
+    CHECK_INT(r->data.n_eval, 0);
+    recipe_close(&r);
+}
+
+TEST(overrides_of_sets) {
+    static const char list[] =
+        "data: {eval: [{path: p, samples: 4, temperature: 1, k: [1, 2, 4]}]}";
+    static const char map[] = "data: {eval: {path: p, samples: 4, temperature: 1, k: [1, 2, 4]}}";
+    static const char *const sets[] = {"data.eval.k=[3]", "data.eval[0].k=[3]"};
+    struct recipe *r = NULL;
+    for (int i = 0; i < 4; i++) { /* either form overrides either form, all of it */
+        CHECK_OK(parse(&r, i & 1 ? list : map, sets[i >> 1]));
+        CHECK_INT(r->data.n_eval, 1);
+        CHECK_INT(r->data.eval[0].k.n, 1);
+        CHECK_INT(r->data.eval[0].k.at[0], 3);
+        recipe_close(&r);
+    }
+    CHECK_OK(parse(&r, map, "data.eval={path: q}"));
+    CHECK_INT(r->data.eval[0].k.n, 0);
+    recipe_close(&r);
+    CHECK_OK(parse(&r, map, "data.eval="));
+    CHECK_INT(r->data.n_eval, 0);
+    recipe_close(&r);
+    CHECK_ERR(parse(&r, "data: {eval: [{path: p}, {path: q}]}", "data.eval.limit=3"), ERR_CONFIG,
+              "there are 2 sets; write data.eval[0].limit=3");
+}
+
+TEST(sets_that_make_no_sense) {
+    static const struct {
+        const char *eval, *part;
+    } cases[] = {
+        {"[{path: p, samples: 4}]", "data.eval[0].samples: 4 greedy answers"},
+        {"{path: p, samples: 4, temperature: 1, k: [8]}", "pass@8 needs 8 answers"},
+        {"{path: p, samples: 4, temperature: 1, k: [2, 2]}", "2 is there twice"},
+        {"{path: p, k: [0]}", "allowed is 1..4096"},
+        {"{path: p, k: 1}", "must be a list, such as data.eval[].k[]"},
+        {"{path: p, k: [1, 1, 1, 1, 1, 1, 1, 1, 1]}", "has more than 8 elements"},
+        {"{path: p, 'k[1]': 1}", "data.eval[0].k[0] has no value"},
+        {"{path: p, n: 4}", "in Weir this is data.eval[].samples"},
+        {"{path: p, pth: 4}", "the nearest known one is data.eval[].path"},
+        {"[{path: p}, {name: x}]", "data.eval[1] has no path"},
+        {"[{path: a/p.x}, {path: b/p}]", "both named \"p\""},
+        {"[{path: p, name: a/b}]", "letters, digits"},
+        {"[{path: p, name: accuracy}]", "eval/accuracy is a metric of all sets"},
+        {"[{path: p, temperature: }]", "has no value"},
+        {"text", "must be a list"},
+    };
+    struct recipe *r = NULL;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[200];
+        snprintf(text, sizeof text, "data:\n  eval: %s\n", cases[i].eval);
+        CHECK_ERR(parse(&r, text, NULL), ERR_CONFIG, cases[i].part);
+    }
+    CHECK(r == NULL);
+}
+
 TEST(errors_name_the_place) {
     struct recipe *r = NULL;
     CHECK_ERR(parse(&r, "name: x\ntrainer: {stepz: 5}\n", NULL), ERR_CONFIG,
@@ -90,7 +171,9 @@ TEST(print_reads_back) {
     CHECK_OK(parse(
         &r,
         "name: \"a: b\"\nmodel: {path: 'x y'}\nreward: [{type: regex, pattern: \"\\\\d+ #\"}]\n"
-        "rollout: {stop: ['\\n', \"#\"]}\ndata: {train: {path: p, system: \"be\\nbrief\"}}\n",
+        "rollout: {stop: ['\\n', \"#\"]}\ndata: {train: {path: p, system: \"be\\nbrief\"}, eval: "
+        "[{path: p}, "
+        "{name: q, path: p, samples: 3, temperature: 1, pass: 0.5, k: [1, 3]}]}\n",
         NULL));
     recipe_print(r, &a);
     CHECK_OK(recipe_parse(&again, a.data, a.len, "printed", NULL, 0));
