@@ -217,18 +217,80 @@ static int put_piece(struct params *p, int64_t element, int64_t n) {
     return kern_sync(p->backend, p->stream); /* the buffer is used again at once */
 }
 
-int params_hash(struct hash *out, const struct params *p) {
-    struct hash_stream *h = hash_stream_open();
-    int64_t elements = params_policy_elements(&p->shape);
-    int rc = 0;
-    for (int64_t i = 0; i < elements; i += PIECE) {
-        size_t bytes = (size_t)(elements - i < PIECE ? elements - i : PIECE) * sizeof(float);
-        TRY_OUT(kern_get(p->backend, p->stream, p->piece, at(p, i), bytes));
-        hash_stream_add(h, p->piece, bytes);
+/* Whether the slab can be read by its address. */
+static bool on_host(const struct params *p) {
+    return strcmp(p->backend->name, "cpu") == 0 || strcmp(p->backend->name, "ref") == 0;
+}
+
+static size_t block_end(size_t bytes, size_t block) {
+    return bytes / HASH_BLOCK <= block ? bytes : (block + 1) * HASH_BLOCK;
+}
+
+/* From a device, block by block: to != NULL into its place there, else through the buffer. */
+static int get_leaves(struct hash *leaf, const struct params *p, char *to, size_t bytes) {
+    for (size_t b = 0; b < hash_blocks(bytes); b++) {
+        size_t at = b * HASH_BLOCK, n = block_end(bytes, b) - at;
+        void *host = to ? (void *)(to + at) : p->piece;
+        TRY(kern_get(p->backend, p->stream, host, (const char *)p->slab + at, n));
+        leaf[b] = hash_bytes(host, n);
     }
-    *out = hash_stream_value(h);
-out:
-    hash_stream_close(&h);
+    return 0;
+}
+
+static int get_hashed(struct hash *out, const struct params *p, void *to, size_t bytes) {
+    if (on_host(p)) {
+        TRY(kern_sync(p->backend, p->stream));
+        *out = hash_slab(to, p->slab, bytes, 0);
+        return 0;
+    }
+    struct hash *leaf = mem_array(hash_blocks(bytes), sizeof *leaf);
+    int rc = get_leaves(leaf, p, to, bytes);
+    if (rc == 0) *out = hash_root(leaf, bytes);
+    mem_free(leaf);
+    return rc;
+}
+
+static size_t policy_bytes(const struct params *p) {
+    return (size_t)params_policy_elements(&p->shape) * sizeof(float);
+}
+
+static int check_policy_bytes(const struct params *p, size_t bytes) {
+    if (bytes == policy_bytes(p)) return 0;
+    return FAIL(ERR_CONFIG, "a policy of this shape has %zu bytes, got %zu", policy_bytes(p),
+                bytes);
+}
+
+int params_hash(struct hash *out, const struct params *p) {
+    return get_hashed(out, p, NULL, policy_bytes(p));
+}
+
+int params_get_hashed(struct hash *out, const struct params *p, void *host, size_t bytes) {
+    TRY(check_policy_bytes(p, bytes));
+    return get_hashed(out, p, host, bytes);
+}
+
+int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t first, size_t n,
+                      struct hash *leaf) {
+    TRY(check_policy_bytes(p, bytes));
+    ASSERT(n <= hash_blocks(bytes) && first <= hash_blocks(bytes) - n);
+    if (on_host(p)) {
+        hash_leaves(leaf, p->slab, host, bytes, first, n);
+        return 0;
+    }
+    for (size_t b = first; b < first + n; b++) {
+        size_t at = b * HASH_BLOCK, size = block_end(bytes, b) - at;
+        hash_leaves(leaf, NULL, host, bytes, b, 1);
+        TRY(kern_put(p->backend, p->stream, (char *)p->slab + at, (const char *)host + at, size));
+    }
+    return kern_sync(p->backend, p->stream);
+}
+
+int params_put_hashed(struct params *p, const void *host, size_t bytes, struct hash hash) {
+    struct hash *leaf = mem_array(hash_blocks(bytes), sizeof *leaf);
+    int rc = params_put_blocks(p, host, bytes, 0, hash_blocks(bytes), leaf);
+    if (rc == 0 && !hash_equal(hash_root(leaf, bytes), hash))
+        rc = FAIL(ERR_CORRUPT, "weights: the hash differs from the one announced");
+    mem_free(leaf);
     return rc;
 }
 

@@ -58,7 +58,18 @@ int64_t params_policy_elements(const struct shape *s);        /* of them, the po
 MUST_CHECK int params_put(struct params *p, const void *host, size_t bytes);
 MUST_CHECK int params_get(const struct params *p, void *host, size_t bytes);
 MUST_CHECK int params_zero(struct params *p);
-/* Hash of the policy's bytes: the content hash of a version. */
+/* hash_slab of the policy's bytes: the content hash of a version. */
 MUST_CHECK int params_hash(struct hash *out, const struct params *p);
+/* params_get of the policy and params_hash in one pass over the memory. */
+MUST_CHECK int params_get_hashed(struct hash *out, const struct params *p, void *host,
+                                 size_t bytes);
+/* Copies blocks first..first+n-1 (hash.h) of a policy in host memory in and writes the hashes of
+ * what it copied into leaf: a version is taken over in slices, and was whole if hash_root agrees.
+ */
+MUST_CHECK int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t first,
+                                 size_t n, struct hash *leaf);
+/* All of it. ERR_CORRUPT: what was copied has another hash; the slab's content is of no use. */
+MUST_CHECK int params_put_hashed(struct params *p, const void *host, size_t bytes,
+                                 struct hash hash);
 
 #endif

@@ -92,8 +92,8 @@ static void publish_once(struct rig *r) {
     void *area = NULL;
     bench_must(push_begin(r->push, r->bytes, &area), "begin");
     r->weights[0]++;
-    memcpy(area, r->weights, r->bytes);
-    bench_must(push_publish(r->push, ++r->version, NULL), "publish");
+    struct hash hash = hash_slab(area, r->weights, r->bytes, 0);
+    bench_must(push_publish(r->push, ++r->version, hash), "publish");
 }
 
 /* Microseconds from the start of publishing to the slower reader; *offered_us: the trainer's part.

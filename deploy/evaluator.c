@@ -157,7 +157,7 @@ static int evaluate_newest(struct evaluator *e) {
     int rc = pull_map(e->pull, -1, bytes, &v);
     if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) return 0;
     TRY(rc);
-    rc = params_put(e->weights, v.data, v.bytes);
+    rc = params_put_hashed(e->weights, v.data, v.bytes, v.hash);
     int64_t version = v.version;
     pull_release(e->pull, &v);
     TRY(rc);

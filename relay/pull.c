@@ -1,23 +1,23 @@
 /* pull.c - see pull.h. One question is outstanding at a time; its number travels as the message's
  * trace and comes back with the answer, so a late answer to an older question is not mistaken for
- * the current one's. What an answer says is a place, not a promise: the relay may be gone when the
- * reader gets there. Only sealed_open decides whether there is a version (I4). */
+ * the current one's. A new version is told without a question, as number 0; questions are what is
+ * left for a message that was lost and a relay that is new. What an answer says is a place, not a
+ * promise: the relay may be gone when the reader gets there. Only sealed_open decides whether there
+ * is a version (I4). */
 #include "relay/pull.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/link.h"
 #include "proto/weights.pb-c.h"
-#include "relay/sealed.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     PULL_MSG_BYTES = 1 << 16,
-    PULL_EVERY_US = 10 * 1000,   /* between an answer and the next question */
+    PULL_EVERY_US = 200 * 1000,  /* between an answer and the next question */
     PULL_REPEAT_US = 200 * 1000, /* a question without an answer is asked again */
     PULL_MAPPED_MAX = 4
 };
@@ -90,13 +90,16 @@ static int ask(struct pull *p, uint64_t now_us) {
 
 static void on_version(struct pull *p, const struct link_msg *m, uint64_t now_us) {
     const Weir__Version *v = m->wire.body;
-    if (!p->waiting || m->wire.trace != p->trace) return;
-    p->waiting = false;
-    p->answered_us = now_us;
+    bool asked = m->wire.trace != 0;
+    if (asked && (!p->waiting || m->wire.trace != p->trace)) return;
     struct place at = {
         .version = v->version, .bytes = (size_t)v->bytes, .pid = v->pid, .fd = v->fd};
     if (v->version >= 0) at.hash = sealed_hash_get(v->hash.data);
-    if (p->asked < 0) {
+    if (asked) {
+        p->waiting = false;
+        p->answered_us = now_us;
+    }
+    if (!asked || p->asked < 0) {
         p->newest = at;
         p->heard = true;
     } else if (p->asked == p->want) {
@@ -148,33 +151,32 @@ static int choose(struct pull *p, int64_t version, struct place *at) {
 
 int pull_map(struct pull *p, int64_t version, size_t expect_bytes, struct pull_version *out) {
     struct place at;
-    const void *data;
-    int fd;
+    struct sealed file;
     ASSERT(p->n_mapped < PULL_MAPPED_MAX);
     TRY(choose(p, version, &at));
     if (at.bytes != expect_bytes)
         return FAIL(ERR_MISMATCH, "version %" PRId64 " has %zu bytes, this model has %zu",
                     at.version, at.bytes, expect_bytes);
-    int rc = sealed_open(&fd, &data, at.pid, at.fd, at.bytes, at.hash);
+    int rc = sealed_open(&file, at.pid, at.fd, at.version, at.bytes, at.hash);
     if (rc == ERR_NOTFOUND) { /* the relay died or let it go since it answered */
         p->heard = false;
         p->answered_us = 0;
         return ERR_AGAIN;
     }
     TRY(rc);
-    close(fd); /* the mapping keeps the memory */
     p->mapped[p->n_mapped++] = at.version;
-    *out = (struct pull_version){at.version, at.hash, data, at.bytes};
+    p->answered_us = 0; /* the relay should know soon */
+    *out = (struct pull_version){at.version, at.hash, sealed_area(&file), at.bytes, file};
     return 0;
 }
 
 void pull_release(struct pull *p, struct pull_version *v) {
     if (!v->data) return;
-    sealed_unmap(v->data, v->bytes);
+    sealed_close(&v->file);
     for (size_t i = 0; i < p->n_mapped; i++)
         if (p->mapped[i] == v->version) {
             p->mapped[i] = p->mapped[--p->n_mapped];
             break;
         }
-    *v = (struct pull_version){.version = -1};
+    *v = (struct pull_version){.version = -1, .file = {.fd = -1}};
 }

@@ -1,5 +1,6 @@
 /* relay.c - see relay.h. The service is a loop around the store: offers come from the trainer,
- * pulls from readers, each is answered at once. It decides nothing about who needs what.
+ * pulls from readers, each is answered at once. A new version is told to all living readers without
+ * being asked; they ask now and then all the same, which also shows that they live.
  *
  * Deployment: the relay keeps nothing on disk and has no identity besides its incarnation. After a
  * crash a new one starts empty and the trainer offers its newest versions again as soon as it sees
@@ -18,6 +19,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -37,34 +39,10 @@ static int answer(struct relay *r, const struct net_id *to, enum wire_type type,
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
-static int on_offer(struct relay *r, const struct net_id *from, const struct link_msg *m) {
-    const Weir__Offer *o = m->wire.body;
-    Weir__Offered a = WEIR__OFFERED__INIT;
-    bool known = store_find(r->store, o->version) != NULL;
-    uint64_t start = clock_us();
-    int rc = store_offer(r->store, o->version, sealed_hash_get(o->hash.data), (size_t)o->bytes,
-                         o->pid, o->fd);
-    if (rc < 0)
-        LOG(WARN, RELAY, "refused version=%" PRId64 ": %s", o->version, err_text());
-    else if (!known)
-        LOG(INFO, RELAY, "version=%" PRId64 " bytes=%" PRIu64 " verified_ms=%" PRIu64 " held=%zu",
-            o->version, o->bytes, (clock_us() - start) / 1000, store_count(r->store));
-    char *reason = mem_strdup(rc < 0 ? err_text() : "");
-    a.version = o->version;
-    a.error = rc;
-    a.reason = reason;
-    a.incarnation = r->incarnation;
-    rc = answer(r, from, WIRE_OFFERED, &a, m->wire.trace);
-    mem_free(reason);
-    return rc;
-}
-
-static int on_pull(struct relay *r, const struct net_id *from, const struct link_msg *m) {
-    const Weir__Pull *p = m->wire.body;
+static int tell(struct relay *r, const struct net_id *to, const struct store_version *v,
+                uint64_t trace) {
     Weir__Version a = WEIR__VERSION__INIT;
     uint8_t hash[16];
-    store_reader(r->store, p->name, p->held, clock_us());
-    const struct store_version *v = store_find(r->store, p->version);
     a.version = -1;
     a.fd = -1;
     a.pid = getpid();
@@ -73,10 +51,55 @@ static int on_pull(struct relay *r, const struct net_id *from, const struct link
         sealed_hash_put(hash, v->hash);
         a.version = v->version;
         a.hash = (ProtobufCBinaryData){sizeof hash, hash};
-        a.bytes = v->bytes;
-        a.fd = v->fd;
+        a.bytes = v->file.bytes;
+        a.fd = v->file.fd;
     }
-    return answer(r, from, WIRE_VERSION, &a, m->wire.trace);
+    return answer(r, to, WIRE_VERSION, &a, trace);
+}
+
+/* A reader's name is its socket's; one that is not there is passed over. */
+static int tell_all(struct relay *r) {
+    const char *name;
+    for (size_t at = 0; (name = store_next_reader(r->store, &at));) {
+        struct net_id to = {.n = (uint8_t)strlen(name)};
+        memcpy(to.bytes, name, to.n);
+        TRY(tell(r, &to, store_find(r->store, -1), 0));
+    }
+    return 0;
+}
+
+static int on_offer(struct relay *r, const struct net_id *from, const struct link_msg *m) {
+    const Weir__Offer *o = m->wire.body;
+    Weir__Offered a = WEIR__OFFERED__INIT;
+    const struct store_version *newest = store_find(r->store, -1);
+    bool known = store_find(r->store, o->version) != NULL;
+    bool news = !newest || o->version > newest->version;
+    uint64_t start = clock_us();
+    int rc = store_offer(r->store, o->version, sealed_hash_get(o->hash.data), (size_t)o->bytes,
+                         o->pid, o->fd);
+    if (rc == 0 && news) TRY(tell_all(r));
+    if (rc == ERR_NOTFOUND)
+        LOG(INFO, RELAY, "version=%" PRId64 " came and went: %s", o->version, err_text());
+    else if (rc < 0)
+        LOG(WARN, RELAY, "refused version=%" PRId64 ": %s", o->version, err_text());
+    else if (!known)
+        LOG(INFO, RELAY, "version=%" PRId64 " bytes=%" PRIu64 " verified_ms=%" PRIu64, o->version,
+            o->bytes, (clock_us() - start) / 1000);
+    char *reason = mem_strdup(rc < 0 ? err_text() : "");
+    a.version = o->version;
+    a.error = rc;
+    a.reason = reason;
+    a.incarnation = r->incarnation;
+    rc = answer(r, from, WIRE_OFFERED, &a, m->wire.trace);
+    mem_free(reason);
+    store_tidy(r->store);
+    return rc;
+}
+
+static int on_pull(struct relay *r, const struct net_id *from, const struct link_msg *m) {
+    const Weir__Pull *p = m->wire.body;
+    store_reader(r->store, p->name, p->held, clock_us());
+    return tell(r, from, store_find(r->store, p->version), m->wire.trace);
 }
 
 /* Reads until nothing is there. A malformed message is logged and dropped: its sender asks again.

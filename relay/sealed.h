@@ -1,25 +1,48 @@
-/* sealed.h - a version's bytes in a memfd that can no longer change: made by the trainer, opened by
- * everyone else through /proc/PID/fd/N of a holder. No name exists anywhere, so nothing is left
- * behind when all holders die. */
+/* sealed.h - a version's bytes in a memfd that one process can write and all others only read: made
+ * by the trainer, opened by everyone else through /proc/PID/fd/N of a holder. No name exists
+ * anywhere, so nothing is left behind when all holders die.
+ *
+ * The file is used again for a later version once nobody reads it: every reader keeps a shared lock
+ * on it, the writer needs the exclusive one, and the kernel drops the locks of the dead. Its first
+ * page says which version it holds. */
 #ifndef RELAY_SEALED_H
 #define RELAY_SEALED_H
 
 #include "base/err.h"
 #include "base/hash.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* A new memfd of `bytes`, its memory reserved, mapped writable. */
-MUST_CHECK int sealed_create(int *fd, void **area, size_t bytes);
-/* Unmaps the area and seals the file against writing and resizing for ever. */
-MUST_CHECK int sealed_finish(int fd, void *area, size_t bytes);
-/* Opens holder's file, maps it read-only and returns only if it is sealed, has that size and that
- * hash (I4). ERR_NOTFOUND: the holder or its file is gone; ERR_CORRUPT: anything else is not as
- * said. */
-MUST_CHECK int sealed_open(int *fd, const void **data, int64_t pid, int32_t holder_fd, size_t bytes,
-                           struct hash hash);
-void sealed_unmap(const void *data, size_t bytes);
+struct sealed {
+    int fd;       /* -1: nothing */
+    void *map;    /* of the whole file, or NULL */
+    size_t bytes; /* of the version, without the first page */
+};
+
+/* --- the writer */
+/* A new file for versions of `bytes`, its memory there, mapped writable and sealed: no other
+ * mapping and no write() can change it. Locked, ready to be filled. */
+MUST_CHECK int sealed_create(struct sealed *out, size_t bytes);
+/* The same state again, unless somebody reads the file: then false, and nothing was changed. */
+bool sealed_reuse(struct sealed *s);
+void *sealed_area(const struct sealed *s); /* where the version's bytes are */
+/* Names what was filled in and lets readers in. Until the next sealed_reuse the area must not be
+ * touched. */
+MUST_CHECK int sealed_finish(struct sealed *s, int64_t version, struct hash hash);
+
+/* --- readers */
+/* Opens, locks and maps holder's file read-only, if it is sealed and holds this version. The bytes
+ * stay what they are until sealed_close, but were not looked at. ERR_NOTFOUND: the holder or its
+ * file is gone, or the file holds something else by now; ERR_CORRUPT: it is no such file. */
+MUST_CHECK int sealed_open(struct sealed *out, int64_t pid, int32_t holder_fd, int64_t version,
+                           size_t bytes, struct hash hash);
+/* ERR_CORRUPT unless the bytes have that hash (I4). */
+MUST_CHECK int sealed_verify(const struct sealed *s, struct hash hash);
+
+void sealed_unmap(struct sealed *s); /* keeps file and lock */
+void sealed_close(struct sealed *s); /* accepts an empty one */
 
 /* A hash as the 16 bytes of a message: hi, then lo, little endian. */
 void sealed_hash_put(uint8_t out[16], struct hash h);

@@ -5,13 +5,11 @@
 #include "relay/store.h"
 
 #include "base/mem.h"
-#include "relay/sealed.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { STORE_NAME = 65 };
 
@@ -36,25 +34,29 @@ struct store *store_open(void) {
 void store_close(struct store **s) {
     if (!*s) return;
     for (size_t i = 0; i < (*s)->n; i++)
-        close((*s)->v[i].fd);
+        sealed_close(&(*s)->v[i].file);
     mem_free(*s);
     *s = NULL;
 }
 
+static bool is_alive(const struct store *s, const struct reader *r) {
+    return r->heard_us + STORE_READER_US > s->now_us;
+}
+
 static bool is_held(const struct store *s, int64_t version) {
     for (size_t i = 0; i < s->n_readers; i++)
-        if (s->reader[i].held == version && s->reader[i].heard_us + STORE_READER_US > s->now_us)
-            return true;
+        if (s->reader[i].held == version && is_alive(s, &s->reader[i])) return true;
     return false;
 }
 
 static void drop(struct store *s, size_t i) {
-    close(s->v[i].fd);
+    sealed_close(&s->v[i].file);
     memmove(&s->v[i], &s->v[i + 1], (s->n - i - 1) * sizeof s->v[0]);
     s->n--;
 }
 
-static void trim(struct store *s) {
+/* The newest one's mapping goes here too: nobody needs it once it was verified. */
+void store_tidy(struct store *s) {
     for (size_t i = 0; i + STORE_NEWEST < s->n;)
         if (is_held(s, s->v[i].version))
             i++;
@@ -62,6 +64,8 @@ static void trim(struct store *s) {
             drop(s, i);
     while (s->n > STORE_MAX)
         drop(s, 0);
+    for (size_t i = 0; i < s->n; i++)
+        sealed_unmap(&s->v[i].file);
 }
 
 const struct store_version *store_find(const struct store *s, int64_t version) {
@@ -73,7 +77,7 @@ const struct store_version *store_find(const struct store *s, int64_t version) {
 
 static int check_same(const struct store_version *old, struct hash hash, size_t bytes) {
     char a[HASH_HEX], b[HASH_HEX];
-    if (hash_equal(old->hash, hash) && old->bytes == bytes) return 0;
+    if (hash_equal(old->hash, hash) && old->file.bytes == bytes) return 0;
     hash_hex(old->hash, a);
     hash_hex(hash, b);
     return FAIL(ERR_MISMATCH, "version %" PRId64 " is held with hash %s, offered with %s",
@@ -84,17 +88,20 @@ int store_offer(struct store *s, int64_t version, struct hash hash, size_t bytes
                 int32_t fd) {
     const struct store_version *old = store_find(s, version);
     if (version >= 0 && old) return check_same(old, hash, bytes);
-    const void *data;
-    int own;
-    TRY(sealed_open(&own, &data, pid, fd, bytes, hash));
-    sealed_unmap(data, bytes); /* the file stays; readers map it themselves */
+    struct sealed file;
+    TRY(sealed_open(&file, pid, fd, version, bytes, hash));
+    int rc = sealed_verify(&file, hash);
+    if (rc < 0) {
+        sealed_close(&file);
+        return rc;
+    }
+    if (s->n > STORE_MAX) store_tidy(s);
     size_t at = s->n;
     while (at > 0 && s->v[at - 1].version > version)
         at--;
     memmove(&s->v[at + 1], &s->v[at], (s->n - at) * sizeof s->v[0]);
-    s->v[at] = (struct store_version){version, hash, bytes, own};
+    s->v[at] = (struct store_version){version, hash, file};
     s->n++;
-    trim(s);
     return 0;
 }
 
@@ -114,7 +121,15 @@ void store_reader(struct store *s, const char *name, int64_t held, uint64_t now_
     r->held = held;
     r->heard_us = now_us;
     if (now_us > s->now_us) s->now_us = now_us;
-    trim(s);
+    store_tidy(s);
+}
+
+const char *store_next_reader(const struct store *s, size_t *at) {
+    while (*at < s->n_readers) {
+        const struct reader *r = &s->reader[(*at)++];
+        if (is_alive(s, r)) return r->name;
+    }
+    return NULL;
 }
 
 size_t store_count(const struct store *s) {

@@ -117,7 +117,7 @@ static void warn(struct rollout *r, const char *what) {
 
 static int use(struct rollout *r, struct pull_version *v) {
     int next = 1 - r->current;
-    TRY(params_put(r->slab[next], v->data, v->bytes));
+    TRY(params_put_hashed(r->slab[next], v->data, v->bytes, v->hash));
     TRY(engine_swap(r->engine, r->slab[next], v->version));
     r->current = next;
     r->version = v->version;

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CKPT_FORMAT = 1, CKPT_PIECE = 4 << 20, CKPT_JSON_MAX = 1 << 20 };
+enum { CKPT_FORMAT = 2, CKPT_PIECE = 4 << 20, CKPT_JSON_MAX = 1 << 20 };
 static const char *const ckpt_manifest = "manifest.json";
 static const char *const ckpt_state = "state.json";
 

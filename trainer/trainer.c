@@ -88,11 +88,12 @@ static void close_all(struct trainer *t) {
 
 static int publish(struct trainer *t) {
     void *area;
+    struct hash hash;
     const struct params *w = step_weights(t->step);
     size_t bytes = (size_t)params_policy_elements(params_shape(w)) * sizeof(float);
     TRY(push_begin(t->push, bytes, &area));
-    TRY(params_get(w, area, bytes));
-    return push_publish(t->push, step_version(t->step), &t->hash);
+    TRY(params_get_hashed(&hash, w, area, bytes));
+    return push_publish(t->push, step_version(t->step), hash);
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */

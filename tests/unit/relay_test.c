@@ -45,48 +45,107 @@ static int open_fds(void) {
     return n;
 }
 
-/* A sealed version in this process; *fd is the caller's. */
-static struct hash make(int *fd, int64_t version) {
-    void *area;
-    CHECK_OK(sealed_create(fd, &area, BYTES));
-    fill(area, version);
-    struct hash h = hash_bytes(area, BYTES);
-    CHECK_OK(sealed_finish(*fd, area, BYTES));
+static struct hash hash_of(const void *area) {
+    return hash_slab(NULL, area, BYTES, 0);
+}
+
+/* A version in this process; *s is the caller's. */
+static struct hash make(struct sealed *s, int64_t version) {
+    CHECK_OK(sealed_create(s, BYTES));
+    fill(sealed_area(s), version);
+    struct hash h = hash_of(sealed_area(s));
+    CHECK_OK(sealed_finish(s, version, h));
     return h;
 }
 
 TEST(store_takes_only_what_is_as_announced) {
     struct store *s = store_open();
-    int fd, before = open_fds();
-    struct hash h = make(&fd, 1), wrong = {h.hi, h.lo + 1};
-    void *area;
-    CHECK_ERR(store_offer(s, 1, wrong, BYTES, getpid(), fd), ERR_CORRUPT, "hash differs");
+    struct sealed at, torn;
+    int before = open_fds();
+    struct hash h = make(&at, 1), wrong = {h.hi, h.lo + 1};
+    int fd = at.fd;
+    CHECK_ERR(store_offer(s, 1, wrong, BYTES, getpid(), fd), ERR_NOTFOUND, "does not hold");
+    CHECK_ERR(store_offer(s, 2, h, BYTES, getpid(), fd), ERR_NOTFOUND, "does not hold");
     CHECK_ERR(store_offer(s, 1, h, BYTES - 8, getpid(), fd), ERR_CORRUPT, "bytes, wanted");
     CHECK_ERR(store_offer(s, 1, h, BYTES, getpid(), fd + 50), ERR_NOTFOUND, "cannot open");
     CHECK_ERR(store_offer(s, 1, h, BYTES, 0x3ffffff, fd), ERR_NOTFOUND, "cannot open");
-    int null = open("/dev/null", O_RDONLY), torn;
+    int null = open("/dev/null", O_RDONLY);
     CHECK_ERR(store_offer(s, 1, h, BYTES, getpid(), null), ERR_CORRUPT, "not sealed");
-    CHECK_OK(sealed_create(&torn, &area, BYTES)); /* a writer in the middle of its work */
-    fill(area, 1);
-    CHECK_ERR(store_offer(s, 1, h, BYTES, getpid(), torn), ERR_CORRUPT, "not sealed");
-    munmap(area, BYTES);
+    CHECK_OK(sealed_create(&torn, BYTES)); /* a writer in the middle of its work */
+    fill(sealed_area(&torn), 1);
+    CHECK_ERR(store_offer(s, 1, h, BYTES, getpid(), torn.fd), ERR_NOTFOUND, "being filled");
+    CHECK_OK(sealed_finish(&torn, 1, wrong)); /* its bytes are not what it says */
+    CHECK_ERR(store_offer(s, 1, wrong, BYTES, getpid(), torn.fd), ERR_CORRUPT, "hash differs");
     CHECK(store_find(s, -1) == NULL);
     CHECK_OK(store_offer(s, 1, h, BYTES, getpid(), fd));
     CHECK_OK(store_offer(s, 1, h, BYTES, getpid(), fd + 50)); /* already held: not opened */
     CHECK_ERR(store_offer(s, 1, wrong, BYTES, getpid(), fd), ERR_MISMATCH, "held with hash");
     CHECK_INT(store_find(s, -1)->version, 1);
-    close(fd);
+    sealed_close(&at);
+    sealed_close(&torn);
     close(null);
-    close(torn);
     store_close(&s);
     CHECK_INT(open_fds(), before);
 }
 
+/* One writer, many readers: the file is written again only when the last of them has let go. */
+TEST(sealed_file_is_used_again_when_nobody_reads_it) {
+    struct sealed w, a, b;
+    struct hash h = make(&w, 7), h2;
+    CHECK_OK(sealed_open(&a, getpid(), w.fd, 7, BYTES, h));
+    CHECK_OK(sealed_open(&b, getpid(), w.fd, 7, BYTES, h));
+    CHECK(mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, w.fd, 0) == MAP_FAILED);
+    CHECK(pwrite(w.fd, "x", 1, 0) < 0 && ftruncate(w.fd, 1) < 0);
+    CHECK(!sealed_reuse(&w));
+    sealed_close(&a);
+    CHECK(!sealed_reuse(&w));
+    CHECK_OK(sealed_verify(&b, h));
+    sealed_close(&b);
+    CHECK(sealed_reuse(&w));
+    CHECK_ERR(sealed_open(&a, getpid(), w.fd, 7, BYTES, h), ERR_NOTFOUND, "being filled");
+    fill(sealed_area(&w), 8);
+    h2 = hash_of(sealed_area(&w));
+    CHECK_OK(sealed_finish(&w, 8, h2));
+    CHECK_ERR(sealed_open(&a, getpid(), w.fd, 7, BYTES, h), ERR_NOTFOUND, "does not hold");
+    CHECK_OK(sealed_open(&a, getpid(), w.fd, 8, BYTES, h2));
+    CHECK_OK(sealed_verify(&a, h2));
+    sealed_close(&a);
+    sealed_close(&w);
+}
+
+/* The kernel drops the lock of a reader that dies, and of a writer. */
+TEST(sealed_file_of_a_dead_reader_or_writer_is_free) {
+    struct sealed w, r;
+    struct hash h = make(&w, 7);
+    int fds[2];
+    char x;
+    CHECK(pipe(fds) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_OK(sealed_open(&r, getppid(), w.fd, 7, BYTES, h));
+        CHECK(write(fds[1], "x", 1) == 1);
+        pause();
+    }
+    CHECK(read(fds[0], &x, 1) == 1);
+    CHECK(!sealed_reuse(&w));
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+    CHECK(sealed_reuse(&w)); /* ... and here the writer dies: */
+    char *path = mem_printf("/proc/self/fd/%d", w.fd);
+    int other = open(path, O_RDONLY | O_CLOEXEC);
+    mem_free(path);
+    sealed_close(&w);
+    CHECK_ERR(sealed_open(&r, getpid(), other, 7, BYTES, h), ERR_NOTFOUND, "does not hold");
+    close(other);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void offer_next(struct store *s, int64_t version) {
-    int fd;
-    struct hash h = make(&fd, version);
-    CHECK_OK(store_offer(s, version, h, BYTES, getpid(), fd));
-    close(fd);
+    struct sealed at;
+    struct hash h = make(&at, version);
+    CHECK_OK(store_offer(s, version, h, BYTES, getpid(), at.fd));
+    store_tidy(s);
+    sealed_close(&at);
 }
 
 TEST(store_keeps_the_newest_two_and_what_readers_hold) {
@@ -163,7 +222,7 @@ static void publish(struct side *s, int64_t version) {
     void *area;
     CHECK_OK(push_begin(s->push, BYTES, &area));
     fill(area, version);
-    CHECK_OK(push_publish(s->push, version, NULL));
+    CHECK_OK(push_publish(s->push, version, hash_of(area)));
 }
 
 static void until_newest(struct side *s, int64_t version) {
@@ -330,7 +389,7 @@ TEST(a_version_has_one_content) {
     s = side_open("rollout-1");
     CHECK_OK(push_begin(s.push, BYTES, &area));
     fill(area, 5);
-    CHECK_OK(push_publish(s.push, 4, NULL));
+    CHECK_OK(push_publish(s.push, 4, hash_of(area)));
     for (int i = 0; i < 4000 && rc == 0; i++) {
         bool stop = false;
         CHECK_OK(net_wait(s.net, 5000, NULL, 0, &stop));

@@ -53,8 +53,9 @@ static void publish(struct scene *s, int64_t version, uint64_t seed) {
     weights_of(&w, &p, b, seed);
     size_t bytes = (size_t)params_slab_elements(&p.shape) * sizeof(float);
     CHECK_OK(push_begin(s->push, bytes, &area));
-    CHECK_OK(params_get(w, area, bytes));
-    CHECK_OK(push_publish(s->push, version, NULL));
+    struct hash hash;
+    CHECK_OK(params_get_hashed(&hash, w, area, bytes));
+    CHECK_OK(push_publish(s->push, version, hash));
     params_close(&w);
     policy_close(&p);
     kern_close(b);
