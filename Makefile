@@ -12,7 +12,7 @@ WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
            -I. -I$(GEN) -MMD -MP
 LIBS    := -lzmq -lrocksdb -lprotobuf-c -lpcre2-8 -lyaml -lxxhash -lutf8proc -ldl -lpthread -lm
-LDFLAGS := -Wl,--as-needed
+LDFLAGS := -Wl,--as-needed $(foreach s,err_set kern_elements kern_dtype_bytes,-Wl,--export-dynamic-symbol=$(s))
 ifeq ($(MODE),asan)
 CFLAGS  += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS += -fsanitize=address,undefined
@@ -36,7 +36,17 @@ FUZZSRC := $(wildcard tests/fuzz/*.c)
 TESTBIN := $(B)/weir-test
 WEIR    := $(if $(filter release,$(MODE)),weir,$(B)/weir)
 
-all: $(WEIR) ## build ./weir
+CUDASRC := $(wildcard kernels/cuda/*.cu)
+PLUGIN  := $(dir $(WEIR))weir-cuda.so
+CUDASIM := $(B)/weir-cudasim.so
+NVFLAGS := -std=c++20 -O3 -I. -MMD -MP -cudart static -Werror all-warnings \
+           -Xcompiler -fPIC,-Wall,-Wextra,-Wno-missing-field-initializers,-Werror \
+           -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a \
+           -gencode arch=compute_100,code=[sm_100,compute_100]
+SIMFLAGS := -x c++ -std=c++20 -Itests/cudasim -fPIC -Wall -Wextra -Werror -Wno-missing-field-initializers \
+           $(filter -O% -g -f% -I. -M%,$(CFLAGS))
+
+all: $(WEIR) $(if $(NVCC),$(PLUGIN),cuda-notice) ## build ./weir, and weir-cuda.so beside it where nvcc is
 
 # An archive, so that a test or tool pulls in only what it names.
 $(B)/libweir.a: $(OBJ)
@@ -54,6 +64,32 @@ $(TESTBIN): $(TESTSRC:%.c=$(B)/%.o) $(B)/libweir.a
 $(B)/weir-bench: $(BENCHSRC:%.c=$(B)/%.o) $(B)/libweir.a
 	@echo "link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# The CUDA plugin: for GPUs by nvcc, and for the op suite by the C++ compiler (tests/cudasim).
+$(PLUGIN): $(CUDASRC:%.cu=build/cuda/%.o)
+	@echo "link $@"
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^
+
+build/cuda/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "nvcc $<"
+	$(Q)$(NVCC) $(NVFLAGS) -c -o $@ $<
+
+$(CUDASIM): $(CUDASRC:%.cu=$(B)/sim/%.o) $(B)/sim/tests/cudasim/sim.o
+	@echo "link $@"
+	$(Q)$(CXX) -shared $(filter -fsanitize%,$(LDFLAGS)) -o $@ $^
+
+$(B)/sim/%.o: %.cu
+	@mkdir -p $(@D)
+	@echo "cc $<"
+	$(Q)$(CXX) $(SIMFLAGS) -c -o $@ $<
+
+$(B)/sim/%.o: %.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) $(SIMFLAGS) -c -o $@ $<
+
+cuda-notice:
+	@echo "nvcc is not here: weir is built for the CPU only"
 
 # One kernel source per instruction set: the suffix names it, kernels/cpu chooses at run time.
 $(B)/%_avx2.o: CFLAGS += -O3 -mavx2 -mfma
@@ -78,10 +114,10 @@ build/.deps build/.tools: deploy/deps.sh
 	@mkdir -p build
 	@if [ "$(DEPS)" = 1 ]; then deploy/deps.sh $(patsubst build/.%,%,$@) && touch $@; fi
 
-test: all $(TESTBIN) ## build and run all tests; ends with "N passed, N failed, N skipped"
+test: all $(TESTBIN) $(CUDASIM) ## build and run all tests; ends with "N passed, N failed, N skipped"
 	tests/run.sh $(TESTBIN) ./$(WEIR)
 
-check: $(TESTBIN) ## only the unit, op and golden tests
+check: $(TESTBIN) $(CUDASIM) ## only the unit, op and golden tests
 	$(TESTBIN)
 
 asan: ## all tests under address and undefined sanitizers
@@ -101,17 +137,17 @@ lint: $(OBJ) | build/.tools ## formatting, layers, lengths, banned calls, symbol
 	scripts/lint.sh $(B)
 
 fmt: | build/.tools ## clang-format every source
-	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 
 quickstart: all ## the main job: a tiny policy gets measurably better, about a minute
 	@scripts/quickstart.sh
 
 clean: ## remove everything that was built
-	rm -rf build weir
+	rm -rf build weir weir-cuda.so
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
-.PHONY: all test check asan tsan fuzz bench lint fmt quickstart clean help
+.PHONY: all cuda-notice test check asan tsan fuzz bench lint fmt quickstart clean help
 .SECONDARY:
 -include $(shell find build -name '*.d' 2>/dev/null)

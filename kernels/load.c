@@ -17,12 +17,16 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char plugin_name[] = "weir-cuda.so";
+enum { SLOT_REF, SLOT_CPU, SLOT_CUDA, SLOT_CUDASIM, SLOTS };
 
 static struct slot {
-    const struct kern_backend *table;
+    const struct kern_backend *table; /* a plugin's: NULL until it was loaded */
     int opened, device;
-} slots[3]; /* ref, cpu, cuda */
+} slots[SLOTS];
+
+/* cudasim: the CUDA sources compiled for the host (tests/cudasim), beside the test program only. */
+static const char *const plugin_files[SLOTS] = {
+    [SLOT_CUDA] = "weir-cuda.so", [SLOT_CUDASIM] = "weir-cudasim.so"};
 
 static atomic_flag busy = ATOMIC_FLAG_INIT; /* guards slots; held for the length of an open */
 
@@ -44,19 +48,15 @@ static int check_table(const struct kern_backend *b, const char *path) {
 }
 
 /* The plugin stays loaded until the process ends: drivers do not survive being unloaded. */
-static int load_plugin(const struct kern_backend **out) {
-    static const struct kern_backend *loaded;
-    if (loaded) {
-        *out = loaded;
-        return 0;
-    }
+static int load_plugin(struct slot *slot, const char *file) {
+    if (slot->table) return 0;
     char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof plugin_name - 1);
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - strlen(file) - 1);
     if (n <= 0) return FAIL(ERR_UNSUP, "cuda: the path of the executable is unknown");
     path[n] = '\0';
     char *slash = strrchr(path, '/');
     if (!slash) return FAIL(ERR_UNSUP, "cuda: the executable has no folder");
-    memcpy(slash + 1, plugin_name, sizeof plugin_name);
+    memcpy(slash + 1, file, strlen(file) + 1);
     void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!so) return FAIL(ERR_UNSUP, "cuda: %s", dlerror());
     const struct kern_backend *b = dlsym(so, "kern_plugin");
@@ -65,8 +65,7 @@ static int load_plugin(const struct kern_backend **out) {
         dlclose(so);
         return rc;
     }
-    loaded = b;
-    *out = b;
+    slot->table = b;
     return 0;
 }
 
@@ -81,13 +80,13 @@ static int open_slot(const struct kern_backend **out, struct slot *slot, int dev
     return 0;
 }
 
-static int open_cuda(const struct kern_backend **out, int device, int threads) {
-    TRY(load_plugin(&slots[2].table));
-    return open_slot(out, &slots[2], device, threads);
+static int open_plugin(const struct kern_backend **out, int slot, int device, int threads) {
+    TRY(load_plugin(&slots[slot], plugin_files[slot]));
+    return open_slot(out, &slots[slot], device, threads);
 }
 
-/* "cuda:N" -> N, -1 if malformed. */
-static int cuda_device(const char *text) {
+/* The N of "cuda:N", -1 if malformed. */
+static int device_number(const char *text) {
     int n = 0;
     if (*text < '0' || *text > '9') return -1;
     for (; *text >= '0' && *text <= '9'; text++) {
@@ -98,22 +97,24 @@ static int cuda_device(const char *text) {
 }
 
 static int open_auto(const struct kern_backend **out, int threads) {
-    if (open_cuda(out, 0, threads) == 0) {
+    if (open_plugin(out, SLOT_CUDA, 0, threads) == 0) {
         LOG(INFO, KERN, "device=auto chosen=cuda:0");
         return 0;
     }
     LOG(INFO, KERN, "device=auto chosen=cpu because=\"%s\"", err_text());
-    return open_slot(out, &slots[1], 0, threads);
+    return open_slot(out, &slots[SLOT_CPU], 0, threads);
 }
 
 static int open_device(const struct kern_backend **out, const char *device, int threads) {
-    slots[0].table = &ref_backend;
-    slots[1].table = &cpu_backend;
-    if (strcmp(device, "ref") == 0) return open_slot(out, &slots[0], 0, threads);
-    if (strcmp(device, "cpu") == 0) return open_slot(out, &slots[1], 0, threads);
+    slots[SLOT_REF].table = &ref_backend;
+    slots[SLOT_CPU].table = &cpu_backend;
+    if (strcmp(device, "ref") == 0) return open_slot(out, &slots[SLOT_REF], 0, threads);
+    if (strcmp(device, "cpu") == 0) return open_slot(out, &slots[SLOT_CPU], 0, threads);
     if (strcmp(device, "auto") == 0) return open_auto(out, threads);
-    if (strncmp(device, "cuda:", 5) == 0 && cuda_device(device + 5) >= 0)
-        return open_cuda(out, cuda_device(device + 5), threads);
+    if (strncmp(device, "cuda:", 5) == 0 && device_number(device + 5) >= 0)
+        return open_plugin(out, SLOT_CUDA, device_number(device + 5), threads);
+    if (strncmp(device, "cudasim:", 8) == 0 && device_number(device + 8) >= 0)
+        return open_plugin(out, SLOT_CUDASIM, device_number(device + 8), threads);
     return FAIL(ERR_CONFIG, "device \"%s\": wanted ref, cpu, cuda:N or auto", device);
 }
 
@@ -129,7 +130,7 @@ int kern_open(const struct kern_backend **out, const char *device, int threads) 
 void kern_close(const struct kern_backend *b) {
     if (!b) return;
     lock();
-    for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++)
+    for (size_t i = 0; i < sizeof slots / sizeof slots[SLOT_REF]; i++)
         if (slots[i].table == b && slots[i].opened > 0 && --slots[i].opened == 0) b->close();
     unlock();
 }

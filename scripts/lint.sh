@@ -11,7 +11,7 @@ findings=$(mktemp)
 trap 'rm -f "$findings"' EXIT
 say() { sed "s|\$| ($1)|" >>"$findings"; }
 
-mapfile -t sources < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+mapfile -t sources < <(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 mapfile -t own < <(git ls-files '*.c' '*.h' | grep -vE '^(tests|bench)/')
 mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 

@@ -1,0 +1,138 @@
+/* optim.cu - ops over whole parameter slabs: AdamW, scalar products, scaled sums, dtype casts. All
+ * bandwidth bound.
+ *
+ * The three sums of dot are taken in double in two passes: each block of a fixed grid sums its
+ * strided elements, one block sums the blocks. The grid depends on the element count alone, so the
+ * bits do not depend on the device's size. */
+#include "kernels/cuda/cuda.h"
+
+#include <math.h>
+
+enum { DOT_GRID = 1024 };
+
+struct adamw_numbers { /* of one step; the bias corrections are formed in double on the host */
+    float lr, beta1, beta2, eps, decay, scale, c1, c2;
+};
+
+static __global__ void adamw_flat(float *__restrict__ w, float *__restrict__ m,
+                                  float *__restrict__ v, const float *__restrict__ g,
+                                  struct adamw_numbers p, int64_t n) {
+    CUDA_EACH(i, n) {
+        float gi = g[i] * p.scale;
+        float mi = p.beta1 * m[i] + (1 - p.beta1) * gi;
+        float vi = p.beta2 * v[i] + (1 - p.beta2) * gi * gi;
+        m[i] = mi;
+        v[i] = vi;
+        w[i] -= p.lr * (mi / p.c1 / (sqrtf(vi / p.c2) + p.eps) + p.decay * w[i]);
+    }
+}
+
+static __global__ void axpby_flat(float *__restrict__ y, float alpha, const float *__restrict__ x,
+                                  float beta, int64_t n) {
+    CUDA_EACH(i, n) {
+        y[i] = alpha * x[i] + beta * y[i];
+    }
+}
+
+/* part[block] = {sum a b, sum a a, sum b b} of the block's elements */
+static __global__ void dot_blocks(double *__restrict__ part, const float *__restrict__ a,
+                                  const float *__restrict__ b, int64_t n) {
+    double ab = 0, aa = 0, bb = 0;
+    CUDA_EACH(i, n) {
+        double x = a[i], y = b ? b[i] : 0;
+        ab += x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    ab = cuda_block_reduce<cuda_sum>(ab);
+    aa = cuda_block_reduce<cuda_sum>(aa);
+    bb = cuda_block_reduce<cuda_sum>(bb);
+    if (threadIdx.x > 0) return;
+    part[blockIdx.x * 3] = ab;
+    part[blockIdx.x * 3 + 1] = aa;
+    part[blockIdx.x * 3 + 2] = bb;
+}
+
+static __global__ void dot_finish(double *__restrict__ out, const double *__restrict__ part,
+                                  int blocks) {
+    for (int k = 0; k < 3; k++) {
+        double sum = 0;
+        for (int i = (int)threadIdx.x; i < blocks; i += CUDA_BLOCK)
+            sum += part[i * 3 + k];
+        sum = cuda_block_reduce<cuda_sum>(sum);
+        if (threadIdx.x == 0) out[k] = sum;
+    }
+}
+
+static __global__ void cast_to_bf16(bf16 *__restrict__ to, const float *__restrict__ from,
+                                    int64_t n) {
+    CUDA_EACH(i, n) {
+        to[i] = __float2bfloat16_rn(from[i]);
+    }
+}
+
+static __global__ void cast_to_f32(float *__restrict__ to, const bf16 *__restrict__ from,
+                                   int64_t n) {
+    CUDA_EACH(i, n) {
+        to[i] = __bfloat162float(from[i]);
+    }
+}
+
+/* --- launchers ---------------------------------------------------------------------------------
+ */
+
+int cuda_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
+               const struct kern_adamw *p) {
+    int64_t n = kern_elements(w);
+    struct adamw_numbers a = {
+        .lr = p->lr,
+        .beta1 = p->beta1,
+        .beta2 = p->beta2,
+        .eps = p->eps,
+        .decay = p->weight_decay,
+        .scale = p->grad_scale,
+        .c1 = (float)(1 - pow((double)p->beta1, (double)p->step)),
+        .c2 = (float)(1 - pow((double)p->beta2, (double)p->step)),
+    };
+    CUDA_LAUNCH(adamw_flat, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<float>(w),
+                cuda_data<float>(m), cuda_data<float>(v), cuda_data<float>(g), a, n);
+    return 0;
+}
+
+int cuda_axpby(ops_s s, kern_arg y, float alpha, kern_arg x, float beta) {
+    int64_t n = kern_elements(y);
+    CUDA_LAUNCH(axpby_flat, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<float>(y), alpha,
+                cuda_data<float>(x), beta, n);
+    return 0;
+}
+
+int cuda_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
+    int64_t n = kern_elements(a);
+    unsigned blocks = cuda_blocks(n);
+    void *memory = nullptr;
+    if (blocks > DOT_GRID) blocks = DOT_GRID;
+    TRY(cuda_scratch(&memory, s, "dot", (size_t)(3 * blocks + 3) * sizeof(double)));
+    double *sums = static_cast<double *>(memory), *part = sums + 3;
+    CUDA_LAUNCH(dot_blocks, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(a),
+                cuda_data<float>(b), n);
+    CUDA_LAUNCH(dot_finish, 1, CUDA_BLOCK, 0, s, sums, part, (int)blocks);
+    CUDA_TRY(cudaMemcpyAsync(out, sums, 3 * sizeof *out, cudaMemcpyDeviceToHost, s->on));
+    CUDA_TRY(cudaStreamSynchronize(s->on));
+    return 0;
+}
+
+int cuda_cast(ops_s s, kern_arg dst, kern_arg src) {
+    int64_t n = kern_elements(src);
+    if (dst->dtype == src->dtype) {
+        size_t bytes = (size_t)n * kern_dtype_bytes(src->dtype);
+        CUDA_TRY(cudaMemcpyAsync(dst->data, src->data, bytes, cudaMemcpyDeviceToDevice, s->on));
+        return 0;
+    }
+    if (dst->dtype == KERN_BF16)
+        CUDA_LAUNCH(cast_to_bf16, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<bf16>(dst),
+                    cuda_data<float>(src), n);
+    else
+        CUDA_LAUNCH(cast_to_f32, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<float>(dst),
+                    cuda_data<bf16>(src), n);
+    return 0;
+}

@@ -1,0 +1,150 @@
+/* plugin.cu - the table of the CUDA backend, its memory and streams.
+ *
+ * weir-cuda.so exports one data symbol, kern_plugin (kernels/load.c finds it beside the
+ * executable). Errors are written through the host's err_set, which the executable exports. A CUDA
+ * device is current per thread, so each thread that opens a stream or takes memory chooses it
+ * there. */
+#include "kernels/cuda/cuda.h"
+
+static int device_open = -1;
+
+int cuda_fail(cudaError_t e, const char *what, const char *file, int line) {
+    err_set(file, line, "cuda: %s: %s", what, cudaGetErrorString(e));
+    cudaGetLastError(); /* read and cleared, unless it is one that sticks */
+    return e == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE;
+}
+
+int cuda_scratch(void **out, struct kern_stream *s, const char *op, size_t bytes) {
+    if (bytes > s->bytes)
+        return FAIL(ERR_CONFIG, "%s: needs %zu bytes of scratch, the stream has %zu", op, bytes,
+                    s->bytes);
+    *out = s->scratch;
+    return 0;
+}
+
+static int cuda_open(int device, int threads) {
+    int n = 0;
+    (void)threads;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    if (e != cudaSuccess) {
+        cudaGetLastError();
+        return FAIL(ERR_UNSUP, "cuda: %s", cudaGetErrorString(e));
+    }
+    if (device < 0 || device >= n)
+        return FAIL(ERR_UNSUP, "cuda: device %d asked for, this machine has %d", device, n);
+    CUDA_TRY(cudaSetDevice(device));
+    device_open = device;
+    return 0;
+}
+
+static void cuda_close(void) {
+    device_open = -1;
+}
+
+static int cuda_alloc(void **out, size_t bytes) {
+    void *p = nullptr;
+    CUDA_TRY(cudaSetDevice(device_open));
+    CUDA_TRY(cudaMalloc(&p, bytes ? bytes : 1));
+    cudaError_t e = cudaMemsetAsync(p, 0, bytes, nullptr);
+    if (e == cudaSuccess) e = cudaStreamSynchronize(nullptr);
+    if (e != cudaSuccess) {
+        cudaFree(p);
+        return cuda_fail(e, "zeroing new memory", __FILE__, __LINE__);
+    }
+    *out = p;
+    return 0;
+}
+
+static void cuda_release(void *p) {
+    if (p) cudaFree(p);
+}
+
+static int cuda_stream_open(struct kern_stream **out, size_t scratch_bytes) {
+    void *scratch = nullptr;
+    cudaStream_t on;
+    TRY(cuda_alloc(&scratch, scratch_bytes));
+    cudaError_t e = cudaStreamCreateWithFlags(&on, cudaStreamNonBlocking);
+    if (e != cudaSuccess) {
+        cudaFree(scratch);
+        return cuda_fail(e, "cudaStreamCreate", __FILE__, __LINE__);
+    }
+    struct kern_stream *s = new kern_stream;
+    s->on = on;
+    s->scratch = static_cast<char *>(scratch);
+    s->bytes = scratch_bytes;
+    *out = s;
+    return 0;
+}
+
+static void cuda_stream_close(struct kern_stream *s) {
+    if (!s) return;
+    cudaStreamSynchronize(s->on);
+    cudaStreamDestroy(s->on);
+    cudaFree(s->scratch);
+    delete s;
+}
+
+static int cuda_sync(struct kern_stream *s) {
+    CUDA_TRY(cudaStreamSynchronize(s->on));
+    return 0;
+}
+
+/* The source may be gone when this returns, so pageable memory is waited for. */
+static int cuda_put(struct kern_stream *s, void *dst, const void *src, size_t bytes) {
+    if (bytes == 0) return 0;
+    CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, s->on));
+    CUDA_TRY(cudaStreamSynchronize(s->on));
+    return 0;
+}
+
+static int cuda_get_bytes(struct kern_stream *s, void *dst, const void *src, size_t bytes) {
+    if (bytes == 0) return 0;
+    CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s->on));
+    CUDA_TRY(cudaStreamSynchronize(s->on));
+    return 0;
+}
+
+static int cuda_copy(struct kern_stream *s, void *dst, const void *src, size_t bytes) {
+    if (bytes == 0) return 0;
+    CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, s->on));
+    return 0;
+}
+
+static int cuda_zero(struct kern_stream *s, void *dst, size_t bytes) {
+    if (bytes == 0) return 0;
+    CUDA_TRY(cudaMemsetAsync(dst, 0, bytes, s->on));
+    return 0;
+}
+
+extern "C" const struct kern_backend kern_plugin = {
+    .abi = KERN_ABI,
+    .size = sizeof(struct kern_backend),
+    .name = "cuda",
+    .open = cuda_open,
+    .close = cuda_close,
+    .alloc = cuda_alloc,
+    .release = cuda_release,
+    .stream_open = cuda_stream_open,
+    .stream_close = cuda_stream_close,
+    .sync = cuda_sync,
+    .put = cuda_put,
+    .get = cuda_get_bytes,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .embed = cuda_embed,
+    .rmsnorm = cuda_rmsnorm,
+    .rope = cuda_rope,
+    .kv_write = cuda_kv_write,
+    .swiglu = cuda_swiglu,
+    .add = cuda_add,
+    .gather = cuda_gather,
+    .cast = cuda_cast,
+    .embed_bwd = cuda_embed_bwd,
+    .rmsnorm_bwd = cuda_rmsnorm_bwd,
+    .kv_read = cuda_kv_read,
+    .swiglu_bwd = cuda_swiglu_bwd,
+    .scatter_add = cuda_scatter_add,
+    .adamw = cuda_adamw,
+    .dot = cuda_dot,
+    .axpby = cuda_axpby,
+};
