@@ -205,10 +205,24 @@ static void plan(struct step *s, const struct loss_config *cfg, const struct bat
 
 /* --- the step ------------------------------------------------------------------------------ */
 
+/* Weights that are broken (NaN, overflowing) would otherwise pass unnoticed where no advantage asks
+ * for a gradient, and as three skipped steps where one does. */
+static int check_logprobs(const struct step *s, const char *whose) {
+    int64_t n = passes_tokens(s->passes), bad = 0;
+    for (int64_t e = 0; e < n; e++)
+        bad += !isfinite(s->logprob[e]);
+    if (bad == 0) return 0;
+    return FAIL(ERR_CORRUPT,
+                "version %" PRId64 ": %s gives %" PRId64 " of %" PRId64
+                " trained tokens a log-prob that is not finite: its weights are broken",
+                s->version, whose, bad, n);
+}
+
 /* Log-probs by the reference pass through the buffer that the policy's are written to later. */
 static int add_reference(struct step *s) {
     if (!s->reference) return 0;
     TRY(passes_logprobs(s->passes, PASSES_REFERENCE, s->inv_temp, s->logprob, NULL, NULL));
+    TRY(check_logprobs(s, "the reference"));
     for (int64_t e = 0; e < passes_tokens(s->passes); e++)
         s->token[e].reference = s->logprob[e];
     return 0;
@@ -237,8 +251,8 @@ static int run_passes(struct step *s, const struct loss_config *cfg, const struc
     plan(s, cfg, b);
     if (!cfg->supervised) TRY(add_reference(s));
     TRY(update_begin(s->update, &grads));
-    return passes_gradient(s->passes, inv_temp, on_tokens, &ctx, grads, s->logprob, s->entropy,
-                           NULL);
+    TRY(passes_gradient(s->passes, inv_temp, on_tokens, &ctx, grads, s->logprob, s->entropy, NULL));
+    return check_logprobs(s, "the policy");
 }
 
 static void report_loss(const struct step *s, const struct loss_config *cfg,

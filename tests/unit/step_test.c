@@ -89,6 +89,22 @@ TEST(step_refuses_bad_batches) {
     step_close(&s);
 }
 
+/* Also where no advantage asks for a gradient. */
+TEST(step_refuses_broken_weights) {
+    for (int signal = 0; signal < 2; signal++) {
+        struct step *s = trainer_fixture_open(NULL);
+        struct batch *b = trainer_fixture_batch(test_seed(), 3, 0);
+        const struct params *w = step_weights(s);
+        float *norm = params_view(w, params_find(w, "model.norm.weight")).data;
+        for (uint32_t i = 0; i < b->n && !signal; i++)
+            b->traj[i].reward = 0.1F;
+        norm[0] = NAN;
+        refuse(s, b, ERR_CORRUPT, "weights are broken");
+        CHECK_INT(step_version(s), 0);
+        step_close(&s);
+    }
+}
+
 /* I6 as the trainer sees it: log-probs of the very weights come back with the same bits, in any
  * packing, and older tokens do not count. */
 TEST(step_sees_equal_bits_as_no_mismatch) {
