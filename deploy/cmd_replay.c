@@ -103,17 +103,25 @@ static const char *finish_name(uint32_t finish) {
     return finish == ENGINE_STOP ? "stop" : finish == ENGINE_LENGTH ? "length" : "partial";
 }
 
+/* Why a line has a reward or not, and whether it was trained. */
+static const char *state_name(const struct runlog_group *g, const struct runlog_score *s) {
+    if (g->state == GROUPS_TRAINED) return "trained";
+    if (g->state == GROUPS_REJECTED) return "rejected";
+    return !s ? "unscored" : s->error ? "reward-error" : "waiting";
+}
+
 /* One trajectory as a line that `weir step` reads, with what else is known of it. */
 static int export_line(struct replay *p, const struct runlog_traj *t, const struct runlog_score *s,
-                       int64_t step) {
+                       const struct runlog_group *g) {
     struct buf line = {0};
     char *text = NULL;
     TRY(text_of(p, t->response, t->n_response, &text));
     buf_printf(&line,
-               "{\"trajectory\": %" PRIu64 ", \"group\": \"g%" PRIu64 "\", \"step\": ", t->id,
-               t->group);
-    if (step >= 0)
-        buf_printf(&line, "%" PRId64, step);
+               "{\"trajectory\": %" PRIu64 ", \"group\": \"g%" PRIu64
+               "\", \"state\": \"%s\", \"step\": ",
+               t->id, t->group, state_name(g, s));
+    if (g->step >= 0)
+        buf_printf(&line, "%" PRId64, g->step);
     else
         buf_str(&line, "null");
     buf_str(&line, ", \"prompt_ids\": ");
@@ -146,12 +154,13 @@ static int export_line(struct replay *p, const struct runlog_traj *t, const stru
     return 0;
 }
 
-static int64_t step_of_group(struct replay *p, uint64_t group) {
-    struct runlog_record g = {0};
-    int64_t step = -1;
-    if (runlog_get(p->log, RUNLOG_GROUP, group, &g) == 0) step = g.u.group.step;
-    runlog_free(&g);
-    return step;
+static int export_traj(struct replay *p, const struct runlog_traj *t,
+                       const struct runlog_group *g) {
+    struct runlog_record score = {0};
+    int rc = runlog_get(p->log, RUNLOG_SCORE, t->id, &score);
+    if (rc == 0 || rc == ERR_NOTFOUND) rc = export_line(p, t, rc == 0 ? &score.u.score : NULL, g);
+    runlog_free(&score);
+    return rc;
 }
 
 static int export(struct replay *p, const struct options *o) {
@@ -162,15 +171,13 @@ static int export(struct replay *p, const struct options *o) {
     TRY(runlog_scan_open(&scan, p->log, RUNLOG_TRAJ, 0));
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
         const struct runlog_traj *t = &record->u.traj;
-        struct runlog_record score = {0};
-        int64_t step = step_of_group(p, t->group);
-        if (o->step >= 0 && step != o->step) continue;
-        lines++;
-        int got = runlog_get(p->log, RUNLOG_SCORE, t->id, &score);
-        rc = got == 0 || got == ERR_NOTFOUND
-                 ? export_line(p, t, got == 0 ? &score.u.score : NULL, step)
-                 : got;
-        runlog_free(&score);
+        struct runlog_record group = {0};
+        rc = runlog_get(p->log, RUNLOG_GROUP, t->group, &group);
+        if (rc == 0 && (o->step < 0 || group.u.group.step == o->step)) {
+            rc = export_traj(p, t, &group.u.group);
+            lines++;
+        }
+        runlog_free(&group);
         if (rc < 0) break;
     }
     runlog_scan_close(&scan);
@@ -418,7 +425,9 @@ int cmd_replay(int argc, char **argv) {
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     trajectories with per-token log-probs and versions\n"
         "stats    what happened to groups, trajectories and rewards\n"
-        "export   trajectories as JSON lines; those of a --step are a batch for `weir step`\n"
+        "export   finished trajectories as JSON lines; those of a --step are a batch for `weir\n"
+        "         step`. state: trained, rejected, or not yet either: unscored, reward-error,\n"
+        "         waiting (for a batch)\n"
         "verify   executes the steps again and compares the hashes of the weights; exit 0 only if "
         "all are equal",
         options,

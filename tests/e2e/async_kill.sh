@@ -10,7 +10,7 @@ wait "$pid" || fail "the run failed: $(tail -n 5 "$DIR/run/weir.log")"
 [ "$(grep -c '"done": true' "$DIR/list")" = 200 ] || fail "$(wc -l <"$DIR/list") steps, wanted 200"
 ! grep -E '"staleness_max": ([5-9]|[0-9]{2})' "$DIR/list" || fail "staleness above the bound"
 "$WEIR" replay "$DIR/run" export >"$DIR/all.jsonl"
-trained=$(grep -c '"step": [0-9]' "$DIR/all.jsonl")
+trained=$(grep -c '"state": "trained", "step": [0-9]' "$DIR/all.jsonl")
 [ "$trained" = 3200 ] || fail "$trained trained trajectories, wanted 200 x 16"
 unique=$(grep '"step": [0-9]' "$DIR/all.jsonl" | sed -E 's/^\{"trajectory": ([0-9]+),.*/\1/' | sort -u | wc -l)
 [ "$unique" = 3200 ] || fail "$unique different trajectories trained, wanted 3200"
