@@ -1,11 +1,10 @@
 /* batch_test.c - batch files: a good one in full, and every way of being wrong, each with the text
- * that names it. */
+ * that names it. Damaged files are the business of tests/fuzz/batch_fuzz.c. */
 #include "trainer/batch.h"
 
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/rng.h"
 #include "tests/test.h"
 
 static int read_text(struct batch **b, const char *text) {
@@ -99,24 +98,4 @@ TEST(batch_many_groups_keep_their_order) {
     }
     batch_close(&b);
     buf_close(&text);
-}
-
-/* Damaged bytes anywhere: an error or a batch, never a crash. */
-TEST(batch_survives_damage) {
-    const char *good = "{\"group\":\"b\",\"prompt_ids\":[1,2],\"response_ids\":[3],"
-                       "\"logprobs\":[-0.5],\"reward\":1.5,\"version\":3,\"versions\":[2],"
-                       "\"loss_mask\":[1]}\n";
-    uint64_t key = rng_key(test_seed(), RNG_TEST);
-    size_t n = strlen(good);
-    for (uint64_t round = 0; round < 1500; round++) {
-        char *text = mem_strdup(good);
-        struct batch *b = NULL;
-        for (uint64_t k = 0; k <= round % 3; k++)
-            text[rng_below(key, round, 2 * k, n)] =
-                (char)(1 + rng_below(key, round, 2 * k + 1, 255));
-        int rc = read_text(&b, text);
-        if (rc < 0) CHECK(err_text()[0] != '\0');
-        batch_close(&b);
-        mem_free(text);
-    }
 }
