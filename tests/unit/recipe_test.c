@@ -1,5 +1,6 @@
 /* recipe_test.c - defaults, overrides, errors that name line, key and what is allowed, and print ->
  * parse. */
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "proto/recipe.h"
@@ -163,6 +164,50 @@ TEST(errors_name_the_place) {
     CHECK_ERR(parse(&r, "\"rollout.stop[]\": x\n", NULL), ERR_CONFIG, "unknown key");
     CHECK_ERR(parse(&r, "rollout: {device: }\n", NULL), ERR_CONFIG, "has no value");
     CHECK(r == NULL);
+}
+
+static void refuse(const char *text, const char *part) {
+    struct recipe *r = NULL;
+    CHECK_ERR(parse(&r, text, NULL), ERR_CONFIG, part);
+    CHECK(!r);
+}
+
+TEST(values_are_checked) {
+    refuse("trainer: {optimizer: {lr: fast}}\n", "lr: fast: must be a number");
+    refuse("rollout: {kv_memory: much}\n", "must be a size such as 512MiB");
+    refuse("rollout: {kv_memory: 5MB}\n", "has the unit \"MB\"; known are B, KiB");
+    refuse("rollout: {kv_memory: 5000TiB}\n", "is larger than 1e15 bytes");
+    refuse("trainer: {alignment: {mode: sideways}}\n", "must be one of: ");
+    refuse("data: {train: {shuffle: perhaps}}\n", "must be true or false");
+    refuse("trainer: {optimizer: {betas: [0.9, 0.9, 0.9]}}\n", "has more than 2 elements");
+    refuse("trainer: {batch: {minibatches: 2}}\n", "is not supported, only 1");
+    refuse("rollout: {update: token}\n", "is not supported yet");
+    refuse("trainer: {alignment: {c_low: 0.5, c_high: 0.1}}\n", "is larger than c_high");
+    refuse("rollout: {concurrency: 4, group_size: 8}\n", "is less than one group");
+}
+
+/* What only YAML can be: odd keys, depth, length, characters. */
+TEST(yaml_is_checked) {
+    struct buf b = {0};
+    refuse("? [a, b]\n: 1\n", "a key must be a plain word");
+    refuse("name: \"a\\0b\"\n", "name holds a NUL character");
+    for (int i = 0; i < 40; i++)
+        buf_str(&b, "a: {");
+    for (int i = 0; i < 40; i++)
+        buf_str(&b, "}");
+    refuse(b.data, "nested deeper than");
+    buf_reset(&b);
+    for (int i = 0; i < 60; i++)
+        buf_str(&b, "long_");
+    buf_str(&b, ": 1\n");
+    refuse(b.data, "key longer than");
+    buf_reset(&b);
+    buf_str(&b, "reward: [");
+    for (int i = 0; i < 20000; i++)
+        buf_str(&b, "1, ");
+    buf_str(&b, "1]\n");
+    refuse(b.data, "settings");
+    buf_close(&b);
 }
 
 TEST(print_reads_back) {
