@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.." || exit 1
 command -v valgrind >/dev/null || { echo "valgrind is not there" >&2 && exit 1; }
 dir=$(mktemp -d /tmp/weir-valgrind-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-check=(valgrind --quiet --error-exitcode=99 --leak-check=full "--errors-for-leak-kinds=definite,indirect""
+check=(valgrind --quiet --error-exitcode=99 --leak-check=full "--errors-for-leak-kinds=definite,indirect"
     "--show-leak-kinds=definite,indirect" "--suppressions=$PWD/tests/valgrind.supp")
 passed=0 failed=0
 for source in tests/unit/*_test.c tests/golden/*_test.c; do
