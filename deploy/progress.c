@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,6 +30,10 @@ struct progress {
     double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
     double eval_first, eval_last;
     bool any_eval, any_step, drawn;
+    struct {
+        double cosine;
+        char action[12]; /* "" when alignment control is off */
+    } align;
 };
 
 struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
@@ -63,13 +68,25 @@ static double number(const struct json *o, const char *key) {
     return json_num(json_get(o, key), 0);
 }
 
+static void take_alignment(struct progress *p, const struct json *o) {
+    const char *action = json_str(json_get(o, "gac/action"));
+    bool first = action && strcmp(action, "invalid") == 0; /* which thresholds tell from off */
+    bool on = action && strcmp(action, "off") != 0 &&
+              (!first || json_is(json_get(o, "gac/c_low"), JSON_NUMBER));
+    p->align.cosine = json_num(json_get(o, "gac/cosine"), (double)NAN);
+    snprintf(p->align.action, sizeof p->align.action, "%s", on ? action : "");
+}
+
 static void show_step(struct progress *p, const struct json *o) {
+    char align[48] = "";
     if (p->form != PROGRESS_LINES) return;
+    if (p->align.action[0])
+        snprintf(align, sizeof align, "  cosine %.3f %s", p->align.cosine, p->align.action);
     printf("step %" PRId64 "/%" PRId64
-           "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f  rollout %.0f "
+           "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f%s  rollout %.0f "
            "tok/s  trainer %.0f tok/s\n",
            p->step, p->steps, p->reward, p->stale_mean, p->stale_max, number(o, "actor/grad_norm"),
-           number(o, "actor/entropy"), p->rollout_rate, p->trainer_rate);
+           number(o, "actor/entropy"), align, p->rollout_rate, p->trainer_rate);
 }
 
 static void take_step(struct progress *p, const struct json *o, int64_t step) {
@@ -80,6 +97,7 @@ static void take_step(struct progress *p, const struct json *o, int64_t step) {
     p->stale_max = number(o, "off_policy/max");
     p->rollout_rate = number(o, "perf/rollout_tokens_per_s");
     p->trainer_rate = number(o, "perf/tokens_per_s");
+    take_alignment(p, o);
     if (!p->any_step) {
         p->first_reward = p->reward;
         p->first_step = step;
@@ -162,7 +180,7 @@ static int read_lines(struct progress *p, struct follow *f) {
 }
 
 static void draw(struct progress *p, uint64_t now_us) {
-    char line[256], eta[32] = "-", eval[32] = "-";
+    char line[256], eta[32] = "-", eval[32] = "eval -";
     struct winsize ws = {0};
     int64_t done = p->step - p->first_step;
     if (p->any_step && done > 1) {
@@ -170,9 +188,11 @@ static void draw(struct progress *p, uint64_t now_us) {
                       (double)(p->steps - p->step);
         snprintf(eta, sizeof eta, "%d:%02d", (int)left / 60, (int)left % 60);
     }
-    if (p->any_eval) snprintf(eval, sizeof eval, "%.2f", p->eval_last);
+    if (p->any_eval) snprintf(eval, sizeof eval, "eval %.2f", p->eval_last);
+    if (p->align.action[0]) /* in its place: evaluations have lines of their own */
+        snprintf(eval, sizeof eval, "cos %.2f %s", p->align.cosine, p->align.action);
     int n = snprintf(line, sizeof line, /* fits 80 columns */
-                     "step %" PRId64 "/%" PRId64 " reward %.2f eval %s stale %.1f/%" PRId64
+                     "step %" PRId64 "/%" PRId64 " reward %.2f %s stale %.1f/%" PRId64
                      " tok/s %.1fk gen %.1fk train ETA %s",
                      p->step, p->steps, p->reward, eval, p->stale_mean, p->eta,
                      p->rollout_rate / 1000, p->trainer_rate / 1000, eta);

@@ -29,7 +29,13 @@ enum recipe_aggregation { RECIPE_TOKEN_MEAN, RECIPE_SEQUENCE_MEAN };
 enum recipe_kl { RECIPE_KL_K1, RECIPE_KL_K2, RECIPE_KL_K3 };
 enum recipe_late { RECIPE_LATE_WAIT, RECIPE_LATE_DROP };
 enum recipe_schedule { RECIPE_CONSTANT, RECIPE_COSINE };
-enum recipe_alignment { RECIPE_ALIGN_OFF, RECIPE_ALIGN_ON };
+enum recipe_alignment { RECIPE_ALIGN_OFF, RECIPE_ALIGN_ON, RECIPE_ALIGN_CALIBRATE };
+enum recipe_previous {
+    RECIPE_PREVIOUS_FP32,
+    RECIPE_PREVIOUS_BF16,
+    RECIPE_PREVIOUS_HOST,
+    RECIPE_PREVIOUS_MOMENTUM
+};
 enum recipe_prefix { RECIPE_PREFIX_OFF, RECIPE_PREFIX_AUTO };
 
 struct recipe_data {
@@ -119,6 +125,8 @@ struct recipe {
         struct {
             enum recipe_alignment mode;
             double c_low, c_high;
+            int64_t calibrate_steps;
+            enum recipe_previous previous;
         } alignment;
         enum recipe_prefix prefix;
         struct {

@@ -12,7 +12,8 @@ static const char *const aggregation_names[] = {"token-mean", "sequence-mean", N
 static const char *const kl_names[] = {"k1", "k2", "k3", NULL};
 static const char *const late_names[] = {"wait", "drop", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", NULL};
-static const char *const alignment_names[] = {"off", "on", NULL};
+static const char *const alignment_names[] = {"off", "on", "calibrate", NULL};
+static const char *const previous_names[] = {"fp32", "bf16", "host", "momentum", NULL};
 static const char *const prefix_names[] = {"off", "auto", NULL};
 
 #define AT(member) offsetof(struct recipe, member)
@@ -151,11 +152,15 @@ static const struct recipe_field fields[] = {
     ENUM("trainer.staleness.late", trainer.staleness.late, late_names, "wait",
          "what is done about groups that would become too stale"),
     ENUM("trainer.alignment.mode", trainer.alignment.mode, alignment_names, "off",
-         "gradient alignment control"),
+         "gradient alignment control; calibrate: measure first, then on with what was measured"),
     NUM("trainer.alignment.c_low", trainer.alignment.c_low, "0.1", 0, 0.999,
         "cosine that is left alone"),
     NUM("trainer.alignment.c_high", trainer.alignment.c_high, "0.5", 0, 1,
         "cosine above which the step is skipped"),
+    INT("trainer.alignment.calibrate_steps", trainer.alignment.calibrate_steps, "50", 8, 256,
+        "calibrate: steps that are only measured"),
+    ENUM("trainer.alignment.previous", trainer.alignment.previous, previous_names, "fp32",
+         "where the previous gradient is kept; momentum: AdamW's first moment instead of it"),
     ENUM("trainer.prefix", trainer.prefix, prefix_names, "auto", "shared-prefix reuse in training"),
     NUM("trainer.optimizer.lr", trainer.optimizer.lr, "1.0e-6", 0, 100, "AdamW learning rate"),
     NUM("trainer.optimizer.weight_decay", trainer.optimizer.weight_decay, "0.01", 0, 100,

@@ -4,6 +4,10 @@
 #include "trainer/align.h"
 
 #include <math.h>
+#include <stdlib.h>
+
+enum { ALIGN_PERCENTILE = 95 };
+static const double align_high_least = 0.3, align_low_most = 0.999;
 
 static double clamp(double x, double lo, double hi) {
     return x < lo ? lo : x > hi ? hi : x;
@@ -24,10 +28,12 @@ struct align_decision align_decide(const struct align_config *cfg, double d, dou
     if (!cfg->on || r.cosine <= cfg->c_low) return r;
     if (r.cosine > cfg->c_high && skips < ALIGN_SKIPS_MAX) {
         r.action = ALIGN_SKIP;
+        r.removed = 1;
         return r;
     }
     double s = r.cosine > cfg->c_high ? 0 : keep_of(cfg, r.cosine);
     r.action = ALIGN_SCALE;
+    r.removed = 1 - s;
     r.parallel = -(1 - s) * d / p_square;
     r.square = g_square * clamp(1 - (1 - s * s) * r.cosine * r.cosine, 0, 1);
     return r;
@@ -39,7 +45,23 @@ const char *align_name(enum align_action a) {
     case ALIGN_PASS: return "pass";
     case ALIGN_SCALE: return "scale";
     case ALIGN_SKIP: return "skip";
+    case ALIGN_CALIBRATE: return "calibrate";
     case ALIGN_INVALID: break;
     }
     return "invalid";
+}
+
+static int by_value(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Between two order statistics the percentile is interpolated linearly. */
+void align_thresholds(double *c_low, double *c_high, double *cosine, int64_t n) {
+    qsort(cosine, (size_t)n, sizeof *cosine, by_value);
+    double at = (double)(n - 1) * ALIGN_PERCENTILE / 100;
+    int64_t below = (int64_t)at, above = below + 1 < n ? below + 1 : below;
+    double c = cosine[below] + (at - (double)below) * (cosine[above] - cosine[below]);
+    *c_low = clamp(c, 0, align_low_most);
+    *c_high = clamp(3 * *c_low, align_high_least, 1);
 }

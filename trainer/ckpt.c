@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,31 +109,27 @@ static int prune(const char *dir, int64_t keep) {
 
 /* --- saving -------------------------------------------------------------------------------- */
 
-static int write_slab_to(int fd, const struct params *p, const char *path) {
-    const struct kern_backend *b = params_backend(p);
-    struct kern_tensor slab = params_slab(p);
-    size_t bytes = (size_t)kern_elements(&slab) * sizeof(float);
-    struct kern_stream *s = NULL;
+static int write_slab_to(int fd, const struct update *u, int i, const char *path) {
+    struct update_slab slab = update_slab(u, i);
+    size_t bytes = (size_t)slab.n * slab.size;
     char *piece = mem_alloc(CKPT_PIECE);
-    int rc;
-    TRY_OUT(kern_stream_open(b, &s, 0));
+    int rc = 0;
     for (size_t at = 0; at < bytes; at += CKPT_PIECE) {
         size_t n = bytes - at < CKPT_PIECE ? bytes - at : CKPT_PIECE;
-        TRY_OUT(kern_get(b, s, piece, (const char *)slab.data + at, n));
+        TRY_OUT(update_get(u, i, piece, at, n));
         TRY_OUT(file_write_all(fd, piece, n, path));
     }
     if (fsync(fd) != 0) rc = FAIL(ERR_IO, "cannot sync %s: %s", path, strerror(errno));
 out:
-    kern_stream_close(b, s);
     mem_free(piece);
     return rc;
 }
 
-static int write_slab(const struct params *p, const char *dir, const char *name) {
-    char *path = mem_printf("%s/%s.bin", dir, name);
+static int write_slab(const struct update *u, int i, const char *dir) {
+    char *path = mem_printf("%s/%s.bin", dir, update_slab(u, i).name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int rc = fd < 0 ? FAIL(ERR_IO, "cannot create %s: %s", path, strerror(errno)) : 0;
-    if (rc == 0) rc = write_slab_to(fd, p, path);
+    if (rc == 0) rc = write_slab_to(fd, u, i, path);
     if (fd >= 0 && close(fd) != 0 && rc == 0)
         rc = FAIL(ERR_IO, "cannot close %s: %s", path, strerror(errno));
     mem_free(path);
@@ -146,6 +143,19 @@ static int write_text(const struct buf *text, const char *dir, const char *name)
     return rc;
 }
 
+static void write_alignment(struct buf *b, const struct update_state *st) {
+    buf_str(b, ",\"c_low\":");
+    buf_json_num(b, st->c_low);
+    buf_str(b, ",\"c_high\":");
+    buf_json_num(b, st->c_high);
+    buf_str(b, ",\"calibration\":[");
+    for (int64_t i = 0; i < st->samples; i++) {
+        buf_str(b, i ? "," : "");
+        buf_json_num(b, st->sample[i]);
+    }
+    buf_str(b, "]");
+}
+
 static int write_state(const struct ckpt *c, const char *dir) {
     struct buf b = {0};
     struct hash h;
@@ -156,8 +166,10 @@ static int write_state(const struct ckpt *c, const char *dir) {
                c->state.steps);
     buf_printf(&b, ",\"skips\":%" PRId64 ",\"not_finite\":%" PRId64, c->state.skips,
                c->state.not_finite);
-    buf_printf(&b, ",\"have_previous\":%s,\"weights_hash\":\"%s\"}\n",
+    buf_printf(&b, ",\"have_previous\":%s,\"weights_hash\":\"%s\"",
                c->state.have_previous ? "true" : "false", hex);
+    write_alignment(&b, &c->state);
+    buf_str(&b, "}\n");
     int rc = write_text(&b, dir, ckpt_state);
     buf_close(&b);
     return rc;
@@ -204,8 +216,8 @@ static int write_manifest(const struct ckpt *c, const char *dir) {
 static int write_files(const struct ckpt *c, const char *tmp) {
     TRY(file_remove_tree(tmp));
     TRY(export_hf(c->weights, c->model_dir, tmp, KERN_F32, 0));
-    for (int i = 0; i < UPDATE_SLABS; i++)
-        TRY(write_slab(update_slab(c->update, i), tmp, update_slab_name(i)));
+    for (int i = 0; i < update_slabs(c->update); i++)
+        TRY(write_slab(c->update, i, tmp));
     TRY(write_state(c, tmp));
     TRY(write_manifest(c, tmp));
     return file_sync_dir(tmp);
@@ -271,16 +283,42 @@ static int check_manifest(const struct json *root, const char *dir, int64_t vers
     const struct json *files = json_get(root, "files");
     TRY(json_read_int(&format, root, "format", CKPT_FORMAT, CKPT_FORMAT, name));
     TRY(json_read_int(&v, root, "version", version, version, name));
-    if (!lists(files, ckpt_state) || !lists(files, "model.safetensors"))
-        return FAIL(ERR_CORRUPT, "%s lacks a file", name);
-    for (int i = 0; i < UPDATE_SLABS; i++) {
-        char *slab = mem_printf("%s.bin", update_slab_name(i));
-        bool there = lists(files, slab);
-        mem_free(slab);
-        if (!there) return FAIL(ERR_CORRUPT, "%s lacks %s.bin", name, update_slab_name(i));
-    }
+    static const char *const needed[] = {"state.json", "model.safetensors", "adam_m.bin",
+                                         "adam_v.bin"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (!lists(files, needed[i])) return FAIL(ERR_CORRUPT, "%s lacks %s", name, needed[i]);
     for (const struct json *f = json_first(files); f; f = json_next(f))
         TRY(check_file(f, dir, name));
+    return 0;
+}
+
+/* A threshold that is not known yet is null. */
+static int read_cosine(double *out, const struct json *x, double lo, const char *what,
+                       const char *path) {
+    double c = json_num(x, (double)NAN);
+    if (json_is(x, JSON_NULL) || (c >= lo && c <= 1)) {
+        *out = c;
+        return 0;
+    }
+    return FAIL(ERR_CORRUPT, "%s: %s must be a number of %g..1", path, what, lo);
+}
+
+static int read_alignment(struct update_state *st, const struct json *root, const char *path) {
+    const struct json *list = json_get(root, "calibration");
+    TRY(read_cosine(&st->c_low, json_get(root, "c_low"), 0, "c_low", path));
+    TRY(read_cosine(&st->c_high, json_get(root, "c_high"), 0, "c_high", path));
+    if (!json_is(list, JSON_ARRAY))
+        return FAIL(ERR_CORRUPT, "%s: calibration must be a list of cosines", path);
+    for (const struct json *x = json_first(list); x; x = json_next(x)) {
+        if (st->samples == UPDATE_SAMPLES_MAX)
+            return FAIL(ERR_CORRUPT, "%s: calibration has more than %d cosines", path,
+                        UPDATE_SAMPLES_MAX);
+        double c = json_num(x, 2);
+        if (c < -1 || c > 1)
+            return FAIL(ERR_CORRUPT, "%s: calibration[%" PRId64 "] must be a number of -1..1", path,
+                        st->samples);
+        st->sample[st->samples++] = c;
+    }
     return 0;
 }
 
@@ -299,6 +337,7 @@ static int read_state(struct ckpt *c, char hex[HASH_HEX], const char *dir) {
     TRY_OUT(json_read_int(&st.not_finite, root, "not_finite", 0, INT64_MAX, path));
     TRY_OUT(json_read_bool(&st.have_previous, root, "have_previous", path));
     TRY_OUT(json_read_str(&text, root, "weights_hash", path));
+    TRY_OUT(read_alignment(&st, root, path));
     snprintf(hex, HASH_HEX, "%s", text);
     c->version = version;
     c->state = st;
@@ -308,16 +347,23 @@ out:
     return rc;
 }
 
-static int read_slab(struct params *p, const char *dir, const char *name) {
-    char *path = mem_printf("%s/%s.bin", dir, name);
-    struct kern_tensor slab = params_slab(p);
+/* The file holds the whole slab: any rank finds its part in it. */
+static int read_slab(struct ckpt *c, int i, const char *dir) {
+    struct update_slab slab = update_slab(c->update, i);
+    struct kern_tensor whole = params_slab(c->weights);
+    size_t want = (size_t)kern_elements(&whole) * slab.size;
+    char *path = mem_printf("%s/%s.bin", dir, slab.name);
     struct file_map m = {0};
     int rc;
     TRY_OUT(file_map_open(&m, path));
-    if (m.bytes != (size_t)kern_elements(&slab) * sizeof(float))
-        rc = FAIL(ERR_MISMATCH, "%s has %zu bytes: a checkpoint of another model", path, m.bytes);
+    if (m.bytes != want)
+        rc = FAIL(ERR_MISMATCH,
+                  "%s has %zu bytes, not %zu: a checkpoint of another model or of another "
+                  "trainer.alignment.previous",
+                  path, m.bytes, want);
     else
-        rc = params_put(p, m.data, m.bytes);
+        rc = update_put(c->update, i, (const char *)m.data + (size_t)slab.offset * slab.size, 0,
+                        (size_t)slab.n * slab.size);
 out:
     file_map_close(&m);
     mem_free(path);
@@ -340,8 +386,8 @@ static int fill(struct ckpt *c, const char *dir) {
     char hex[HASH_HEX], want[HASH_HEX];
     TRY(read_state(c, want, dir));
     TRY(params_load(c->weights, dir));
-    for (int i = 0; i < UPDATE_SLABS; i++)
-        TRY(read_slab(update_slab(c->update, i), dir, update_slab_name(i)));
+    for (int i = 0; i < update_slabs(c->update); i++)
+        TRY(read_slab(c, i, dir));
     TRY(params_hash(&h, c->weights));
     hash_hex(h, hex);
     if (strcmp(hex, want) != 0)

@@ -30,6 +30,10 @@ static void policy(struct buf *out, const struct step_report *r) {
     num(out, "off_policy/mean", r->staleness_mean);
     num(out, "off_policy/max", r->staleness_max);
     num(out, "gac/cosine", r->gac_cosine);
+    num(out, "gac/removed", r->gac_removed);
+    whole(out, "gac/skips", r->gac_skips);
+    num(out, "gac/c_low", r->gac_c_low);
+    num(out, "gac/c_high", r->gac_c_high);
     buf_str(out, ", \"gac/action\": ");
     buf_json_str(out, r->gac_action, strlen(r->gac_action));
     num(out, "is/ess", r->ess);

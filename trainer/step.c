@@ -49,7 +49,7 @@ static size_t bytes_of(const struct kern_backend *b, const struct shape *shape,
                        const struct recipe *r) {
     size_t slab = (size_t)params_slab_elements(shape) * sizeof(float);
     size_t weights = passes_wants_reference(r) ? 2 * slab : slab;
-    return weights + update_bytes(shape) + passes_bytes(b, shape, r);
+    return weights + update_bytes(shape, r, NULL) + passes_bytes(b, shape, r);
 }
 
 static int load_weights(struct params *p, const struct recipe *r, const char *dir) {
@@ -86,7 +86,7 @@ static int open_model(struct step *s, const struct recipe *r) {
     s->bytes = bytes_of(s->backend, &s->shape, r);
     TRY(params_open(&s->weights, s->backend, &s->shape));
     TRY(load_weights(s->weights, r, s->model_dir));
-    TRY(update_open(&s->update, s->backend, &s->shape, r));
+    TRY(update_open(&s->update, s->backend, &s->shape, r, NULL));
     TRY(passes_open(&s->passes, s->backend, &s->shape, r));
     TRY(passes_use(s->passes, PASSES_POLICY, s->weights));
     return open_reference(s, r);
@@ -279,6 +279,10 @@ static int finish(struct step *s, bool control, struct step_report *out) {
     out->grad_norm = u.grad_norm;
     out->lr = u.lr;
     out->gac_cosine = u.cosine;
+    out->gac_removed = u.removed;
+    out->gac_skips = u.skips;
+    out->gac_c_low = u.c_low;
+    out->gac_c_high = u.c_high;
     out->gac_action = align_name(u.action);
     if (!isfinite(u.grad_norm))
         LOG(WARN, TRAINER, "version=%" PRId64 " gradient is not finite: step not taken",

@@ -21,8 +21,11 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
         logprob_diff_max; /* rollout against trainer, tokens of the current version only for max */
     double reward_mean, reward_std, response_length_mean, response_length_max;
     double staleness_mean, staleness_max;
-    double gac_cosine;      /* NAN: invalid (first step) */
-    const char *gac_action; /* "off", "pass", "scale", "skip", "invalid" */
+    double gac_cosine;            /* NAN: invalid (first step) */
+    double gac_removed;           /* share of the parallel part taken out: 0 pass, 1 skip */
+    double gac_c_low, gac_c_high; /* thresholds; NAN: off, or being calibrated */
+    int64_t gac_skips;            /* steps skipped in a row */
+    const char *gac_action;       /* "off", "pass", "scale", "skip", "calibrate", "invalid" */
     int64_t tokens, trained_tokens, sequences, microbatches, zero_groups;
     struct hash weights_hash; /* after the step */
 };

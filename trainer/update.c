@@ -2,15 +2,19 @@
  *
  * The previous gradient costs no copy: gradient and previous gradient are two slabs that change
  * roles. A scaled gradient g + beta p is formed in p's slab, which is not needed afterwards, so the
- * raw g stays whole to become the next p. All decisions come from three scalars of one fused pass
- * (align.h), so clipping needs no second reduction.
+ * raw g stays whole to become the next p. Where p is kept in another form (previous.h) this goes
+ * piece by piece: p is loaded, the raw g kept in its place, the sum formed in the loaded piece and
+ * given to AdamW while it is in the cache. All decisions come from three scalars of one pass
+ * (align.h), so clipping needs no second reduction, and ranks exchange nothing but these.
  *
  * AdamW runs over runs of neighbouring entries with the same decay instead of entry by entry: the
  * alignment gaps between entries are zero in every slab and stay zero. */
 #include "trainer/update.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "trainer/lr.h"
+#include "trainer/previous.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -25,15 +29,25 @@ struct run { /* elements of the slab that share the decay */
 
 struct update {
     const struct kern_backend *backend;
-    struct params *grad, *previous, *m, *v;
+    struct kern_stream *copies; /* of checkpoints */
+    struct shard shard;
+    struct params *grad; /* what the passes add to; with one rank also the reduced gradient */
+    struct params *last; /* one rank, fp32: the previous gradient */
+    void *own;           /* several ranks: reduced gradient, this shard's */
+    void *own_last;      /* several ranks, fp32: previous gradient, this shard's */
+    struct previous previous;
+    void *m, *v; /* this shard's */
     struct run *runs;
     size_t n_runs;
     struct update_state state;
-    struct align_config align;
+    enum recipe_alignment mode;
+    int64_t samples_wanted;
     struct lr_config lr;
     struct kern_adamw adamw; /* without lr, step and grad_scale */
     double clip_norm;
 };
+
+/* --- opening ------------------------------------------------------------------------------- */
 
 static void find_runs(struct update *u) {
     size_t n = params_count(u->grad);
@@ -49,14 +63,12 @@ static void find_runs(struct update *u) {
     }
 }
 
-int update_open(struct update **out, const struct kern_backend *b, const struct shape *s,
-                const struct recipe *r) {
-    struct update *u = mem_zalloc(sizeof *u);
-    int rc;
-    u->backend = b;
-    u->align = (struct align_config){.on = r->trainer.alignment.mode == RECIPE_ALIGN_ON,
-                                     .c_low = r->trainer.alignment.c_low,
-                                     .c_high = r->trainer.alignment.c_high};
+static void read_recipe(struct update *u, const struct recipe *r) {
+    u->mode = r->trainer.alignment.mode;
+    u->samples_wanted = r->trainer.alignment.calibrate_steps;
+    bool unknown = u->mode != RECIPE_ALIGN_ON;
+    u->state.c_low = unknown ? (double)NAN : r->trainer.alignment.c_low;
+    u->state.c_high = unknown ? (double)NAN : r->trainer.alignment.c_high;
     u->lr = (struct lr_config){.lr = r->trainer.optimizer.lr,
                                .min_lr = r->trainer.optimizer.min_lr,
                                .warmup = r->trainer.optimizer.warmup,
@@ -67,10 +79,34 @@ int update_open(struct update **out, const struct kern_backend *b, const struct 
                                    .eps = (float)r->trainer.optimizer.eps};
     u->adamw.weight_decay = (float)r->trainer.optimizer.weight_decay;
     u->clip_norm = r->trainer.optimizer.clip_norm;
-    TRY_OUT(params_open(&u->grad, b, s));
-    TRY_OUT(params_open(&u->previous, b, s));
-    TRY_OUT(params_open(&u->m, b, s));
-    TRY_OUT(params_open(&u->v, b, s));
+}
+
+static bool keeps_slab(const struct recipe *r) {
+    return r->trainer.alignment.previous == RECIPE_PREVIOUS_FP32;
+}
+
+static int open_slabs(struct update *u, const struct shape *s, const struct recipe *r) {
+    const struct kern_backend *b = u->backend;
+    size_t bytes = (size_t)u->shard.n * sizeof(float);
+    bool sharded = u->shard.ranks.n > 1;
+    TRY(params_open(&u->grad, b, s));
+    if (sharded) TRY(kern_alloc(b, &u->own, bytes));
+    if (keeps_slab(r) && sharded) TRY(kern_alloc(b, &u->own_last, bytes));
+    if (keeps_slab(r) && !sharded) TRY(params_open(&u->last, b, s));
+    TRY(kern_alloc(b, &u->m, bytes));
+    TRY(kern_alloc(b, &u->v, bytes));
+    TRY(kern_stream_open(b, &u->copies, 0));
+    return previous_open(&u->previous, b, r->trainer.alignment.previous, u->shard.n);
+}
+
+int update_open(struct update **out, const struct kern_backend *b, const struct shape *s,
+                const struct recipe *r, const struct shard_ranks *ranks) {
+    struct update *u = mem_zalloc(sizeof *u);
+    int rc;
+    u->backend = b;
+    read_recipe(u, r);
+    TRY_OUT(shard_open(&u->shard, b, ranks, params_slab_elements(s)));
+    TRY_OUT(open_slabs(u, s, r));
     find_runs(u);
     *out = u;
     u = NULL;
@@ -80,18 +116,28 @@ out:
 }
 
 void update_close(struct update **u) {
-    if (!*u) return;
-    params_close(&(*u)->grad);
-    params_close(&(*u)->previous);
-    params_close(&(*u)->m);
-    params_close(&(*u)->v);
-    mem_free((*u)->runs);
-    mem_free(*u);
+    struct update *p = *u;
+    if (!p) return;
+    params_close(&p->grad);
+    params_close(&p->last);
+    kern_release(p->backend, p->own);
+    kern_release(p->backend, p->own_last);
+    kern_release(p->backend, p->m);
+    kern_release(p->backend, p->v);
+    if (p->copies) kern_stream_close(p->backend, p->copies);
+    previous_close(&p->previous);
+    shard_close(&p->shard);
+    mem_free(p->runs);
+    mem_free(p);
     *u = NULL;
 }
 
-size_t update_bytes(const struct shape *s) {
-    return 4 * (size_t)params_slab_elements(s) * sizeof(float);
+size_t update_bytes(const struct shape *s, const struct recipe *r,
+                    const struct shard_ranks *ranks) {
+    int64_t whole = params_slab_elements(s), own = shard_elements(ranks, whole);
+    int64_t slabs = (ranks && ranks->n > 1) + keeps_slab(r) + 2;
+    return (size_t)(whole + slabs * own) * sizeof(float) +
+           previous_bytes(r->trainer.alignment.previous, own);
 }
 
 int update_begin(struct update *u, struct params **grads) {
@@ -100,29 +146,139 @@ int update_begin(struct update *u, struct params **grads) {
     return 0;
 }
 
+/* --- the gradient and the one before ------------------------------------------------------- */
+
+static bool is_sharded(const struct update *u) {
+    return u->shard.ranks.n > 1;
+}
+
+static struct kern_tensor part(void *data, int64_t at, int64_t n) {
+    return kern_view1((float *)data + at, KERN_F32, n);
+}
+
+/* The reduced gradient of this shard. */
+static void *gradient(const struct update *u) {
+    return is_sharded(u) ? u->own : params_slab(u->grad).data;
+}
+
+/* The reference of this shard where it lies there as f32. */
+static void *reference(const struct update *u) {
+    if (u->previous.kind == RECIPE_PREVIOUS_MOMENTUM) return u->m;
+    if (u->previous.kind != RECIPE_PREVIOUS_FP32) return NULL;
+    return is_sharded(u) ? u->own_last : params_slab(u->last).data;
+}
+
+static bool have_reference(const struct update *u) {
+    if (u->previous.kind == RECIPE_PREVIOUS_MOMENTUM) return u->state.steps > 0;
+    return u->state.have_previous;
+}
+
 static void swap_gradients(struct update *u) {
-    struct params *p = u->previous;
-    u->previous = u->grad;
-    u->grad = p;
+    struct params *p = u->last;
+    void *own = u->own_last;
+    if (u->previous.kind != RECIPE_PREVIOUS_FP32) return;
+    if (is_sharded(u)) {
+        u->own_last = u->own;
+        u->own = own;
+    } else {
+        u->last = u->grad;
+        u->grad = p;
+    }
 }
 
-static struct kern_tensor part(struct params *p, const struct run *r) {
-    return kern_view1((float *)params_slab(p).data + r->offset, KERN_F32, r->n);
+/* {<g,p>, |g|^2, |p|^2} over all ranks. */
+static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
+    struct kern_tensor g = part(gradient(u), 0, u->shard.n), p = {0};
+    bool have = have_reference(u);
+    if (have && !reference(u)) {
+        TRY(previous_dot(&u->previous, s, sums, &g));
+    } else {
+        if (have) p = part(reference(u), 0, u->shard.n);
+        TRY(kern_dot(u->backend, s, sums, &g, have ? &p : NULL));
+    }
+    return shard_sum(&u->shard, s, sums, 3);
 }
 
-static int adamw(struct update *u, struct kern_stream *s, struct params *weights,
-                 struct params *grad, double lr, double scale) {
+/* --- taking the step ----------------------------------------------------------------------- */
+
+struct take { /* a step that is taken */
+    struct kern_stream *stream;
+    struct params *weights;
+    double lr, scale;
+    float parallel; /* multiple of the reference to add to the gradient */
+    bool project, keep;
+};
+
+/* AdamW over elements [at, end) of the shard, whose gradient begins at g. */
+static int adamw(struct update *u, const struct take *t, float *g, int64_t at, int64_t end) {
+    int64_t offset = u->shard.offset;
+    float *w = params_slab(t->weights).data;
     for (size_t i = 0; i < u->n_runs; i++) {
         const struct run *r = &u->runs[i];
+        int64_t from = r->offset - offset, to = from + r->n;
+        if (from < at) from = at;
+        if (to > end) to = end;
+        if (from >= to) continue;
         struct kern_adamw p = u->adamw;
-        struct kern_tensor w = part(weights, r), g = part(grad, r);
-        struct kern_tensor m = part(u->m, r), v = part(u->v, r);
-        p.lr = (float)lr;
+        struct kern_tensor tw = part(w, offset + from, to - from);
+        struct kern_tensor tg = part(g, from - at, to - from);
+        struct kern_tensor m = part(u->m, from, to - from), v = part(u->v, from, to - from);
+        p.lr = (float)t->lr;
         p.step = u->state.steps + 1;
-        p.grad_scale = (float)scale;
+        p.grad_scale = (float)t->scale;
         if (!r->decay) p.weight_decay = 0;
-        TRY(kern_adamw(u->backend, s, &w, &m, &v, &g, &p));
+        TRY(kern_adamw(u->backend, t->stream, &tw, &m, &v, &tg, &p));
     }
+    return 0;
+}
+
+/* The reference lies there whole. fp32: the sum is formed in its place and the raw gradient stays;
+ * momentum: it must stay, and the gradient is not needed afterwards. */
+static int take_whole(struct update *u, const struct take *t) {
+    struct kern_tensor g = part(gradient(u), 0, u->shard.n);
+    float *used = g.data;
+    if (t->project) {
+        struct kern_tensor p = part(reference(u), 0, u->shard.n);
+        bool momentum = p.data == u->m;
+        if (momentum)
+            TRY(kern_axpby(u->backend, t->stream, &g, t->parallel, &p, 1));
+        else
+            TRY(kern_axpby(u->backend, t->stream, &p, 1, &g, t->parallel));
+        if (!momentum) used = p.data;
+    }
+    return adamw(u, t, used, 0, u->shard.n);
+}
+
+/* The raw gradient takes its reference's place, piece by piece; keep: and nothing else happens. */
+static int take_pieces(struct update *u, const struct take *t) {
+    int64_t n = u->shard.n, step = previous_piece(&u->previous);
+    for (int64_t at = 0; at < n; at += step) {
+        int64_t end = at + step < n ? at + step : n;
+        struct kern_tensor g = part(gradient(u), at, end - at), p;
+        if (t->project) TRY(previous_load(&u->previous, t->stream, &p, at, end - at));
+        TRY(previous_keep(&u->previous, t->stream, &g, at));
+        if (t->keep) continue;
+        if (t->project) TRY(kern_axpby(u->backend, t->stream, &p, 1, &g, t->parallel));
+        TRY(adamw(u, t, t->project ? p.data : g.data, at, end));
+    }
+    return 0;
+}
+
+static bool in_pieces(const struct update *u) {
+    return u->previous.kept != NULL;
+}
+
+static int take_step(struct update *u, const struct take *t) {
+    TRY(in_pieces(u) ? take_pieces(u, t) : take_whole(u, t));
+    struct kern_tensor w = params_slab(t->weights);
+    return shard_gather(&u->shard, t->stream, &w);
+}
+
+static int skip_step(struct update *u, struct kern_stream *s) {
+    struct take t = {.stream = s, .keep = true};
+    u->state.skips++;
+    if (in_pieces(u)) TRY(take_pieces(u, &t));
+    swap_gradients(u);
     return 0;
 }
 
@@ -137,35 +293,67 @@ static int refuse_not_finite(struct update *u) {
                 u->state.not_finite);
 }
 
+/* --- deciding ------------------------------------------------------------------------------ */
+
+static bool calibrates(const struct update *u) {
+    return u->mode == RECIPE_ALIGN_CALIBRATE && u->state.samples < u->samples_wanted;
+}
+
+static void settle(struct update *u) {
+    struct update_state *st = &u->state;
+    double sorted[UPDATE_SAMPLES_MAX];
+    for (int64_t i = 0; i < st->samples; i++)
+        sorted[i] = st->sample[i];
+    align_thresholds(&st->c_low, &st->c_high, sorted, st->samples);
+    LOG(INFO, TRAINER, "alignment calibrated on %" PRId64 " steps: c_low=%.4f c_high=%.4f",
+        st->samples, st->c_low, st->c_high);
+}
+
+static void add_sample(struct update *u, double cosine) {
+    u->state.sample[u->state.samples++] = cosine;
+    if (!calibrates(u)) settle(u);
+}
+
+/* The thresholds of a report are those that the step was decided by. */
+static struct align_decision decide(struct update *u, const double sums[3], bool control) {
+    bool calibrating = control && calibrates(u);
+    struct align_config cfg = {.on = control && u->mode != RECIPE_ALIGN_OFF && !calibrating,
+                               .c_low = u->state.c_low,
+                               .c_high = u->state.c_high};
+    struct align_decision d =
+        align_decide(&cfg, sums[0], sums[1], sums[2], have_reference(u), u->state.skips);
+    if (calibrating && d.action == ALIGN_OFF) d.action = ALIGN_CALIBRATE;
+    return d;
+}
+
 int update_apply(struct update *u, struct kern_stream *s, struct params *weights, bool control,
                  struct update_report *out) {
     double sums[3];
-    struct kern_tensor g = params_slab(u->grad), p = params_slab(u->previous);
-    bool have = u->state.have_previous;
-    TRY(kern_dot(u->backend, s, sums, &g, have ? &p : NULL));
-    struct align_config cfg = u->align;
-    cfg.on = cfg.on && control;
-    struct align_decision d = align_decide(&cfg, sums[0], sums[1], sums[2], have, u->state.skips);
+    struct kern_tensor whole = params_slab(u->grad);
+    if (is_sharded(u)) TRY(shard_reduce(&u->shard, s, u->own, &whole));
+    TRY(measure(u, s, sums));
+    struct align_decision d = decide(u, sums, control);
     *out = (struct update_report){.grad_norm = sqrt(sums[1]),
                                   .cosine = d.cosine,
+                                  .removed = d.removed,
                                   .lr = lr_at(&u->lr, u->state.steps),
+                                  .c_low = u->state.c_low,
+                                  .c_high = u->state.c_high,
                                   .action = d.action};
     if (!isfinite(sums[1])) return refuse_not_finite(u);
     u->state.not_finite = 0;
-    u->state.have_previous = true;
+    if (d.action == ALIGN_CALIBRATE) add_sample(u, d.cosine);
     if (d.action == ALIGN_SKIP) {
-        u->state.skips++;
-        swap_gradients(u);
+        TRY(skip_step(u, s));
+        out->skips = u->state.skips;
         return 0;
     }
-    struct params *used = u->grad;
-    if (d.action == ALIGN_SCALE) {
-        TRY(kern_axpby(u->backend, s, &p, 1, &g, (float)d.parallel));
-        used = u->previous;
-    }
-    double scale = 1;
-    if (u->clip_norm > 0) scale = fmin(1, u->clip_norm / (sqrt(d.square) + update_clip_eps));
-    TRY(adamw(u, s, weights, used, out->lr, scale));
+    struct take t = {.stream = s, .weights = weights, .lr = out->lr, .scale = 1};
+    if (u->clip_norm > 0) t.scale = fmin(1, u->clip_norm / (sqrt(d.square) + update_clip_eps));
+    t.project = d.action == ALIGN_SCALE;
+    t.parallel = (float)d.parallel;
+    TRY(take_step(u, &t));
+    u->state.have_previous = true;
     u->state.steps++;
     u->state.skips = 0;
     swap_gradients(u);
@@ -173,22 +361,52 @@ int update_apply(struct update *u, struct kern_stream *s, struct params *weights
     return 0;
 }
 
+/* --- checkpoints --------------------------------------------------------------------------- */
+
 struct update_state update_state(const struct update *u) {
     return u->state;
 }
 
-struct params *update_slab(const struct update *u, int i) {
-    struct params *const slabs[UPDATE_SLABS] = {u->m, u->v, u->previous};
-    ASSERT(i >= 0 && i < UPDATE_SLABS);
-    return slabs[i];
-}
-
-const char *update_slab_name(int i) {
-    static const char *const names[UPDATE_SLABS] = {"adam_m", "adam_v", "previous_gradient"};
-    ASSERT(i >= 0 && i < UPDATE_SLABS);
-    return names[i];
-}
-
+/* Thresholds that calibration found come from the checkpoint, others from the recipe, which may
+ * have been changed on purpose. */
 void update_restore(struct update *u, const struct update_state *state) {
+    double c_low = u->state.c_low, c_high = u->state.c_high;
     u->state = *state;
+    if (u->mode == RECIPE_ALIGN_CALIBRATE) {
+        if (!calibrates(u) && !isfinite(state->c_low)) settle(u);
+        return;
+    }
+    u->state.c_low = c_low;
+    u->state.c_high = c_high;
+}
+
+int update_slabs(const struct update *u) {
+    return u->previous.kind == RECIPE_PREVIOUS_MOMENTUM ? 2 : 3;
+}
+
+struct update_slab update_slab(const struct update *u, int i) {
+    static const char *const names[UPDATE_SLABS_MAX] = {"adam_m", "adam_v", "previous_gradient"};
+    ASSERT(i >= 0 && i < update_slabs(u));
+    return (struct update_slab){.name = names[i],
+                                .offset = u->shard.offset,
+                                .n = u->shard.n,
+                                .size = i < 2 ? sizeof(float) : previous_size(&u->previous)};
+}
+
+/* NULL: previous.c has it. */
+static char *memory_of(const struct update *u, int i) {
+    ASSERT(i >= 0 && i < update_slabs(u));
+    return i == 0 ? u->m : i == 1 ? u->v : reference(u);
+}
+
+int update_get(const struct update *u, int i, void *out, size_t at, size_t bytes) {
+    const char *from = memory_of(u, i);
+    if (!from) return previous_get(&u->previous, u->copies, out, at, bytes);
+    return kern_get(u->backend, u->copies, out, from + at, bytes);
+}
+
+int update_put(struct update *u, int i, const void *from, size_t at, size_t bytes) {
+    char *to = memory_of(u, i);
+    if (!to) return previous_put(&u->previous, u->copies, from, at, bytes);
+    return kern_put(u->backend, u->copies, to + at, from, bytes);
 }

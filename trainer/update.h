@@ -1,52 +1,74 @@
-/* update.h - the optimizer: gradient -> alignment control -> norm clipping -> AdamW. Owns the
- * gradient, the previous gradient and the two moments, all of the weights' layout.
+/* update.h - the optimizer: gradient -> sum over ranks -> alignment control -> norm clipping ->
+ * AdamW -> weights to all ranks. Owns the gradient, the previous gradient and the two moments.
  *
  *   clip: the gradient is multiplied by min(1, clip_norm / (norm + 1e-6)); clip_norm 0: never
  *   AdamW: bias-corrected, decay lr * weight_decay * w on matrices only
  *
- * The learning rate and the bias correction count the steps that were taken, not those skipped. */
+ * The learning rate and the bias correction count the steps that were taken, not those skipped.
+ * With several ranks each holds the whole gradient of its own trajectories, but moments, reduced
+ * and previous gradient of its shard only (shard.h). */
 #ifndef TRAINER_UPDATE_H
 #define TRAINER_UPDATE_H
 
 #include "actor/params.h"
 #include "proto/recipe.h"
 #include "trainer/align.h"
+#include "trainer/shard.h"
+
+enum { UPDATE_SAMPLES_MAX = 256, UPDATE_SLABS_MAX = 3 };
 
 struct update; /* opaque; one thread */
 
-struct update_state {   /* what a checkpoint holds beside the slabs */
+struct update_state {   /* what a checkpoint holds beside the slabs; the same on every rank */
     int64_t steps;      /* optimizer steps taken */
     int64_t skips;      /* steps skipped in a row by alignment control */
     int64_t not_finite; /* steps in a row whose gradient was not finite */
     bool have_previous;
+    double c_low, c_high; /* thresholds in force; NAN: off, or not calibrated yet */
+    int64_t samples;      /* cosines measured by calibration so far */
+    double sample[UPDATE_SAMPLES_MAX];
 };
 
 struct update_report {
     double grad_norm; /* of the raw gradient */
     double cosine;    /* NAN: invalid */
+    double removed;   /* share of the parallel part that was taken out */
     double lr;        /* of this step */
+    double c_low, c_high;
+    int64_t skips; /* steps skipped in a row, this one included */
     enum align_action action;
     bool applied; /* false: nothing but the previous gradient changed */
 };
 
-enum { UPDATE_SLABS = 3 }; /* m, v, previous gradient: what update_slab gives */
-
+/* ranks NULL: one rank. */
 MUST_CHECK int update_open(struct update **out, const struct kern_backend *b, const struct shape *s,
-                           const struct recipe *r);
+                           const struct recipe *r, const struct shard_ranks *ranks);
 void update_close(struct update **u);
-size_t update_bytes(const struct shape *s);
+/* Backend and host memory that update_open takes. */
+size_t update_bytes(const struct shape *s, const struct recipe *r, const struct shard_ranks *ranks);
 
 /* Zeroed gradient to add to. */
 MUST_CHECK int update_begin(struct update *u, struct params **grads);
-/* Uses what was added. control: alignment control may act (else it only measures). A gradient that
- * is not finite is never used: the step is not applied, and the third in a row is ERR_CORRUPT. */
+/* Uses what was added; with several ranks all call it, and all take the same decision. control:
+ * alignment control may act and calibrate (else it only measures). A gradient that is not finite is
+ * never used: the step is not applied, and the third in a row is ERR_CORRUPT. */
 MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
                             bool control, struct update_report *out);
 
 struct update_state update_state(const struct update *u);
-/* Slab i for checkpoints, and its name. */
-struct params *update_slab(const struct update *u, int i);
-const char *update_slab_name(int i);
 void update_restore(struct update *u, const struct update_state *state); /* after filling slabs */
+
+/* What a checkpoint holds of the optimizer: elements [offset, offset + n) of a slab of the weights'
+ * layout, `size` bytes each (4: f32, 2: bf16). */
+struct update_slab {
+    const char *name;
+    int64_t offset, n;
+    size_t size;
+};
+int update_slabs(const struct update *u); /* how many: momentum keeps no previous gradient */
+struct update_slab update_slab(const struct update *u, int i);
+/* Bytes [at, at + bytes) of what is kept here, n * size in all. */
+MUST_CHECK int update_get(const struct update *u, int i, void *out, size_t at, size_t bytes);
+MUST_CHECK int update_put(struct update *u, int i, const void *from, size_t at, size_t bytes);
 
 #endif

@@ -97,3 +97,38 @@ TEST(align_invalid_is_not_zero) {
     CHECK_STR(align_name(r.action), "invalid");
     CHECK_STR(align_name(ALIGN_SCALE), "scale");
 }
+
+TEST(align_thresholds_of_known_samples) {
+    double c[101], low, high;
+    for (int i = 0; i <= 100; i++)
+        c[i] = (double)((i * 37) % 101) / 1000; /* 0 .. 0.1 in another order */
+    align_thresholds(&low, &high, c, 101);
+    CHECK_NEAR(low, 0.095, 1e-12);
+    CHECK_NEAR(high, 0.3, 1e-12); /* 3 c_low is less */
+    for (int i = 0; i < 10; i++)
+        c[i] = 0.1 * i;
+    align_thresholds(&low, &high, c, 10); /* between the ninth and the tenth */
+    CHECK_NEAR(low, 0.855, 1e-12);
+    CHECK_NEAR(high, 1, 1e-12);
+    for (int i = 0; i < 10; i++)
+        c[i] = -0.1 * i;
+    align_thresholds(&low, &high, c, 10);
+    CHECK(low == 0 && high == 0.3);
+    align_thresholds(&low, &high, c, 1);
+    CHECK(low == 0);
+    double same[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+    align_thresholds(&low, &high, same, 9);
+    CHECK(low < 1 && high == 1); /* never a division by zero */
+}
+
+TEST(align_reports_the_share_removed) {
+    double g[DIM], p[DIM];
+    vectors(test_seed(), 0.05, g, p);
+    CHECK(decide(&on, g, p, 0).removed == 0);
+    vectors(test_seed(), 0.3, g, p);
+    struct align_decision r = decide(&on, g, p, 0);
+    CHECK_NEAR(1 - r.removed, 0.1 * sqrt(1 - 0.09) / (0.3 * sqrt(1 - 0.01)), 1e-9);
+    vectors(test_seed(), 0.9, g, p);
+    CHECK(decide(&on, g, p, 0).removed == 1);
+    CHECK(decide(&on, g, p, 2).removed == 1);
+}

@@ -50,9 +50,10 @@ static int64_t loaded_version(const char *dir) {
     return v;
 }
 
-TEST(ckpt_resume_equals_uninterrupted) {
+static void resume_equals(const char *const *sets) {
     char *dir = sub("c");
-    struct step *a = trainer_fixture_open(aligned), *b = trainer_fixture_open(aligned);
+    CHECK_OK(file_remove_tree(dir));
+    struct step *a = trainer_fixture_open(sets), *b = trainer_fixture_open(sets);
     steps_to(a, 3);
     CHECK_OK(step_save(a, dir, 2));
     struct step_report ra = steps_to(a, 6);
@@ -63,6 +64,59 @@ TEST(ckpt_resume_equals_uninterrupted) {
     CHECK(ra.gac_cosine == rb.gac_cosine && ra.lr == rb.lr);
     step_close(&a);
     step_close(&b);
+    mem_free(dir);
+}
+
+TEST(ckpt_resume_equals_uninterrupted) {
+    resume_equals(aligned);
+}
+
+/* Whatever the reference of alignment control is, and in the middle of calibration. */
+TEST(ckpt_resume_restores_the_reference) {
+    static const char *const kinds[] = {
+        "trainer.alignment.previous=fp32", "trainer.alignment.previous=bf16",
+        "trainer.alignment.previous=host", "trainer.alignment.previous=momentum"};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const char *sets[] = {"trainer.alignment.mode=on", "trainer.alignment.c_low=0",
+                              "trainer.alignment.c_high=0.9", kinds[i], NULL};
+        resume_equals(sets);
+    }
+}
+
+/* Calibration goes on where it was and ends with the same thresholds; after its end it does not
+ * start over. */
+TEST(ckpt_resume_does_not_calibrate_again) {
+    static const char *const sets[] = {"trainer.alignment.mode=calibrate",
+                                       "trainer.alignment.calibrate_steps=8", NULL};
+    char *dir = sub("c");
+    struct step *a = trainer_fixture_open(sets);
+    struct step_report r[12];
+    for (int64_t v = 1; v <= 12; v++) {
+        r[v - 1] = steps_to(a, v);
+        CHECK_OK(step_save(a, dir, 100));
+    }
+    CHECK_STR(r[8].gac_action, "calibrate");
+    CHECK(isnan(r[8].gac_c_low) && r[9].gac_c_low >= 0);
+    for (int64_t from = 4; from <= 10; from += 6) {
+        struct step *b = trainer_fixture_open(sets);
+        CHECK_OK(step_load(b, dir, from));
+        struct step_report got = steps_to(b, 12);
+        CHECK(hash_equal(got.weights_hash, r[11].weights_hash));
+        CHECK(got.gac_c_low == r[11].gac_c_low && got.gac_c_high == r[11].gac_c_high);
+        CHECK_STR(got.gac_action, r[11].gac_action);
+        step_close(&b);
+    }
+    step_close(&a);
+    mem_free(dir);
+}
+
+TEST(ckpt_of_another_reference_is_refused) {
+    static const char *const half[] = {"trainer.alignment.previous=bf16", NULL};
+    char *dir = sub("c");
+    save_versions(dir, 1);
+    struct step *s = trainer_fixture_open(half);
+    CHECK_ERR(step_load(s, dir, -1), ERR_MISMATCH, "trainer.alignment.previous");
+    step_close(&s);
     mem_free(dir);
 }
 

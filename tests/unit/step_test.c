@@ -50,6 +50,32 @@ TEST(step_refuses_stale_and_changes_nothing) {
     step_close(&s);
 }
 
+/* A skipped step: same weights, same version; the trainer service counts it (step_advance). */
+TEST(step_skip_changes_nothing) {
+    const char *const sets[] = {"trainer.alignment.mode=on", "trainer.alignment.c_low=0",
+                                "trainer.alignment.c_high=0.5", "trainer.optimizer.lr=1e-7", NULL};
+    struct step *s = trainer_fixture_open(sets);
+    struct batch *b = trainer_fixture_batch(test_seed(), 3, 0);
+    struct step_report r;
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_STR(r.gac_action, "invalid");
+    struct hash before = trainer_fixture_hash(s);
+    for (int64_t skips = 1; skips <= 2; skips++) { /* the same batch again: the same gradient */
+        CHECK_OK(step_run(s, b, &r));
+        CHECK_STR(r.gac_action, "skip");
+        CHECK(r.gac_cosine > 0.99 && r.gac_removed == 1);
+        CHECK_INT(r.gac_skips, skips);
+        CHECK_INT(step_version(s), 1);
+        CHECK(hash_equal(before, trainer_fixture_hash(s)));
+    }
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_STR(r.gac_action, "scale");
+    CHECK_INT(r.gac_skips, 0);
+    CHECK_INT(step_version(s), 2);
+    batch_close(&b);
+    step_close(&s);
+}
+
 static void refuse(struct step *s, struct batch *b, int code, const char *part) {
     struct step_report r;
     struct hash before = trainer_fixture_hash(s);

@@ -7,6 +7,8 @@
 #include "tests/test.h"
 #include "tests/unit/trainer_fixture.h"
 
+#include <stdio.h>
+
 struct rig {
     struct step *step; /* only for its backend and shape */
     struct update *u;
@@ -22,7 +24,7 @@ static struct rig open_rig(const char *const *sets) {
     const struct shape *shape = params_shape(step_weights(g.step));
     g.backend = params_backend(step_weights(g.step));
     g.n = (size_t)params_slab_elements(shape);
-    CHECK_OK(update_open(&g.u, g.backend, shape, r));
+    CHECK_OK(update_open(&g.u, g.backend, shape, r, NULL));
     CHECK_OK(params_open(&g.w, g.backend, shape));
     CHECK_OK(params_init(g.w, 7));
     CHECK_OK(kern_stream_open(g.backend, &g.stream, 0));
@@ -40,6 +42,14 @@ static void close_rig(struct rig *g) {
 static float *read(const struct rig *g, const struct params *p) {
     float *x = mem_array(g->n, sizeof *x);
     CHECK_OK(params_get(p, x, g->n * sizeof *x));
+    return x;
+}
+
+static float *read_slab(const struct rig *g, int i) {
+    float *x = mem_array(g->n, sizeof *x);
+    struct update_slab slab = update_slab(g->u, i);
+    CHECK_INT(slab.n, g->n);
+    CHECK_OK(update_get(g->u, i, x, 0, g->n * slab.size));
     return x;
 }
 
@@ -95,7 +105,7 @@ TEST(update_scales_to_c_low) {
     for (uint64_t k = 1; k < 4; k++) {
         float *q = lean(&g, test_seed() + k, p, 0.3F);
         struct update_report r = apply(&g, q);
-        float *used = read(&g, update_slab(g.u, 0));
+        float *used = read_slab(&g, 0);
         CHECK_INT(r.action, ALIGN_SCALE);
         CHECK(r.applied);
         CHECK_NEAR(r.cosine, cosine(&g, q, p), 1e-6);
@@ -114,7 +124,7 @@ TEST(update_below_c_low_is_untouched) {
     float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, -0.5F);
     apply(&g, p);
     CHECK_INT(apply(&g, q).action, ALIGN_PASS);
-    float *used = read(&g, update_slab(g.u, 0));
+    float *used = read_slab(&g, 0);
     CHECK(memcmp(used, q, g.n * sizeof *q) == 0);
     mem_free(used);
     mem_free(p);
@@ -126,16 +136,15 @@ TEST(update_skip_touches_nothing) {
     struct rig g = open_rig(controlled);
     float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, 4);
     apply(&g, p);
-    float *w = read(&g, g.w), *m = read(&g, update_slab(g.u, 0)),
-          *v = read(&g, update_slab(g.u, 1));
+    float *w = read(&g, g.w), *m = read_slab(&g, 0), *v = read_slab(&g, 1);
     for (int skips = 1; skips <= 2; skips++) {
         struct update_report r = apply(&g, q);
         CHECK_INT(r.action, ALIGN_SKIP);
         CHECK(!r.applied);
         CHECK_INT(update_state(g.u).steps, 1);
         CHECK_INT(update_state(g.u).skips, skips);
-        float *w2 = read(&g, g.w), *m2 = read(&g, update_slab(g.u, 0));
-        float *v2 = read(&g, update_slab(g.u, 1)), *p2 = read(&g, update_slab(g.u, 2));
+        float *w2 = read(&g, g.w), *m2 = read_slab(&g, 0);
+        float *v2 = read_slab(&g, 1), *p2 = read_slab(&g, 2);
         CHECK(memcmp(w, w2, g.n * sizeof *w) == 0 && memcmp(m, m2, g.n * sizeof *m) == 0);
         CHECK(memcmp(v, v2, g.n * sizeof *v) == 0 && memcmp(q, p2, g.n * sizeof *q) == 0);
         mem_free(w2);
@@ -149,7 +158,7 @@ TEST(update_skip_touches_nothing) {
     }
     struct update_report r = apply(&g, q); /* the third: only the orthogonal part */
     CHECK(r.applied && r.action == ALIGN_SCALE);
-    float *used = read(&g, update_slab(g.u, 0));
+    float *used = read_slab(&g, 0);
     CHECK_NEAR(cosine(&g, used, p), 0, 1e-5);
     CHECK_INT(update_state(g.u).steps, 2);
     CHECK_INT(update_state(g.u).skips, 0);
@@ -171,11 +180,11 @@ TEST(update_clips_what_is_left) {
     struct rig g = open_rig(sets);
     float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, 1);
     apply(&g, p);
-    float *used = read(&g, update_slab(g.u, 0));
+    float *used = read_slab(&g, 0);
     CHECK_NEAR(sqrt(dot(&g, used, used)), 0.5, 1e-5);
     mem_free(used);
     CHECK_INT(apply(&g, q).action, ALIGN_SCALE);
-    used = read(&g, update_slab(g.u, 0));
+    used = read_slab(&g, 0);
     CHECK_NEAR(sqrt(dot(&g, used, used)), 0.5, 1e-5);
     mem_free(used);
     mem_free(p);
@@ -222,5 +231,210 @@ TEST(update_decays_matrices_only) {
     mem_free(zero);
     mem_free(w);
     mem_free(w2);
+    close_rig(&g);
+}
+
+/* --- where the previous gradient is kept --------------------------------------------------- */
+
+static void previous_sets(const char **sets, char *text, size_t bytes, const char *kind) {
+    size_t n = 0;
+    for (; controlled[n]; n++)
+        sets[n] = controlled[n];
+    snprintf(text, bytes, "trainer.alignment.previous=%s", kind);
+    sets[n] = text;
+    sets[n + 1] = NULL;
+}
+
+static struct rig open_kind(const char *kind) {
+    const char *sets[16];
+    char text[64];
+    previous_sets(sets, text, sizeof text, kind);
+    return open_rig(sets);
+}
+
+/* A gradient of every action in turn: first, pass, scale, skip, skip, removal, pass. */
+enum { TURNS = 7 };
+static float *turn(const struct rig *g, int i, const float *last) {
+    static const float leans[TURNS] = {0, -0.2F, 0.3F, 4, 4, 4, 0};
+    return i == 0 ? gradient(g, test_seed()) : lean(g, test_seed() + (uint64_t)i, last, leans[i]);
+}
+
+TEST(update_host_equals_fp32) {
+    struct rig a = open_kind("fp32"), b = open_kind("host");
+    float *last = NULL;
+    for (int i = 0; i < TURNS; i++) {
+        float *g = turn(&a, i, last);
+        struct update_report ra = apply(&a, g), rb = apply(&b, g);
+        CHECK_INT(ra.action, rb.action);
+        CHECK(i == 0 || ra.cosine == rb.cosine);
+        mem_free(last);
+        last = g;
+        float *wa = read(&a, a.w), *wb = read(&b, b.w);
+        float *pa = read_slab(&a, 2), *pb = read_slab(&b, 2);
+        CHECK(memcmp(wa, wb, a.n * sizeof *wa) == 0);
+        CHECK(memcmp(pa, pb, a.n * sizeof *pa) == 0 && memcmp(pa, g, a.n * sizeof *g) == 0);
+        mem_free(wa);
+        mem_free(wb);
+        mem_free(pa);
+        mem_free(pb);
+    }
+    CHECK_INT(update_state(a.u).steps, TURNS - 2);
+    mem_free(last);
+    close_rig(&a);
+    close_rig(&b);
+}
+
+static float *widened(const struct rig *g) { /* the kept bf16 gradient */
+    uint16_t *bits = mem_array(g->n, sizeof *bits);
+    float *x = mem_array(g->n, sizeof *x);
+    CHECK_INT(update_slab(g->u, 2).size, 2);
+    CHECK_OK(update_get(g->u, 2, bits, 0, g->n * sizeof *bits));
+    for (size_t i = 0; i < g->n; i++) {
+        uint32_t u = (uint32_t)bits[i] << 16;
+        memcpy(&x[i], &u, sizeof u);
+    }
+    mem_free(bits);
+    return x;
+}
+
+TEST(update_bf16_leaves_c_low_of_what_it_kept) {
+    struct rig g = open_kind("bf16");
+    float *p = gradient(&g, test_seed());
+    apply(&g, p);
+    for (uint64_t k = 1; k < 4; k++) {
+        float *kept = widened(&g), *q = lean(&g, test_seed() + k, p, 0.3F);
+        for (size_t i = 0; i < g.n; i++)
+            CHECK(fabsf(kept[i] - p[i]) <= fabsf(p[i]) / 256);
+        struct update_report r = apply(&g, q);
+        CHECK_INT(r.action, ALIGN_SCALE);
+        CHECK_NEAR(r.cosine, cosine(&g, q, kept), 1e-6);
+        float *used = read_slab(&g, 0);
+        CHECK_NEAR(cosine(&g, used, kept), 0.1, 1e-6);
+        mem_free(used);
+        mem_free(kept);
+        mem_free(p);
+        p = q;
+    }
+    mem_free(p);
+    close_rig(&g);
+}
+
+TEST(update_bf16_skip_keeps_the_newest) {
+    struct rig g = open_kind("bf16");
+    float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, 4);
+    apply(&g, p);
+    float *w = read(&g, g.w), *m = read_slab(&g, 0);
+    CHECK_INT(apply(&g, q).action, ALIGN_SKIP);
+    float *kept = widened(&g), *w2 = read(&g, g.w), *m2 = read_slab(&g, 0);
+    CHECK_NEAR(cosine(&g, kept, q), 1, 1e-5);
+    CHECK(memcmp(w, w2, g.n * sizeof *w) == 0 && memcmp(m, m2, g.n * sizeof *m) == 0);
+    mem_free(kept);
+    mem_free(w2);
+    mem_free(m2);
+    mem_free(w);
+    mem_free(m);
+    mem_free(p);
+    mem_free(q);
+    close_rig(&g);
+}
+
+/* The reference is the first moment as it was before the step. */
+TEST(update_momentum_leaves_c_low_of_the_moment) {
+    struct rig g = open_kind("momentum");
+    CHECK_INT(update_slabs(g.u), 2);
+    float *p = gradient(&g, test_seed());
+    CHECK_INT(apply(&g, p).action, ALIGN_INVALID);
+    for (uint64_t k = 1; k < 4; k++) {
+        float *m = read_slab(&g, 0), *q = lean(&g, test_seed() + k, m, 0.3F);
+        struct update_report r = apply(&g, q);
+        float *used = read_slab(&g, 0);
+        CHECK_INT(r.action, ALIGN_SCALE);
+        CHECK_NEAR(r.cosine, cosine(&g, q, m), 1e-6);
+        CHECK_NEAR(cosine(&g, used, m), 0.1, 1e-6);
+        mem_free(used);
+        mem_free(m);
+        mem_free(q);
+    }
+    mem_free(p);
+    close_rig(&g);
+}
+
+TEST(update_bytes_count_the_previous_gradient) {
+    struct rig g = open_rig(NULL);
+    const struct shape *shape = params_shape(g.w);
+    size_t n = g.n * sizeof(float), bytes[4];
+    static const char *const kinds[] = {"fp32", "bf16", "host", "momentum"};
+    for (int i = 0; i < 4; i++) {
+        const char *sets[16];
+        char text[64];
+        previous_sets(sets, text, sizeof text, kinds[i]);
+        struct recipe *r = trainer_fixture_recipe(sets);
+        bytes[i] = update_bytes(shape, r, NULL);
+        const struct shard_ranks half = {.rank = 0, .n = 2};
+        CHECK(update_bytes(shape, r, &half) < bytes[i] + n / 2);
+        recipe_close(&r);
+    }
+    CHECK_INT(bytes[0], 4 * n);
+    CHECK_INT(bytes[3], 3 * n);
+    CHECK_INT(bytes[2] - bytes[1], n / 2); /* both have a piece to work in */
+    close_rig(&g);
+}
+
+/* --- calibration --------------------------------------------------------------------------- */
+
+static const char *const calibrating[] = {
+    "trainer.alignment.mode=calibrate", "trainer.alignment.calibrate_steps=8",
+    "trainer.optimizer.betas=[0, 0.9]", "trainer.optimizer.clip_norm=0", NULL};
+
+/* Eight measured steps, the last of which leans most; then the thresholds hold. */
+TEST(update_calibrates_then_controls) {
+    struct rig g = open_rig(calibrating), again = open_rig(calibrating);
+    float *last = gradient(&g, test_seed());
+    double cosines[8], low, high;
+    CHECK_INT(apply(&g, last).action, ALIGN_INVALID);
+    CHECK(isnan(update_state(g.u).c_low));
+    for (uint64_t k = 0; k < 8; k++) {
+        float *q = lean(&g, test_seed() + 1 + k, last, 0.05F * (float)k);
+        struct update_report r = apply(&g, q);
+        CHECK_INT(r.action, ALIGN_CALIBRATE);
+        CHECK(r.applied && r.removed == 0 && isnan(r.c_low));
+        CHECK_INT(update_state(g.u).samples, k + 1);
+        float *used = read_slab(&g, 0);
+        CHECK(memcmp(used, q, g.n * sizeof *q) == 0); /* measured only */
+        cosines[k] = r.cosine;
+        mem_free(used);
+        mem_free(last);
+        last = q;
+    }
+    align_thresholds(&low, &high, cosines, 8);
+    CHECK(update_state(g.u).c_low == low && update_state(g.u).c_high == high);
+    float *q = lean(&g, test_seed() + 99, last, 0.6F);
+    struct update_state st = update_state(g.u);
+    update_restore(again.u, &st); /* resumed: does not start over */
+    CHECK_OK(update_put(again.u, 2, last, 0, g.n * sizeof *last));
+    struct update_report r = apply(&g, q), ra = apply(&again, q);
+    CHECK(r.action == ALIGN_SKIP || r.action == ALIGN_SCALE);
+    CHECK_INT(ra.action, r.action);
+    CHECK(ra.cosine == r.cosine && ra.removed == r.removed && ra.c_low == low);
+    mem_free(q);
+    mem_free(last);
+    close_rig(&g);
+    close_rig(&again);
+}
+
+/* Steps that control must not touch (supervised ones) are no samples. */
+TEST(update_calibrates_on_controlled_steps_only) {
+    struct rig g = open_rig(calibrating);
+    struct update_report r;
+    struct params *into;
+    for (int i = 0; i < 3; i++) {
+        float *q = gradient(&g, test_seed() + (uint64_t)i);
+        CHECK_OK(update_begin(g.u, &into));
+        CHECK_OK(params_put(into, q, g.n * sizeof *q));
+        CHECK_OK(update_apply(g.u, g.stream, g.w, false, &r));
+        CHECK(r.action == (i ? ALIGN_OFF : ALIGN_INVALID));
+        mem_free(q);
+    }
+    CHECK_INT(update_state(g.u).samples, 0);
     close_rig(&g);
 }
