@@ -9,7 +9,6 @@
 #include "base/mem.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -30,10 +29,7 @@ struct progress {
     double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
     double eval_first, eval_last;
     bool any_eval, any_step, drawn;
-    struct {
-        double cosine;
-        char action[12]; /* "" when alignment control is off */
-    } align;
+    char align[24]; /* alignment control's cosine and action; "" when it is off */
 };
 
 struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
@@ -73,15 +69,15 @@ static void take_alignment(struct progress *p, const struct json *o) {
     bool first = action && strcmp(action, "invalid") == 0; /* which thresholds tell from off */
     bool on = action && strcmp(action, "off") != 0 &&
               (!first || json_is(json_get(o, "gac/c_low"), JSON_NUMBER));
-    p->align.cosine = json_num(json_get(o, "gac/cosine"), (double)NAN);
-    snprintf(p->align.action, sizeof p->align.action, "%s", on ? action : "");
+    double cosine = number(o, "gac/cosine");
+    snprintf(p->align, sizeof p->align, "%s", on ? action : "");
+    if (on && !first) snprintf(p->align, sizeof p->align, "%.2f %s", cosine, action);
 }
 
 static void show_step(struct progress *p, const struct json *o) {
     char align[48] = "";
     if (p->form != PROGRESS_LINES) return;
-    if (p->align.action[0])
-        snprintf(align, sizeof align, "  cosine %.3f %s", p->align.cosine, p->align.action);
+    if (p->align[0]) snprintf(align, sizeof align, "  cosine %s", p->align);
     printf("step %" PRId64 "/%" PRId64
            "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f%s  rollout %.0f "
            "tok/s  trainer %.0f tok/s\n",
@@ -189,8 +185,8 @@ static void draw(struct progress *p, uint64_t now_us) {
         snprintf(eta, sizeof eta, "%d:%02d", (int)left / 60, (int)left % 60);
     }
     if (p->any_eval) snprintf(eval, sizeof eval, "eval %.2f", p->eval_last);
-    if (p->align.action[0]) /* in its place: evaluations have lines of their own */
-        snprintf(eval, sizeof eval, "cos %.2f %s", p->align.cosine, p->align.action);
+    if (p->align[0]) /* in its place: evaluations have lines of their own */
+        snprintf(eval, sizeof eval, "cos %s", p->align);
     int n = snprintf(line, sizeof line, /* fits 80 columns */
                      "step %" PRId64 "/%" PRId64 " reward %.2f %s stale %.1f/%" PRId64
                      " tok/s %.1fk gen %.1fk train ETA %s",
