@@ -4,7 +4,9 @@
  * `limit` cut disjoint training and held-out sets. */
 #include "actor/dataset.h"
 
+#include "actor/tasks.h"
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -14,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DATASET_MESSAGES_MAX = 64, DATASET_ADDITION = 90 };
+enum { DATASET_MESSAGES_MAX = 64 };
 
 struct row {
     struct chat_message *messages;
@@ -154,37 +156,33 @@ static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
 
 /* --- generated tasks ------------------------------------------------------------------------- */
 
-/* All sums of two numbers of two digits, in an order given by the seed. careless: three answers in
- * five have the carry of the units wrong, forgotten or invented - habits of a base model that
- * reinforcement learning is to correct. */
-static void make_addition(struct dataset *d, const struct dataset_config *cfg, bool careless) {
-    uint32_t total = DATASET_ADDITION * DATASET_ADDITION, *order = mem_array(total, sizeof *order);
+static int no_such_task(const char *name) {
+    struct buf known = {0};
+    for (size_t i = 0; tasks_name(i); i++)
+        buf_printf(&known, "%s%s", i ? ", " : "", tasks_name(i));
+    int rc =
+        FAIL(ERR_CONFIG, "builtin:%s: no such generated task; known are: %s", name, known.data);
+    buf_close(&known);
+    return rc;
+}
+
+/* All problems of the task, in an order given by the seed. */
+static int make_builtin(struct dataset *d, const char *name, const struct dataset_config *cfg) {
+    const struct tasks_task *task = tasks_find(name);
+    if (!task) return no_such_task(name);
+    uint32_t total = tasks_problems(task), *order = mem_array(total, sizeof *order);
     uint64_t key = rng_key(cfg->seed, RNG_DATA);
     rng_permutation(key, 0, order, total);
     for (uint32_t i = 0; i < total; i++) {
+        struct tasks_problem p;
         if ((int64_t)i < cfg->skip || (cfg->limit && (int64_t)d->n >= cfg->limit)) continue;
-        uint32_t a = 10 + order[i] / DATASET_ADDITION, b = 10 + order[i] % DATASET_ADDITION;
-        uint32_t sum = a + b;
-        char question[32], answer[16];
-        if (careless && rng_below(key, 1, order[i], 5) < 3)
-            sum += a % 10 + b % 10 >= 10 ? -10u : 10;
-        snprintf(question, sizeof question, "%u+%u=", a, b);
-        snprintf(answer, sizeof answer, "%u", sum);
-        char *user = fill_template(cfg->template_, question);
+        tasks_make(task, order[i], key, &p);
+        char *user = fill_template(cfg->template_, p.question);
         struct chat_message m = {"user", user};
-        add_row(d, cfg->system, &m, 1, answer);
+        add_row(d, cfg->system, &m, 1, p.answer);
         mem_free(user);
     }
     mem_free(order);
-}
-
-static int make_builtin(struct dataset *d, const char *task, const struct dataset_config *cfg) {
-    bool careless = strcmp(task, "careless-addition") == 0;
-    if (!careless && strcmp(task, "addition") != 0)
-        return FAIL(ERR_CONFIG,
-                    "builtin:%s: no such generated task; known are: addition, careless-addition",
-                    task);
-    make_addition(d, cfg, careless);
     return 0;
 }
 

@@ -1,8 +1,12 @@
 /* dataset_test.c - rows of each kind, errors that name file, line and key, order by epoch. */
 #include "actor/dataset.h"
+#include "actor/tasks.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "tests/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 
 static int open_text(struct dataset **d, const char *text, const char *prompt, const char *answer) {
     char *path = file_join(test_dir(), "d.jsonl");
@@ -97,5 +101,46 @@ TEST(order_is_a_permutation_per_epoch) {
         moved += dataset_row_at(d, i, 7, true) != dataset_row_at(d, i + 100, 7, true);
     CHECK(moved > 50);
     CHECK_INT(dataset_row_at(d, 103, 7, false), 3);
+    dataset_close(&d);
+}
+
+/* Every problem of every task: questions differ, each number of an answer follows, and the careless
+ * are wrong in about three of five. */
+TEST(generated_word_problems_are_right) {
+    const struct tasks_task *right = tasks_find("word-problems"),
+                            *careless = tasks_find("careless-word-problems");
+    struct tasks_problem p, q;
+    int64_t wrong = 0, n = tasks_problems(right);
+    CHECK(tasks_find("nothing") == NULL);
+    for (uint32_t i = 0; i < tasks_problems(right); i++) {
+        int a, b, x, left, y, right_side, last;
+        char op1, op2;
+        tasks_make(right, i, 9, &p);
+        tasks_make(careless, i, 9, &q);
+        CHECK_INT(sscanf(p.answer, "%d%c%d=%d %d%c%d=%d #### %d", &a, &op1, &b, &x, &left, &op2,
+                         &right_side, &y, &last),
+                  9);
+        CHECK_INT(x, op1 == '+' ? a + b : op1 == '-' ? a - b : a * b);
+        CHECK_INT(y, op2 == '+' ? left + right_side : left - right_side);
+        CHECK(y == last && y >= 0 && (left == x || right_side == x));
+        CHECK(strlen(p.question) < 50 && strcmp(p.question, q.question) == 0);
+        wrong += strcmp(p.answer, q.answer) != 0;
+    }
+    CHECK(llabs(5 * wrong - 3 * n) < n / 20);
+}
+
+TEST(generated_word_problems_differ) {
+    struct dataset *d;
+    struct dataset_config cfg = {
+        .path = "builtin:word-problems", .prompt = "prompt", .limit = 300, .seed = 3};
+    CHECK_OK(dataset_open(&d, &cfg));
+    char *text[300];
+    for (uint64_t i = 0; i < 300; i++)
+        CHECK_OK(dataset_render(d, i, CHAT_PLAIN, NULL, &text[i], NULL, NULL));
+    for (int i = 0; i < 300; i++)
+        for (int k = 0; k < i; k++)
+            CHECK(strcmp(text[i], text[k]) != 0);
+    for (int i = 0; i < 300; i++)
+        mem_free(text[i]);
     dataset_close(&d);
 }
