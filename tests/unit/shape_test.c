@@ -81,6 +81,24 @@ TEST(shape_sliding_window_of_qwen) {
            ERR_UNSUP, "layer_types[1]", "full_attention");
     refuse(CONFIG("llama", ", \"layer_types\": [\"full_attention\"]"), ERR_CORRUPT, "layer_types",
            "4");
+    refuse(CONFIG("llama", ", \"layer_types\": [\"full_attention\", \"linear_attention\","
+                           "\"full_attention\", \"full_attention\"]"),
+           ERR_UNSUP, "layer_types[1]", "linear_attention");
+    refuse(CONFIG("qwen3", ", \"num_key_value_heads\": 2, "
+                           "\"layer_types\": [\"full_attention\", \"sliding_attention\","
+                           "\"sliding_attention\", \"sliding_attention\"]"),
+           ERR_UNSUP, "layer_types[1]", "no sliding_window");
+}
+
+TEST(shape_heads_fit_the_width) {
+    refuse("{\"model_type\": \"llama\", \"hidden_size\": 60, \"intermediate_size\": 96, "
+           "\"num_hidden_layers\": 4, \"num_attention_heads\": 8, \"vocab_size\": 100, "
+           "\"max_position_embeddings\": 256}",
+           ERR_CORRUPT, "hidden_size is 60", "num_attention_heads 8");
+    refuse("{\"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 96, "
+           "\"num_hidden_layers\": 4, \"num_attention_heads\": 1024, \"head_dim\": 512, "
+           "\"vocab_size\": 100, \"max_position_embeddings\": 256}",
+           ERR_CORRUPT, "num_attention_heads * head_dim", "262144");
 }
 
 TEST(shape_refuses_by_name) {
