@@ -2,7 +2,6 @@
  * says what will happen, then starts the services, watches them and shows the progress until the
  * run is complete, stopped or broken. It holds no state of the run: killed at any moment, `weir run
  * --resume RUN` continues. */
-#include "actor/dataset.h"
 #include "actor/policy.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -17,6 +16,7 @@
 #include "proto/control.pb-c.h"
 #include "proto/link.h"
 #include "reward/spec.h"
+#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -47,12 +47,10 @@ struct run {
 
 static int check_data(const struct recipe_data *d, const struct recipe *r, const struct policy *p,
                       const char *section) {
-    struct dataset_config cfg = {d->path,      d->prompt, d->answer, d->system,
-                                 d->template_, d->limit,  d->skip,   r->seed};
     struct dataset *data;
     int32_t *ids = NULL;
     size_t n = 0;
-    TRY(dataset_open(&data, &cfg));
+    TRY(setup_dataset(&data, d, section, r->seed));
     int rc = dataset_render(data, 0, p->chat, p->tokenizer, NULL, &ids, &n);
     if (rc == 0 && (int64_t)n > r->rollout.max_prompt_tokens)
         rc = FAIL(ERR_CONFIG,

@@ -2,7 +2,6 @@
  * step. The warm start of reinforcement learning: a policy that never produces an answer has
  * nothing that could be reinforced. The prompt is rendered exactly as a rollout renders it, and the
  * target ends with the token that ends a response there. */
-#include "actor/dataset.h"
 #include "actor/policy.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -12,6 +11,7 @@
 #include "deploy/args.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
+#include "rollout/setup.h"
 #include "trainer/export.h"
 #include "trainer/report.h"
 #include "trainer/step.h"
@@ -66,17 +66,8 @@ static int parse(struct sft *f, int argc, char **argv) {
 static int open_data(struct sft *f) {
     const struct recipe *r = f->recipe;
     const struct recipe_data *d = &r->data.train;
-    if (!d->path) return FAIL(ERR_CONFIG, "%s: data.train.path is missing", f->recipe_path);
     if (!d->answer) return FAIL(ERR_CONFIG, "%s: data.train.answer is missing", f->recipe_path);
-    struct dataset_config cfg = {.path = d->path,
-                                 .prompt = d->prompt,
-                                 .answer = d->answer,
-                                 .system = d->system,
-                                 .template_ = d->template_,
-                                 .limit = d->limit,
-                                 .skip = d->skip,
-                                 .seed = r->seed};
-    return dataset_open(&f->data, &cfg);
+    return err_wrap(setup_dataset(&f->data, d, "data.train", r->seed), "%s", f->recipe_path);
 }
 
 static void choose_end(struct sft *f) {

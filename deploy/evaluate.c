@@ -4,7 +4,6 @@
  * over prompts in their order when all is done: the order in which answers end leaves no trace. */
 #include "deploy/evaluate.h"
 
-#include "actor/dataset.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -106,16 +105,8 @@ static int right_of(double *out, const struct recipe *r, int64_t i) {
 static int open_set(struct evaluate *e, int64_t i) {
     const struct recipe_eval *v = &e->recipe->data.eval[i];
     struct set *s = &e->set[i];
-    struct dataset_config cfg = {.path = v->rows.path,
-                                 .prompt = v->rows.prompt,
-                                 .answer = v->rows.answer,
-                                 .system = v->rows.system,
-                                 .template_ = v->rows.template_,
-                                 .limit = v->rows.limit,
-                                 .skip = v->rows.skip,
-                                 .seed = e->recipe->seed};
     TRY(right_of(&s->right, e->recipe, i));
-    TRY(dataset_open(&s->data, &cfg));
+    TRY(setup_dataset(&s->data, &v->rows, "data.eval", e->recipe->seed));
     uint64_t rows = dataset_rows(s->data);
     if ((uint64_t)v->rows.skip + rows > 1ull << ROW_BITS)
         return FAIL(ERR_CONFIG, "data.eval[%" PRId64 "].skip: rows after %llu cannot be evaluated",

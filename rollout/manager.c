@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
 #include "rollout/manager_impl.h"
+#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -172,17 +173,7 @@ static int open_log(struct manager *m) {
 
 static int open_data(struct manager *m) {
     const struct recipe *r = m->recipe;
-    const struct recipe_data *d = &r->data.train;
-    struct dataset_config cfg = {.path = d->path,
-                                 .prompt = d->prompt,
-                                 .answer = d->answer,
-                                 .system = d->system,
-                                 .template_ = d->template_,
-                                 .limit = d->limit,
-                                 .skip = d->skip,
-                                 .seed = r->seed};
-    if (!d->path) return FAIL(ERR_CONFIG, "data.train.path is missing");
-    TRY(dataset_open(&m->data, &cfg));
+    TRY(setup_dataset(&m->data, &r->data.train, "data.train", r->seed));
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
     TRY(chat_choose(&m->chat, r->model.chat, r->model.path));
     return manager_prompts_check(m);

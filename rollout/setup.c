@@ -40,3 +40,17 @@ size_t setup_kv_bytes(const struct engine_config *cfg) {
     return (size_t)(cfg->pages ? cfg->pages : one * cfg->seqs_max) *
            page_bytes(&cfg->shape, cfg->page);
 }
+
+int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,
+                  uint64_t seed) {
+    struct dataset_config cfg = {.path = d->path,
+                                 .prompt = d->prompt,
+                                 .answer = d->answer,
+                                 .system = d->system,
+                                 .template_ = d->template_,
+                                 .limit = d->limit,
+                                 .skip = d->skip,
+                                 .seed = seed};
+    if (!d->path) return FAIL(ERR_CONFIG, "%s.path is missing", section);
+    return dataset_open(out, &cfg);
+}

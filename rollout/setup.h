@@ -1,8 +1,10 @@
-/* setup.h - the engine that a recipe asks for: one function, so that rollouts, evaluation and the
- * memory plan agree. */
+/* setup.h - the engine and the data sets that a recipe asks for: one function each, so that
+ * rollouts, manager, evaluation, sft and the plan before a run mean the same. (actor/ knows no
+ * recipes.) */
 #ifndef ROLLOUT_SETUP_H
 #define ROLLOUT_SETUP_H
 
+#include "actor/dataset.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
 
@@ -11,5 +13,9 @@
 struct engine_config setup_engine(const struct recipe *r, const struct shape *s,
                                   const struct tokenizer *tokenizer, const struct kern_backend *b);
 size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and values */
+
+/* section: "data.train", for the error of a missing path. seed: the recipe's. */
+MUST_CHECK int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,
+                             uint64_t seed);
 
 #endif
