@@ -2,10 +2,15 @@
  * `weir generate` stop at the same tokens. */
 #include "actor/policy.h"
 
-static void add_stop(struct policy *p, int32_t id) {
+bool policy_stops(const struct policy *p, int32_t id) {
     for (int32_t i = 0; i < p->n_stop_ids; i++)
-        if (p->stop_ids[i] == id) return;
-    if (id >= 0 && p->n_stop_ids < POLICY_STOPS_MAX) p->stop_ids[p->n_stop_ids++] = id;
+        if (p->stop_ids[i] == id) return true;
+    return false;
+}
+
+static void add_stop(struct policy *p, int32_t id) {
+    if (id >= 0 && !policy_stops(p, id) && p->n_stop_ids < POLICY_STOPS_MAX)
+        p->stop_ids[p->n_stop_ids++] = id;
 }
 
 static int check(const struct policy *p, const char *dir) {
@@ -38,16 +43,4 @@ out:
 void policy_close(struct policy *p) {
     tokenizer_close(&p->tokenizer);
     *p = (struct policy){0};
-}
-
-int policy_weights(struct params **out, const struct policy *p, const struct kern_backend *b,
-                   const char *dir, bool random, uint64_t seed) {
-    struct params *w = NULL;
-    TRY(params_open(&w, b, &p->shape));
-    int rc = random ? params_init(w, seed) : params_load(w, dir);
-    if (rc < 0)
-        params_close(&w);
-    else
-        *out = w;
-    return rc;
 }

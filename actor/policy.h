@@ -23,9 +23,6 @@ struct policy {
  * embeddings. */
 MUST_CHECK int policy_open(struct policy *out, const char *dir, const char *chat);
 void policy_close(struct policy *p);
-/* The folder's weights (or, with random, weights from the seed) in a new slab of the backend. */
-MUST_CHECK int policy_weights(struct params **out, const struct policy *p,
-                              const struct kern_backend *b, const char *dir, bool random,
-                              uint64_t seed);
+bool policy_stops(const struct policy *p, int32_t id); /* id ends a response */
 
 #endif

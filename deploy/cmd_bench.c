@@ -1,10 +1,10 @@
 /* cmd_bench.c - `weir bench`: how fast this machine decodes and trains one model, in a few seconds,
  * as JSON lines. The benchmarks against ceilings and peers are in bench/ (`make bench`). */
-#include "actor/policy.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "deploy/args.h"
+#include "deploy/loaded.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
@@ -22,13 +22,10 @@ struct options {
 
 /* Prompt token i of sequence s: any id that ends nothing. */
 static int32_t some_id(const struct policy *p, uint64_t s, uint64_t i) {
+    uint64_t key = rng_key(1, RNG_DATA);
     for (uint64_t k = 0;; k++) {
-        int32_t id =
-            (int32_t)rng_below(rng_key(1, RNG_DATA), s, i * 64 + k, (uint64_t)p->shape.vocab);
-        bool stop = false;
-        for (int32_t j = 0; j < p->n_stop_ids; j++)
-            stop = stop || p->stop_ids[j] == id;
-        if (!stop) return id;
+        int32_t id = (int32_t)rng_below(key, s, i * 64 + k, (uint64_t)p->shape.vocab);
+        if (!policy_stops(p, id)) return id;
     }
 }
 
@@ -141,25 +138,17 @@ out:
 }
 
 static int bench(const struct options *o) {
-    const struct kern_backend *b = NULL;
-    struct policy p = {0};
-    struct params *w = NULL;
+    struct loaded l;
     int rc;
-    TRY_OUT(kern_open(&b, o->device, (int)o->threads));
-    TRY_OUT(policy_open(&p, o->model, "plain"));
-    if (o->prompt + o->tokens > p.shape.context) {
-        rc = FAIL(ERR_CONFIG, "--prompt + --tokens = %" PRId64 ", the model's context is %d",
-                  o->prompt + o->tokens, p.shape.context);
-        goto out;
-    }
-    TRY_OUT(policy_weights(&w, &p, b, o->model, false, 0));
+    TRY(loaded_open(&l, o->model, "plain", o->device, o->threads));
+    if (o->prompt + o->tokens > l.policy.shape.context)
+        TRY_OUT(FAIL(ERR_CONFIG, "--prompt + --tokens = %" PRId64 ", the model's context is %d",
+                     o->prompt + o->tokens, l.policy.shape.context));
     for (int32_t batch = 1; batch <= 64; batch *= 8)
-        TRY_OUT(bench_decode(o, &p, w, b, batch));
-    TRY_OUT(bench_train(o, &p));
+        TRY_OUT(bench_decode(o, &l.policy, l.weights, l.backend, batch));
+    TRY_OUT(bench_train(o, &l.policy));
 out:
-    params_close(&w);
-    policy_close(&p);
-    if (b) kern_close(b);
+    loaded_close(&l);
     return rc;
 }
 

@@ -1,32 +1,27 @@
 /* cmd_eval.c - `weir eval`: a model folder on a recipe's held-out prompts, as one JSON object. */
 #include "deploy/args.h"
 #include "deploy/evaluate.h"
+#include "deploy/loaded.h"
 #include "deploy/verbs.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
 static int evaluate_folder(const char *model, const struct recipe *r) {
-    const struct kern_backend *b = NULL;
-    struct policy policy = {0};
-    struct params *weights = NULL;
+    struct loaded l = {0};
     struct evaluate *e = NULL;
     struct evaluate_report report;
     int rc;
-    TRY_OUT(kern_open(&b, r->rollout.device, (int)r->rollout.threads));
-    TRY_OUT(policy_open(&policy, model, r->model.chat));
-    TRY_OUT(policy_weights(&weights, &policy, b, model, false, 0));
-    TRY_OUT(evaluate_open(&e, r, &policy, b));
-    TRY_OUT(evaluate_run(e, weights, 0, NULL, NULL, &report));
+    TRY_OUT(loaded_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads));
+    TRY_OUT(evaluate_open(&e, r, &l.policy, l.backend));
+    TRY_OUT(evaluate_run(e, l.weights, 0, NULL, NULL, &report));
     struct buf line = {0};
     evaluate_json(&report, &line);
     printf("%s\n", line.data);
     buf_close(&line);
 out:
     evaluate_close(&e);
-    params_close(&weights);
-    policy_close(&policy);
-    if (b) kern_close(b);
+    loaded_close(&l);
     return rc;
 }
 

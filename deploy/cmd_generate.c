@@ -9,6 +9,7 @@
 #include "deploy/args.h"
 #include "deploy/loaded.h"
 #include "deploy/verbs.h"
+#include "rollout/engine.h"
 
 #include <stdio.h>
 #include <string.h>

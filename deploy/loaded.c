@@ -1,5 +1,6 @@
-/* loaded.c - what `weir generate` and `weir chat` have in common: opening everything a policy needs
- * in the right order, and turning the tokens of a response into text.
+/* loaded.c - what the verbs that run a model folder have in common: opening everything a policy
+ * needs in the right order, and for `weir generate` and `weir chat` turning the tokens of a
+ * response into text.
  *
  * The streaming detokenizer is first shown the prompt, so that what it gives afterwards is exactly
  * what follows the prompt in the text of both together: sentencepiece drops a leading space only at
@@ -12,7 +13,8 @@ int loaded_open(struct loaded *out, const char *dir, const char *chat, const cha
     int rc;
     TRY_OUT(policy_open(&l.policy, dir, chat));
     TRY_OUT(kern_open(&l.backend, device, (int)threads));
-    TRY_OUT(policy_weights(&l.weights, &l.policy, l.backend, dir, false, 0));
+    TRY_OUT(params_open(&l.weights, l.backend, &l.policy.shape));
+    TRY_OUT(params_load(l.weights, dir));
     *out = l;
     l = (struct loaded){0};
 out:
@@ -47,16 +49,10 @@ void loaded_text_close(struct loaded_text *t) {
     if (t->stream) tokenizer_stream_close(&t->stream);
 }
 
-static bool has_text(const struct policy *p, int32_t token) {
-    for (int32_t i = 0; i < p->n_stop_ids; i++)
-        if (p->stop_ids[i] == token) return false;
-    return true;
-}
-
 int loaded_text_add(struct loaded_text *t, int32_t token, bool last, struct buf *out) {
     const char *text;
     size_t bytes;
-    if (has_text(t->policy, token)) {
+    if (!policy_stops(t->policy, token)) {
         TRY(tokenizer_stream_add(t->stream, token, &text, &bytes));
         buf_add(out, text, bytes);
     }

@@ -1,12 +1,11 @@
-/* loaded.h - a policy in memory, ready to generate: backend, tokenizer, weights and an engine. */
+/* loaded.h - a policy in memory, ready to generate: backend, tokenizer and weights. */
 #ifndef DEPLOY_LOADED_H
 #define DEPLOY_LOADED_H
 
 #include "actor/policy.h"
 #include "base/buf.h"
-#include "rollout/engine.h"
 
-struct loaded {
+struct loaded { /* a zeroed one may be closed */
     const struct kern_backend *backend;
     struct policy policy;
     struct params *weights;

@@ -1,5 +1,5 @@
 /* main.c - runs the registered tests, each in a child process: weir-test [--filter TEXT] [--seed N]
- * [--list]. */
+ * [--slow] [--list]. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -62,7 +62,7 @@ static int by_file(const void *a, const void *b) {
 }
 
 /* Exit status of the child; -1 for a timeout, -signal for a crash. */
-static int run_child(const struct test *t) {
+static int run_child(const struct test *t, unsigned patience) {
     snprintf(dir, sizeof dir, "/tmp/weir-test-XXXXXX");
     if (!mkdtemp(dir)) return 1;
     fflush(NULL);
@@ -70,7 +70,7 @@ static int run_child(const struct test *t) {
     if (pid == 0) {
         setpgid(0, 0);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        alarm((unsigned)t->timeout_s);
+        alarm(patience * (unsigned)t->timeout_s);
         t->fn();
         fflush(NULL);
         exit(0); /* exit, not _exit: the leak sanitizer looks at the end */
@@ -90,17 +90,22 @@ static uint64_t parse_seed(const char *s) {
 
 int main(int argc, char **argv) {
     const char *filter = "";
+    unsigned patience = 1; /* --slow: for runs under valgrind */
     int passed = 0, failed = 0, skipped = 0, list = 0;
     seed = (uint64_t)time(NULL);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--list") == 0)
             list = 1;
+        else if (strcmp(argv[i], "--slow") == 0)
+            patience = 30;
         else if (strcmp(argv[i], "--filter") == 0 && i + 1 < argc)
             filter = argv[++i];
         else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
             seed = parse_seed(argv[++i]);
         else
-            return fprintf(stderr, "usage: weir-test [--filter TEXT] [--seed N] [--list]\n"), 64;
+            return fprintf(stderr,
+                           "usage: weir-test [--filter TEXT] [--seed N] [--slow] [--list]\n"),
+                   64;
     }
     qsort(tests, n_tests, sizeof tests[0], by_file);
     if (!list) fprintf(stderr, "seed %llu\n", (unsigned long long)seed);
@@ -114,7 +119,7 @@ int main(int argc, char **argv) {
         }
         struct timespec a, b;
         clock_gettime(CLOCK_MONOTONIC, &a);
-        int rc = run_child(&tests[i]);
+        int rc = run_child(&tests[i], patience);
         clock_gettime(CLOCK_MONOTONIC, &b);
         double s = (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) * 1e-9;
         const char *word = rc == 0 ? "ok" : rc == EXIT_SKIP ? "skip" : "FAIL";

@@ -13,7 +13,7 @@ passed=0 failed=0
 for source in tests/unit/*_test.c tests/golden/*_test.c; do
     name=${source##*/}
     case $name in groups_test.c | coll_test.c | kv_test.c | manager_test.c) continue ;; esac
-    if "${check[@]}" "$1" --filter "$source" >"$dir/log" 2>&1; then
+    if "${check[@]}" "$1" --slow --filter "$source" >"$dir/log" 2>&1; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))

@@ -21,7 +21,8 @@ static void rig_open(struct rig *g, const char *eval, const char *reward) {
     CHECK_OK(recipe_parse(&g->recipe, text, strlen(text), "rig", NULL, 0));
     CHECK_OK(kern_open(&g->backend, "cpu", 1));
     CHECK_OK(policy_open(&g->policy, "recipes/tiny", "plain"));
-    CHECK_OK(policy_weights(&g->weights, &g->policy, g->backend, "recipes/tiny", true, 3));
+    CHECK_OK(params_open(&g->weights, g->backend, &g->policy.shape));
+    CHECK_OK(params_init(g->weights, 3));
     mem_free(text);
 }
 
