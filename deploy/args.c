@@ -60,13 +60,13 @@ static int set(const struct args_option *o, const char *text) {
 }
 
 static int unknown(const struct args_verb *verb, const char *word) {
-    const char *known[64];
+    const char *known[64], *bare = word + strspn(word, "-");
     size_t n = verb->n < 64 ? verb->n : 64;
     for (size_t i = 0; i < n; i++)
         known[i] = verb->options[i].name;
     if (n == 0) return FAIL(ERR_CONFIG, "unknown option %s; usage: %s", word, verb->usage);
     return FAIL(ERR_CONFIG, "unknown option %s; the nearest known one is --%s", word,
-                nearest_word(word + 2, known, n));
+                nearest_word(bare, known, n));
 }
 
 /* The option that argv[*i] names; *i moves to its value. */
@@ -85,6 +85,15 @@ static int option(const struct args_verb *verb, int argc, char **argv, int *i) {
     return unknown(verb, word);
 }
 
+/* KEY=VALUE alone is how other systems take settings. */
+static int unexpected(const struct args_verb *verb, const char *word) {
+    for (size_t i = 0; i < verb->n && strchr(word, '='); i++)
+        if (strcmp(verb->options[i].name, "set") == 0)
+            return FAIL(ERR_CONFIG, "unexpected word \"%s\"; a setting goes as --set %s", word,
+                        word);
+    return FAIL(ERR_CONFIG, "unexpected word \"%s\"; usage: %s", word, verb->usage);
+}
+
 int args_parse(const struct args_verb *verb, int argc, char **argv, const char **positional,
                int *n_positional) {
     int n = 0;
@@ -97,9 +106,10 @@ int args_parse(const struct args_verb *verb, int argc, char **argv, const char *
             return ARGS_HELP;
         } else if (options && strncmp(argv[i], "--", 2) == 0) {
             TRY(option(verb, argc, argv, &i));
+        } else if (options && argv[i][0] == '-' && argv[i][1]) {
+            return unknown(verb, argv[i]);
         } else {
-            if (n >= verb->positional_max)
-                return FAIL(ERR_CONFIG, "unexpected word \"%s\"; usage: %s", argv[i], verb->usage);
+            if (n >= verb->positional_max) return unexpected(verb, argv[i]);
             positional[n++] = argv[i];
         }
     }

@@ -185,6 +185,10 @@ static int run_services(struct run *run, bool json) {
                                   json   ? PROGRESS_JSON
                                   : live ? PROGRESS_LIVE
                                          : PROGRESS_LINES);
+    if (!json)
+        printf(
+            "writes     %s: metrics.jsonl (every step), weir.log, checkpoints; at the end hf\n\n",
+            rundir_path(run->dir));
     TRY(connect_manager(run));
     TRY(start_services(run));
     int rc = watch(run);
@@ -216,7 +220,8 @@ static int parse(struct options *o, int argc, char **argv) {
         {"out", ARGS_STR, &o->out, "RUN", "directory of the run; default runs/NAME-DATE-TIME", 0,
          0},
         {"resume", ARGS_STR, &o->resume, "RUN", "continue this run instead of starting one", 0, 0},
-        {"json", ARGS_FLAG, &o->json, NULL, "JSON lines on stdout: start, one per step, end", 0, 0},
+        {"json", ARGS_FLAG, &o->json, NULL,
+         "JSON lines on stdout: start, one per step and evaluation, end", 0, 0},
         {"print-config", ARGS_FLAG, &o->print_config, NULL, "print the effective recipe and exit",
          0, 0},
         {"document", ARGS_FLAG, &o->document, NULL,

@@ -1,8 +1,8 @@
 /* main.c - `weir VERB ...`: finds the verb, runs it, prints the one line of an error. The only file
  * that reads the environment: WEIR_LOG (error, warn, info, debug). */
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "base/nearest.h"
 #include "deploy/verbs.h"
 
 #include <stdbool.h>
@@ -44,12 +44,14 @@ static void usage(FILE *out) {
         if (verbs[i].about) fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].about);
 }
 
+/* The whole list rather than the nearest: a peer's word ("train", "serve") is near nothing. */
 static int unknown_verb(const char *word) {
-    const char *names[N_VERBS];
+    struct buf known = {0};
     for (size_t i = 0; i < N_VERBS; i++)
-        names[i] = verbs[i].name;
-    return FAIL(ERR_CONFIG, "unknown verb \"%s\"; the nearest is \"%s\"; `weir --help` lists all",
-                word, nearest_word(word, names, N_VERBS));
+        if (verbs[i].about) buf_printf(&known, "%s%s", i ? ", " : "", verbs[i].name);
+    int rc = FAIL(ERR_CONFIG, "unknown verb \"%s\"; known are: %s", word, known.data);
+    buf_close(&known);
+    return rc;
 }
 
 int main(int argc, char **argv) {

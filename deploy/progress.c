@@ -8,13 +8,19 @@
 #include "base/json.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { METRICS_BYTES_MAX = 1 << 30, LIVE_EVERY_US = 200000, STALLED_US = 5000000 };
+enum {
+    METRICS_BYTES_MAX = 1 << 30,
+    LIVE_EVERY_US = 200000,
+    LINE_EVERY_US = 1000000,
+    STALLED_US = 5000000
+};
 
 struct progress {
     struct follow {
@@ -24,7 +30,7 @@ struct progress {
     enum progress_form form;
     int64_t steps, eta, step; /* step: done */
     int64_t eval_version;     /* newest shown, -1: none */
-    uint64_t started_us, step_us, drawn_us, waited_us;
+    uint64_t started_us, step_us, drawn_us, shown_us, waited_us;
     int64_t first_step;
     double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
     double eval_first, eval_last;
@@ -74,9 +80,13 @@ static void take_alignment(struct progress *p, const struct json *o) {
     if (on && !first) snprintf(p->align, sizeof p->align, "%.2f %s", cosine, action);
 }
 
+/* Not every step of a quick run: the file has them all. The first and the last are always shown. */
 static void show_step(struct progress *p, const struct json *o) {
     char align[48] = "";
+    uint64_t now_us = clock_us();
     if (p->form != PROGRESS_LINES) return;
+    if (p->step < p->steps && p->shown_us && now_us - p->shown_us < LINE_EVERY_US) return;
+    p->shown_us = now_us;
     if (p->align[0]) snprintf(align, sizeof align, "  cosine %s", p->align);
     printf("step %" PRId64 "/%" PRId64
            "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f%s  rollout %.0f "
@@ -237,10 +247,11 @@ void progress_summary(struct progress *p, const char *run_dir, bool complete) {
            p->steps);
     if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
     if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
+    const char *weir = program_invocation_name; /* as it was called, to be called again */
     printf("\n\nnext:\n");
     if (!complete)
-        printf("  weir run --resume %s\n", run_dir);
+        printf("  %s run --resume %s\n", weir, run_dir);
     else
-        printf("  weir chat --model %s/hf\n", run_dir);
-    printf("  weir replay %s stats\n  weir replay %s verify --all\n", run_dir, run_dir);
+        printf("  %s chat --model %s/hf\n", weir, run_dir);
+    printf("  %s replay %s stats\n  %s replay %s verify --all\n", weir, run_dir, weir, run_dir);
 }

@@ -1,5 +1,5 @@
-/* progress.h - follows RUN/metrics.jsonl and shows how a run goes: one live
- * line on a terminal, one line per step elsewhere, the JSON lines themselves with --json; and the
+/* progress.h - follows RUN/metrics.jsonl and shows how a run goes: one live line on a terminal, a
+ * line per step elsewhere (at most one a second), the JSON lines themselves with --json; and the
  * summary at the end. */
 #ifndef DEPLOY_PROGRESS_H
 #define DEPLOY_PROGRESS_H

@@ -15,8 +15,10 @@ for verb in run sft generate chat eval score step tokenize replay plan bench doc
     "$WEIR" "$verb" --help >"$DIR/help" || fail "$verb --help"
     grep -q "usage: weir $verb" "$DIR/help" || fail "$verb --help: $(head -n 1 "$DIR/help")"
 done
-refuses 'the nearest is "run"' "$WEIR" rum
+refuses 'known are: bench, ' "$WEIR" train
 refuses "unknown option --outt" "$WEIR" run --outt x
+refuses "unknown option -x" "$WEIR" run -x
+refuses "a setting goes as --set trainer.steps=5" "$WEIR" run tests/e2e/small.yaml trainer.steps=5
 printf 'model: {path: recipes/tiny}\nrollout: {num_generations: 4}\n' >"$DIR/peer.yaml"
 refuses "in Weir this is rollout.group_size" "$WEIR" run "$DIR/peer.yaml"
 printf 'model: {path: recipes/tiny}\ntrainer: {stpes: 4}\n' >"$DIR/typo.yaml"
