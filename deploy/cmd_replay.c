@@ -1,13 +1,16 @@
-/* cmd_replay.c - `weir replay RUN list|show|stats|export|verify`: reads a run's log, also while the
- * run goes on. */
+/* cmd_replay.c - `weir replay RUN list|show|stats|export|verify|retrain|compare`: reads a run's
+ * log, also while the run goes on. */
 #include "actor/policy.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "deploy/args.h"
+#include "deploy/compare.h"
 #include "deploy/progress.h"
 #include "deploy/replay.h"
+#include "deploy/retrain.h"
+#include "deploy/rundir.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
@@ -19,8 +22,12 @@
 
 struct options {
     const char *run;
-    int64_t step, trajectory, group;
-    bool all, json;
+    const char *const *more; /* words after the action: runs to compare with */
+    int n_more;
+    int64_t step, trajectory, group, every;
+    const char *recipe, *out;
+    struct args_list sets, compare, metrics;
+    bool all, json, eval;
 };
 
 struct replay { /* an opened run */
@@ -32,6 +39,7 @@ struct replay { /* an opened run */
 static int open_run(struct replay *p, const char *run) {
     char *recipe = file_join(run, "recipe.yaml"), *dir = file_join(run, "log");
     int rc;
+    TRY_OUT(rundir_check(run));
     TRY_OUT(err_wrap(recipe_load(&p->recipe, recipe, NULL, 0), "%s is not a run", run));
     TRY_OUT(runlog_open_readonly(&p->log, dir));
 out:
@@ -388,9 +396,128 @@ static int verify(const struct options *o) {
     return 0;
 }
 
+/* --- retrain, compare ----------------------------------------------------------------------- */
+
+static void print_start(void *ctx, const char *out, const char *note) {
+    const struct options *o = ctx;
+    if (o->json) return;
+    printf("retrain    %s -> %s\n%s"
+           "what is    trajectories, rewards, lengths, behaviour log-probs and versions are the "
+           "logged ones and do not respond;\n"
+           "           loss, ratios, ESS, KL, gradient norms, cosine and entropy do, and --eval "
+           "shows the weights\n\n",
+           o->run, out, note);
+    fflush(stdout);
+}
+
+static void print_step(void *ctx, const struct retrain_step *s) {
+    const struct options *o = ctx;
+    const struct step_report *r = s->report;
+    char hex[HASH_HEX];
+    hash_hex(s->hash, hex);
+    if (o->json) {
+        printf("%s\n", s->line);
+    } else if (r) {
+        printf("step %5" PRId64 "  loss %10.5f  grad_norm %9.3g  ess %6.4f  entropy %6.3f", s->step,
+               r->loss, r->grad_norm, r->ess, r->entropy);
+        if (s->rejected) printf("  %" PRId64 " groups too stale", s->rejected);
+        printf("%s  %s%s\n", s->skipped ? "  skipped" : "", hex, s->as_logged ? " as logged" : "");
+    } else {
+        printf("step %5" PRId64 "  all %" PRId64 " groups too stale: not trained  %s\n", s->step,
+               s->rejected, hex);
+    }
+    fflush(stdout);
+}
+
+static void print_eval(void *ctx, const char *line) {
+    const struct options *o = ctx;
+    struct json_doc *doc;
+    if (o->json) {
+        printf("%s\n", line);
+    } else if (json_parse(&doc, line, strlen(line), "evaluation") == 0) {
+        printf("eval at version %.0f: ", field(json_root(doc), "eval/version"));
+        progress_show_sets(json_root(doc));
+        printf("\n");
+        json_close(&doc);
+    }
+}
+
+static void print_end(const struct options *o, const struct retrain *t) {
+    char hex[HASH_HEX];
+    hash_hex(t->hash, hex);
+    if (o->json) {
+        struct buf dir = {0};
+        buf_json_str(&dir, t->dir, strlen(t->dir));
+        printf("{\"event\": \"complete\", \"run\": %s, \"steps\": %" PRId64
+               ", \"empty_steps\": %" PRId64 ", \"skipped_steps\": %" PRId64
+               ", \"groups_rejected\": %" PRId64 ", \"trajectories\": %" PRId64
+               ", \"as_logged\": %" PRId64 ", \"weights_hash\": \"%s\"}\n",
+               dir.data, t->steps, t->empty, t->skipped, t->groups_rejected, t->trajectories,
+               t->as_logged, hex);
+        buf_close(&dir);
+        return;
+    }
+    printf("%" PRId64 " steps, %" PRId64 " trajectories; ", t->steps, t->trajectories);
+    if (t->groups_rejected)
+        printf("%" PRId64 " groups rejected (stale), %" PRId64 " steps without a group; ",
+               t->groups_rejected, t->empty);
+    if (t->as_logged == t->steps)
+        printf("all weights as logged; ");
+    else
+        printf("weights as logged for %" PRId64 " steps; ", t->as_logged);
+    printf("final %s\n%s/hf, %s/metrics.jsonl\n", hex, t->dir, t->dir);
+}
+
+static int compare_with(const struct options *o, const char *retrained) {
+    struct compare c = {.every = o->every, .json = o->json};
+    TRY(compare_add(&c, o->run));
+    if (retrained) TRY(compare_add(&c, retrained));
+    for (size_t i = 0; i < o->compare.n; i++)
+        TRY(compare_add(&c, o->compare.at[i]));
+    for (int i = 0; i < o->n_more; i++)
+        TRY(compare_add(&c, o->more[i]));
+    if (o->metrics.n > COMPARE_METRICS_MAX)
+        return FAIL(ERR_CONFIG, "--metric is given more than %d times", COMPARE_METRICS_MAX);
+    for (size_t i = 0; i < o->metrics.n; i++)
+        c.metric[c.n_metrics++] = o->metrics.at[i];
+    if (c.n_runs < 2 && !retrained)
+        return FAIL(ERR_CONFIG, "compare needs another run: weir replay %s compare RUN2", o->run);
+    return compare_print(&c);
+}
+
+/* --compare without anything to change only compares. */
+static int retrain(const struct options *o) {
+    bool compare = o->compare.n > 0;
+    if (compare && !o->recipe && !o->out && o->sets.n == 0) return compare_with(o, NULL);
+    struct retrain t = {.run = o->run,
+                        .recipe = o->recipe,
+                        .sets = o->sets.at,
+                        .n_sets = o->sets.n,
+                        .out = o->out,
+                        .eval = o->eval,
+                        .on_start = print_start,
+                        .on_step = print_step,
+                        .on_eval = print_eval,
+                        .ctx = (void *)(uintptr_t)o};
+    TRY(rundir_check(o->run));
+    int rc = retrain_run(&t);
+    if (rc == 0) print_end(o, &t);
+    if (rc == 0 && compare) {
+        if (!o->json) printf("\n");
+        rc = compare_with(o, t.dir);
+    }
+    mem_free(t.dir);
+    return rc;
+}
+
 static int run_action(const char *action, const struct options *o) {
     struct replay p = {0};
+    bool compares = strcmp(action, "compare") == 0 || o->compare.n > 0;
+    if (o->n_more > 0 && !compares)
+        return FAIL(ERR_CONFIG, "unexpected word \"%s\" after %s", o->more[0], action);
     if (strcmp(action, "verify") == 0) return verify(o);
+    if (strcmp(action, "retrain") == 0) return retrain(o);
+    if (strcmp(action, "compare") == 0) return compare_with(o, NULL);
     int rc = open_run(&p, o->run);
     if (rc == 0) {
         if (strcmp(action, "list") == 0)
@@ -402,9 +529,11 @@ static int run_action(const char *action, const struct options *o) {
         else if (strcmp(action, "export") == 0)
             rc = export(&p, o);
         else
-            rc =
-                FAIL(ERR_CONFIG,
-                     "unknown action \"%s\"; known are: list, show, stats, export, verify", action);
+            rc = FAIL(
+                ERR_CONFIG,
+                "unknown action \"%s\"; known are: list, show, stats, export, verify, retrain, "
+                "compare",
+                action);
     }
     close_run(&p);
     return rc;
@@ -412,16 +541,28 @@ static int run_action(const char *action, const struct options *o) {
 
 int cmd_replay(int argc, char **argv) {
     struct options o = {.step = -1, .trajectory = -1, .group = -1};
-    const char *positional[2];
+    const char *positional[2 + COMPARE_RUNS_MAX];
+    int n;
     struct args_option options[] = {
         {"step", ARGS_INT, &o.step, "N", "export, verify: this step only", 0, 1e15},
         {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
         {"trajectory", ARGS_INT, &o.trajectory, "N", "show: this trajectory", 0, 1e15},
         {"group", ARGS_INT, &o.group, "N", "show: every trajectory of this group", 0, 1e15},
+        {"recipe", ARGS_STR, &o.recipe, "R2", "retrain: its trainer section (default: the run's)",
+         0, 0},
+        {"set", ARGS_LIST, &o.sets, "KEY=VALUE", "retrain: override a setting of the recipe", 0, 0},
+        {"out", ARGS_STR, &o.out, "RUN2", "retrain: new directory; default runs/NAME-DATE-TIME", 0,
+         0},
+        {"eval", ARGS_FLAG, &o.eval, NULL, "retrain: evaluate the weights on data.eval", 0, 0},
+        {"compare", ARGS_LIST, &o.compare, "RUN", "retrain: then print the runs side by side", 0,
+         0},
+        {"metric", ARGS_LIST, &o.metrics, "NAME",
+         "compare: a key of metrics.jsonl; may be repeated", 0, 0},
+        {"every", ARGS_INT, &o.every, "N", "compare: every Nth step, and the last", 1, 1e9},
         {"json", ARGS_FLAG, &o.json, NULL, "JSON lines", 0, 0},
     };
     struct args_verb verb = {
-        "weir replay RUN list|show|stats|export|verify [options]",
+        "weir replay RUN list|show|stats|export|verify|retrain|compare [RUN2...] [options]",
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     trajectories with per-token log-probs and versions\n"
         "stats    what happened to groups, trajectories and rewards\n"
@@ -429,14 +570,19 @@ int cmd_replay(int argc, char **argv) {
         "         step`. state: trained, rejected, or not yet either: unscored, reward-error,\n"
         "         waiting (for a batch)\n"
         "verify   executes the steps again and compares the hashes of the weights; exit 0 only if "
-        "all are equal",
+        "all are equal\n"
+        "retrain  trains again from the initial model on the logged batches under another trainer "
+        "section\n"
+        "compare  metrics of RUN, RUN2, ... side by side",
         options,
         sizeof options / sizeof options[0],
         2,
-        2};
-    int rc = args_parse(&verb, argc, argv, positional, NULL);
+        2 + COMPARE_RUNS_MAX};
+    int rc = args_parse(&verb, argc, argv, positional, &n);
     if (rc != 0) return rc < 0 ? rc : 0;
     if (o.all && o.step >= 0) return FAIL(ERR_CONFIG, "--all and --step exclude each other");
     o.run = positional[0];
+    o.more = positional + 2;
+    o.n_more = n - 2;
     return run_action(positional[1], &o);
 }

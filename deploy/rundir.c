@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,19 +21,20 @@ struct rundir {
     int lock_fd;
 };
 
-/* *path becomes absolute; a path that does not exist is an error naming the recipe's key. */
+/* *path becomes absolute; a relative one that leads nowhere is an error naming the recipe's key. */
 static int absolute(char **path, const char *key) {
     char full[PATH_MAX];
     if (!*path || strncmp(*path, "builtin:", 8) == 0) return 0;
-    if (!realpath(*path, full))
+    if (!realpath(*path, full)) {
+        if (**path == '/') return 0; /* whoever reads it says that it is gone */
         return FAIL(ERR_NOTFOUND, "%s: %s: %s", key, *path, strerror(errno));
+    }
     mem_free(*path);
     *path = mem_strdup(full);
     return 0;
 }
 
-/* The recipe with absolute paths, as text: services may be started from anywhere. */
-static int resolve(struct buf *out, const struct recipe *r) {
+int rundir_resolve(struct recipe **out, const struct recipe *r) {
     struct recipe *copy;
     struct buf text = {0};
     recipe_print(r, &text);
@@ -44,7 +46,8 @@ static int resolve(struct buf *out, const struct recipe *r) {
     for (int64_t i = 0; i < copy->data.n_eval; i++)
         TRY_OUT(absolute(&copy->data.eval[i].rows.path, "data.eval path"));
     TRY_OUT(absolute(&copy->trainer.algorithm.kl.reference, "trainer.algorithm.kl.reference"));
-    recipe_print(copy, out);
+    *out = copy;
+    copy = NULL;
 out:
     recipe_close(&copy);
     return rc;
@@ -86,6 +89,7 @@ static int open_dir(struct rundir **out, const char *dir) {
 
 int rundir_create(struct rundir **out, const char *dir, const struct recipe *r) {
     struct buf text = {0};
+    struct recipe *resolved = NULL;
     struct rundir *d = NULL;
     char *path = dir ? mem_strdup(dir) : default_dir(r), *file = file_join(path, "recipe.yaml");
     int rc;
@@ -94,7 +98,8 @@ int rundir_create(struct rundir **out, const char *dir, const struct recipe *r) 
                   path);
         goto out;
     }
-    TRY_OUT(resolve(&text, r));
+    TRY_OUT(rundir_resolve(&resolved, r));
+    recipe_print(resolved, &text);
     TRY_OUT(file_mkdirs(path));
     TRY_OUT(open_dir(&d, path));
     TRY_OUT(file_write_atomic(file, text.data, text.len));
@@ -102,14 +107,26 @@ int rundir_create(struct rundir **out, const char *dir, const struct recipe *r) 
     d = NULL;
 out:
     rundir_close(&d);
+    recipe_close(&resolved);
     buf_close(&text);
     mem_free(file);
     mem_free(path);
     return rc;
 }
 
+int rundir_check(const char *dir) {
+    char *file = file_join(dir, "retrain.json");
+    bool retrained = file_exists(file);
+    mem_free(file);
+    if (!retrained) return 0;
+    return FAIL(ERR_CONFIG,
+                "%s is a retraining, not a run: it has no log; %s/retrain.json names its run", dir,
+                dir);
+}
+
 int rundir_resume(struct rundir **out, const char *dir, struct recipe **recipe) {
     struct rundir *d;
+    TRY(rundir_check(dir));
     TRY(open_dir(&d, dir));
     char *file = rundir_file(d, "recipe.yaml");
     int rc = recipe_load(recipe, file, NULL, 0);

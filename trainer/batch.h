@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct batch_traj { /* one trajectory; arrays owned by the batch */
@@ -22,6 +23,7 @@ struct batch_traj { /* one trajectory; arrays owned by the batch */
 struct batch {
     int64_t step; /* version of the weights that it updates */
     uint32_t n, n_groups;
+    bool foreign; /* versions name another run's weights: equal version is not equal weights */
     struct batch_traj *traj; /* in a fixed order: by group, then id */
 };
 

@@ -56,7 +56,7 @@ void measure_mismatch(struct step_report *out, const struct batch *b, int64_t ve
         for (int32_t k = 0; k < t->n_response; k++) {
             if (!t->mask[k]) continue;
             double x = (double)logprob[e++] - (double)t->logprob[k];
-            if (t->version[k] != version) continue;
+            if (t->version[k] != version || b->foreign) continue;
             same++;
             kl += exp(fmin(x, 20)) - 1 - x;
             most = fmax(most, fabs(x));

@@ -76,6 +76,25 @@ TEST(step_skip_changes_nothing) {
     step_close(&s);
 }
 
+/* A batch of another run: its version 0 is not these weights, so nothing is compared at equal
+ * version; the step itself is the same. */
+TEST(step_compares_no_log_probs_of_foreign_versions) {
+    struct hash h[2];
+    struct step_report r[2];
+    for (int k = 0; k < 2; k++) {
+        struct step *s = trainer_fixture_open(NULL);
+        struct batch *b = trainer_fixture_batch(5, 3, 0);
+        b->foreign = k == 1;
+        CHECK_OK(step_run(s, b, &r[k]));
+        h[k] = trainer_fixture_hash(s);
+        batch_close(&b);
+        step_close(&s);
+    }
+    CHECK(r[0].mismatch_kl > 0 && r[0].logprob_diff_max > 0);
+    CHECK(isnan(r[1].mismatch_kl) && isnan(r[1].logprob_diff_max));
+    CHECK(hash_equal(h[0], h[1]));
+}
+
 static void refuse(struct step *s, struct batch *b, int code, const char *part) {
     struct step_report r;
     struct hash before = trainer_fixture_hash(s);
