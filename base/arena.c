@@ -1,4 +1,7 @@
-/* arena.c - see arena.h. Chunks are never moved, so pointers stay valid until reset or close. */
+/* arena.c - see arena.h. Chunks are never moved, so pointers stay valid until reset or close. A
+ * request larger than a chunk gets one of its own; the rest of the chunk before is given up, which
+ * is bounded by one chunk for each large request. reset keeps the first chunk: a parser that is
+ * used for every message settles at no allocation at all. */
 #include "base/arena.h"
 
 #include "base/err.h"

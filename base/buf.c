@@ -1,4 +1,9 @@
-/* buf.c - see buf.h. */
+/* buf.c - see buf.h. Text is built here rather than printed piecewise, so that a line reaches a
+ * file or a pipe in one write: a reader of metrics.jsonl never sees half of one, and processes that
+ * share a log do not interleave. There is always a NUL behind the text, so that it can be handed on
+ * as a string without a copy; lengths count, so a NUL inside is data.
+ *
+ * What is added must not lie in the buffer itself: growing moves it. */
 #include "base/buf.h"
 
 #include "base/err.h"
@@ -45,6 +50,8 @@ void buf_printf(struct buf *b, const char *fmt, ...) {
     b->len += (size_t)n;
 }
 
+/* What is not UTF-8 becomes U+FFFD byte by byte: a policy may emit any bytes, and a line that no
+ * parser accepts would lose the whole record for the sake of one token. */
 void buf_json_str(struct buf *b, const char *s, size_t n) {
     buf_add(b, "\"", 1);
     for (size_t i = 0; i < n;) {
@@ -73,6 +80,8 @@ void buf_json_str(struct buf *b, const char *s, size_t n) {
     buf_add(b, "\"", 1);
 }
 
+/* The shortest of 15 and 17 digits that reads back as the same double. JSON has no NaN: null says
+ * "there is no number here". */
 void buf_json_num(struct buf *b, double x) {
     if (!isfinite(x)) {
         buf_str(b, "null");
@@ -84,6 +93,7 @@ void buf_json_num(struct buf *b, double x) {
     buf_str(b, text);
 }
 
+/* Nine digits give every float back (log-probs are compared bit for bit after a round trip). */
 void buf_json_f32(struct buf *b, float x) {
     if (isfinite(x))
         buf_printf(b, "%.9g", (double)x);

@@ -1,5 +1,8 @@
 /* err.c - see err.h. One thread-local buffer, no allocation: an out-of-memory failure can still be
- * described. */
+ * described. Text is kept per thread and replaced by the next failure; whoever adds context wraps
+ * it (err_wrap) on the way up, so that the line a user sees runs from what was wanted to what the
+ * system said. Exit codes are those of sysexits(3): the supervisor tells by them which ends are
+ * final. */
 #include "base/err.h"
 
 #include <stdarg.h>
@@ -88,6 +91,7 @@ void err_ignore(int rc, const char *why) {
     (void)why;
 }
 
+/* abort, not exit: a core has the state, and no destructor runs on state known to be wrong. */
 void err_bug(const char *cond, const char *file, int line) {
     fprintf(stderr, "weir: bug: %s at %s:%d (newest error: %s)\n", cond, file, line,
             text[0] ? text : "none");

@@ -1,4 +1,10 @@
-/* file.c - see file.h. */
+/* file.c - see file.h. A file that somebody else may read is never written in place: temporary
+ * name, fsync, rename, fsync of the directory. After a power cut there is the old file or the new
+ * one; the last fsync is what makes the rename itself survive. The temporary lies beside the file,
+ * because a rename works within one file system only, and under a fixed name, so that a crash
+ * leaves at most one, which the next write replaces.
+ *
+ * Whole reads have a limit, as the size comes from outside (I9, I10); larger inputs are mapped. */
 #include "base/file.h"
 
 #include "base/mem.h"
@@ -164,6 +170,7 @@ int file_write_atomic(const char *path, const void *data, size_t bytes) {
     return rc;
 }
 
+/* Like mkdir -p: two processes may do it at once. */
 int file_mkdirs(const char *dir) {
     char *copy = mem_strdup(dir);
     int rc = 0;
@@ -180,6 +187,8 @@ int file_mkdirs(const char *dir) {
     return rc;
 }
 
+/* Walks by descriptor and never follows a link, so that a link in RUN that points elsewhere costs
+ * the link and not what it points to. */
 static int remove_at(int parent, const char *name, const char *shown) {
     if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return 0;
     if (errno != EISDIR && errno != EPERM) return fail_errno("remove", shown);

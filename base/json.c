@@ -1,5 +1,9 @@
 /* json.c - see json.h. Recursive descent with a depth limit; nodes and decoded strings are
- * bump-allocated, so a 6 MB tokenizer.json costs one pass and no frees. */
+ * bump-allocated, so a 6 MB tokenizer.json costs one pass and no frees.
+ *
+ * Members stay a list in the order of the file: objects are small or walked once from start to end
+ * (a vocabulary), and an index would cost more than it saves. Whole numbers are kept beside the
+ * double, so that ids and seeds beyond 2^53 are exact or refused, never rounded. */
 #include "base/json.h"
 
 #include "base/arena.h"
@@ -43,6 +47,7 @@ struct parser {
 
 static int parse_value(struct parser *ps, struct json *v);
 
+/* Counts lines only when there is an error to report. */
 static int fail(const struct parser *ps, const char *what) {
     size_t line = 1, column = 1;
     for (const char *q = ps->text; q < ps->p; q++) {
@@ -145,6 +150,8 @@ static void digits(struct parser *ps) {
         ps->p++;
 }
 
+/* By the grammar of RFC 8259 and nothing else: strtod alone would also take hex, "inf" and a
+ * leading plus. */
 static int parse_number(struct parser *ps, struct json *v) {
     const char *start = ps->p;
     take(ps, '-');

@@ -1,4 +1,8 @@
-/* mem.c - see mem.h. The only file that calls malloc. */
+/* mem.c - see mem.h. The only file that calls malloc, so that what happens when there is none is
+ * decided once: the process ends with the size it wanted. Carrying "no memory" through every caller
+ * would be code that no test ever runs, and another process restarts a service anyway. What can be
+ * large on purpose (weights, pools of keys and values) does not come from here: kernels/host.c maps
+ * it and returns an error. */
 #include "base/mem.h"
 
 #include "base/err.h"
@@ -70,6 +74,8 @@ void *mem_aligned(size_t bytes, size_t align) {
     return checked(aligned_alloc(align, rounded ? rounded : align), rounded);
 }
 
+/* Takes the address of the caller's pointer as void *: copied in and out, because a pointer to
+ * another type must not be read as one to void. Doubles, so that n additions cost O(n). */
 void mem_grow(void *p_to_pointer, size_t *cap, size_t n, size_t size) {
     if (n <= *cap) return;
     size_t want = *cap ? *cap : 16, bytes = 0;

@@ -1,4 +1,7 @@
-/* rng.c - see rng.h. */
+/* rng.c - see rng.h. Ten rounds of Philox on the four words of the counter. Whatever is drawn uses
+ * one block and throws the rest away: a number must depend on its own counter only, never on how
+ * many were drawn before it. rng_normal depends on the C library's log and cos; it makes initial
+ * weights and tests, never a sampled token. */
 #include "base/rng.h"
 
 #include "base/err.h"

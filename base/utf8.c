@@ -1,4 +1,7 @@
-/* utf8.c - see utf8.h. */
+/* utf8.c - see utf8.h. By the table of well-formed sequences of the Unicode standard (3.9, table
+ * 3-7): the range of the second byte depends on the first, which excludes overlong forms,
+ * surrogates and what lies above U+10FFFF without a test of the result. "Cut off" (-1) and "wrong"
+ * (0) are told apart, because streams of tokens end in the middle of characters all the time. */
 #include "base/utf8.h"
 
 int utf8_decode(const char *s, size_t n, uint32_t *cp) {
