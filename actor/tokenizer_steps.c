@@ -1,6 +1,10 @@
 /* tokenizer_steps.c - normalizer, pre_tokenizer and decoder of tokenizer.json. All three are one
  * component or a Sequence of them, nested at will; here they become flat lists of steps. `where`
- * is the file and the field, extended on the way down, for error texts. */
+ * is the file and the field, extended on the way down, for error texts.
+ *
+ * What is not known is refused by name: a component that was skipped would give token ids that are
+ * nearly right, and a policy trained on them would be nearly right too, with nothing to show why.
+ */
 #include "actor/tokenizer_json.h"
 
 #include "base/json.h"
@@ -38,6 +42,7 @@ static int each(void *out, const struct json *v, const char *list, read_step *re
     return rc;
 }
 
+/* The list is a fixed array: a Sequence of Sequences cannot grow it. */
 static int check_room(size_t n, const char *where) {
     return n < STEPS_MAX ? 0 : FAIL(ERR_CORRUPT, "%s: more than %d steps", where, STEPS_MAX);
 }

@@ -1,6 +1,9 @@
 /* announce.c - see announce.h. Users of every peer ask what the batch sizes mean, in which unit
  * staleness is counted and which loss they are running; the answers are printed before the first
- * token, from the same recipe the services read. */
+ * token, from the same recipe the services read.
+ *
+ * Bytes are asked from the code that will allocate them (engine_bytes, step_plan_bytes), never
+ * estimated here: a plan with formulas of its own would be wrong after the first change. */
 #include "deploy/announce.h"
 
 #include "actor/params.h"

@@ -1,4 +1,6 @@
-/* args.c - see args.h. */
+/* args.c - see args.h. A table for each verb rather than getopt: the help is printed from what is
+ * parsed, every error names the option, the value and what is allowed, and a mistyped name gets the
+ * nearest one. Options may stand anywhere; "--" ends them, for a prompt that begins with dashes. */
 #include "deploy/args.h"
 
 #include "base/nearest.h"

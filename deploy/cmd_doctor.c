@@ -100,6 +100,7 @@ static void check_shared_memory(struct doctor *d) {
     close(fd);
 }
 
+/* Each service holds log files of the store, sockets and a memfd for each version. */
 static void check_limits(struct doctor *d) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -123,6 +124,8 @@ static void check_disk(struct doctor *d) {
         "%.1f GiB free here; runs/ holds log and checkpoints", free_bytes / 0x1p30);
 }
 
+/* Where a run's sockets would fail, said before one is started: no /tmp, a path that is too long, a
+ * sandbox without unix sockets. */
 static void check_sockets(struct doctor *d) {
     char dir[] = "/tmp/weir-doctor-XXXXXX", *endpoint = NULL;
     struct net *net = NULL;

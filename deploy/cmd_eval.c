@@ -1,4 +1,5 @@
-/* cmd_eval.c - `weir eval`: a model folder on a recipe's held-out prompts, as one JSON object. */
+/* cmd_eval.c - `weir eval`: a model folder on a recipe's held-out prompts, as one JSON object.
+ * The same code as a run's evaluator, so a number of the run can be had again from its folder. */
 #include "deploy/args.h"
 #include "deploy/evaluate.h"
 #include "deploy/loaded.h"

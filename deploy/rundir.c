@@ -53,6 +53,7 @@ out:
     return rc;
 }
 
+/* Seconds are enough: a second run in the same second is refused, not mixed in. */
 static char *default_dir(const struct recipe *r) {
     char stamp[32];
     time_t now = time(NULL);
@@ -62,6 +63,8 @@ static char *default_dir(const struct recipe *r) {
     return mem_printf("runs/%s-%s", r->name, stamp);
 }
 
+/* flock, not the file's being there: the kernel lets go of it whatever the holder dies of, so a
+ * killed run can be resumed at once and nobody has to judge whether a lock is stale. */
 static int lock(struct rundir *d) {
     char *path = rundir_file(d, "lock");
     int rc = 0;
@@ -74,6 +77,7 @@ static int lock(struct rundir *d) {
     return rc;
 }
 
+/* The lock comes before anything is read: what another run still writes is not looked at. */
 static int open_dir(struct rundir **out, const char *dir) {
     char full[PATH_MAX];
     if (!realpath(dir, full)) return FAIL(ERR_NOTFOUND, "%s: %s", dir, strerror(errno));

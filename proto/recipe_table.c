@@ -1,4 +1,9 @@
-/* recipe_table.c - see recipe_table.h. Order is the order in which a recipe is printed. */
+/* recipe_table.c - see recipe_table.h. One row is everything there is to know of a key: where its
+ * value goes, what may be in it, what it is without being given, and its line of docs/recipe.md. So
+ * a key cannot be parsed but not printed, printed but not documented, or documented with another
+ * default. Order is the order in which a recipe is printed.
+ *
+ * A default is text that goes through the same parser and the same limits as a user's value. */
 #include "proto/recipe_table.h"
 
 #include <stddef.h>

@@ -39,6 +39,7 @@ static const char *copy_text(struct arena *a, ProtobufCBinaryData d) {
     return arena_strndup(a, d.len ? (const char *)d.data : "", d.len);
 }
 
+/* A value under another record's key is damage that no checksum sees. */
 static int same_id(uint64_t id, uint64_t key) {
     if (id == key) return 0;
     return FAIL(ERR_CORRUPT, "holds the record of %" PRIu64, id);

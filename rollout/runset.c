@@ -1,6 +1,10 @@
 /* runset.c - see runset.h. An array that is searched from where the last search ended: the engine
  * reports its sequences in a stable order, so the next one wanted is nearly always the next one
- * there, and no index has to be kept right. */
+ * there, and no index has to be kept right.
+ *
+ * "Sent" and "confirmed" are two counts: tokens are sent once, sent again from the confirmed count
+ * when no confirmation came for RUNSET_RESEND_US or a new manager asks, and the manager recognises
+ * by the offset what it has. So neither side needs to know how the other died. */
 #include "rollout/runset.h"
 
 #include "base/mem.h"

@@ -1,4 +1,5 @@
-/* measure.c - see measure.h. */
+/* measure.c - see measure.h. Sums are in double over the batch's own order: the same numbers come
+ * out when the step is replayed, whatever the packing was, so a report can be compared as text. */
 #include "trainer/measure.h"
 
 #include "base/log.h"

@@ -1,4 +1,7 @@
-/* optim.c - ops over whole parameter slabs: AdamW, scalar products, scaled sums, dtype casts. */
+/* optim.c - ops over whole parameter slabs: AdamW, scalar products, scaled sums, dtype casts. Each
+ * element in double from float inputs, rounded once: what another backend's float arithmetic is
+ * judged against. The decay is decoupled (it sees the weight before the step, not the moments);
+ * which weights decay is the caller's business, by calling once for each run of them. */
 #include "kernels/host.h"
 #include "kernels/ref/ref.h"
 
