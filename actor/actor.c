@@ -115,9 +115,10 @@ static void carve_packed(struct carve *c, struct actor *a, struct actor_weight *
     size_t bytes = a->cfg.pack ? kern_pack_bytes(a->b, out, in) : 0;
     int64_t words = (int64_t)((bytes + 3) / 4);
     if (bytes == 0) return;
-    void *p = take(c, words, 1, 1);
+    void *p = take(c, words, 1, 1), *spare = a->cfg.spare ? take(c, words, 1, 1) : NULL;
     if (!w) return;
     w->packed = kern_view1(p, KERN_F32, words);
+    w->spare = kern_view1(spare, KERN_F32, words);
     w->has_packed = true;
 }
 
@@ -366,20 +367,87 @@ static int pack(struct actor *a, struct actor_weight *w) {
     return w->has_packed ? kern_pack_weight(a->b, a->s, &w->packed, &w->w) : 0;
 }
 
-int actor_use(struct actor *a, const struct params *weights) {
+static int32_t matrices(const struct actor *a) {
+    return a->cfg.shape.layers * MAT_N + 1;
+}
+
+/* In the order of actor_prepare; *index: of its entry in a table of weights. */
+static struct actor_weight *matrix(struct actor *a, int32_t i, int32_t *index) {
+    int32_t l = i / MAT_N, m = i % MAT_N;
+    bool head = l == a->cfg.shape.layers;
+    *index = head ? a->index.head : a->index.layers[l].mat[m];
+    return head ? &a->weights.head : &a->weights.layers[l].mat[m];
+}
+
+static int check_weights(struct actor *a, const struct params *weights) {
     if (!shape_equal(params_shape(weights), &a->cfg.shape))
         return FAIL(ERR_MISMATCH, "actor: these weights have another shape");
     if (params_backend(weights) != a->b)
         return FAIL(ERR_MISMATCH, "actor: these weights are on backend %s, the actor is on %s",
                     params_backend(weights)->name, a->b->name);
     if (!a->indexed) find_all(a, weights);
+    return 0;
+}
+
+/* Packs the next few rows of the next matrix that are worth `bytes`, at least the least number that
+ * can be packed. */
+static int pack_next(struct actor *a, size_t *bytes) {
+    int32_t index;
+    struct actor_weight *to = matrix(a, a->next_matrix, &index);
+    struct kern_tensor w = view(a->next, index);
+    size_t row = (size_t)w.dim[1] * sizeof(float);
+    int64_t left = w.dim[0] - a->next_row, n = (int64_t)(*bytes / row);
+    n = n / KERN_PACK_ROWS * KERN_PACK_ROWS + KERN_PACK_ROWS;
+    n = n < left ? n : left;
+    if (to->has_packed) {
+        size_t at = kern_pack_bytes(a->b, a->next_row, w.dim[1]);
+        struct kern_tensor from =
+            kern_view2((char *)w.data + (size_t)a->next_row * row, KERN_F32, n, w.dim[1]);
+        struct kern_tensor part = kern_view1((char *)to->spare.data + at, KERN_F32,
+                                             to->spare.dim[0] - (int64_t)(at / sizeof(float)));
+        TRY(kern_pack_weight(a->b, a->s, &part, &from));
+    }
+    *bytes -= *bytes < (size_t)n * row ? *bytes : (size_t)n * row;
+    a->next_row += n;
+    if (a->next_row == w.dim[0]) {
+        a->next_row = 0;
+        a->next_matrix++;
+    }
+    return 0;
+}
+
+int actor_prepare(struct actor *a, const struct params *next, bool first, size_t bytes,
+                  bool *done) {
+    TRY(check_weights(a, next));
+    if (first || a->next != next) {
+        a->next = a->cfg.spare ? next : NULL;
+        a->next_matrix = 0;
+        a->next_row = 0;
+    }
+    while (a->next && bytes > 0 && a->next_matrix < matrices(a))
+        TRY(pack_next(a, &bytes));
+    *done = !a->next || a->next_matrix == matrices(a);
+    return 0;
+}
+
+int actor_use(struct actor *a, const struct params *weights) {
+    bool prepared = a->next == weights && a->next_matrix == matrices(a);
+    TRY(check_weights(a, weights));
+    a->next = NULL;
     a->n = 0;
     a->params = NULL;
     actor_bind(a, weights, &a->weights);
-    for (int32_t l = 0; l < a->cfg.shape.layers; l++)
-        for (int m = 0; m < MAT_N; m++)
-            TRY(pack(a, &a->weights.layers[l].mat[m]));
-    TRY(pack(a, &a->weights.head));
+    for (int32_t i = 0; i < matrices(a); i++) {
+        int32_t index;
+        struct actor_weight *w = matrix(a, i, &index);
+        struct kern_tensor was = w->packed;
+        if (prepared) {
+            w->packed = w->spare;
+            w->spare = was;
+        } else {
+            TRY(pack(a, w));
+        }
+    }
     a->params = weights;
     return 0;
 }

@@ -29,6 +29,7 @@ struct actor_config {
     bool train;          /* also allocates what the reverse pass needs */
     bool recompute; /* train: keep layer inputs only and run each layer again in the reverse pass */
     bool pack;      /* keep packed copies of the weights (backends that pack) */
+    bool spare;     /* and room for those of the next weights: actor_prepare */
 };
 
 /* Bytes actor_open will take from the backend for this configuration: the memory plan. */
@@ -41,6 +42,11 @@ struct kern_stream *actor_stream(const struct actor *a);
 /* Borrows the weights until the next call; packs them if so configured. Call again whenever their
  * content changed. */
 MUST_CHECK int actor_use(struct actor *a, const struct params *weights);
+/* Packs about `bytes` more of the weights that will be used next, beside those in use; *done: an
+ * actor_use of them will take no time. first: their content is new. Until then it must not change.
+ * Without cfg.spare there is nothing to do. */
+MUST_CHECK int actor_prepare(struct actor *a, const struct params *next, bool first, size_t bytes,
+                             bool *done);
 
 struct actor_batch { /* host memory, borrowed */
     int32_t n_rows, n_seqs, pages_max;

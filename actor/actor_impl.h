@@ -11,6 +11,7 @@ enum actor_norm { NORM_IN, NORM_POST, NORM_Q, NORM_K, NORM_N };
 
 struct actor_weight { /* of one slab: the weights, or the gradients */
     struct kern_tensor w, bias, packed;
+    struct kern_tensor spare; /* as packed, of the next weights */
     bool has_bias, has_packed;
 };
 
@@ -57,6 +58,10 @@ struct actor {
     struct actor_weights weights, grads;
     struct actor_index index;
     bool indexed;
+
+    const struct params *next; /* being packed by actor_prepare, NULL: none */
+    int32_t next_matrix;       /* layer * MAT_N + matrix, the head last */
+    int64_t next_row;
 
     struct actor_acts *acts; /* [L] */
     void *k, *v, *o, *act;   /* [R, kv] x 2, [R, d], [R, f]: scratch of a layer */

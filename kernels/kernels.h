@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 1 };
+enum { KERN_ABI = 1, KERN_PACK_ROWS = 64 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
@@ -107,6 +107,9 @@ struct kern_backend {
                   const struct kern_tensor *uniform);
 
     /* --- weights ------------------------------------------------------------------------------ */
+    /* Rows of w lie one after another in packed: packing rows r..r+n-1 on their own (r a multiple
+     * of KERN_PACK_ROWS) to packed + pack_bytes(r, in) gives the bytes that packing all of w does.
+     */
     size_t (*pack_bytes)(int64_t out, int64_t in); /* 0: this backend does not pack */
     int (*pack_weight)(struct kern_stream *, const struct kern_tensor *packed,
                        const struct kern_tensor *w);

@@ -84,6 +84,7 @@ static struct actor_config actor_of(const struct engine_config *cfg) {
         .page = cfg->page,
         .head_rows = cfg->seqs_max < HEAD_ROWS ? cfg->seqs_max : HEAD_ROWS,
         .pack = true,
+        .spare = cfg->spare,
     };
 }
 
@@ -192,6 +193,11 @@ int engine_swap(struct engine *e, const struct params *weights, int64_t version)
     e->version = version;
     plan_use(e->plan, version);
     return 0;
+}
+
+int engine_prepare(struct engine *e, const struct params *next, bool first, size_t bytes,
+                   bool *done) {
+    return actor_prepare(e->actor, next, first, bytes, done);
 }
 
 int engine_add(struct engine *e, const struct engine_request *r) {

@@ -32,6 +32,7 @@ struct engine_config {
     int64_t pages;                     /* 0: enough for seqs_max full sequences */
     int32_t waiting_max;               /* queued sequences */
     uint64_t seed;
+    bool spare; /* room for preparing the next weights */
 };
 
 struct engine_request { /* host memory, copied */
@@ -78,6 +79,11 @@ void engine_close(struct engine **e);
  * tokens carry the new version (`update: token`, kv keep); callers with `update: trajectory` swap
  * only when engine_idle(). Borrowed until the next swap or close; the content must not change. */
 MUST_CHECK int engine_swap(struct engine *e, const struct params *weights, int64_t version);
+
+/* Does about `bytes` more of what swapping to these weights will need, so that engine_swap takes no
+ * time once *done. first: their content is new. Until then it must not change. Needs cfg.spare. */
+MUST_CHECK int engine_prepare(struct engine *e, const struct params *next, bool first, size_t bytes,
+                              bool *done);
 
 /* ERR_AGAIN when the waiting list is full; ERR_CONFIG when prompt + max_new_tokens exceeds the
  * context, an id is out of range, a limit is broken. Requests with equal prompts that are added one

@@ -2,9 +2,10 @@
  * it may, asks for work if it has room, and runs one engine step. Between two steps of a small
  * model lies a millisecond or less, so nothing needs a thread of its own.
  *
- * `update: trajectory`: weights are changed only when nothing runs, and work is asked for only
- * while the newest known version is held. So a new version lets the running set drain, and every
- * trajectory is of one version unless it came here unfinished (then spans say so, I1).
+ * New weights are made ready between steps (swap.c); changing to them takes no time. With `update:
+ * trajectory` they are changed only when nothing runs, and work is asked for only while the newest
+ * known version is held. So a new version lets the running set drain, and every trajectory is of
+ * one version unless it came here unfinished (then spans say so, I1).
  *
  * The manager may die at any time: generation goes on, tokens pile up in the runset, and the next
  * Welcome says from where to send again. The relay may die at any time: the weights are a copy.
@@ -27,6 +28,7 @@
 #include "rollout/engine.h"
 #include "rollout/runset.h"
 #include "rollout/setup.h"
+#include "rollout/swap.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -44,19 +46,18 @@ struct rollout {
     struct recipe *recipe;
     struct policy policy;
     const struct kern_backend *backend;
-    struct params *slab[2]; /* the engine reads slab[current]; the other takes the next version */
-    int current;
     struct engine *engine;
+    struct swap *swap;
     struct runset *runset;
     struct net *net;
     struct client *client;
     struct pull *pull;
-    size_t weight_bytes, places;
+    size_t places;
     int64_t version, need; /* held; least version that the manager wants, both -1: none */
     bool asked;            /* a work request is outstanding */
     int64_t steps_unsent;  /* engine steps since tokens were streamed */
     bool ended;            /* a trajectory ended since */
-    uint64_t beat_us, busy_us, warned_us;
+    uint64_t beat_us, busy_us, warned_us, step_us; /* step_us: of the last engine step */
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -68,11 +69,9 @@ static int open_model(struct rollout *r, const char *run_dir) {
     TRY(rc);
     TRY(policy_open(&r->policy, r->recipe->model.path, r->recipe->model.chat));
     TRY(kern_open(&r->backend, r->recipe->rollout.device, (int)r->recipe->rollout.threads));
-    for (int i = 0; i < 2; i++)
-        TRY(params_open(&r->slab[i], r->backend, &r->policy.shape));
-    r->weight_bytes = (size_t)params_slab_elements(&r->policy.shape) * sizeof(float);
     struct engine_config cfg =
         setup_engine(r->recipe, &r->policy.shape, r->policy.tokenizer, r->backend);
+    cfg.spare = true;
     r->places = (size_t)cfg.seqs_max;
     return engine_open(&r->engine, &cfg);
 }
@@ -90,16 +89,17 @@ static int open_all(struct rollout *r, const char *run_dir, const char *name) {
     TRY(net_endpoint(&endpoint, r->net, run_dir, "relay"));
     int rc = pull_open(&r->pull, r->net, endpoint, name);
     mem_free(endpoint);
-    return rc;
+    TRY(rc);
+    struct swap_config swap = {r->pull, r->engine, r->backend, r->policy.shape};
+    return swap_open(&r->swap, &swap);
 }
 
 static void close_all(struct rollout *r) {
+    swap_close(&r->swap);
     pull_close(&r->pull);
     client_close(&r->client);
     net_close(&r->net);
     engine_close(&r->engine);
-    params_close(&r->slab[0]);
-    params_close(&r->slab[1]);
     policy_close(&r->policy);
     runset_close(&r->runset);
     if (r->backend) kern_close(r->backend);
@@ -115,35 +115,19 @@ static void warn(struct rollout *r, const char *what) {
     LOG(WARN, ROLLOUT, "%s: %s", what, err_text());
 }
 
-static int use(struct rollout *r, struct pull_version *v) {
-    int next = 1 - r->current;
-    TRY(params_put_hashed(r->slab[next], v->data, v->bytes, v->hash));
-    TRY(engine_swap(r->engine, r->slab[next], v->version));
-    r->current = next;
-    r->version = v->version;
-    r->asked = false; /* an outstanding request named the old version: ask anew */
-    return 0;
-}
-
-/* Takes the newest version if there is a newer one and it may be taken now. */
+/* Gets a newer version ready between steps, and changes to it if it may be taken now. */
 static int take_weights(struct rollout *r, uint64_t now_us) {
-    struct pull_version v;
-    TRY(pull_tick(r->pull, now_us));
-    bool may = r->recipe->rollout.update == RECIPE_UPDATE_TOKEN || engine_idle(r->engine);
-    if (!may || pull_newest(r->pull) <= r->version) return 0;
-    int rc = pull_map(r->pull, -1, r->weight_bytes, &v);
-    if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) return 0;
-    if (rc == ERR_CORRUPT) { /* not what was announced: it is asked for again */
-        warn(r, "weights not taken");
-        return 0;
-    }
-    TRY(rc);
-    if (v.version > r->version) rc = use(r, &v);
-    pull_release(r->pull, &v);
-    if (rc == 0)
-        LOG(INFO, ROLLOUT, "version=%" PRId64 " taken_ms=%" PRIu64, r->version,
-            (clock_us() - now_us) / 1000);
-    return rc;
+    bool idle = engine_idle(r->engine);
+    bool may = r->recipe->rollout.update == RECIPE_UPDATE_TOKEN || idle;
+    TRY(swap_turn(r->swap, now_us, idle ? ROLLOUT_IDLE_US : swap_budget(r->step_us), may));
+    if (swap_version(r->swap) == r->version) return 0;
+    struct swap_stats st = swap_stats(r->swap);
+    r->version = swap_version(r->swap);
+    r->asked = false; /* an outstanding request named the old version: ask anew */
+    LOG(INFO, ROLLOUT,
+        "version=%" PRId64 " taken_ms=%" PRIu64 " slices=%" PRId64 " longest_us=%" PRIu64,
+        r->version, st.total_us / 1000, st.slices, st.longest_us);
+    return 0;
 }
 
 /* --- work in ------------------------------------------------------------------------------- */
@@ -357,7 +341,8 @@ static int generate(struct rollout *r) {
         r->ended |= events[i].finish != ENGINE_RUNNING;
     }
     r->steps_unsent++;
-    r->busy_us += clock_us() - start;
+    r->step_us = clock_us() - start;
+    r->busy_us += r->step_us;
     return 0;
 }
 
@@ -365,7 +350,7 @@ static int serve(struct rollout *r) {
     bool stop = false;
     r->beat_us = clock_us();
     while (!stop && !client_done(r->client)) {
-        bool idle = engine_idle(r->engine);
+        bool idle = engine_idle(r->engine) && !swap_working(r->swap);
         TRY(net_wait(r->net, idle ? ROLLOUT_IDLE_US : 0, NULL, 0, &stop));
         uint64_t now_us = clock_us();
         TRY(read_messages(r, now_us));

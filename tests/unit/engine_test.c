@@ -358,6 +358,44 @@ TEST(engine_swap_keeps_running_ones_and_forgets_the_cache) {
     close_world(&w);
 }
 
+/* Weights prepared a few rows at a time between steps: the running version is not touched, and the
+ * change gives what a change at once would have given. */
+TEST(engine_prepare_beside_the_weights_in_use) {
+    struct world w = open_world();
+    struct answer got[TRACKED] = {0}, at_once[TRACKED] = {0};
+    bool done = false;
+    int32_t changed = 0;
+    params_close(&w.weights);
+    w.shape.ffn = 200; /* several times the rows that are packed at least */
+    w.shape.vocab = 150;
+    w.weights = tiny_params(w.backend, &w.shape, 11);
+    struct params *other = tiny_params(w.backend, &w.shape, 12);
+    w.cfg.shape = w.shape;
+    w.cfg.spare = true;
+    for (int pass = 0; pass < 2; pass++) {
+        struct answer *to = pass ? at_once : got;
+        start(&w);
+        add(&w, 0, 0, NULL, 0);
+        step(&w, to);
+        for (int32_t k = 0; pass == 0 && !done; k++) {
+            CHECK_OK(engine_prepare(w.engine, other, k == 0, 1, &done));
+            if (k % 4 == 3) step(&w, to);
+            changed = to[0].n;
+        }
+        while (to[0].n < changed)
+            step(&w, to);
+        CHECK_OK(engine_swap(w.engine, other, 4));
+        finish(&w, to);
+        engine_close(&w.engine);
+    }
+    CHECK(changed > 2 && changed < NEW);
+    CHECK_INT(got[0].version[changed - 1], 3);
+    CHECK_INT(got[0].version[changed], 4);
+    same(&got[0], &at_once[0], 0);
+    params_close(&other);
+    close_world(&w);
+}
+
 TEST(engine_survives_weights_that_are_not_numbers) {
     struct world w = open_world();
     struct answer want = alone(&w, 0, 0), got[TRACKED] = {0};
