@@ -7,6 +7,7 @@
 #include "deploy/announce.h"
 
 #include "actor/params.h"
+#include "proto/traps.h"
 #include "rollout/engine.h"
 #include "rollout/setup.h"
 #include "trainer/step.h"
@@ -20,6 +21,7 @@ enum { VERSIONS_KEPT = 3 }; /* the relay's two newest and one being read */
 int announce_plan(struct announce_plan *out, const struct recipe *r, const struct shape *s) {
     const struct kern_backend *b;
     struct announce_plan p = {.parameters = shape_params(s)};
+    TRY(traps_check(r, TRAPS_RUN));
     int64_t longest = r->rollout.max_prompt_tokens + r->rollout.max_new_tokens;
     if (longest > s->context)
         return FAIL(ERR_CONFIG,
@@ -49,39 +51,111 @@ static void size_text(struct buf *out, size_t bytes) {
     buf_printf(out, u ? "%.1f %s" : "%.0f %s", v, units[u]);
 }
 
+/* Name and formula, by docs/losses.md. */
+static void policy_text(struct buf *out, const struct recipe *r) {
+    double low = r->trainer.algorithm.clip_low, high = r->trainer.algorithm.clip_high;
+    bool recomputed = r->trainer.algorithm.denominator == RECIPE_DENOMINATOR_RECOMPUTED;
+    const char *old = recomputed ? "pi_start (recomputed at the start of the step)"
+                                 : "pi_behaviour (recorded by the rollout)";
+    switch (r->trainer.algorithm.loss) {
+    case RECIPE_LOSS_PPO_CLIP:
+        buf_printf(out, "-min(r A, clip(r, 1-%g, 1+%g) A), r = pi_theta / %s", low, high, old);
+        break;
+    case RECIPE_LOSS_GSPO:
+        buf_printf(out,
+                   "-min(s A, clip(s, 1-%g, 1+%g) A), s = geometric mean over the sequence of "
+                   "pi_theta / %s",
+                   low, high, old);
+        break;
+    case RECIPE_LOSS_CISPO:
+        buf_printf(out, "-[clip(r, 1-%g, 1+%g)] A log pi_theta, r = pi_theta / %s", low, high, old);
+        break;
+    case RECIPE_LOSS_DPPO:
+        buf_printf(out,
+                   "-r A where pi_theta - pi_behaviour is within -%g (A < 0) and %g (A > 0), + %g "
+                   "(log r)^2, r = pi_theta / %s",
+                   r->trainer.algorithm.dppo.low, r->trainer.algorithm.dppo.high,
+                   r->trainer.algorithm.dppo.kl, old);
+        break;
+    case RECIPE_LOSS_DECOUPLED:
+        buf_printf(out,
+                   "-(pi_prox / pi_behaviour) min(u A, clip(u, 1-%g, 1+%g) A), u = pi_theta / "
+                   "pi_prox (%s)",
+                   low, high,
+                   r->trainer.algorithm.proximal == RECIPE_PROXIMAL_RECOMPUTE
+                       ? "recomputed at the start of the step"
+                       : "interpolated");
+        break;
+    case RECIPE_LOSS_TOPR:
+        buf_printf(out, "-A log pi_theta where A > 0, else -[min(r, 1)] A log pi_theta, r = %s%s",
+                   "pi_theta / ", old);
+        break;
+    }
+}
+
+static void correction_text(struct buf *out, const struct recipe *r) {
+    if (r->trainer.algorithm.correction.tis != RECIPE_TIS_OFF)
+        buf_printf(out, ", times min(w, %g), w = pi_start / pi_behaviour by %s",
+                   r->trainer.algorithm.correction.cap,
+                   r->trainer.algorithm.correction.tis == RECIPE_TIS_TOKEN ? "token" : "sequence");
+    double low = r->trainer.algorithm.correction.low, high = r->trainer.algorithm.correction.high;
+    switch (r->trainer.algorithm.correction.mask) {
+    case RECIPE_MASK_OFF: break;
+    case RECIPE_MASK_TOKEN: buf_printf(out, ", tokens kept where %g <= w <= %g", low, high); break;
+    case RECIPE_MASK_SEQUENCE:
+        buf_printf(out, ", sequences kept where %g <= w <= %g", low, high);
+        break;
+    case RECIPE_MASK_GEOMETRIC:
+        buf_printf(out, ", sequences kept where %g <= geometric mean of w <= %g", low, high);
+        break;
+    case RECIPE_MASK_M2PO:
+        buf_printf(out, ", largest (log w)^2 dropped until their mean is below %g (m2po)",
+                   r->trainer.algorithm.correction.m2);
+        break;
+    }
+}
+
 static void loss_text(struct buf *out, const struct recipe *r) {
-    const char *aggregation =
-        r->trainer.algorithm.aggregation == RECIPE_TOKEN_MEAN ? "token-mean" : "sequence-mean";
-    buf_printf(out,
-               "ppo-clip, %s: -min(r A, clip(r, 1-%g, 1+%g) A), r = pi_theta / pi_behaviour "
-               "(recorded by the rollout)",
-               aggregation, r->trainer.algorithm.clip_low, r->trainer.algorithm.clip_high);
+    static const char *const losses[] = {"ppo-clip", "gspo", "cispo", "dppo", "decoupled", "topr"};
+    static const char *const how[] = {"token-mean", "sequence-mean", "sequence-sum", "constant"};
+    buf_printf(out, "%s, %s: ", losses[r->trainer.algorithm.loss],
+               how[r->trainer.algorithm.aggregation]);
+    policy_text(out, r);
+    if (r->trainer.algorithm.dual_clip > 0)
+        buf_printf(out, ", at most %g |A| for A < 0", r->trainer.algorithm.dual_clip);
+    correction_text(out, r);
     if (r->trainer.algorithm.kl.coef > 0)
-        buf_printf(out, " + %g KL(k%d) to %s", r->trainer.algorithm.kl.coef,
-                   (int)r->trainer.algorithm.kl.type + 1,
+        buf_printf(out, " %s %g KL(k%d) to %s",
+                   r->trainer.algorithm.kl.place == RECIPE_PLACE_LOSS ? "+" : "; reward -",
+                   r->trainer.algorithm.kl.coef, (int)r->trainer.algorithm.kl.type + 1,
                    r->trainer.algorithm.kl.reference ? r->trainer.algorithm.kl.reference
                                                      : "the initial policy");
     if (r->trainer.algorithm.entropy != 0)
         buf_printf(out, " - %g entropy", r->trainer.algorithm.entropy);
+    if (r->trainer.algorithm.advantage == RECIPE_ADV_GAE)
+        buf_printf(out, " + %g value loss", r->trainer.algorithm.critic.coef);
 }
 
-static const char *advantage_text(const struct recipe *r) {
-    return r->trainer.algorithm.advantage == RECIPE_ADV_GRPO
-               ? "grpo: (R - mean) / (std + 1e-6) within the group"
-               : "grpo-nostd (Dr.GRPO): R - mean of the group";
+static void advantage_text(struct buf *out, const struct recipe *r) {
+    static const char *const texts[] = {
+        "grpo: (R - mean) / (std + 1e-6) within the group",
+        "grpo-nostd (Dr.GRPO): R - mean of the group",
+        "rloo: R - mean of the others of the group",
+        "reinforce++: returns, whitened over the batch's tokens",
+        "reinforce++-baseline: R - mean of the group, whitened over the batch's tokens",
+        "remax: R - reward of the prompt's greedy response",
+        "gae: generalised advantage estimation, whitened over the batch's tokens"};
+    buf_str(out, texts[r->trainer.algorithm.advantage]);
+    if (r->trainer.algorithm.advantage == RECIPE_ADV_GAE)
+        buf_printf(out, "; gamma %g, lambda %g", r->trainer.algorithm.gamma,
+                   r->trainer.algorithm.lambda);
+    if (r->trainer.algorithm.optimal_baseline)
+        buf_str(out, "; the mean replaced by the baseline of least variance");
 }
 
 /* Known traps that a recipe walks into; one line each. */
 static void warnings(struct buf *out, const struct recipe *r) {
-    if (r->rollout.top_p < 1 || r->rollout.top_k > 0)
-        buf_printf(out,
-                   "warning: sampling is cut (top_p %g, top_k %" PRId64
-                   ") but log-probs are over the whole vocabulary: the "
-                   "ratio is biased by the kept mass, which is recorded\n",
-                   r->rollout.top_p, r->rollout.top_k);
-    if (r->rollout.group_size == 1)
-        buf_str(out,
-                "warning: rollout.group_size is 1: every advantage is 0 and nothing is learned\n");
+    traps_warn(out, r, TRAPS_RUN);
     if (r->rollout.concurrency < r->trainer.batch.groups * r->rollout.group_size &&
         r->trainer.staleness.max == 0)
         buf_printf(out,
@@ -120,7 +194,9 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
                r->trainer.staleness.max,
                r->trainer.staleness.late == RECIPE_LATE_WAIT ? "wait" : "drop",
                r->trainer.staleness.max == 0 ? "; synchronous and deterministic" : "");
-    buf_printf(out, "advantage  %s\nloss       ", advantage_text(r));
+    buf_str(out, "advantage  ");
+    advantage_text(out, r);
+    buf_str(out, "\nloss       ");
     loss_text(out, r);
     buf_printf(out, "\nmemory     rollout ");
     size_text(out, p->rollout);

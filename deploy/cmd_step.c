@@ -7,6 +7,7 @@
 #include "deploy/args.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
+#include "proto/traps.h"
 #include "trainer/export.h"
 #include "trainer/report.h"
 #include "trainer/step.h"
@@ -42,7 +43,8 @@ static int parse(struct cmd_step_args *a, int argc, char **argv) {
         "One optimizer step per batch file; prints one JSON object per step and writes the model\n"
         "as a Hugging Face folder. A line of a batch file is one trajectory:\n"
         "{\"group\": \"g0\", \"prompt_ids\": [..], \"response_ids\": [..], \"logprobs\": [..],\n"
-        " \"reward\": 1.0, \"version\": 3}, and optionally \"loss_mask\", \"versions\" by token.",
+        " \"reward\": 1.0, \"version\": 3}, and optionally \"loss_mask\", \"versions\" by token,\n"
+        "\"truncated\" (cut at the length limit), \"baseline\" (score of the greedy response).",
         options,
         sizeof options / sizeof options[0],
         0,
@@ -54,6 +56,14 @@ static int parse(struct cmd_step_args *a, int argc, char **argv) {
     if (!a->out) return FAIL(ERR_CONFIG, "--out DIR is missing");
     if (a->batches.n == 0) return FAIL(ERR_CONFIG, "--batch F.jsonl is missing");
     return 0;
+}
+
+/* On stderr: stdout is JSON. */
+static void warn(const struct recipe *r) {
+    struct buf text = {0};
+    traps_warn(&text, r, TRAPS_STEP);
+    if (text.len) fprintf(stderr, "%s", text.data);
+    buf_close(&text);
 }
 
 static int run_file(struct step *s, const char *path, bool version_given) {
@@ -82,7 +92,8 @@ int cmd_step(int argc, char **argv) {
     if (rc != 0) return rc < 0 ? rc : 0;
     TRY_OUT(recipe_load(&r, a.recipe, a.sets.at, a.sets.n));
     r->model.weights = RECIPE_WEIGHTS_LOAD; /* --model has them */
-    TRY_OUT(file_mkdirs(a.out));            /* known to be writable before the work, not after */
+    warn(r);
+    TRY_OUT(file_mkdirs(a.out)); /* known to be writable before the work, not after */
     TRY_OUT(step_open(&s, r, a.model));
     if (a.version >= 0) step_set_version(s, a.version);
     for (size_t i = 0; i < a.batches.n; i++)

@@ -9,6 +9,7 @@
 #include "base/nearest.h"
 #include "base/yaml.h"
 #include "proto/recipe_table.h"
+#include "proto/traps.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -79,7 +80,8 @@ static int parse_bool(bool *out, const char *text) {
     return 0;
 }
 
-static int parse_enum(int *out, const char *text, const char *const *names) {
+static int parse_enum(int *out, const char *text, const struct recipe_field *f) {
+    const char *const *names = f->names, *ours = recipe_table_peer_value(f->path, text);
     char known[256] = "";
     for (int i = 0; names[i]; i++) {
         if (strcmp(text, names[i]) == 0) {
@@ -89,6 +91,7 @@ static int parse_enum(int *out, const char *text, const char *const *names) {
         size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", names[i]);
     }
+    if (ours) return FAIL(ERR_CONFIG, "in Weir this is called %s; known are: %s", ours, known);
     return FAIL(ERR_CONFIG, "must be one of: %s", known);
 }
 
@@ -132,7 +135,7 @@ static int set_value(struct recipe *r, const struct recipe_field *f, int64_t ind
     case RECIPE_BOOL: return parse_bool(p, text);
     case RECIPE_ENUM: {
         int v;
-        TRY(parse_enum(&v, text, f->names));
+        TRY(parse_enum(&v, text, f));
         memcpy(p, &v, sizeof v);
         return 0;
     }
@@ -300,12 +303,27 @@ static int set_one(struct yaml *y, const char *text) {
 
 /* --- what belongs together ------------------------------------------------------------------ */
 
+/* Bounds whose default follows from another key: -1 stands for it in the table. */
+static void fill_bounds(struct recipe *r) {
+    static const double clips[][2] = {
+        [RECIPE_LOSS_GSPO] = {3e-4, 4e-4}, [RECIPE_LOSS_CISPO] = {1, 4}};
+    static const double bands[][2] = {[RECIPE_MASK_TOKEN] = {0.5, 5},
+                                      [RECIPE_MASK_SEQUENCE] = {0.5, 2},
+                                      [RECIPE_MASK_GEOMETRIC] = {0.999, 1.001}};
+    bool own = r->trainer.algorithm.loss == RECIPE_LOSS_GSPO ||
+               r->trainer.algorithm.loss == RECIPE_LOSS_CISPO;
+    enum recipe_mask mask = r->trainer.algorithm.correction.mask;
+    bool band = mask != RECIPE_MASK_OFF && mask != RECIPE_MASK_M2PO;
+    double *low = &r->trainer.algorithm.clip_low, *high = &r->trainer.algorithm.clip_high;
+    if (*low < 0) *low = own ? clips[r->trainer.algorithm.loss][0] : 0.2;
+    if (*high < 0) *high = own ? clips[r->trainer.algorithm.loss][1] : 0.28;
+    low = &r->trainer.algorithm.correction.low;
+    high = &r->trainer.algorithm.correction.high;
+    if (*low < 0) *low = band ? bands[mask][0] : -1;
+    if (*high < 0) *high = band ? bands[mask][1] : -1;
+}
+
 static int check(const struct recipe *r) {
-    if (r->trainer.batch.minibatches != 1)
-        return FAIL(ERR_CONFIG,
-                    "trainer.batch.minibatches: %" PRId64
-                    " is not supported, only 1 (one optimizer step per batch)",
-                    r->trainer.batch.minibatches);
     if (r->rollout.update != RECIPE_UPDATE_TRAJECTORY)
         return FAIL(ERR_CONFIG, "rollout.update: token is not supported yet, only trajectory");
     if (r->trainer.alignment.c_low > r->trainer.alignment.c_high)
@@ -445,8 +463,10 @@ static int fill(struct recipe *r, const struct yaml *y) {
             if (set == (round == 1)) TRY(apply_at(r, y, e));
         }
     TRY(err_wrap(check_lengths(y), "%s", yaml_name(y)));
+    fill_bounds(r);
     TRY(err_wrap(check(r), "%s", yaml_name(y)));
-    return err_wrap(check_evals(r), "%s", yaml_name(y));
+    TRY(err_wrap(check_evals(r), "%s", yaml_name(y)));
+    return err_wrap(traps_check(r, TRAPS_STEP), "%s", yaml_name(y));
 }
 
 int recipe_parse(struct recipe **out, const char *text, size_t bytes, const char *name,

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/recipe_enum.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,23 +21,6 @@ enum {
     RECIPE_SAMPLES_MAX = 4096,
     RECIPE_INTS_MAX = 8
 };
-
-enum recipe_weights { RECIPE_WEIGHTS_LOAD, RECIPE_WEIGHTS_RANDOM };
-enum recipe_update { RECIPE_UPDATE_TRAJECTORY, RECIPE_UPDATE_TOKEN };
-enum recipe_advantage { RECIPE_ADV_GRPO, RECIPE_ADV_GRPO_NOSTD };
-enum recipe_loss { RECIPE_LOSS_PPO_CLIP };
-enum recipe_aggregation { RECIPE_TOKEN_MEAN, RECIPE_SEQUENCE_MEAN };
-enum recipe_kl { RECIPE_KL_K1, RECIPE_KL_K2, RECIPE_KL_K3 };
-enum recipe_late { RECIPE_LATE_WAIT, RECIPE_LATE_DROP };
-enum recipe_schedule { RECIPE_CONSTANT, RECIPE_COSINE };
-enum recipe_alignment { RECIPE_ALIGN_OFF, RECIPE_ALIGN_ON, RECIPE_ALIGN_CALIBRATE };
-enum recipe_previous {
-    RECIPE_PREVIOUS_FP32,
-    RECIPE_PREVIOUS_BF16,
-    RECIPE_PREVIOUS_HOST,
-    RECIPE_PREVIOUS_MOMENTUM
-};
-enum recipe_prefix { RECIPE_PREFIX_OFF, RECIPE_PREFIX_AUTO };
 
 struct recipe_data {
     char *path;      /* JSONL file, or "builtin:NAME" (a generated task); NULL: absent */
@@ -109,14 +93,34 @@ struct recipe {
         } batch;
         struct {
             enum recipe_advantage advantage;
+            double gamma, lambda;
             enum recipe_loss loss;
-            double clip_low, clip_high, entropy;
+            double clip_low, clip_high; /* by the loss where the recipe gives none */
+            double dual_clip;           /* 0: off */
+            enum recipe_denominator denominator;
+            enum recipe_proximal proximal;
+            struct {
+                double low, high, kl;
+            } dppo;
+            struct {
+                enum recipe_tis tis;
+                enum recipe_mask mask;
+                double cap, low, high, m2; /* low, high: by the mask where none are given */
+            } correction;
             enum recipe_aggregation aggregation;
+            double constant; /* of the aggregation; 0: rollout.max_new_tokens */
+            double entropy;
             struct {
                 double coef;
                 enum recipe_kl type;
+                enum recipe_place place;
                 char *reference; /* HF folder; NULL: the initial policy */
             } kl;
+            enum recipe_overlong overlong;
+            bool ess_lr, optimal_baseline;
+            struct {
+                double coef, clip, lr; /* clip 0: off; lr 0: the optimizer's */
+            } critic;
         } algorithm;
         struct {
             int64_t max;

@@ -11,9 +11,18 @@
 
 static const char *const weights_names[] = {"load", "random", NULL};
 static const char *const update_names[] = {"trajectory", "token", NULL};
-static const char *const advantage_names[] = {"grpo", "grpo-nostd", NULL};
-static const char *const loss_names[] = {"ppo-clip", NULL};
-static const char *const aggregation_names[] = {"token-mean", "sequence-mean", NULL};
+static const char *const advantage_names[] = {
+    "grpo", "grpo-nostd", "rloo", "reinforce++", "reinforce++-baseline", "remax", "gae", NULL};
+static const char *const loss_names[] = {"ppo-clip",  "gspo", "cispo", "dppo",
+                                         "decoupled", "topr", NULL};
+static const char *const denominator_names[] = {"behaviour", "recomputed", NULL};
+static const char *const proximal_names[] = {"recompute", "interpolate", NULL};
+static const char *const tis_names[] = {"off", "token", "sequence", NULL};
+static const char *const mask_names[] = {"off", "token", "sequence", "geometric", "m2po", NULL};
+static const char *const aggregation_names[] = {"token-mean", "sequence-mean", "sequence-sum",
+                                                "constant", NULL};
+static const char *const place_names[] = {"loss", "reward", NULL};
+static const char *const overlong_names[] = {"keep", "mask", NULL};
 static const char *const kl_names[] = {"k1", "k2", "k3", NULL};
 static const char *const late_names[] = {"wait", "drop", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", NULL};
@@ -137,21 +146,65 @@ static const struct recipe_field fields[] = {
     INT("trainer.batch.tokens", trainer.batch.tokens, "4096", 1, 16777216,
         "tokens of one microbatch"),
     ENUM("trainer.algorithm.advantage", trainer.algorithm.advantage, advantage_names, "grpo",
-         "grpo-nostd: Dr.GRPO"),
+         "formulas of this section: docs/losses.md; grpo-nostd: Dr.GRPO"),
+    NUM("trainer.algorithm.gamma", trainer.algorithm.gamma, "1.0", 0, 1,
+        "discount per trained token: gae, reinforce++, remax"),
+    NUM("trainer.algorithm.lambda", trainer.algorithm.lambda, "1.0", 0, 1, "of gae"),
     ENUM("trainer.algorithm.loss", trainer.algorithm.loss, loss_names, "ppo-clip", "policy loss"),
-    NUM("trainer.algorithm.clip_low", trainer.algorithm.clip_low, "0.2", 0, 1,
-        "ratio clipped below 1 - clip_low"),
-    NUM("trainer.algorithm.clip_high", trainer.algorithm.clip_high, "0.28", 0, 100,
-        "and above 1 + clip_high"),
+    NUM("trainer.algorithm.clip_low", trainer.algorithm.clip_low, "-1", -1, 1,
+        "ratio clipped below 1 - clip_low; -1: 0.2, gspo 3e-4, cispo 1 (no lower clip)"),
+    NUM("trainer.algorithm.clip_high", trainer.algorithm.clip_high, "-1", -1, 1e9,
+        "and above 1 + clip_high; -1: 0.28, gspo 4e-4, cispo 4"),
+    NUM("trainer.algorithm.dual_clip", trainer.algorithm.dual_clip, "0.0", 0, 1e9,
+        "largest ratio that counts against a token of negative advantage; 0: off, else above 1"),
+    ENUM("trainer.algorithm.denominator", trainer.algorithm.denominator, denominator_names,
+         "behaviour", "of the ratio: recorded log-probs, or those at the start of the step"),
+    ENUM("trainer.algorithm.proximal", trainer.algorithm.proximal, proximal_names, "recompute",
+         "decoupled: the proximal policy by a forward pass, or interpolated (A-3PO)"),
+    NUM("trainer.algorithm.dppo.low", trainer.algorithm.dppo.low, "0.2", 0, 1,
+        "dppo: largest fall of a token's probability"),
+    NUM("trainer.algorithm.dppo.high", trainer.algorithm.dppo.high, "0.2", 0, 1,
+        "dppo: largest rise of a token's probability"),
+    NUM("trainer.algorithm.dppo.kl", trainer.algorithm.dppo.kl, "1.0e-3", 0, 100,
+        "dppo: coefficient of the squared log-ratio"),
+    ENUM("trainer.algorithm.correction.tis", trainer.algorithm.correction.tis, tis_names, "off",
+         "truncated importance weight of the loss"),
+    NUM("trainer.algorithm.correction.cap", trainer.algorithm.correction.cap, "2.0", 0.001, 1e9,
+        "tis: largest weight"),
+    ENUM("trainer.algorithm.correction.mask", trainer.algorithm.correction.mask, mask_names, "off",
+         "rejection by importance weight; combines with tis"),
+    NUM("trainer.algorithm.correction.low", trainer.algorithm.correction.low, "-1", -1, 1e9,
+        "mask: smallest weight kept; -1: token and sequence 0.5, geometric 0.999"),
+    NUM("trainer.algorithm.correction.high", trainer.algorithm.correction.high, "-1", -1, 1e9,
+        "mask: largest weight kept; -1: token 5, sequence 2, geometric 1.001"),
+    NUM("trainer.algorithm.correction.m2", trainer.algorithm.correction.m2, "0.04", 0, 1e9,
+        "mask m2po: largest mean squared log-ratio of the tokens kept"),
     ENUM("trainer.algorithm.aggregation", trainer.algorithm.aggregation, aggregation_names,
          "token-mean", "of token losses"),
+    NUM("trainer.algorithm.constant", trainer.algorithm.constant, "0.0", 0, 1e9,
+        "aggregation constant: tokens a sequence's sum is divided by, 0: rollout.max_new_tokens"),
     NUM("trainer.algorithm.entropy", trainer.algorithm.entropy, "0.0", -100, 100,
         "coefficient of the entropy bonus"),
     NUM("trainer.algorithm.kl.coef", trainer.algorithm.kl.coef, "0.0", 0, 100,
-        "KL to the reference policy, in the loss"),
+        "KL to the reference policy"),
     ENUM("trainer.algorithm.kl.type", trainer.algorithm.kl.type, kl_names, "k3", "estimator"),
+    ENUM("trainer.algorithm.kl.place", trainer.algorithm.kl.place, place_names, "loss",
+         "in the loss, or taken off the reward token by token"),
     STR("trainer.algorithm.kl.reference", trainer.algorithm.kl.reference, NULL,
         "reference folder; none: the initial policy"),
+    ENUM("trainer.algorithm.overlong", trainer.algorithm.overlong, overlong_names, "keep",
+         "responses cut at max_new_tokens: trained, or masked (their rewards still count)"),
+    BOOL("trainer.algorithm.ess_lr", trainer.algorithm.ess_lr, "false",
+         "learning rate times sqrt(ESS / sequences) (VCPO)"),
+    BOOL("trainer.algorithm.optimal_baseline", trainer.algorithm.optimal_baseline, "false",
+         "grpo, grpo-nostd: baseline of least variance instead of the group's mean (VCPO); one "
+         "more reverse pass"),
+    NUM("trainer.algorithm.critic.coef", trainer.algorithm.critic.coef, "0.5", 0, 100,
+        "gae: weight of the value loss"),
+    NUM("trainer.algorithm.critic.clip", trainer.algorithm.critic.clip, "0.5", 0, 1e9,
+        "gae: largest change of a value that counts, 0: off"),
+    NUM("trainer.algorithm.critic.lr", trainer.algorithm.critic.lr, "0.0", 0, 100,
+        "gae: learning rate of the value head, 0: trainer.optimizer.lr"),
     INT("trainer.staleness.max", trainer.staleness.max, "4", 0, 1024,
         "eta: versions, from a trajectory's oldest token to the step"),
     ENUM("trainer.staleness.late", trainer.staleness.late, late_names, "wait",
@@ -255,6 +308,69 @@ static const struct peer {
     {"ratio_clip_max", "trainer.algorithm.clip_high"},
     {"loss_agg_mode", "trainer.algorithm.aggregation"},
     {"loss_reduction", "trainer.algorithm.aggregation"},
+    {"mean_level", "trainer.algorithm.advantage"},
+    {"norm_adv_by_std_in_grpo", "trainer.algorithm.advantage"},
+    {"grpo_norm_by_std", "trainer.algorithm.advantage"},
+    {"disable_grpo_std_normalization", "trainer.algorithm.advantage"},
+    {"scale_rewards", "trainer.algorithm.advantage"},
+    {"gae_lambda", "trainer.algorithm.lambda"},
+    {"lam", "trainer.algorithm.lambda"},
+    {"discount", "trainer.algorithm.gamma"},
+    {"policy_loss_type", "trainer.algorithm.loss"},
+    {"use_cispo", "trainer.algorithm.loss"},
+    {"use_cispo_loss", "trainer.algorithm.loss"},
+    {"use_decoupled_loss", "trainer.algorithm.loss"},
+    {"importance_sampling_level", "trainer.algorithm.loss"},
+    {"sequence_level_importance_ratios", "trainer.algorithm.loss"},
+    {"pg_variant", "trainer.algorithm.loss"},
+    {"clip_ratio_c", "trainer.algorithm.dual_clip"},
+    {"c_clip", "trainer.algorithm.dual_clip"},
+    {"eps_clip_c", "trainer.algorithm.dual_clip"},
+    {"ratio_clip_c", "trainer.algorithm.dual_clip"},
+    {"delta", "trainer.algorithm.dual_clip"},
+    {"cispo_eps_clip_low", "trainer.algorithm.clip_low"},
+    {"cispo_eps_clip_high", "trainer.algorithm.clip_high"},
+    {"cispo_epsilon_low", "trainer.algorithm.clip_low"},
+    {"cispo_epsilon_high", "trainer.algorithm.clip_high"},
+    {"recompute_logprob", "trainer.algorithm.denominator"},
+    {"bypass_mode", "trainer.algorithm.denominator"},
+    {"bypass_old_logprob_for_rollout", "trainer.algorithm.denominator"},
+    {"prox_logp_method", "trainer.algorithm.proximal"},
+    {"dppo_mask_low", "trainer.algorithm.dppo.low"},
+    {"dppo_mask_high", "trainer.algorithm.dppo.high"},
+    {"use_tis", "trainer.algorithm.correction.tis"},
+    {"rollout_is", "trainer.algorithm.correction.tis"},
+    {"vllm_importance_sampling_correction", "trainer.algorithm.correction.tis"},
+    {"vllm_importance_sampling_mode", "trainer.algorithm.correction.tis"},
+    {"truncated_importance_sampling_type", "trainer.algorithm.correction.tis"},
+    {"use_importance_sampling_correction", "trainer.algorithm.correction.tis"},
+    {"is_correction_type", "trainer.algorithm.correction.tis"},
+    {"tis_imp_ratio_cap", "trainer.algorithm.correction.cap"},
+    {"tis_clip", "trainer.algorithm.correction.cap"},
+    {"rollout_is_threshold", "trainer.algorithm.correction.cap"},
+    {"behav_imp_weight_cap", "trainer.algorithm.correction.cap"},
+    {"behave_imp_weight_cap", "trainer.algorithm.correction.cap"},
+    {"vllm_importance_sampling_cap", "trainer.algorithm.correction.cap"},
+    {"rollout_rs", "trainer.algorithm.correction.mask"},
+    {"rejection_sampling", "trainer.algorithm.correction.mask"},
+    {"rollout_rs_threshold", "trainer.algorithm.correction.high"},
+    {"rollout_rs_threshold_lower", "trainer.algorithm.correction.low"},
+    {"m2_threshold", "trainer.algorithm.correction.m2"},
+    {"loss_scale_factor", "trainer.algorithm.constant"},
+    {"use_kl_in_reward", "trainer.algorithm.kl.place"},
+    {"use_kl_loss", "trainer.algorithm.kl.place"},
+    {"kl_estimator", "trainer.algorithm.kl.type"},
+    {"kl_penalty", "trainer.algorithm.kl.type"},
+    {"mask_truncated_completions", "trainer.algorithm.overlong"},
+    {"apply_overlong_filtering", "trainer.algorithm.overlong"},
+    {"mask_no_eos_with_zero", "trainer.algorithm.overlong"},
+    {"ess_scaling", "trainer.algorithm.ess_lr"},
+    {"grad_baselining", "trainer.algorithm.optimal_baseline"},
+    {"vf_coef", "trainer.algorithm.critic.coef"},
+    {"cliprange_value", "trainer.algorithm.critic.clip"},
+    {"value_clip", "trainer.algorithm.critic.clip"},
+    {"value_eps_clip", "trainer.algorithm.critic.clip"},
+    {"critic_learning_rate", "trainer.algorithm.critic.lr"},
     {"entropy_coeff", "trainer.algorithm.entropy"},
     {"entropy_coef", "trainer.algorithm.entropy"},
     {"beta", "trainer.algorithm.kl.coef"},
@@ -286,6 +402,39 @@ static const struct peer {
     {"model_name_or_path", "model.path"},
 };
 
+/* Their names of values, by our key. */
+static const struct value {
+    const char *key, *theirs, *ours;
+} values[] = {
+    {"trainer.algorithm.advantage", "dr-grpo", "grpo-nostd"},
+    {"trainer.algorithm.advantage", "dr_grpo", "grpo-nostd"},
+    {"trainer.algorithm.advantage", "group_norm", "grpo"},
+    {"trainer.algorithm.advantage", "mean_leave1out", "rloo"},
+    {"trainer.algorithm.advantage", "reinforce_plus_plus", "reinforce++"},
+    {"trainer.algorithm.advantage", "reinforce", "reinforce++"},
+    {"trainer.algorithm.advantage", "reinforce_plus_plus_baseline", "reinforce++-baseline"},
+    {"trainer.algorithm.advantage", "reinforce_baseline", "reinforce++-baseline"},
+    {"trainer.algorithm.advantage", "ppo", "gae"},
+    {"trainer.algorithm.loss", "ppo", "ppo-clip"},
+    {"trainer.algorithm.loss", "vanilla", "ppo-clip"},
+    {"trainer.algorithm.loss", "grpo", "ppo-clip"},
+    {"trainer.algorithm.loss", "regular", "ppo-clip"},
+    {"trainer.algorithm.loss", "sequence", "gspo"},
+    {"trainer.algorithm.loss", "dppo_tv", "dppo"},
+    {"trainer.algorithm.aggregation", "seq-mean-token-mean", "sequence-mean"},
+    {"trainer.algorithm.aggregation", "sequence_mean", "sequence-mean"},
+    {"trainer.algorithm.aggregation", "token_mean", "token-mean"},
+    {"trainer.algorithm.aggregation", "seq-mean-token-sum", "sequence-sum"},
+    {"trainer.algorithm.aggregation", "seq-mean-token-sum-norm", "constant"},
+    {"trainer.algorithm.aggregation", "seq_mean_token_sum_norm", "constant"},
+    {"trainer.algorithm.aggregation", "dr_grpo", "constant"},
+    {"trainer.algorithm.proximal", "loglinear", "interpolate"},
+    {"trainer.algorithm.correction.mask", "icepop", "token"},
+    {"trainer.algorithm.kl.type", "kl", "k1"},
+    {"trainer.algorithm.kl.type", "mse", "k2"},
+    {"trainer.algorithm.kl.type", "low_var_kl", "k3"},
+};
+
 size_t recipe_table_count(void) {
     return sizeof fields / sizeof fields[0];
 }
@@ -299,5 +448,12 @@ const char *recipe_table_peer(const char *path) {
     for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
         if (strcmp(peers[i].theirs, path) == 0 || strcmp(peers[i].theirs, last) == 0)
             return peers[i].ours;
+    return NULL;
+}
+
+const char *recipe_table_peer_value(const char *key, const char *value) {
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        if (strcmp(values[i].key, key) == 0 && strcmp(values[i].theirs, value) == 0)
+            return values[i].ours;
     return NULL;
 }

@@ -32,5 +32,7 @@ const struct recipe_field *recipe_table_field(size_t i);
 /* Our key for a peer's name of the same thing (the last component of its path), NULL if none is
  * known. */
 const char *recipe_table_peer(const char *path);
+/* Our value of this key for a peer's name of it, NULL if none is known. */
+const char *recipe_table_peer_value(const char *key, const char *value);
 
 #endif

@@ -27,6 +27,8 @@ struct batch *batch_open(uint32_t n) {
     struct batch *b = mem_zalloc(sizeof *b);
     b->n = n;
     b->traj = mem_array(n, sizeof *b->traj);
+    for (uint32_t i = 0; i < n; i++)
+        b->traj[i].baseline = NAN;
     return b;
 }
 
@@ -173,6 +175,21 @@ static int read_reward(float *out, const struct json *row, const char *name) {
     return 0;
 }
 
+/* Absent: not truncated, no baseline. */
+static int read_outcome(struct batch_traj *t, const struct json *row, const char *name) {
+    const struct json *cut = json_get(row, "truncated"), *base = json_get(row, "baseline");
+    double x = (double)NAN;
+    if (cut && !json_is(cut, JSON_NULL)) {
+        if (!json_is(cut, JSON_BOOL))
+            return FAIL(ERR_CORRUPT, "%s: \"truncated\" must be true or false", name);
+        t->truncated = json_bool(cut, false);
+    }
+    if (base && !json_is(base, JSON_NULL))
+        TRY(json_read_num(&x, row, "baseline", -batch_reward_max, batch_reward_max, name));
+    t->baseline = (float)x;
+    return 0;
+}
+
 static int read_traj(struct batch_traj *t, const struct json *row, int32_t vocab, int32_t context,
                      const char *name) {
     const struct json *prompt, *response;
@@ -197,6 +214,7 @@ static int read_traj(struct batch_traj *t, const struct json *row, int32_t vocab
     TRY(read_logprobs(t->logprob, row, r, name));
     TRY(read_mask(t->mask, row, r, name));
     TRY(read_versions(t->version, row, r, name));
+    TRY(read_outcome(t, row, name));
     return read_reward(&t->reward, row, name);
 }
 

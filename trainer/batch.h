@@ -17,7 +17,9 @@ struct batch_traj { /* one trajectory; arrays owned by the batch */
     uint8_t *mask;    /* [n_response] 1: trained */
     int64_t *version; /* [n_response] */
     float reward;
-    float advantage; /* filled by adv.c */
+    float baseline;  /* score of the prompt's greedy response (remax); NAN: not there */
+    float advantage; /* filled by the step: mean over its trained tokens */
+    bool truncated;  /* cut at the length limit */
 };
 
 struct batch {
@@ -40,7 +42,8 @@ int64_t batch_trained(const struct batch *b); /* trained tokens */
 
 /* Batch files of `weir step`: JSON lines
  * {"group","prompt_ids","response_ids","logprobs","reward","version"} with optional "loss_mask",
- * "versions" (per token; then "version" may be absent); other keys are ignored. Ids are checked
+ * "versions" (per token; then "version" may be absent), "truncated" (cut at the length limit),
+ * "baseline" (score of the prompt's greedy response); other keys are ignored. Ids are checked
  * against vocab, lengths against context. Errors name file, line, field. id = number of the line,
  * step = the newest version in the file. */
 MUST_CHECK int batch_read(struct batch **out, const char *path, int32_t vocab, int32_t context);

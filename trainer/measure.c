@@ -40,8 +40,13 @@ void measure_lengths(struct step_report *out, const struct batch *b, int64_t ver
 int64_t measure_zero_groups(const struct batch *b) {
     int64_t zero = 0;
     bool *signal = mem_zalloc(b->n_groups * sizeof *signal);
-    for (uint32_t i = 0; i < b->n; i++)
-        signal[b->traj[i].group] |= b->traj[i].advantage != 0;
+    const struct batch_traj **first = mem_zalloc(b->n_groups * sizeof *first);
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct batch_traj *t = &b->traj[i];
+        if (!first[t->group]) first[t->group] = t;
+        signal[t->group] |= t->reward != first[t->group]->reward;
+    }
+    mem_free(first);
     for (uint32_t g = 0; g < b->n_groups; g++)
         zero += !signal[g];
     mem_free(signal);
@@ -49,10 +54,10 @@ int64_t measure_zero_groups(const struct batch *b) {
 }
 
 void measure_mismatch(struct step_report *out, const struct batch *b, int64_t version,
-                      const float *logprob) {
+                      const float *logprob, uint32_t n) {
     int64_t e = 0, same = 0;
     double kl = 0, most = 0;
-    for (uint32_t i = 0; i < b->n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         const struct batch_traj *t = &b->traj[i];
         for (int32_t k = 0; k < t->n_response; k++) {
             if (!t->mask[k]) continue;

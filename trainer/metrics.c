@@ -3,6 +3,7 @@
 #include "trainer/metrics.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 static void num(struct buf *out, const char *key, double x) {
@@ -18,6 +19,7 @@ static void policy(struct buf *out, const struct step_report *r) {
     num(out, "actor/loss", r->loss);
     num(out, "actor/pg_loss", r->pg_loss);
     num(out, "actor/pg_clipfrac", r->clip_fraction);
+    num(out, "actor/pg_clipfrac_lower", r->dual_clip_fraction);
     num(out, "actor/entropy", r->entropy);
     num(out, "actor/kl_loss", r->kl_loss);
     num(out, "actor/kl", r->kl);
@@ -37,6 +39,18 @@ static void policy(struct buf *out, const struct step_report *r) {
     buf_str(out, ", \"gac/action\": ");
     buf_json_str(out, r->gac_action, strlen(r->gac_action));
     num(out, "is/ess", r->ess);
+    num(out, "is/ess_sequence", r->ess_sequence);
+    num(out, "is/mean", r->tis_mean);
+    num(out, "is/max", r->tis_max);
+    num(out, "is/capped_frac", r->tis_capped);
+    num(out, "is/mask_frac", r->mask_fraction);
+}
+
+static void critic(struct buf *out, const struct step_report *r) {
+    num(out, "critic/vf_loss", r->value_loss);
+    num(out, "critic/vf_clipfrac", r->value_clip_fraction);
+    num(out, "critic/values/mean", r->value_mean);
+    num(out, "critic/vf_explained_var", r->explained_variance);
 }
 
 void metrics_json(struct buf *out, const struct step_report *r, const struct metrics_times *t) {
@@ -47,12 +61,16 @@ void metrics_json(struct buf *out, const struct step_report *r, const struct met
     num(out, "reward/std", r->reward_std);
     num(out, "response_length/mean", r->response_length_mean);
     num(out, "response_length/max", r->response_length_max);
+    num(out, "response_length/clip_ratio",
+        r->sequences > 0 ? (double)r->truncated / (double)r->sequences : 0);
     policy(out, r);
+    if (!isnan(r->value_loss)) critic(out, r);
     whole(out, "batch/tokens", r->tokens);
     whole(out, "batch/trained_tokens", r->trained_tokens);
     whole(out, "batch/sequences", r->sequences);
     whole(out, "batch/microbatches", r->microbatches);
     whole(out, "batch/zero_groups", r->zero_groups);
+    whole(out, "batch/optimizer_steps", r->optimizer_steps);
     num(out, "perf/tokens_per_s", t->step > 0 ? (double)r->tokens / t->step : 0);
     num(out, "time/step", t->step);
     num(out, "time/wait", t->wait);

@@ -66,20 +66,23 @@ static int32_t head_rows_of(const struct shape *s) {
     return rows / 16 * 16;
 }
 
+/* train: the policy; else the reference, which has no critic. */
 static struct actor_config actor_config_of(const struct kern_backend *b, const struct shape *shape,
                                            const struct feed_limits *l, const struct recipe *r,
                                            bool train) {
-    return (struct actor_config){.backend = b,
-                                 .shape = *shape,
-                                 .rows_max = l->rows_max,
-                                 .seqs_max = l->seqs_max,
-                                 .context = l->context,
-                                 .pages = feed_pages(l),
-                                 .page = l->page,
-                                 .head_rows = head_rows_of(shape),
-                                 .train = train,
-                                 .recompute = train && r->trainer.recompute,
-                                 .pack = true};
+    struct actor_config cfg = {.backend = b,
+                               .shape = *shape,
+                               .rows_max = l->rows_max,
+                               .seqs_max = l->seqs_max,
+                               .context = l->context,
+                               .pages = feed_pages(l),
+                               .page = l->page,
+                               .head_rows = head_rows_of(shape),
+                               .train = train,
+                               .recompute = train && r->trainer.recompute,
+                               .pack = true};
+    if (!train) cfg.shape.value_head = false;
+    return cfg;
 }
 
 bool passes_wants_reference(const struct recipe *r) {

@@ -16,7 +16,12 @@ struct step; /* weights, gradients, moments, previous gradient, actor; one threa
 struct step_report { /* names follow the metrics: actor/pg_loss, ... */
     int64_t step;    /* version before */
     double loss, pg_loss, kl_loss, kl, entropy, grad_norm, lr;
-    double clip_fraction, ratio_mean, ratio_max, ess; /* over trained tokens; ess in [0, 1] */
+    double clip_fraction, dual_clip_fraction; /* of tokens that no mask rejected */
+    double ratio_mean, ratio_max, ess;        /* over trained tokens; ess in [0, 1] */
+    double ess_sequence;                      /* of whole trajectories; NAN: nothing asked for it */
+    double tis_mean, tis_max, tis_capped, mask_fraction;                    /* correct.h */
+    double lr_scale;                                                        /* in lr already */
+    double value_loss, value_clip_fraction, value_mean, explained_variance; /* NAN: no critic */
     double mismatch_kl,
         logprob_diff_max; /* rollout against trainer, tokens of the current version only for max */
     double reward_mean, reward_std, response_length_mean, response_length_max;
@@ -27,6 +32,8 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
     int64_t gac_skips;            /* steps skipped in a row */
     const char *gac_action;       /* "off", "pass", "scale", "skip", "calibrate", "invalid" */
     int64_t tokens, trained_tokens, sequences, microbatches, zero_groups;
+    int64_t truncated; /* trajectories cut at the length limit */
+    int64_t optimizer_steps;
     struct hash weights_hash; /* after the step */
 };
 

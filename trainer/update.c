@@ -327,7 +327,7 @@ static struct align_decision decide(struct update *u, const double sums[3], bool
 }
 
 int update_apply(struct update *u, struct kern_stream *s, struct params *weights, bool control,
-                 struct update_report *out) {
+                 double lr_scale, struct update_report *out) {
     double sums[3];
     struct kern_tensor whole = params_slab(u->grad);
     if (is_sharded(u)) TRY(shard_reduce(&u->shard, s, u->own, &whole));
@@ -336,7 +336,7 @@ int update_apply(struct update *u, struct kern_stream *s, struct params *weights
     *out = (struct update_report){.grad_norm = sqrt(sums[1]),
                                   .cosine = d.cosine,
                                   .removed = d.removed,
-                                  .lr = lr_at(&u->lr, u->state.steps),
+                                  .lr = lr_scale * lr_at(&u->lr, u->state.steps),
                                   .c_low = u->state.c_low,
                                   .c_high = u->state.c_high,
                                   .action = d.action};

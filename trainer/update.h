@@ -51,9 +51,10 @@ size_t update_bytes(const struct shape *s, const struct recipe *r, const struct 
 MUST_CHECK int update_begin(struct update *u, struct params **grads);
 /* Uses what was added; with several ranks all call it, and all take the same decision. control:
  * alignment control may act and calibrate (else it only measures). A gradient that is not finite is
- * never used: the step is not applied, and the third in a row is ERR_CORRUPT. */
+ * never used: the step is not applied, and the third in a row is ERR_CORRUPT. lr_scale multiplies
+ * the learning rate of this step. */
 MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
-                            bool control, struct update_report *out);
+                            bool control, double lr_scale, struct update_report *out);
 
 struct update_state update_state(const struct update *u);
 void update_restore(struct update *u, const struct update_state *state); /* after filling slabs */

@@ -180,7 +180,8 @@ TEST(values_are_checked) {
     refuse("trainer: {alignment: {mode: sideways}}\n", "must be one of: ");
     refuse("data: {train: {shuffle: perhaps}}\n", "must be true or false");
     refuse("trainer: {optimizer: {betas: [0.9, 0.9, 0.9]}}\n", "has more than 2 elements");
-    refuse("trainer: {batch: {minibatches: 2}}\n", "is not supported, only 1");
+    refuse("trainer: {batch: {minibatches: 9}}\n", "split by groups");
+    refuse("trainer: {algorithm: {loss: gspo, dual_clip: 0.5}}\n", "dual_clip must be above 1");
     refuse("rollout: {update: token}\n", "is not supported yet");
     refuse("trainer: {alignment: {c_low: 0.5, c_high: 0.1}}\n", "is larger than c_high");
     refuse("rollout: {concurrency: 4, group_size: 8}\n", "is less than one group");

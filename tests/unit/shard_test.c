@@ -93,7 +93,7 @@ static void run_rank(const struct setup *x, int rank, struct outcome *out) {
         fill(w, g, i, rank, x->n_ranks);
         CHECK_OK(update_begin(u, &into));
         CHECK_OK(params_put(into, g, x->n * sizeof *g));
-        CHECK_OK(update_apply(u, s, w, true, &out->report[i]));
+        CHECK_OK(update_apply(u, s, w, true, 1, &out->report[i]));
     }
     struct update_slab slab = update_slab(u, 0);
     CHECK_OK(params_get(w, out->weights, x->n * sizeof *g));

@@ -89,7 +89,7 @@ static struct update_report apply(struct rig *g, const float *grad) {
     struct params *into;
     CHECK_OK(update_begin(g->u, &into));
     CHECK_OK(params_put(into, grad, g->n * sizeof *grad));
-    CHECK_OK(update_apply(g->u, g->stream, g->w, true, &r));
+    CHECK_OK(update_apply(g->u, g->stream, g->w, true, 1, &r));
     return r;
 }
 
@@ -206,7 +206,7 @@ TEST(update_not_finite_is_never_used) {
     }
     CHECK_OK(update_begin(g.u, &into));
     CHECK_OK(params_put(into, p, g.n * sizeof *p));
-    CHECK_ERR(update_apply(g.u, g.stream, g.w, true, &r), ERR_CORRUPT, "not finite in 3 steps");
+    CHECK_ERR(update_apply(g.u, g.stream, g.w, true, 1, &r), ERR_CORRUPT, "not finite in 3 steps");
     float *w2 = read(&g, g.w);
     CHECK(memcmp(w, w2, g.n * sizeof *w) == 0);
     p[5] = 0;
@@ -431,7 +431,7 @@ TEST(update_calibrates_on_controlled_steps_only) {
         float *q = gradient(&g, test_seed() + (uint64_t)i);
         CHECK_OK(update_begin(g.u, &into));
         CHECK_OK(params_put(into, q, g.n * sizeof *q));
-        CHECK_OK(update_apply(g.u, g.stream, g.w, false, &r));
+        CHECK_OK(update_apply(g.u, g.stream, g.w, false, 1, &r));
         CHECK(r.action == (i ? ALIGN_OFF : ALIGN_INVALID));
         mem_free(q);
     }

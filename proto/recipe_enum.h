@@ -1,0 +1,55 @@
+/* recipe_enum.h - the settings of a recipe that are one of several words, in the order of the words
+ * in recipe_table.c. */
+#ifndef PROTO_RECIPE_ENUM_H
+#define PROTO_RECIPE_ENUM_H
+
+enum recipe_weights { RECIPE_WEIGHTS_LOAD, RECIPE_WEIGHTS_RANDOM };
+enum recipe_update { RECIPE_UPDATE_TRAJECTORY, RECIPE_UPDATE_TOKEN };
+enum recipe_advantage {
+    RECIPE_ADV_GRPO,
+    RECIPE_ADV_GRPO_NOSTD,
+    RECIPE_ADV_RLOO,
+    RECIPE_ADV_REINFORCE_PP,
+    RECIPE_ADV_REINFORCE_PP_BASELINE,
+    RECIPE_ADV_REMAX,
+    RECIPE_ADV_GAE
+};
+enum recipe_loss {
+    RECIPE_LOSS_PPO_CLIP,
+    RECIPE_LOSS_GSPO,
+    RECIPE_LOSS_CISPO,
+    RECIPE_LOSS_DPPO,
+    RECIPE_LOSS_DECOUPLED,
+    RECIPE_LOSS_TOPR
+};
+enum recipe_denominator { RECIPE_DENOMINATOR_BEHAVIOUR, RECIPE_DENOMINATOR_RECOMPUTED };
+enum recipe_proximal { RECIPE_PROXIMAL_RECOMPUTE, RECIPE_PROXIMAL_INTERPOLATE };
+enum recipe_tis { RECIPE_TIS_OFF, RECIPE_TIS_TOKEN, RECIPE_TIS_SEQUENCE };
+enum recipe_mask {
+    RECIPE_MASK_OFF,
+    RECIPE_MASK_TOKEN,
+    RECIPE_MASK_SEQUENCE,
+    RECIPE_MASK_GEOMETRIC,
+    RECIPE_MASK_M2PO
+};
+enum recipe_aggregation {
+    RECIPE_TOKEN_MEAN,
+    RECIPE_SEQUENCE_MEAN,
+    RECIPE_SEQUENCE_SUM,
+    RECIPE_AGGREGATE_CONSTANT
+};
+enum recipe_place { RECIPE_PLACE_LOSS, RECIPE_PLACE_REWARD };
+enum recipe_overlong { RECIPE_OVERLONG_KEEP, RECIPE_OVERLONG_MASK };
+enum recipe_kl { RECIPE_KL_K1, RECIPE_KL_K2, RECIPE_KL_K3 };
+enum recipe_late { RECIPE_LATE_WAIT, RECIPE_LATE_DROP };
+enum recipe_schedule { RECIPE_CONSTANT, RECIPE_COSINE };
+enum recipe_alignment { RECIPE_ALIGN_OFF, RECIPE_ALIGN_ON, RECIPE_ALIGN_CALIBRATE };
+enum recipe_previous {
+    RECIPE_PREVIOUS_FP32,
+    RECIPE_PREVIOUS_BF16,
+    RECIPE_PREVIOUS_HOST,
+    RECIPE_PREVIOUS_MOMENTUM
+};
+enum recipe_prefix { RECIPE_PREFIX_OFF, RECIPE_PREFIX_AUTO };
+
+#endif
