@@ -88,6 +88,8 @@ static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z
         t.x2 = x;
         t.pool_k = take(c, z->pool, z->kv, 1);
         t.pool_v = take(c, z->pool, z->kv, 1);
+        if (cfg->frames) t.kept_gk = take(c, cfg->frames, z->kv, 1);
+        if (cfg->frames) t.kept_gv = take(c, cfg->frames, z->kv, 1);
         if (a->acts) a->acts[l] = t;
     }
 }
@@ -201,6 +203,11 @@ size_t actor_bytes(const struct actor_config *cfg) {
     return rc < 0 ? SIZE_MAX : bytes + scratch_bytes(cfg);
 }
 
+size_t actor_host_bytes(const struct actor_config *cfg) {
+    if (!cfg->offload) return 0;
+    return (size_t)cfg->frames * (size_t)actor_kept_floats(cfg) * sizeof(float);
+}
+
 /* --- open and close ------------------------------------------------------------------------------
  */
 
@@ -216,6 +223,10 @@ static int check_config(const struct actor_config *cfg) {
     TRY(check_limit("context", cfg->context, 1, cfg->shape.context));
     TRY(check_limit("page", cfg->page, 1, PAGE_MAX));
     TRY(check_limit("pages", cfg->pages, 1, INT32_MAX / cfg->page));
+    TRY(check_limit("frames", cfg->frames, 0, cfg->train ? (int64_t)cfg->pages * cfg->page : 0));
+    if (cfg->frames % cfg->page)
+        return FAIL(ERR_CONFIG, "actor: frames is %d, not a multiple of the page, %d", cfg->frames,
+                    cfg->page);
     return check_limit("head_rows", cfg->head_rows, 0, ROWS_MAX);
 }
 
@@ -247,6 +258,8 @@ static void alloc_host(struct actor *a) {
     a->head_host = mem_array(6 * hr, sizeof *a->head_host);
     a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
     if (a->cfg.train) a->slot_mark = mem_array((size_t)a->cfg.pages, (size_t)a->cfg.page);
+    if (a->cfg.offload)
+        a->host = mem_array((size_t)a->cfg.frames, (size_t)actor_kept_floats(&a->cfg) * 4);
 }
 
 int actor_open(struct actor **out, const struct actor_config *cfg) {
@@ -287,6 +300,8 @@ void actor_close(struct actor **a) {
     mem_free(p->head_host);
     mem_free(p->mark);
     mem_free(p->slot_mark);
+    mem_free(p->frame);
+    mem_free(p->host);
     mem_free(p);
     *a = NULL;
 }
@@ -436,6 +451,7 @@ int actor_use(struct actor *a, const struct params *weights) {
     a->next = NULL;
     a->n = 0;
     a->params = NULL;
+    actor_unwind(a);
     actor_bind(a, weights, &a->weights);
     for (int32_t i = 0; i < matrices(a); i++) {
         int32_t index;

@@ -28,12 +28,16 @@ struct actor_config {
     int32_t head_rows;   /* rows of logits at a time (the head's chunk), default 64 if 0 */
     bool train;          /* also allocates what the reverse pass needs */
     bool recompute; /* train: keep layer inputs only and run each layer again in the reverse pass */
+    int32_t frames; /* train: most keys of frames (actor_push), a multiple of page; 0: no frames */
+    bool offload;   /* frames wait in host memory, so that they take none of rows_max */
     bool pack;      /* keep packed copies of the weights (backends that pack) */
     bool spare;     /* and room for those of the next weights: actor_prepare */
 };
 
-/* Bytes actor_open will take from the backend for this configuration: the memory plan. */
+/* Bytes actor_open will take from the backend for this configuration: the memory plan; and those
+ * of frames that wait in host memory. */
 size_t actor_bytes(const struct actor_config *cfg);
+size_t actor_host_bytes(const struct actor_config *cfg);
 MUST_CHECK int actor_open(struct actor **out, const struct actor_config *cfg);
 void actor_close(struct actor **a);
 const struct actor_config *actor_config(const struct actor *a);
@@ -56,6 +60,8 @@ struct actor_batch { /* host memory, borrowed */
     const int32_t *q_start; /* [n_seqs + 1] rows of sequence s: q_start[s] .. q_start[s+1]-1 */
     const int32_t *kv_len;  /* [n_seqs] keys of the sequence including its rows here */
     const int32_t *pages;   /* [n_seqs, pages_max] page table */
+    bool keys_only; /* of these rows only keys and values are wanted: the last layer ends with them,
+                       there are no hidden states and no log-probs */
 };
 
 /* Runs the layers and the final norm; hidden states stay inside until the next forward. In a
@@ -89,11 +95,27 @@ typedef int actor_loss_fn(void *ctx, int64_t first, int64_t n, const float *logp
 
 /* After actor_forward of the same batch in a training actor: head forward, loss and head reverse
  * chunk by chunk, then the layers in reverse; adds into grads (same layout as the weights). Rows
- * are distinct and every key that a sequence sees is of a row of this batch: its own, or one of
- * another sequence whose pages it shares (a common prompt, computed once). Uses the activations up:
- * one reverse for each forward. When it fails, grads hold a part of the sum. */
+ * are distinct and every key that a sequence sees is of a row of this batch (its own, or one of
+ * another sequence whose pages it shares: a common prompt, computed once) or of a live frame. Uses
+ * the activations up: one reverse for each forward. When it fails, grads hold a part of the sum. */
 MUST_CHECK int actor_backward(struct actor *a, const struct actor_batch *batch, const int32_t *rows,
                               const int32_t *targets, int64_t n, float inv_temp,
                               actor_loss_fn *loss, void *ctx, struct params *grads);
+
+/* Frames: rows whose reverse waits until that of all rows which read their keys is done. After
+ * actor_forward, actor_push makes its batch the newest frame instead of running its reverse; the
+ * forward and reverse passes that follow may read its keys and add to their gradient; actor_pop of
+ * the same batch is the frame's own reverse, with that gradient and, if n > 0, the head's (never of
+ * a keys_only batch). A stack: last in, first out, nothing left at the end.
+ *
+ * A frame is one sequence that continues the frame before it: key k of the stack lies in slot k of
+ * the pool and its rows are a multiple of page, so the frames hold slots 0 .. frames - 1 from below
+ * and other batches take theirs above. Without `offload` the rows of live frames and of a batch are
+ * at most rows_max together. */
+MUST_CHECK int actor_push(struct actor *a);
+MUST_CHECK int actor_pop(struct actor *a, const struct actor_batch *batch, const int32_t *rows,
+                         const int32_t *targets, int64_t n, float inv_temp, actor_loss_fn *loss,
+                         void *ctx, struct params *grads);
+void actor_unwind(struct actor *a); /* forgets all frames, after a failure */
 
 #endif

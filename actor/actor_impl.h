@@ -39,12 +39,18 @@ struct actor_index {
  * x1, x2 are the same memory; with recompute all layers share all but x0 and x2; else each has its
  * own. x2 of a layer is x0 of the next. */
 struct actor_acts {
-    void *x0, *h1;         /* [R, d] input; its norm */
-    void *q0, *k0;         /* [R, q], [R, kv] before qk-norm (without it: q0 = q, k0 = k) */
-    void *q, *att, *lse;   /* [R, q] rotated queries, attention's result; [R, H] */
-    void *x1, *h2;         /* [R, d] after attention; its norm */
-    void *gate, *up, *x2;  /* [R, f], [R, f]; [R, d] output */
-    void *pool_k, *pool_v; /* [pages, page, Hkv, D] */
+    void *x0, *h1;           /* [R, d] input; its norm */
+    void *q0, *k0;           /* [R, q], [R, kv] before qk-norm (without it: q0 = q, k0 = k) */
+    void *q, *att, *lse;     /* [R, q] rotated queries, attention's result; [R, H] */
+    void *x1, *h2;           /* [R, d] after attention; its norm */
+    void *gate, *up, *x2;    /* [R, f], [R, f]; [R, d] output */
+    void *pool_k, *pool_v;   /* [pages, page, Hkv, D] */
+    void *kept_gk, *kept_gv; /* [frames, kv] gradient of the frames' keys and values */
+};
+
+struct actor_frame {
+    int32_t rows, key; /* key: its first */
+    bool keys_only;
 };
 
 struct actor {
@@ -87,9 +93,19 @@ struct actor {
     void *ghh, *ghead; /* [hr, d], [3, hr]: derivatives by log-prob, entropy, value */
     void *gpool_k, *gpool_v;
 
+    /* frames, see actor_push. base: rows of the activations that live frames occupy, where those of
+     * the next forward begin; keys: slots that they occupy. */
+    struct actor_frame *frame;
+    int32_t n_frames, base, keys;
+    size_t frame_cap;
+    float *host; /* offload: activations, frame after frame */
+
     /* the newest forward */
-    int32_t n;    /* rows, 0: none is valid */
-    bool reverse; /* its activations are whole */
+    int32_t n;             /* rows, 0: none is valid */
+    int32_t slots;         /* reverse: slots below this one take part */
+    bool reverse;          /* its activations are whole */
+    bool keys_only;        /* its last layer ended with keys and values */
+    int32_t n_seqs, slot0; /* sequences; slot of the first row */
     struct kern_tensor ids, pos, slot;
     struct kern_attn attn;
 };
@@ -97,13 +113,47 @@ struct actor {
 /* actor.c */
 void actor_bind(const struct actor *a, const struct params *p, struct actor_weights *out);
 
-/* forward.c: checks and uploads a batch; the halves of a layer. */
-int actor_layer_attention(struct actor *a, int32_t l);
-int actor_layer_ffn(struct actor *a, int32_t l); /* up to act, before the down projection */
+/* forward.c: checks and uploads a batch; a layer up to its keys in the pool, its halves; the last
+ * norm. */
+int actor_load(struct actor *a, const struct actor_batch *b);
+int actor_layer_keys(struct actor *a, int32_t l);
+int actor_layer_attention(struct actor *a, int32_t l); /* keys and what follows */
+int actor_layer_ffn(struct actor *a, int32_t l);       /* up to act, before the down projection */
+int actor_last_norm(struct actor *a);
+
+/* backward.c: the reverse of the loaded batch from the head down; pop: of the frame it was. */
+int actor_reverse(struct actor *a, const struct actor_batch *b, const int32_t *rows,
+                  const int32_t *targets, int64_t n, float inv_temp, actor_loss_fn *loss, void *ctx,
+                  struct params *grads, bool pop);
+
+/* frame.c: floats of one row that a frame keeps in host memory. */
+int64_t actor_kept_floats(const struct actor_config *cfg);
 
 /* head.c: head forward, loss and reverse of all rows; leaves d loss / d hidden in gh. */
 int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *targets, int64_t n,
                         float inv_temp, actor_loss_fn *loss, void *ctx);
+
+static inline void *actor_row(void *p, int64_t row, int64_t width) {
+    return p ? (float *)p + row * width : NULL;
+}
+
+/* The activations of layer l where the newest forward put them: behind those of live frames. */
+static inline struct actor_acts actor_acts_at(const struct actor *a, int32_t l) {
+    const struct shape *s = &a->cfg.shape;
+    int64_t q = (int64_t)s->heads * s->head_width, kv = (int64_t)s->kv_heads * s->head_width;
+    struct actor_acts t = a->acts[l];
+    if (a->base == 0) return t;
+    void **by_d[] = {&t.x0, &t.h1, &t.x1, &t.h2, &t.x2}, **by_q[] = {&t.q0, &t.q, &t.att};
+    for (size_t i = 0; i < sizeof by_d / sizeof by_d[0]; i++)
+        *by_d[i] = actor_row(*by_d[i], a->base, s->d);
+    for (size_t i = 0; i < sizeof by_q / sizeof by_q[0]; i++)
+        *by_q[i] = actor_row(*by_q[i], a->base, q);
+    t.k0 = actor_row(t.k0, a->base, kv);
+    t.lse = actor_row(t.lse, a->base, s->heads);
+    t.gate = actor_row(t.gate, a->base, s->ffn);
+    t.up = actor_row(t.up, a->base, s->ffn);
+    return t;
+}
 
 static inline struct kern_tensor actor_mat(void *p, int64_t rows, int64_t cols) {
     return kern_view2(p, KERN_F32, rows, cols);

@@ -33,8 +33,9 @@ static int check_all(const char *field, const int32_t *x, int32_t n, int64_t max
 static int check_counts(const struct actor *a, const struct actor_batch *b) {
     const struct actor_config *c = &a->cfg;
     int32_t table = (int32_t)(((int64_t)c->context + c->page - 1) / c->page);
-    if (b->n_rows < 1 || b->n_rows > c->rows_max)
-        return FAIL(ERR_CONFIG, "batch: n_rows is %d, allowed is 1..%d", b->n_rows, c->rows_max);
+    if (b->n_rows < 1 || b->n_rows > c->rows_max - a->base)
+        return FAIL(ERR_CONFIG, "batch: n_rows is %d, allowed is 1..%d", b->n_rows,
+                    c->rows_max - a->base);
     if (b->n_seqs < 1 || b->n_seqs > c->seqs_max)
         return FAIL(ERR_CONFIG, "batch: n_seqs is %d, allowed is 1..%d", b->n_seqs, c->seqs_max);
     if (b->pages_max < 1 || b->pages_max > table)
@@ -146,28 +147,35 @@ static int add(struct actor *a, void *out, void *x, void *y) {
     return kern_add(a->b, a->s, &to, &tx, &ty);
 }
 
-/* x0 -> h1 -> q, k, v -> (qk-norm) -> rope -> pool -> att -> x1 */
+/* x0 -> h1 -> k, v -> (k-norm) -> rope -> pool */
+int actor_layer_keys(struct actor *a, int32_t l) {
+    const struct shape *s = &a->cfg.shape;
+    const struct actor_layer *w = &a->weights.layers[l];
+    const struct actor_acts at = actor_acts_at(a, l), *t = &at;
+    void *k0 = s->qk_norm ? t->k0 : a->k;
+    struct kern_tensor k = actor_heads(a, a->k, s->kv_heads), v = actor_heads(a, a->v, s->kv_heads);
+    struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
+    TRY(norm(a, t->h1, t->x0, a->n, &w->norm[NORM_IN]));
+    TRY(linear(a, k0, t->h1, &w->mat[MAT_K]));
+    TRY(linear(a, a->v, t->h1, &w->mat[MAT_V]));
+    if (s->qk_norm) TRY(norm(a, a->k, k0, (int64_t)a->n * s->kv_heads, &w->norm[NORM_K]));
+    TRY(rope(a, k));
+    return kern_kv_write(a->b, a->s, &pool_k, &pool_v, &k, &v, &a->slot);
+}
+
+/* h1 -> q -> (q-norm) -> rope -> att -> x1, over the keys */
 int actor_layer_attention(struct actor *a, int32_t l) {
     const struct shape *s = &a->cfg.shape;
     const struct actor_layer *w = &a->weights.layers[l];
-    const struct actor_acts *t = &a->acts[l];
-    void *k0 = s->qk_norm ? t->k0 : a->k;
-    TRY(norm(a, t->h1, t->x0, a->n, &w->norm[NORM_IN]));
-    TRY(linear(a, t->q0, t->h1, &w->mat[MAT_Q]));
-    TRY(linear(a, k0, t->h1, &w->mat[MAT_K]));
-    TRY(linear(a, a->v, t->h1, &w->mat[MAT_V]));
-    if (s->qk_norm) {
-        TRY(norm(a, t->q, t->q0, (int64_t)a->n * s->heads, &w->norm[NORM_Q]));
-        TRY(norm(a, a->k, k0, (int64_t)a->n * s->kv_heads, &w->norm[NORM_K]));
-    }
-    struct kern_tensor q = actor_heads(a, t->q, s->heads), k = actor_heads(a, a->k, s->kv_heads);
-    struct kern_tensor v = actor_heads(a, a->v, s->kv_heads);
+    const struct actor_acts at = actor_acts_at(a, l), *t = &at;
+    struct kern_tensor q = actor_heads(a, t->q, s->heads);
     struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
     struct kern_tensor att = actor_heads(a, t->att, s->heads);
     struct kern_tensor lse = actor_mat(t->lse, a->n, s->heads);
+    TRY(actor_layer_keys(a, l));
+    TRY(linear(a, t->q0, t->h1, &w->mat[MAT_Q]));
+    if (s->qk_norm) TRY(norm(a, t->q, t->q0, (int64_t)a->n * s->heads, &w->norm[NORM_Q]));
     TRY(rope(a, q));
-    TRY(rope(a, k));
-    TRY(kern_kv_write(a->b, a->s, &pool_k, &pool_v, &k, &v, &a->slot));
     a->attn.window = shape_window(s, l);
     TRY(kern_attention(a->b, a->s, &att, &lse, &q, &pool_k, &pool_v, &a->attn));
     TRY(linear(a, a->o, t->att, &w->mat[MAT_O]));
@@ -177,7 +185,7 @@ int actor_layer_attention(struct actor *a, int32_t l) {
 /* x1 -> h2 -> gate, up -> act */
 int actor_layer_ffn(struct actor *a, int32_t l) {
     const struct actor_layer *w = &a->weights.layers[l];
-    const struct actor_acts *t = &a->acts[l];
+    const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     int64_t f = a->cfg.shape.ffn;
     TRY(norm(a, t->h2, t->x1, a->n, &w->norm[NORM_POST]));
     TRY(linear(a, t->gate, t->h2, &w->mat[MAT_GATE]));
@@ -187,28 +195,42 @@ int actor_layer_ffn(struct actor *a, int32_t l) {
     return kern_swiglu(a->b, a->s, &act, &gate, &up);
 }
 
+int actor_last_norm(struct actor *a) {
+    const struct actor_acts last = actor_acts_at(a, a->cfg.shape.layers - 1);
+    return norm(a, a->hidden, last.x2, a->n, &a->weights.norm);
+}
+
 /* The residual stream from the embedding to the final norm, kept in hidden for the head. */
 static int layers(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
-    struct kern_tensor x = actor_mat(a->acts[0].x0, a->n, s->d);
+    struct kern_tensor x = actor_mat(actor_acts_at(a, 0).x0, a->n, s->d);
     TRY(kern_embed(a->b, a->s, &x, &a->weights.embed, &a->ids));
     for (int32_t l = 0; l < s->layers; l++) {
-        const struct actor_acts *t = &a->acts[l];
+        const struct actor_acts at = actor_acts_at(a, l), *t = &at;
+        if (a->keys_only && l == s->layers - 1) return actor_layer_keys(a, l);
         TRY(actor_layer_attention(a, l));
         TRY(actor_layer_ffn(a, l));
         TRY(linear(a, a->o, a->act, &a->weights.layers[l].mat[MAT_DOWN]));
         TRY(add(a, t->x2, t->x1, a->o));
     }
-    return norm(a, a->hidden, a->acts[s->layers - 1].x2, a->n, &a->weights.norm);
+    return actor_last_norm(a);
+}
+
+int actor_load(struct actor *a, const struct actor_batch *b) {
+    a->n = 0;
+    a->reverse = false;
+    TRY(check_batch(a, b));
+    TRY(upload(a, b));
+    a->n = b->n_rows;
+    a->n_seqs = b->n_seqs;
+    a->slot0 = b->slot[0];
+    a->keys_only = b->keys_only;
+    return 0;
 }
 
 int actor_forward(struct actor *a, const struct actor_batch *batch) {
     if (!a->params) return FAIL(ERR_CONFIG, "actor: no weights in use");
-    a->n = 0;
-    a->reverse = false;
-    TRY(check_batch(a, batch));
-    TRY(upload(a, batch));
-    a->n = batch->n_rows;
+    TRY(actor_load(a, batch));
     int rc = layers(a);
     if (rc < 0) a->n = 0;
     a->reverse = rc == 0 && a->cfg.train;

@@ -13,7 +13,8 @@
 /* Rows must be rows of the newest forward: hidden states of an older one are gone. */
 static int check_rows(const struct actor *a, const int32_t *rows, const int32_t *targets,
                       int64_t n) {
-    if (a->n == 0) return FAIL(ERR_CONFIG, "head: no forward with these weights yet");
+    if (a->n == 0 || a->keys_only)
+        return FAIL(ERR_CONFIG, "head: no forward with these weights yet, or one of keys only");
     if (n < 0) return FAIL(ERR_CONFIG, "head: %" PRId64 " rows", n);
     for (int64_t i = 0; i < n; i++) {
         if (rows[i] < 0 || rows[i] >= a->n)
