@@ -13,7 +13,7 @@
 
 /* --- offload ------------------------------------------------------------------------------- */
 
-enum { KEPT_MAX = 11 };
+enum { KEPT_MAX = 12 };
 
 struct kept { /* arrays of a layer that its reverse needs, and their widths */
     void *p[KEPT_MAX];
@@ -22,6 +22,7 @@ struct kept { /* arrays of a layer that its reverse needs, and their widths */
 };
 
 static void keep(struct kept *k, void *p, int64_t width) {
+    ASSERT(k->n < KEPT_MAX);
     k->p[k->n] = p;
     k->width[k->n++] = width;
 }

@@ -133,6 +133,8 @@ struct recipe {
             enum recipe_previous previous;
         } alignment;
         enum recipe_prefix prefix;
+        bool prefix_offload;
+        double prefix_cost_pass, prefix_cost_key;
         struct {
             double lr, weight_decay, beta1, beta2, eps, clip_norm, min_lr;
             int64_t warmup;

@@ -50,6 +50,11 @@ enum recipe_previous {
     RECIPE_PREVIOUS_HOST,
     RECIPE_PREVIOUS_MOMENTUM
 };
-enum recipe_prefix { RECIPE_PREFIX_OFF, RECIPE_PREFIX_AUTO };
+enum recipe_prefix {
+    RECIPE_PREFIX_OFF,
+    RECIPE_PREFIX_PACKED,
+    RECIPE_PREFIX_SCHEDULE,
+    RECIPE_PREFIX_AUTO
+};
 
 #endif

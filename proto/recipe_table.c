@@ -28,7 +28,7 @@ static const char *const late_names[] = {"wait", "drop", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", NULL};
 static const char *const alignment_names[] = {"off", "on", "calibrate", NULL};
 static const char *const previous_names[] = {"fp32", "bf16", "host", "momentum", NULL};
-static const char *const prefix_names[] = {"off", "auto", NULL};
+static const char *const prefix_names[] = {"off", "packed", "schedule", "auto", NULL};
 
 #define AT(member) offsetof(struct recipe, member)
 #define STR(path, member, def, text)                                                               \
@@ -219,7 +219,13 @@ static const struct recipe_field fields[] = {
         "calibrate: steps that are only measured"),
     ENUM("trainer.alignment.previous", trainer.alignment.previous, previous_names, "fp32",
          "where the previous gradient is kept; momentum: AdamW's first moment instead of it"),
-    ENUM("trainer.prefix", trainer.prefix, prefix_names, "auto", "shared-prefix reuse in training"),
+    ENUM("trainer.prefix", trainer.prefix, prefix_names, "auto",
+         "shared-prefix reuse in training: within a pass, over passes, or the cheaper"),
+    BOOL("trainer.prefix_offload", trainer.prefix_offload, "false",
+         "activations of shared prefixes wait in host memory (schedule, auto)"),
+    {"trainer.prefix_cost[]", RECIPE_NUM, AT(trainer.prefix_cost_pass), sizeof(double), 2, 0,
+     "40 3", 0, 1e6, NULL,
+     "cost model: rows that a pass costs; attention's time per FLOP, a matrix product's being 1"},
     NUM("trainer.optimizer.lr", trainer.optimizer.lr, "1.0e-6", 0, 100, "AdamW learning rate"),
     NUM("trainer.optimizer.weight_decay", trainer.optimizer.weight_decay, "0.01", 0, 100,
         "decoupled, matrices only"),

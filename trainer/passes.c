@@ -20,16 +20,17 @@ struct passes {
     struct feed feed;
     const struct batch *batch;
     struct split active, flat; /* forward and reverse; forward only */
-    int32_t budget;            /* rows of a microbatch, unless one trajectory alone has more */
-    bool share;                /* prompts of a group are computed once */
+    struct split one;          /* of passes_score */
+    struct split_limits limits;
     int64_t n_tokens;
     /* by trajectory */
     int32_t *rows;
     int64_t *first;
     size_t rows_cap, first_cap;
-    /* by trained token of the microbatch */
-    int64_t *element;
+    /* by row of the microbatch that predicts trained tokens */
     float *mb_logprob, *mb_entropy, *mb_value;
+    float *spread; /* the same by trained token, and their derivatives */
+    size_t spread_cap;
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -38,11 +39,21 @@ static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* Prompts are shared by whole pages. On the host a page may as well be one key: nothing of the
- * prompt is computed twice then. */
+/* Prefixes are shared by whole pages. On the host a page may as well be one key: nothing of them is
+ * computed twice then. */
 static int32_t page_of(const struct kern_backend *b, const struct recipe *r) {
     bool host = strcmp(b->name, "cpu") == 0 || strcmp(b->name, "ref") == 0;
-    return host && r->trainer.prefix == RECIPE_PREFIX_AUTO ? 1 : (int32_t)r->rollout.page;
+    return host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
+}
+
+static bool has_frames(const struct recipe *r) {
+    return r->trainer.prefix == RECIPE_PREFIX_SCHEDULE || r->trainer.prefix == RECIPE_PREFIX_AUTO;
+}
+
+/* Frames that wait in host memory take no rows here, so a trajectory need not fit either: all but
+ * its end can be frames. */
+static bool offloads(const struct recipe *r) {
+    return has_frames(r) && r->trainer.prefix_offload;
 }
 
 static void limits_of(struct feed_limits *l, const struct kern_backend *b,
@@ -50,12 +61,36 @@ static void limits_of(struct feed_limits *l, const struct kern_backend *b,
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
-    int64_t rows = min64(r->trainer.batch.tokens, seqs * context);
-    if (rows < context) rows = context;
+    int64_t page = page_of(b, r), frames = offloads(r) ? (context + page - 1) / page * page : 0;
+    int64_t rows = min64(r->trainer.batch.tokens, seqs * context), least = frames ? page : context;
+    if (rows < least) rows = least;
     *l = (struct feed_limits){.rows_max = (int32_t)rows,
                               .seqs_max = (int32_t)min64(seqs, rows),
                               .context = (int32_t)context,
-                              .page = page_of(b, r)};
+                              .page = (int32_t)page,
+                              .frames = (int32_t)frames};
+}
+
+/* What the plan of a step is a function of, beside the batch. Attention's share of the work follows
+ * from the shape; how fast this machine does it, the recipe says. */
+static struct split_limits split_limits_of(const struct feed_limits *l, const struct shape *s,
+                                           const struct recipe *r) {
+    static const enum split_mode modes[] = {[RECIPE_PREFIX_OFF] = SPLIT_OFF,
+                                            [RECIPE_PREFIX_PACKED] = SPLIT_PACKED,
+                                            [RECIPE_PREFIX_SCHEDULE] = SPLIT_SCHEDULE,
+                                            [RECIPE_PREFIX_AUTO] = SPLIT_AUTO};
+    double d = s->d, q = (double)s->heads * s->head_width, kv = (double)s->kv_heads * s->head_width;
+    bool off = r->trainer.prefix == RECIPE_PREFIX_OFF;
+    double keys = 2 * d * kv, layer = keys + 2 * d * q + 3 * d * s->ffn;
+    return (struct split_limits){.mode = modes[r->trainer.prefix],
+                                 .rows = off ? (int32_t)min64(l->rows_max, r->trainer.batch.tokens)
+                                             : l->rows_max,
+                                 .seqs_max = l->seqs_max,
+                                 .page = l->page,
+                                 .offload = offloads(r),
+                                 .cost = {.pass = r->trainer.prefix_cost_pass,
+                                          .key = r->trainer.prefix_cost_key * 2 * q / layer,
+                                          .last = (1 - keys / layer) / s->layers}};
 }
 
 /* Rows of logits at a time: about 8 MB of them, so that they are still in the cache when the
@@ -64,6 +99,10 @@ static int32_t head_rows_of(const struct shape *s) {
     int32_t rows = (2 << 20) / s->vocab;
     rows = rows < 64 ? 64 : rows > 512 ? 512 : rows;
     return rows / 16 * 16;
+}
+
+static int32_t frames_of(const struct feed_limits *l) {
+    return (l->context + l->page - 1) / l->page * l->page;
 }
 
 /* train: the policy; else the reference, which has no critic. */
@@ -80,6 +119,8 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .head_rows = head_rows_of(shape),
                                .train = train,
                                .recompute = train && r->trainer.recompute,
+                               .frames = train && has_frames(r) ? frames_of(l) : 0,
+                               .offload = train && offloads(r),
                                .pack = true};
     if (!train) cfg.shape.value_head = false;
     return cfg;
@@ -93,9 +134,10 @@ size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
                     const struct recipe *r) {
     struct feed_limits l;
     limits_of(&l, b, shape, r);
-    size_t row = sizeof(int64_t) + 3 * sizeof(float);
+    size_t row = 3 * sizeof(float);
     struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
-    size_t bytes = actor_bytes(&cfg) + feed_bytes(&l) + (size_t)l.rows_max * row;
+    size_t bytes =
+        actor_bytes(&cfg) + actor_host_bytes(&cfg) + feed_bytes(&l) + (size_t)l.rows_max * row;
     if (!passes_wants_reference(r)) return bytes;
     cfg = actor_config_of(b, shape, &l, r, false);
     return bytes + actor_bytes(&cfg);
@@ -107,10 +149,8 @@ int passes_open(struct passes **out, const struct kern_backend *b, const struct 
     struct feed_limits l;
     int rc = 0;
     limits_of(&l, b, shape, r);
-    p->budget = (int32_t)min64(l.rows_max, r->trainer.batch.tokens);
-    p->share = r->trainer.prefix == RECIPE_PREFIX_AUTO;
+    p->limits = split_limits_of(&l, shape, r);
     feed_open(&p->feed, &l);
-    p->element = mem_array((size_t)l.rows_max, sizeof *p->element);
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
     p->mb_entropy = mem_array((size_t)l.rows_max, sizeof *p->mb_entropy);
     p->mb_value = mem_array((size_t)l.rows_max, sizeof *p->mb_value);
@@ -133,12 +173,13 @@ void passes_close(struct passes **pp) {
     feed_close(&p->feed);
     split_close(&p->active);
     split_close(&p->flat);
+    split_close(&p->one);
     mem_free(p->rows);
     mem_free(p->first);
-    mem_free(p->element);
     mem_free(p->mb_logprob);
     mem_free(p->mb_entropy);
     mem_free(p->mb_value);
+    mem_free(p->spread);
     mem_free(p);
     *pp = NULL;
 }
@@ -186,13 +227,9 @@ int64_t passes_first(const struct passes *p, uint32_t i) {
 
 static void plan_part(struct passes *p, struct split *into, const bool *flat, bool which) {
     const struct batch *b = p->batch;
-    struct split_limits l = {.budget = p->budget,
-                             .seqs_max = p->feed.limits.seqs_max,
-                             .page = p->feed.limits.page,
-                             .share = p->share};
     for (uint32_t i = 0; i < b->n; i++)
         p->rows[i] = flat[i] == which ? feed_rows(&b->traj[i], false) : 0;
-    split_make(into, b, p->rows, &l);
+    split_make(into, b, p->rows, &p->limits);
 }
 
 void passes_plan(struct passes *p, const bool *flat) {
@@ -201,85 +238,167 @@ void passes_plan(struct passes *p, const bool *flat) {
 }
 
 int64_t passes_microbatches(const struct passes *p) {
-    return p->active.pack.n_bins + p->flat.pack.n_bins;
+    return p->active.passes + p->flat.passes;
 }
 
 /* --- microbatches -------------------------------------------------------------------------- */
 
-static void feed_bin(struct passes *p, struct split *plan, int32_t bin) {
-    struct feed *f = &p->feed;
-    int32_t n;
-    const struct feed_item *items = split_bin(plan, bin, &n);
-    feed_fill(f, p->batch, items, n, false);
-    for (int32_t j = 0; j < f->n; j++) {
-        bool same = j > 0 && f->seq[j] == f->seq[j - 1];
-        p->element[j] = same ? p->element[j - 1] + 1 : p->first[f->seq[j]];
-    }
+struct job { /* a part of a batch, and where its numbers go, by token */
+    struct passes *p;
+    const struct batch *batch;
+    const struct split *plan;
+    struct feed_tokens tokens;
+    float inv_temp;
+    float *logprob, *entropy, *value; /* the latter two may be NULL */
+    passes_loss_fn *loss;
+    void *ctx;
+};
+
+static void feed_op(struct job *j, const struct split_op *op) {
+    const struct split *plan = j->plan;
+    struct feed *f = &j->p->feed;
+    if (op->kind == SPLIT_WAVE)
+        feed_wave(f, j->batch, &j->tokens, plan->item + op->first, op->n, op->from);
+    else
+        feed_frame(f, j->batch, &j->tokens, plan->order + op->first, op->n, op->from, op->to);
 }
 
-static int forward_part(struct passes *p, struct actor *a, struct split *plan, float inv_temp,
-                        float *logprob, float *entropy, float *value) {
-    struct feed *f = &p->feed;
-    for (int32_t bin = 0; bin < plan->pack.n_bins; bin++) {
-        feed_bin(p, plan, bin);
+/* by token = by row, for n rows from `first` on */
+static void scatter(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+    for (int64_t i = 0; to && i < n; i++)
+        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+            to[f->element[e]] = from[i];
+}
+
+/* Forward passes alone need no reverse of a frame: its keys stay in the pool until they are
+ * overwritten. */
+static int forward_part(struct job *j, struct actor *a) {
+    struct passes *p = j->p;
+    const struct feed *f = &p->feed;
+    for (int32_t i = 0; i < j->plan->n_ops; i++) {
+        const struct split_op *op = &j->plan->op[i];
+        if (op->kind == SPLIT_POP) continue;
+        feed_op(j, op);
         TRY(actor_forward(a, &f->in));
-        TRY(actor_logprobs(a, f->row, f->target, f->n, inv_temp, p->mb_logprob,
-                           entropy ? p->mb_entropy : NULL));
-        if (value) TRY(actor_values(a, f->row, f->n, p->mb_value));
-        for (int32_t j = 0; j < f->n; j++) {
-            logprob[p->element[j]] = p->mb_logprob[j];
-            if (entropy) entropy[p->element[j]] = p->mb_entropy[j];
-            if (value) value[p->element[j]] = p->mb_value[j];
-        }
+        if (f->n == 0) continue;
+        TRY(actor_logprobs(a, f->row, f->target, f->n, j->inv_temp, p->mb_logprob,
+                           j->entropy ? p->mb_entropy : NULL));
+        if (j->value) TRY(actor_values(a, f->row, f->n, p->mb_value));
+        scatter(f, 0, f->n, j->logprob, p->mb_logprob);
+        scatter(f, 0, f->n, j->entropy, p->mb_entropy);
+        scatter(f, 0, f->n, j->value, p->mb_value);
     }
     return 0;
+}
+
+static struct job job_of(struct passes *p, float inv_temp, float *logprob, float *entropy,
+                         float *value) {
+    return (struct job){.p = p,
+                        .batch = p->batch,
+                        .tokens = {.first = p->first},
+                        .inv_temp = inv_temp,
+                        .logprob = logprob,
+                        .entropy = entropy,
+                        .value = value};
 }
 
 int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
                     float *entropy, float *value) {
     struct actor *a = actor_of(p, net);
-    TRY(forward_part(p, a, &p->active, inv_temp, logprob, entropy, value));
-    return forward_part(p, a, &p->flat, inv_temp, logprob, entropy, value);
+    struct job j = job_of(p, inv_temp, logprob, entropy, value);
+    actor_unwind(a);
+    j.plan = &p->active;
+    TRY(forward_part(&j, a));
+    j.plan = &p->flat;
+    return forward_part(&j, a);
 }
 
-struct chunk {
-    struct passes *p;
-    passes_loss_fn *loss;
-    void *ctx;
-    float *logprob, *entropy, *value; /* by token */
-};
+/* by row = sum of by token */
+static void gather(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+    int32_t base = f->start[first];
+    for (int64_t i = 0; to && i < n; i++) {
+        double sum = 0;
+        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+            sum += (double)from[e - base];
+        to[i] = (float)sum;
+    }
+}
 
-/* The loss as the head sees it (actor_loss_fn): tokens first.. of the microbatch. */
+static void spread(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+    for (int64_t i = 0; from && i < n; i++)
+        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+            *to++ = from[i];
+}
+
+/* The loss where rows predict for several trajectories: each has its own derivatives at the one
+ * log-prob, and the row gets their sum. */
+static int on_shared(const struct job *j, int64_t first, int64_t n, const float *logprob,
+                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
+                     float *g_value) {
+    struct passes *p = j->p;
+    const struct feed *f = &p->feed;
+    int64_t tokens = f->start[first + n] - f->start[first];
+    mem_grow(&p->spread, &p->spread_cap, 6 * (size_t)tokens, sizeof *p->spread);
+    float *lp = p->spread, *ent = lp + tokens, *val = value ? ent + tokens : NULL;
+    float *glp = lp + 3 * tokens, *gent = glp + tokens, *gval = value ? gent + tokens : NULL;
+    spread(f, first, n, lp, logprob);
+    spread(f, first, n, ent, entropy);
+    spread(f, first, n, val, value);
+    TRY(j->loss(j->ctx, f->element + f->start[first], tokens, lp, ent, val, glp, gent, gval));
+    gather(f, first, n, g_logprob, glp);
+    gather(f, first, n, g_entropy, gent);
+    gather(f, first, n, g_value, gval);
+    return 0;
+}
+
+/* The loss as the head sees it (actor_loss_fn): rows first.. of those that the feed lists. */
 static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
                     const float *value, float *g_logprob, float *g_entropy, float *g_value) {
-    const struct chunk *c = ctx;
-    const int64_t *element = c->p->element + first;
-    for (int64_t j = 0; j < n; j++) {
-        c->logprob[element[j]] = logprob[j];
-        c->entropy[element[j]] = entropy[j];
-        if (value) c->value[element[j]] = value[j];
-    }
-    return c->loss(c->ctx, element, n, logprob, entropy, value, g_logprob, g_entropy, g_value);
+    const struct job *j = ctx;
+    const struct feed *f = &j->p->feed;
+    scatter(f, first, n, j->logprob, logprob);
+    scatter(f, first, n, j->entropy, entropy);
+    if (value) scatter(f, first, n, j->value, value);
+    if (f->start[first + n] - f->start[first] != n)
+        return on_shared(j, first, n, logprob, entropy, value, g_logprob, g_entropy, g_value);
+    return j->loss(j->ctx, f->element + f->start[first], n, logprob, entropy, value, g_logprob,
+                   g_entropy, g_value);
+}
+
+static int gradient_op(struct job *j, const struct split_op *op, struct params *grads) {
+    struct actor *a = j->p->actor;
+    const struct feed *f = &j->p->feed;
+    feed_op(j, op);
+    if (op->kind == SPLIT_POP)
+        return actor_pop(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
+    TRY(actor_forward(a, &f->in));
+    if (op->kind == SPLIT_PUSH) return actor_push(a);
+    return actor_backward(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
 }
 
 int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
                     struct params *grads, float *logprob, float *entropy, float *value) {
-    struct feed *f = &p->feed;
-    struct chunk c = {p, loss, ctx, logprob, entropy, value};
-    for (int32_t bin = 0; bin < p->active.pack.n_bins; bin++) {
-        feed_bin(p, &p->active, bin);
-        TRY(actor_forward(p->actor, &f->in));
-        TRY(actor_backward(p->actor, &f->in, f->row, f->target, f->n, inv_temp, on_chunk, &c,
-                           grads));
-    }
-    return forward_part(p, p->actor, &p->flat, inv_temp, logprob, entropy, value);
+    struct job j = job_of(p, inv_temp, logprob, entropy, value);
+    j.loss = loss;
+    j.ctx = ctx;
+    j.plan = &p->active;
+    actor_unwind(p->actor);
+    for (int32_t i = 0; i < j.plan->n_ops; i++)
+        TRY(gradient_op(&j, &j.plan->op[i], grads));
+    j.plan = &p->flat;
+    return forward_part(&j, p->actor);
 }
 
 int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,
                  float *logprob) {
-    const struct feed_item item = {.traj = (int32_t)i, .leader = -1};
-    feed_fill(&p->feed, b, &item, 1, true);
-    TRY(actor_forward(p->actor, &p->feed.in));
-    return actor_logprobs(p->actor, p->feed.row, p->feed.target, p->feed.n, inv_temp, logprob,
-                          NULL);
+    const struct batch one = {.n = 1, .n_groups = 1, .traj = &b->traj[i]};
+    const int64_t first = 0;
+    const int32_t rows = feed_rows(one.traj, true);
+    struct job j = job_of(p, inv_temp, logprob, NULL, NULL);
+    split_make(&p->one, &one, &rows, &p->limits);
+    j.batch = &one;
+    j.plan = &p->one;
+    j.tokens = (struct feed_tokens){.first = &first, .all = true};
+    actor_unwind(p->actor);
+    return forward_part(&j, p->actor);
 }

@@ -23,6 +23,7 @@ static const char *const golden_recipe = "trainer:\n"
                                          "  device: cpu\n"
                                          "  batch: {groups: 4, tokens: 64}\n"
                                          "  steps: 100\n"
+                                         "  prefix_cost: [0, 1]\n"
                                          "rollout: {group_size: 4, max_prompt_tokens: 16,\n"
                                          "          max_new_tokens: 16}\n";
 
@@ -118,10 +119,10 @@ static struct json_doc *read_cases(void) {
     return doc;
 }
 
-static void check_case(const struct json *c) {
+static void check_case(const struct json *c, const char *prefix) {
     const char *name = json_str(json_get(c, "name")), *where = "";
     size_t n;
-    struct step *s = open_case(c, NULL);
+    struct step *s = open_case(c, prefix);
     float *before = slab_of(step_weights(s), &n);
     run_batches(s, c, name);
     float *got = slab_of(step_weights(s), &n);
@@ -132,7 +133,7 @@ static void check_case(const struct json *c) {
     CHECK_OK(params_load(expected, dir));
     float *want = slab_of(expected, &n);
     double most = worst(expected, before, got, want, &where);
-    fprintf(stderr, "  %-16s %.2e (%s)\n", name, most, where);
+    fprintf(stderr, "  %-16s %-24s %.2e (%s)\n", name, prefix, most, where);
     if (most > 1e-3)
         test_fail(__FILE__, __LINE__, "%s: update of %s differs by %g", name, where, most);
     params_close(&expected);
@@ -144,11 +145,15 @@ static void check_case(const struct json *c) {
 }
 
 TEST(step_golden_updates) {
+    static const char *const prefixes[] = {"trainer.prefix=off", "trainer.prefix=packed",
+                                           "trainer.prefix=schedule", "trainer.prefix=auto"};
+    enum { MODES = sizeof prefixes / sizeof prefixes[0] };
     struct json_doc *doc = read_cases();
     int n = 0;
-    for (const struct json *c = json_first(json_root(doc)); c; c = json_next(c), n++)
-        check_case(c);
-    CHECK_INT(n, 19);
+    for (const struct json *c = json_first(json_root(doc)); c; c = json_next(c))
+        for (int k = 0; k < MODES; k++, n++)
+            check_case(c, prefixes[k]);
+    CHECK_INT(n, 19 * MODES);
     json_close(&doc);
 }
 
@@ -170,9 +175,10 @@ static float *weights_after(const struct json *c, const char *extra, struct hash
 /* The same bits on repetition; the same update to 1e-5 whatever the microbatches are. The case with
  * a large eps: its update is proportional to the gradient, so the measure is the gradient's. */
 TEST(step_split_changes_rounding_only) {
-    static const char *const splits[] = {"trainer.batch.tokens=1", "trainer.batch.tokens=17",
+    static const char *const splits[] = {"trainer.batch.tokens=1",  "trainer.batch.tokens=17",
                                          "trainer.batch.tokens=40", "trainer.batch.tokens=100000",
-                                         "trainer.prefix=off"};
+                                         "trainer.prefix=off",      "trainer.prefix=packed",
+                                         "trainer.prefix=schedule"};
     struct json_doc *doc = read_cases();
     const struct json *c = find_case(doc, "linear");
     const char *where = "";

@@ -373,3 +373,96 @@ TEST(actor_lets_nan_through) {
     params_close(&w);
     actor_close(&a);
 }
+
+/* One sequence of n rows at keys first.. whose page table is the pool's own order. */
+static struct actor_batch straight(int32_t first, int32_t n) {
+    static int32_t ids[16], pos[16], pages[4] = {0, 1, 2, 3}, q_start[2], kv_len[1];
+    for (int32_t i = 0; i < n; i++) {
+        ids[i] = 1 + i;
+        pos[i] = first + i;
+    }
+    q_start[1] = n;
+    kv_len[0] = first + n;
+    return (struct actor_batch){.n_rows = n,
+                                .n_seqs = 1,
+                                .pages_max = 4,
+                                .ids = ids,
+                                .pos = pos,
+                                .slot = pos,
+                                .q_start = q_start,
+                                .kv_len = kv_len,
+                                .pages = pages};
+}
+
+TEST(actor_refuses_bad_frames) {
+    static const int32_t rows[] = {1}, targets[] = {2};
+    const struct kern_backend *b;
+    struct params *w, *g;
+    struct actor *a;
+    CHECK_OK(kern_open(&b, "ref", 1));
+    struct actor_config cfg = config(b);
+    cfg.frames = 6;
+    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "multiple of the page");
+    cfg.frames = 28;
+    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "frames is 28, allowed is 0..24");
+    cfg.frames = 8;
+    cfg.train = false;
+    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "frames");
+    cfg.train = true;
+    CHECK_OK(params_open(&w, b, &small));
+    CHECK_OK(params_init(w, 3));
+    CHECK_OK(params_open(&g, b, &small));
+    CHECK_OK(actor_open(&a, &cfg));
+    CHECK_OK(actor_use(a, w));
+    struct actor_batch one = straight(0, 4), two = straight(0, 3);
+    CHECK_ERR(actor_push(a), ERR_CONFIG, "no training forward");
+    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "no frame");
+    CHECK_OK(actor_forward(a, &two));
+    CHECK_ERR(actor_push(a), ERR_CONFIG, "multiples of 4");
+    one = straight(4, 4);
+    CHECK_OK(actor_forward(a, &one));
+    CHECK_ERR(actor_push(a), ERR_CONFIG, "slots from 0 on");
+    CHECK_ERR(actor_backward(a, &one, rows, targets, 1, 1, flat, NULL, g), ERR_CONFIG,
+              "of no row of this batch");
+    one = straight(0, 4);
+    one.keys_only = true;
+    CHECK_OK(actor_forward(a, &one));
+    CHECK_ERR(actor_logprobs(a, rows, targets, 1, 1, NULL, NULL), ERR_CONFIG, "keys only");
+    CHECK_ERR(actor_backward(a, &one, rows, targets, 1, 1, flat, NULL, g), ERR_CONFIG,
+              "not pushed");
+    CHECK_OK(actor_push(a));
+    CHECK_ERR(actor_push(a), ERR_CONFIG, "no training forward");
+    CHECK_ERR(actor_pop(a, &one, rows, targets, 1, 1, flat, NULL, g), ERR_CONFIG, "has no head");
+    one = straight(4, 5);
+    CHECK_ERR(actor_forward(a, &one), ERR_CONFIG, "allowed is 1..4"); /* 8 rows, 4 are taken */
+    one = straight(4, 2);
+    CHECK_OK(actor_forward(a, &one));
+    CHECK_OK(actor_backward(a, &one, rows, targets, 1, 1, flat, NULL, g)); /* keys of the frame */
+    one = straight(0, 4);
+    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "another batch");
+    one.keys_only = true;
+    CHECK_OK(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g));
+    CHECK_OK(actor_forward(a, &one));
+    CHECK_OK(actor_push(a));
+    actor_unwind(a);
+    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "no frame");
+    actor_close(&a);
+    params_close(&w);
+    params_close(&g);
+    kern_close(b);
+}
+
+TEST(actor_plan_counts_frames) {
+    const struct kern_backend *b;
+    CHECK_OK(kern_open(&b, "ref", 1));
+    struct actor_config cfg = config(b);
+    size_t none = actor_bytes(&cfg);
+    CHECK_INT(actor_host_bytes(&cfg), 0);
+    cfg.frames = 8;
+    CHECK_INT(actor_bytes(&cfg) - none, 2 * 2 * 8 * 4 * 4); /* layers, k and v, keys, width */
+    cfg.offload = true;
+    CHECK_INT(actor_bytes(&cfg) - none, 2 * 2 * 8 * 4 * 4);
+    /* per layer x0, h1, x1, h2, q, att, lse, gate, up; once x2 */
+    CHECK_INT(actor_host_bytes(&cfg), 8 * (2 * (4 * 8 + 8 + 8 + 2 + 10 + 10) + 8) * 4);
+    kern_close(b);
+}

@@ -1,11 +1,7 @@
-/* feed_test.c - what the network is fed, with and without a shared prompt, by hand; and that plans
- * made of units stay within their limits. */
+/* feed_test.c - what the network is fed, with and without shared rows, by hand. */
 #include "trainer/feed.h"
 
-#include "base/mem.h"
-#include "base/rng.h"
 #include "tests/test.h"
-#include "trainer/split.h"
 
 /* Prompt 10 11 12 13 14, responses 1 2 3 and 4 5; the last token of the first is not trained. */
 static struct batch *two(void) {
@@ -29,15 +25,24 @@ static void same(const int32_t *got, const int32_t *want, int32_t n, const char 
         same(got, w_, (int32_t)(sizeof w_ / sizeof w_[0]), #got);                                  \
     } while (0)
 
+#define ELEMENTS(f, ...)                                                                           \
+    do {                                                                                           \
+        const int32_t w_[] = {__VA_ARGS__};                                                        \
+        for (size_t i_ = 0; i_ < sizeof w_ / sizeof w_[0]; i_++)                                   \
+            CHECK_INT((f)->element[i_], w_[i_]);                                                   \
+    } while (0)
+
 TEST(feed_rows_by_hand) {
     struct batch *b = two();
     const struct feed_limits l = {.rows_max = 20, .seqs_max = 4, .context = 12, .page = 4};
-    const struct feed_item items[] = {{0, -1}, {1, -1}};
+    const int64_t first[] = {0, 2};
+    const struct feed_tokens trained = {first, false}, all = {first, true};
+    const struct feed_item items[] = {{0, 0, 6, false}, {1, 0, 6, false}};
     struct feed f;
     feed_open(&f, &l);
     CHECK_INT(feed_rows(&b->traj[0], false), 6);
     CHECK_INT(feed_rows(&b->traj[0], true), 7);
-    feed_fill(&f, b, items, 2, false);
+    feed_wave(&f, b, &trained, items, 2, 0);
     CHECK_INT(f.in.n_rows, 12);
     CHECK_INT(f.in.pages_max, 2);
     SAME(f.in.ids, 10, 11, 12, 13, 14, 1, 10, 11, 12, 13, 14, 4);
@@ -49,23 +54,25 @@ TEST(feed_rows_by_hand) {
     CHECK_INT(f.n, 4);
     SAME(f.row, 4, 5, 10, 11);
     SAME(f.target, 1, 2, 4, 5);
-    SAME(f.seq, 0, 0, 1, 1);
-    SAME(f.token, 0, 1, 0, 1);
+    SAME(f.start, 0, 1, 2, 3, 4);
+    ELEMENTS(&f, 0, 1, 2, 3);
+    const struct feed_item whole = {0, 0, 7, false};
+    feed_wave(&f, b, &all, &whole, 1, 0);
+    SAME(f.row, 4, 5, 6);
+    SAME(f.target, 1, 2, 3);
     feed_close(&f);
     batch_close(&b);
 }
 
-TEST(feed_shares_a_prompt_by_hand) {
+TEST(feed_chains_a_prompt_by_hand) {
     struct batch *b = two();
     const struct feed_limits l = {.rows_max = 20, .seqs_max = 4, .context = 12, .page = 2};
-    const struct feed_item items[] = {{0, -1}, {1, 0}};
+    const int64_t first[] = {0, 2};
+    const struct feed_tokens trained = {first, false};
+    const struct feed_item items[] = {{0, 0, 6, false}, {1, 4, 6, true}};
     struct feed f;
     feed_open(&f, &l);
-    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 2), 4);
-    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 3), 3);
-    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 1), 4); /* never the last position */
-    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 5), 0);
-    feed_fill(&f, b, items, 2, false);
+    feed_wave(&f, b, &trained, items, 2, 0);
     SAME(f.in.ids, 10, 11, 12, 13, 14, 1, 14, 4);
     SAME(f.in.pos, 0, 1, 2, 3, 4, 5, 4, 5);
     SAME(f.in.pages, 0, 1, 2, 0, 1, 3);
@@ -74,64 +81,61 @@ TEST(feed_shares_a_prompt_by_hand) {
     SAME(f.in.kv_len, 6, 6);
     SAME(f.row, 4, 5, 6, 7);
     SAME(f.target, 1, 2, 4, 5);
-    b->traj[1].ids[2] = 0; /* another prompt */
-    CHECK_INT(feed_shared(&b->traj[0], &b->traj[1], 2), 0);
     feed_close(&f);
     batch_close(&b);
 }
 
-static struct batch *random_batch(uint64_t key, uint64_t round, uint32_t n) {
-    struct batch *b = batch_open(n);
-    int32_t ids[64];
-    b->n_groups = n / 4 + 1;
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t prompt = 1 + (int32_t)rng_below(key, round, i / 4, 12);
-        int32_t response = 1 + (int32_t)rng_below(key, round, 1000 + i, 12);
-        for (int32_t k = 0; k < prompt + response; k++)
-            ids[k] = (int32_t)(i / 4) + k;
-        batch_set(b, i, ids, prompt, ids + prompt, response, NULL, NULL, NULL, 0);
-    }
-    return b;
+/* A frame of the prompt but its last position, and the wave above it. */
+TEST(feed_frames_by_hand) {
+    struct batch *b = two();
+    const struct feed_limits l = {
+        .rows_max = 8, .seqs_max = 4, .context = 12, .page = 2, .frames = 12};
+    const int64_t first[] = {0, 2};
+    const struct feed_tokens trained = {first, false};
+    const struct feed_item items[] = {{0, 4, 6, false}, {1, 4, 6, false}};
+    const int32_t members[] = {0, 1};
+    struct feed f;
+    feed_open(&f, &l);
+    CHECK_INT(feed_pages(&l), 14);
+    feed_frame(&f, b, &trained, members, 2, 0, 4);
+    CHECK(f.in.keys_only && f.n == 0);
+    SAME(f.in.ids, 10, 11, 12, 13);
+    SAME(f.in.slot, 0, 1, 2, 3);
+    SAME(f.in.kv_len, 4);
+    feed_wave(&f, b, &trained, items, 2, 4);
+    CHECK(!f.in.keys_only);
+    SAME(f.in.ids, 14, 1, 14, 4);
+    SAME(f.in.pos, 4, 5, 4, 5);
+    SAME(f.in.pages, 0, 1, 2, 0, 1, 3);
+    SAME(f.in.slot, 4, 5, 6, 7);
+    SAME(f.row, 0, 1, 2, 3);
+    feed_close(&f);
+    batch_close(&b);
 }
 
-/* Every trajectory once, rows as planned, nothing over the limits; feed_fill asserts the rest. */
-TEST(split_within_limits) {
-    uint64_t key = rng_key(test_seed(), RNG_TEST);
-    struct split p = {0};
-    for (uint64_t round = 0; round < 200; round++) {
-        uint32_t n = 1 + (uint32_t)rng_below(key, round, 5000, 60);
-        struct split_limits l = {.budget = 1 + (int32_t)rng_below(key, round, 5001, 100),
-                                 .seqs_max = 1 + (int32_t)rng_below(key, round, 5002, 20),
-                                 .page = 1 + (int32_t)rng_below(key, round, 5003, 4),
-                                 .share = round % 4 != 0};
-        struct batch *b = random_batch(key, round, n);
-        int32_t *rows = mem_array(n, sizeof *rows), seen = 0;
-        struct feed f;
-        const struct feed_limits fl = {.rows_max = l.budget > 24 ? l.budget : 24,
-                                       .seqs_max = l.seqs_max,
-                                       .context = 24,
-                                       .page = l.page};
-        feed_open(&f, &fl);
-        for (uint32_t i = 0; i < n; i++)
-            rows[i] = rng_below(key, round, 7000 + i, 8) ? feed_rows(&b->traj[i], false) : 0;
-        split_make(&p, b, rows, &l);
-        for (int32_t bin = 0; bin < p.pack.n_bins; bin++) {
-            int32_t count;
-            const struct feed_item *items = split_bin(&p, bin, &count);
-            for (int32_t k = 0; k < count; k++) {
-                CHECK(rows[items[k].traj] > 0);
-                rows[items[k].traj] = -1;
-            }
-            feed_fill(&f, b, items, count, false);
-            CHECK(f.in.n_rows <= l.budget || count == 1);
-            CHECK(count <= l.seqs_max);
-            seen += count;
-        }
-        for (uint32_t i = 0; i < n; i++)
-            CHECK(rows[i] <= 0);
-        feed_close(&f);
-        batch_close(&b);
-        mem_free(rows);
-    }
-    split_close(&p);
+/* Equal first response tokens: the rows that predict them stand for both trajectories. */
+TEST(feed_shared_tokens_by_hand) {
+    struct batch *b = two();
+    const struct feed_limits l = {.rows_max = 20, .seqs_max = 4, .context = 12, .page = 1};
+    const int64_t first[] = {0, 2};
+    const struct feed_tokens trained = {first, false};
+    const struct feed_item items[] = {{0, 0, 6, false}, {1, 5, 6, true}};
+    const int32_t members[] = {0, 1};
+    struct feed f;
+    b->traj[1].ids[5] = 1; /* 10 .. 14 1 5 */
+    feed_open(&f, &l);
+    feed_wave(&f, b, &trained, items, 2, 0);
+    SAME(f.in.ids, 10, 11, 12, 13, 14, 1, 1);
+    SAME(f.row, 4, 5, 6);
+    SAME(f.target, 1, 2, 5);
+    SAME(f.start, 0, 2, 3, 4);
+    ELEMENTS(&f, 0, 2, 1, 3);
+    feed_frame(&f, b, &trained, members, 2, 0, 5);
+    CHECK(!f.in.keys_only);
+    SAME(f.row, 4);
+    SAME(f.target, 1);
+    SAME(f.start, 0, 2);
+    ELEMENTS(&f, 0, 2);
+    feed_close(&f);
+    batch_close(&b);
 }

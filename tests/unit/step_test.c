@@ -205,27 +205,34 @@ TEST(step_flat_groups_change_no_bit) {
     CHECK(r[0].entropy == r[1].entropy);
 }
 
-/* Shared prompts: fewer rows, the same log-probs to the bit (so every report but the norm is
- * equal), the same gradient up to rounding; also with pages that leave a part of the prompt to
- * each. */
-TEST(step_shared_prompts_are_exact) {
-    const char *const off[] = {"trainer.prefix=off", "trainer.algorithm.kl.coef=0.1",
-                               "trainer.algorithm.entropy=0.01", NULL};
-    const char *const on[] = {"trainer.prefix=auto", "trainer.algorithm.kl.coef=0.1",
-                              "trainer.algorithm.entropy=0.01", NULL};
-    struct step_report r[2];
-    for (uint64_t k = 0; k < 4; k++) {
-        for (int i = 0; i < 2; i++) {
-            struct step *s = trainer_fixture_open(i ? on : off);
+/* Shared prefixes: fewer rows, the same log-probs to the bit (so every report but the norm is
+ * equal), the same gradient up to rounding, in every mode. */
+TEST(step_shared_prefixes_are_exact) {
+    static const char *const modes[][3] = {
+        {"trainer.prefix=off", "trainer.batch.tokens=48", "trainer.prefix_cost=[40, 3]"},
+        {"trainer.prefix=packed", "trainer.batch.tokens=48", "trainer.prefix_cost=[40, 3]"},
+        {"trainer.prefix=schedule", "trainer.batch.tokens=48", "trainer.prefix_cost=[0, 1]"},
+        {"trainer.prefix=schedule", "trainer.batch.tokens=5", "trainer.prefix_offload=true"},
+        {"trainer.prefix=auto", "trainer.batch.tokens=32", "trainer.prefix_cost=[1, 1]"}};
+    struct step_report first, r;
+    for (uint64_t k = 0; k < 3; k++)
+        for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+            const char *const sets[] = {modes[i][0],
+                                        modes[i][1],
+                                        modes[i][2],
+                                        "trainer.algorithm.kl.coef=0.1",
+                                        "trainer.algorithm.entropy=0.01",
+                                        NULL};
+            struct step *s = trainer_fixture_open(sets);
             struct batch *b = trainer_fixture_batch(test_seed() + k, 3, 0);
-            CHECK_OK(step_run(s, b, &r[i]));
+            CHECK_OK(step_run(s, b, &r));
             batch_close(&b);
             step_close(&s);
+            if (i == 0) first = r;
+            CHECK(r.loss == first.loss && r.entropy == first.entropy);
+            CHECK(r.mismatch_kl == first.mismatch_kl && r.kl == first.kl);
+            CHECK_NEAR(r.grad_norm, first.grad_norm, 1e-5 * first.grad_norm);
         }
-        CHECK(r[0].loss == r[1].loss && r[0].entropy == r[1].entropy);
-        CHECK(r[0].mismatch_kl == r[1].mismatch_kl);
-        CHECK_NEAR(r[0].grad_norm, r[1].grad_norm, 1e-5 * r[0].grad_norm);
-    }
 }
 
 TEST(step_supervised_learns) {
