@@ -54,11 +54,11 @@ static void cpu_close(void) {
 }
 
 size_t cpu_scratch_bytes(const struct kern_limits *l) {
-    size_t each = cpu_gemm_scratch(), sample = cpu_sample_scratch(l->width_max);
+    size_t most = cpu_gemm_scratch();
+    size_t sample = cpu_sample_scratch(l->width_max) * (size_t)cpu_team_size();
     size_t norms = (size_t)(l->rows * (l->heads + 1)) * sizeof(float);
-    if (sample > each) each = sample;
-    each *= (size_t)cpu_team_size();
-    return norms > each ? norms : each;
+    if (sample > most) most = sample;
+    return norms > most ? norms : most;
 }
 
 struct loop {

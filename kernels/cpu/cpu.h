@@ -20,7 +20,7 @@ MUST_CHECK int cpu_isa_use(const char *name);
 MUST_CHECK int cpu_for(const char *op, cpu_kernel *k, const void *args, int64_t n, int64_t grain,
                        ops_s s, size_t each);
 
-size_t cpu_gemm_scratch(void); /* per thread */
+size_t cpu_gemm_scratch(void); /* of all threads together */
 size_t cpu_sample_scratch(int64_t v);
 
 OPS_DECLARE(cpu);

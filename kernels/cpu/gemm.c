@@ -1,35 +1,106 @@
-/* gemm.c - matrix products of the cpu backend: how a product is cut into items for the team.
+/* gemm.c - matrix products of the cpu backend: blocks, and how a block is cut into items for the
+ * team.
  *
  * All three products are one kernel: y = x w^T reads w as [N,K], gx = gy w as [K,N], gw = gy^T x
- * has A transposed. Work is cut along the columns of C first, because then no two threads pack the
- * same panel of B; along rows only where there are too few panels. A is copied into tiles unless it
- * has so few rows that they stay in the cache anyway: rows a page apart would collide there. */
+ * has A transposed. B that is not packed is packed block by block, by all threads together into
+ * memory they share, and then used by all: no element of it is copied twice. A is packed by
+ * whoever uses it; items are cut along rows, so that is once too, except where the rows are few
+ * (decoding): then all of A is packed beforehand, and items are cut along the columns. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/team.h"
 #include "kernels/host.h"
+
+enum {
+    SHARED = GEMM_NC * GEMM_PANEL * GEMM_KC, /* floats: a block of B, or all of A */
+    EACH = GEMM_MC * GEMM_KC,                /* floats per thread: a block of A */
+    DEPTH_FEW = 1024,                        /* of a tile when all of A is packed */
+    GRAIN = 1 << 14                          /* elements to copy that are worth a thread */
+};
 
 static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
 size_t cpu_gemm_scratch(void) {
-    return sizeof(float) * (GEMM_NC * GEMM_PANEL * GEMM_KC + (GEMM_MC + 16) * GEMM_KC);
+    return sizeof(float) * (SHARED + (size_t)EACH * (size_t)cpu_team_size());
+}
+
+/* Even parts of k, none deeper than most. */
+static int64_t even_depth(int64_t k, int64_t most) {
+    return k <= most ? k : ceil_div(ceil_div(k, ceil_div(k, most)), 16) * 16;
+}
+
+static int64_t copy_grain(int64_t per_item) {
+    return per_item < GRAIN && per_item > 0 ? GRAIN / per_item : 1;
+}
+
+/* Items for the current block, and the kernel over them. rest: scratch behind the shared part. */
+static int multiply(const char *op, struct kern_stream *rest, struct gemm_args *g) {
+    enum { ITEM_FMAS = 1 << 17, ROWS_UNIT = 2 * 14 };
+    const int64_t panels = g->panel1 - g->panel0, members = cpu_team_size();
+    int64_t items = g->m * panels * GEMM_PANEL * (g->k1 - g->k0) / ITEM_FMAS;
+    if (items > 4 * members) items = 4 * members;
+    if (items < 1 || members == 1) items = 1;
+    int64_t m_blocks = 1;
+    g->m_block = g->m;
+    if (!g->tiles) {
+        m_blocks = ceil_div(g->m, GEMM_MC);
+        if (g->layout != GEMM_PACKED && m_blocks < items)
+            m_blocks = items < ceil_div(g->m, ROWS_UNIT) ? items : ceil_div(g->m, ROWS_UNIT);
+        g->m_block = ceil_div(g->m, m_blocks);
+        if (g->m_block % 14 && g->m_block > 14) g->m_block += 14 - g->m_block % 14;
+        m_blocks = ceil_div(g->m, g->m_block);
+    }
+    g->n_block = ceil_div(panels, ceil_div(items, m_blocks));
+    g->n_blocks = ceil_div(panels, g->n_block);
+    return cpu_for(op, cpu_isa()->gemm, g, m_blocks * g->n_blocks, 1, rest,
+                   g->tiles ? 0 : sizeof(float) * EACH);
+}
+
+static int run_packed(const char *op, struct kern_stream *rest, float *shared,
+                      struct gemm_args *g) {
+    g->panels = (float *)(uintptr_t)g->b;
+    g->panel_size = GEMM_PANEL * g->k;
+    g->k1 = g->k;
+    g->panel1 = ceil_div(g->n, GEMM_PANEL);
+    g->depth = even_depth(g->k, GEMM_KC);
+    if (g->m <= GEMM_MC && g->m * g->k <= SHARED) {
+        g->tiles = shared;
+        g->depth = even_depth(g->k, DEPTH_FEW);
+        TRY(cpu_for(op, cpu_isa()->pack_tiles, g, ceil_div(g->m, cpu_isa()->tile_rows),
+                    copy_grain(cpu_isa()->tile_rows * g->k), rest, 0));
+    }
+    return multiply(op, rest, g);
+}
+
+static int run_packing(const char *op, struct kern_stream *rest, float *shared,
+                       struct gemm_args *g) {
+    const int64_t panels = ceil_div(g->n, GEMM_PANEL);
+    g->panels = shared;
+    g->depth = even_depth(g->k, GEMM_KC);
+    for (int64_t p = 0; p < panels; p += GEMM_NC) {
+        g->panel0 = p;
+        g->panel1 = p + GEMM_NC < panels ? p + GEMM_NC : panels;
+        g->k0 = 0;
+        do { /* once when k is 0: the empty sum */
+            g->k1 = g->k0 + g->depth < g->k ? g->k0 + g->depth : g->k;
+            g->panel_size = GEMM_PANEL * (g->k1 - g->k0);
+            TRY(cpu_for(op, cpu_isa()->pack, g, g->panel1 - p, copy_grain(g->panel_size), rest, 0));
+            TRY(multiply(op, rest, g));
+            g->k0 = g->k1;
+        } while (g->k0 < g->k);
+    }
+    return 0;
 }
 
 static int run(const char *op, ops_s s, struct gemm_args *g) {
-    enum { ROWS_UNIT = 24, ITEM_FMAS = 1 << 17, ROWS_FEW = 28 };
-    const int64_t panels = ceil_div(g->n, GEMM_PANEL), members = cpu_team_size();
-    int64_t items = g->m * g->n * g->k / ITEM_FMAS; /* worth a thread's attention */
-    if (items > 4 * members) items = 4 * members;
-    if (items < 1 || members == 1) items = 1;
-    g->n_block = ceil_div(panels, items);
-    g->n_blocks = ceil_div(panels, g->n_block);
-    g->m_block = g->m;
-    if (g->n_blocks < items) /* few panels, many threads */
-        g->m_block = ceil_div(ceil_div(g->m, ceil_div(items, g->n_blocks)), ROWS_UNIT) * ROWS_UNIT;
-    g->pack_a = g->cs != 1 || g->m > ROWS_FEW;
-    return cpu_for(op, cpu_isa()->gemm, g, ceil_div(g->m, g->m_block) * g->n_blocks, 1, s,
-                   cpu_gemm_scratch());
+    float *shared = NULL;
+    TRY(host_scratch(&shared, s, op, sizeof(float) * SHARED));
+    struct kern_stream rest = {.scratch = s->scratch + sizeof(float) * SHARED,
+                               .bytes = s->bytes - sizeof(float) * SHARED};
+    if (g->m == 0 || g->n == 0) return 0;
+    return g->layout == GEMM_PACKED ? run_packed(op, &rest, shared, g)
+                                    : run_packing(op, &rest, shared, g);
 }
 
 int cpu_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg packed, kern_arg bias) {
@@ -91,7 +162,14 @@ size_t cpu_pack_bytes(int64_t out, int64_t in) {
 }
 
 int cpu_pack_weight(ops_s s, kern_arg packed, kern_arg w) {
-    struct pack_args p = {
-        .out = host_f32(packed), .w = host_f32(w), .n = w->dim[0], .k = w->dim[1]};
-    return cpu_for("pack_weight", cpu_isa()->pack, &p, ceil_div(p.n, GEMM_PANEL), 1, s, 0);
+    struct gemm_args g = {.b = host_f32(w),
+                          .layout = GEMM_NK,
+                          .ldb = w->dim[1],
+                          .n = w->dim[0],
+                          .k = w->dim[1],
+                          .k1 = w->dim[1],
+                          .panels = host_f32(packed),
+                          .panel_size = GEMM_PANEL * w->dim[1]};
+    g.panel1 = ceil_div(g.n, GEMM_PANEL);
+    return cpu_for("pack_weight", cpu_isa()->pack, &g, g.panel1, copy_grain(g.panel_size), s, 0);
 }

@@ -22,8 +22,9 @@ enum {
     DOT_SEGMENTS = 128 /* partial sums of a scalar product */
 };
 
-/* C[M,N] = (accumulate: C +) A[M,K] B[K,N] (+ bias[N]); A[m,k] at a + m*rs + k*cs. Items: (m block,
- * n block) pairs, n fastest. */
+/* C[M,N] = (accumulate: C +) A[M,K] B[K,N] (+ bias[N]); A[m,k] at a + m*rs + k*cs, rs or cs is 1.
+ * One call does panels panel0..panel1-1 of B (32 columns each) in depth k0..k1-1. Items: (m block,
+ * n block) pairs, n fastest; of packing B: panels; of packing A: tiles. */
 struct gemm_args {
     const float *a;
     int64_t rs, cs;
@@ -33,14 +34,14 @@ struct gemm_args {
     float *c;
     int64_t ldc, m, n, k;
     const float *bias;
-    bool accumulate, pack_a;
-    int64_t m_block, n_block, n_blocks; /* rows and panels of an item; items along n */
-};
+    bool accumulate;
 
-struct pack_args { /* items: panels */
-    float *out;
-    const float *w;
-    int64_t n, k;
+    int64_t panel0, panel1, k0, k1;
+    float *panels;      /* panel0, from k0 on */
+    int64_t panel_size; /* floats from one to the next */
+    float *tiles;  /* all of A, packed, if the item has all rows; NULL: each item packs its own */
+    int64_t depth; /* of a tile */
+    int64_t m_block, n_block, n_blocks; /* rows and panels of an item; items along n */
 };
 
 struct colsum_args { /* out[c] += sum over rows; items: 16 columns */
@@ -115,7 +116,8 @@ struct head_args { /* items: rows */
 
 struct cpu_isa {
     const char *name;
-    cpu_kernel *gemm, *pack, *colsum;
+    int tile_rows; /* of a tile of A at most */
+    cpu_kernel *gemm, *pack, *pack_tiles, *colsum;
     cpu_kernel *rmsnorm, *rmsnorm_bwd, *rmsnorm_gw;
     cpu_kernel *swiglu, *swiglu_bwd, *add, *axpby, *dot, *adamw, *cast, *rope, *add_rows, *add_cols;
     cpu_kernel *attention, *attention_bwd;
@@ -125,7 +127,8 @@ struct cpu_isa {
 /* The table of the templates compiled into this file, for isa_*.c. */
 #define ISA_TABLE(isa)                                                                             \
     {                                                                                              \
-        .name = #isa, .gemm = k_gemm, .pack = k_pack, .colsum = k_colsum, .rmsnorm = k_rmsnorm,    \
+        .name = #isa, .tile_rows = GEMM_ROWS, .gemm = k_gemm, .pack = k_pack,                      \
+        .pack_tiles = k_pack_tiles, .colsum = k_colsum, .rmsnorm = k_rmsnorm,                      \
         .rmsnorm_bwd = k_rmsnorm_bwd, .rmsnorm_gw = k_rmsnorm_gw, .swiglu = k_swiglu,              \
         .swiglu_bwd = k_swiglu_bwd, .add = k_add, .axpby = k_axpby, .dot = k_dot,                  \
         .adamw = k_adamw, .cast = k_cast, .rope = k_rope, .add_rows = k_add_rows,                  \

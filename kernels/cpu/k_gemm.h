@@ -5,9 +5,11 @@
  * partial sum and loads it again, which continues the same chain. So the bits do not depend on the
  * number of rows, the tile an element falls into, the instruction set, packing or threads.
  *
- * B comes in panels of 32 columns, [k][32], so that a tile of rows reads it in one forward stream:
- * 14 x 32 elements in 28 AVX-512 registers, 6 x 16 in 12 AVX2 registers. While a panel is used,
- * the next one is fetched, a line per step of k: the loop is otherwise bound by that stream. */
+ * Both operands come packed: B in panels of 32 columns, [k][32], A in tiles, [k][rows of the tile],
+ * so that every address in the loop is a pointer plus a constant: strides in registers cost more
+ * than the copy, and the loop then runs at the rate of the multipliers. A tile is 14 x 32 elements
+ * in 28 AVX-512 registers or 6 x 16 in 12 AVX2 registers. While a panel is used, the next one is
+ * fetched, a share per tile. */
 #ifndef KERNELS_CPU_K_GEMM_H
 #define KERNELS_CPU_K_GEMM_H
 
@@ -16,54 +18,70 @@
 #include "kernels/cpu/vec.h"
 
 struct gemm_tile {
-    const float *a; /* row r, depth k at a + r*rs + k*cs */
-    int64_t rs, cs;
+    const float *a;    /* [k][rows] */
     const float *b;    /* first column of the tile in its panel */
     const float *next; /* what to fetch into the cache meanwhile, per step of k */
     int64_t next_step;
-    int64_t kc;
+    int64_t depth;
     float *c;
     int64_t ldc, cols; /* cols of C that exist, from the tile's first */
     bool load;         /* continue from C */
     const float *bias; /* after the last block, else NULL */
 };
 
+/* One step of k: a column of A times a row of B. */
+static inline __attribute__((always_inline)) void
+gemm_step(vf acc[GEMM_ROWS][GEMM_VECS], const float *a, const float *b, const int rows) {
+    vf bv[GEMM_VECS];
+#pragma GCC unroll 2
+    for (int j = 0; j < GEMM_VECS; j++)
+        bv[j] = vf_load(b + j * VEC);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        vf av = vf_set(a[r]);
+#pragma GCC unroll 2
+        for (int j = 0; j < GEMM_VECS; j++)
+            acc[r][j] = vf_fma(av, bv[j], acc[r][j]);
+    }
+}
+
 static inline __attribute__((always_inline)) void gemm_tile_rows(const struct gemm_tile *t,
                                                                  const int rows) {
     vf acc[GEMM_ROWS][GEMM_VECS];
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-        for (int j = 0; j < GEMM_VECS; j++)
-            acc[r][j] = t->load ? vf_load_n(t->c + r * t->ldc + j * VEC,
-                                            t->cols - j * VEC > 0 ? t->cols - j * VEC : 0)
-                                : vf_zero();
-    const float *a = t->a, *b = t->b;
-    const int64_t rs = t->rs, cs = t->cs, next_step = t->next_step;
-    const float *next = t->next;
-    for (int64_t k = 0; k < t->kc; k++, a += cs, b += GEMM_PANEL, next += next_step) {
-        vf bv[GEMM_VECS];
-        __builtin_prefetch(next, 0, 2);
-#pragma GCC unroll 2
-        for (int j = 0; j < GEMM_VECS; j++)
-            bv[j] = vf_load(b + j * VEC);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            vf av = vf_set(a[r * rs]);
-#pragma GCC unroll 2
-            for (int j = 0; j < GEMM_VECS; j++)
-                acc[r][j] = vf_fma(av, bv[j], acc[r][j]);
-        }
-    }
+    const int64_t ldc = t->ldc, cols = t->cols, step = t->next_step;
+    const bool whole = cols >= GEMM_VECS * VEC;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (int j = 0; j < GEMM_VECS; j++) {
-            int64_t n = t->cols - j * VEC;
+            const int64_t n = cols - j * VEC > 0 ? cols - j * VEC : 0;
+            acc[r][j] = !t->load ? vf_zero()
+                        : whole  ? vf_load(t->c + r * ldc + j * VEC)
+                                 : vf_load_n(t->c + r * ldc + j * VEC, n);
+        }
+    const float *a = t->a, *b = t->b, *next = t->next;
+    int64_t k = t->depth;
+    for (; k >= 2; k -= 2, a += 2 * rows, b += 2 * GEMM_PANEL) {
+        __builtin_prefetch(next, 0, 2);
+        gemm_step(acc, a, b, rows);
+        next += step;
+        __builtin_prefetch(next, 0, 2);
+        gemm_step(acc, a + rows, b + GEMM_PANEL, rows);
+        next += step;
+    }
+    if (k > 0) gemm_step(acc, a, b, rows);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int j = 0; j < GEMM_VECS; j++) {
+            const int64_t n = cols - j * VEC;
             if (n <= 0) continue;
             vf x = acc[r][j];
             if (t->bias) x = vf_add(x, vf_load_n(t->bias + j * VEC, n));
-            vf_store_n(t->c + r * t->ldc + j * VEC, x, n);
+            if (whole)
+                vf_store(t->c + r * ldc + j * VEC, x);
+            else
+                vf_store_n(t->c + r * ldc + j * VEC, x, n);
         }
 }
 
@@ -94,39 +112,26 @@ static void gemm_tile(const struct gemm_tile *t, int64_t rows) {
     }
 }
 
-/* Rows of a tile: as many as fit, but evenly. */
-static int64_t gemm_rows(int64_t m) {
-    const int64_t tiles = (m + GEMM_ROWS - 1) / GEMM_ROWS;
-    return (m + tiles - 1) / tiles;
-}
-
-/* One panel of B against rows m0..m1-1 of C, one block of k. */
+/* One panel of B against rows m0..m1-1 of C, depth k0..k1-1; tiles: those rows of A. */
 static void gemm_panel(const struct gemm_args *g, const float *panel, const float *next, int64_t p,
-                       int64_t m0, int64_t m1, int64_t k0, int64_t k1, const float *packed_a) {
-    const int64_t rows = gemm_rows(m1 - m0);
+                       int64_t m0, int64_t m1, int64_t k0, int64_t k1, const float *tiles) {
+    const int64_t rows = pack_tile_rows(m1 - m0);
     /* the tiles of this panel fetch the next one, a share each */
     const int64_t share = (GEMM_PANEL * rows + m1 - m0 - 1) / (m1 - m0);
     for (int64_t m = m0; m < m1; m += rows, next += share * (k1 - k0))
         for (int64_t j = 0; j < GEMM_PANEL; j += GEMM_VECS * VEC) {
             const int64_t n0 = p * GEMM_PANEL + j;
             if (n0 >= g->n) break;
-            struct gemm_tile t = {.a = g->a + m * g->rs + k0 * g->cs,
-                                  .rs = g->rs,
-                                  .cs = g->cs,
-                                  .b = panel + j,
-                                  .next = next,
-                                  .next_step = share,
-                                  .kc = k1 - k0,
-                                  .c = g->c + m * g->ldc + n0,
-                                  .ldc = g->ldc,
-                                  .cols = g->n - n0,
-                                  .load = k0 > 0 || g->accumulate,
-                                  .bias = g->bias && k1 == g->k ? g->bias + n0 : NULL};
-            if (packed_a) {
-                t.a = packed_a + (m - m0) * (k1 - k0);
-                t.rs = 1;
-                t.cs = rows;
-            }
+            const struct gemm_tile t = {.a = tiles + (m - m0) * (k1 - k0),
+                                        .b = panel + j,
+                                        .next = next,
+                                        .next_step = share,
+                                        .depth = k1 - k0,
+                                        .c = g->c + m * g->ldc + n0,
+                                        .ldc = g->ldc,
+                                        .cols = g->n - n0,
+                                        .load = k0 > 0 || g->accumulate,
+                                        .bias = g->bias && k1 == g->k ? g->bias + n0 : NULL};
             for (int64_t r = m + rows; r < m + 2 * rows && r < m1; r++) { /* the next tile's C */
                 __builtin_prefetch(g->c + r * g->ldc + n0, 1, 3);
                 __builtin_prefetch(g->c + r * g->ldc + n0 + VEC, 1, 3);
@@ -135,45 +140,33 @@ static void gemm_panel(const struct gemm_args *g, const float *panel, const floa
         }
 }
 
-/* Panels p0..p1-1 (at most GEMM_NC if they need packing) against rows m0..m1-1. */
-static void gemm_block(const struct gemm_args *g, int64_t p0, int64_t p1, int64_t m0, int64_t m1,
-                       float *scratch) {
-    float *packed_a = g->pack_a ? scratch + GEMM_NC * GEMM_PANEL * GEMM_KC : NULL;
-    const int64_t mc = g->pack_a ? GEMM_MC : m1 - m0;
-    const int64_t blocks = (g->k + GEMM_KC - 1) / GEMM_KC;
-    const bool once = m1 - m0 <= GEMM_ROWS && g->layout == GEMM_PACKED; /* nothing to reuse */
-    const int64_t step = once || blocks < 2 ? g->k : (g->k + blocks - 1) / blocks;
-    int64_t k0 = 0;
+/* Rows m0..m1-1 against panels p0..p1-1, the whole depth of the arguments. */
+static void gemm_item(const struct gemm_args *g, int64_t m0, int64_t m1, int64_t p0, int64_t p1,
+                      float *scratch) {
+    int64_t k0 = g->k0;
     do { /* once when k is 0: the empty sum */
-        const int64_t k1 = k0 + step < g->k ? k0 + step : g->k;
-        if (g->layout != GEMM_PACKED) pack_panels(scratch, g, p0, p1, k0, k1);
-        for (int64_t m = m0; m < m1; m += mc) {
-            const int64_t end = m + mc < m1 ? m + mc : m1;
-            if (packed_a) pack_rows(packed_a, g, m, end, gemm_rows(end - m), k0, k1);
-            for (int64_t p = p0; p < p1; p++) {
-                const float *panel = g->layout == GEMM_PACKED
-                                         ? g->b + (p * g->k + k0) * GEMM_PANEL
-                                         : scratch + (p - p0) * GEMM_PANEL * (k1 - k0);
-                const float *next =
-                    p + 1 < p1 ? panel + (g->layout == GEMM_PACKED ? g->k : k1 - k0) * GEMM_PANEL
-                               : panel;
-                gemm_panel(g, panel, next, p, m, end, k0, k1, packed_a);
-            }
+        const int64_t k1 = k0 + g->depth < g->k1 ? k0 + g->depth : g->k1;
+        const float *tiles = g->tiles ? g->tiles + g->m * (k0 - g->k0) : scratch;
+        if (!g->tiles)
+            pack_tiles(scratch, g, m0, m1, 0, (m1 - m0 + GEMM_ROWS - 1) / GEMM_ROWS, k0, k1);
+        for (int64_t p = p0; p < p1; p++) {
+            const float *panel =
+                g->panels + (p - g->panel0) * g->panel_size + (k0 - g->k0) * GEMM_PANEL;
+            gemm_panel(g, panel, p + 1 < p1 ? panel + g->panel_size : panel, p, m0, m1, k0, k1,
+                       tiles);
         }
-        k0 += step;
-    } while (k0 < g->k);
+        k0 = k1;
+    } while (k0 < g->k1);
 }
 
 static void k_gemm(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct gemm_args *g = args;
-    const int64_t panels = (g->n + GEMM_PANEL - 1) / GEMM_PANEL;
     for (int64_t i = begin; i < end; i++) {
-        int64_t m0 = i / g->n_blocks * g->m_block, p0 = i % g->n_blocks * g->n_block;
+        int64_t m0 = i / g->n_blocks * g->m_block;
+        int64_t p0 = g->panel0 + i % g->n_blocks * g->n_block;
         int64_t m1 = m0 + g->m_block < g->m ? m0 + g->m_block : g->m;
-        int64_t p1 = p0 + g->n_block < panels ? p0 + g->n_block : panels;
-        const int64_t nc = g->layout == GEMM_PACKED ? p1 - p0 : GEMM_NC;
-        for (int64_t p = p0; p < p1; p += nc)
-            gemm_block(g, p, p + nc < p1 ? p + nc : p1, m0, m1, scratch);
+        int64_t p1 = p0 + g->n_block < g->panel1 ? p0 + g->n_block : g->panel1;
+        gemm_item(g, m0, m1, p0, p1, scratch);
     }
 }
 
