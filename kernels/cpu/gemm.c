@@ -12,7 +12,7 @@
 
 enum {
     SHARED = GEMM_NC * GEMM_PANEL * GEMM_KC, /* floats: a block of B, or all of A */
-    EACH = GEMM_MC * GEMM_KC,                /* floats per thread: a block of A */
+    EACH = GEMM_MC * GEMM_AC,                /* floats per thread: a block of A */
     DEPTH_FEW = 1024,                        /* of a tile when all of A is packed */
     GRAIN = 1 << 14                          /* elements to copy that are worth a thread */
 };
@@ -63,7 +63,7 @@ static int run_packed(const char *op, struct kern_stream *rest, float *shared,
     g->panel_size = GEMM_PANEL * g->k;
     g->k1 = g->k;
     g->panel1 = ceil_div(g->n, GEMM_PANEL);
-    g->depth = even_depth(g->k, GEMM_KC);
+    g->depth = even_depth(g->k, GEMM_AC);
     if (g->m <= GEMM_MC && g->m * g->k <= SHARED) {
         g->tiles = shared;
         g->depth = even_depth(g->k, DEPTH_FEW);

@@ -14,7 +14,8 @@ enum {
     GEMM_PANEL = 32,   /* columns of a panel of B */
     GEMM_KC = 384,     /* most depth of a block: a panel of it is 48 KiB */
     GEMM_NC = 24,      /* panels packed at a time (1.1 MiB) */
-    GEMM_MC = 168,     /* rows of A packed at a time (252 KiB, 12 tiles) */
+    GEMM_AC = 512,     /* most depth of a block of A where B is packed already */
+    GEMM_MC = 168,     /* rows of A packed at a time (12 tiles) */
     ATTN_WIDTH = 256,  /* largest head width */
     ATTN_ROWS = 4,     /* query rows of a tile */
     ATTN_KEYS = 64,    /* keys of a block */
