@@ -25,7 +25,8 @@ static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg poo
                             .window = a->window,
                             .scale = a->scale};
     const int64_t pairs = a->q_max * (t->heads / t->kv_heads);
-    t->tiles_per_seq = (pairs + ATTN_ROWS - 1) / ATTN_ROWS;
+    t->tile = t->width <= ATTN_NARROW ? ATTN_LANES : ATTN_ROWS;
+    t->tiles_per_seq = (pairs + t->tile - 1) / t->tile;
     return 0;
 }
 

@@ -11,13 +11,15 @@
 typedef void cpu_kernel(const void *args, int64_t begin, int64_t end, void *scratch);
 
 enum {
-    GEMM_PANEL = 32,   /* columns of a panel of B */
-    GEMM_KC = 384,     /* most depth of a block: a panel of it is 48 KiB */
-    GEMM_NC = 24,      /* panels packed at a time (1.1 MiB) */
-    GEMM_AC = 512,     /* most depth of a block of A where B is packed already */
-    GEMM_MC = 168,     /* rows of A packed at a time (12 tiles) */
-    ATTN_WIDTH = 256,  /* largest head width */
-    ATTN_ROWS = 4,     /* query rows of a tile */
+    GEMM_PANEL = 32,  /* columns of a panel of B */
+    GEMM_KC = 384,    /* most depth of a block: a panel of it is 48 KiB */
+    GEMM_NC = 24,     /* panels packed at a time (1.1 MiB) */
+    GEMM_AC = 512,    /* most depth of a block of A where B is packed already */
+    GEMM_MC = 168,    /* rows of A packed at a time (12 tiles) */
+    ATTN_WIDTH = 256, /* largest head width */
+    ATTN_ROWS = 4,    /* query rows of a tile */
+    ATTN_NARROW = 16, /* up to this head width rows may lie in lanes, 16 in a tile */
+    ATTN_LANES = 16,
     ATTN_KEYS = 64,    /* keys of a block */
     HEAD_BLOCK = 1024, /* words of the vocabulary summed in float before they join a double */
     DOT_SEGMENTS = 128 /* partial sums of a scalar product */
@@ -101,8 +103,9 @@ struct attn_args {
     const int32_t *start, *len, *pages;
     int32_t n_seqs, window;
     float scale;
-    int64_t tiles_per_seq; /* forward items: (sequence, tile, key head), key head fastest */
-    float *gq, *gk, *gv;   /* reverse items: key heads */
+    int64_t tile, tiles_per_seq; /* rows of a tile; forward items: (sequence, tile, key head), key
+                                  * head fastest */
+    float *gq, *gk, *gv;         /* reverse items: key heads */
     const float *gout;
 };
 

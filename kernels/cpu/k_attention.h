@@ -3,11 +3,13 @@
  * Canonical order (invariant I6): keys are taken in blocks of 64 by their position in the sequence,
  * wherever their pages lie. Per block: scores (a dot product is 16 chains over the head width and
  * one tree), maximum, exponentials, rescaling of the sum and of the output, then one chain of
- * p v over the visible keys in order. A row does this with its own visible range only; that up to 4
- * rows share the loads of a key changes nothing in it. */
+ * p v over the visible keys in order. For heads of up to 16 numbers the dot product is one chain,
+ * and many rows of them go the way of k_attn_lanes.h. A row does this with its own visible range
+ * only; that up to 4 rows share the loads of a key changes nothing in it. */
 #ifndef KERNELS_CPU_K_ATTENTION_H
 #define KERNELS_CPU_K_ATTENTION_H
 
+#include "kernels/cpu/k_attn_lanes.h"
 #include "kernels/cpu/k_attn_tile.h"
 
 #include <math.h>
@@ -45,6 +47,7 @@ static void attn_tile_run(struct attn_tile *t) {
     float acc[ATTN_ROWS][ATTN_WIDTH], p[ATTN_ROWS][ATTN_KEYS];
     float max[ATTN_ROWS], sum[ATTN_ROWS] = {0};
     struct attn_block b;
+    attn_load(t->q, t, a->q);
     for (int64_t r = 0; r < t->rows; r++) {
         max[r] = -INFINITY;
         memset(p[r], 0, sizeof p[r]);
@@ -71,13 +74,20 @@ static void attn_tile_run(struct attn_tile *t) {
 }
 
 static void k_attention(const void *args, int64_t begin, int64_t end, void *scratch) {
+    enum { LANES_FEW = 6 }; /* rows of a narrow tile that are faster with keys in the lanes */
     const struct attn_args *a = args;
     struct attn_tile t;
     (void)scratch;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t pair = i / a->kv_heads;
-        if (attn_tile_at(&t, a, pair / a->tiles_per_seq, pair % a->tiles_per_seq, i % a->kv_heads))
-            attn_tile_run(&t);
+        const int64_t at = i / a->kv_heads, s = at / a->tiles_per_seq;
+        const int64_t first = at % a->tiles_per_seq * a->tile;
+        if (!attn_tile_at(&t, a, s, first, a->tile, i % a->kv_heads)) continue;
+        if (t.rows > LANES_FEW) {
+            attn_lanes_run(&t);
+            continue;
+        }
+        for (int64_t r = 0, n = t.rows; r < n; r += ATTN_ROWS)
+            if (attn_tile_at(&t, a, s, first + r, ATTN_ROWS, i % a->kv_heads)) attn_tile_run(&t);
     }
 }
 

@@ -50,6 +50,7 @@ static void attn_reverse_tile(struct attn_tile *t) {
     struct attn_reverse v;
     struct attn_block b;
     memset(&v, 0, sizeof v);
+    attn_load(t->q, t, a->q);
     attn_load(v.gout, t, a->gout);
     for (int64_t r = 0; r < t->rows; r++) {
         v.lse[r] = a->lse[t->index[r]];
@@ -79,8 +80,11 @@ static void k_attention_bwd(const void *args, int64_t begin, int64_t end, void *
     (void)scratch;
     for (int64_t h = begin; h < end; h++)
         for (int64_t s = 0; s < a->n_seqs; s++)
-            for (int64_t tile = 0; attn_tile_at(&t, a, s, tile, h); tile++)
-                attn_reverse_tile(&t);
+            for (int64_t at = 0; attn_tile_at(&t, a, s, at, a->tile, h); at += a->tile)
+                if (a->width <= ATTN_NARROW)
+                    attn_lanes_bwd_run(&t);
+                else
+                    attn_reverse_tile(&t);
 }
 
 #endif

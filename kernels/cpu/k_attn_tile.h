@@ -6,6 +6,7 @@
 #define KERNELS_CPU_K_ATTN_TILE_H
 
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/k_pack.h"
 #include "kernels/cpu/vec.h"
 
 #include <string.h>
@@ -14,8 +15,8 @@ struct attn_tile {
     const struct attn_args *a;
     int64_t rows, kv_head;
     const int32_t *pages;
-    int64_t index[ATTN_ROWS];                  /* token * heads + head: row of q, out, lse */
-    int64_t first[ATTN_ROWS], last[ATTN_ROWS]; /* visible keys first..last */
+    int64_t index[ATTN_LANES];                   /* token * heads + head: row of q, out, lse */
+    int64_t first[ATTN_LANES], last[ATTN_LANES]; /* visible keys first..last */
     float q[ATTN_ROWS][ATTN_WIDTH];
 };
 
@@ -29,30 +30,30 @@ static void attn_load(float to[ATTN_ROWS][ATTN_WIDTH], const struct attn_tile *t
                      vf_load_n(from + t->index[r < t->rows ? r : 0] * width + d, width - d));
 }
 
-/* Tile `tile` of sequence s and a key head; false if the sequence has fewer. */
-static bool attn_tile_at(struct attn_tile *t, const struct attn_args *a, int64_t s, int64_t tile,
-                         int64_t kv_head) {
+/* At most `most` rows of sequence s and a key head from its pair `first` on; false if there is no
+ * such pair. */
+static bool attn_tile_at(struct attn_tile *t, const struct attn_args *a, int64_t s, int64_t first,
+                         int64_t most, int64_t kv_head) {
     const int64_t group = a->heads / a->kv_heads;
     const int64_t n = (a->start[s + 1] - a->start[s]) * group;
-    if (tile * ATTN_ROWS >= n) return false;
+    if (first >= n) return false;
     t->a = a;
-    t->rows = n - tile * ATTN_ROWS < ATTN_ROWS ? n - tile * ATTN_ROWS : ATTN_ROWS;
+    t->rows = n - first < most ? n - first : most;
     t->kv_head = kv_head;
     t->pages = a->pages + s * a->pages_max;
     for (int64_t r = 0; r < t->rows; r++) {
-        const int64_t pair = tile * ATTN_ROWS + r, token = pair / group;
+        const int64_t pair = first + r, token = pair / group;
         t->index[r] = (a->start[s] + token) * a->heads + kv_head * group + pair % group;
         t->last[r] = a->len[s] - (a->start[s + 1] - a->start[s]) + token;
         t->first[r] = a->window && t->last[r] >= a->window ? t->last[r] - a->window + 1 : 0;
     }
-    attn_load(t->q, t, a->q);
     return true;
 }
 
-struct attn_block {                         /* a block of keys as a tile sees it */
-    int64_t begin, end;                     /* keys that some row sees, from the block's first */
-    int64_t offset[ATTN_KEYS];              /* of each in the pools */
-    int64_t from[ATTN_ROWS], to[ATTN_ROWS]; /* each row's visible range */
+struct attn_block {                           /* a block of keys as a tile sees it */
+    int64_t begin, end;                       /* keys that some row sees, from the block's first */
+    int64_t offset[ATTN_KEYS];                /* of each in the pools */
+    int64_t from[ATTN_LANES], to[ATTN_LANES]; /* each row's visible range */
 };
 
 static void attn_block_at(struct attn_block *b, const struct attn_tile *t, int64_t key0) {
@@ -78,6 +79,22 @@ static void attn_block_at(struct attn_block *b, const struct attn_tile *t, int64
         int64_t at = (t->pages[page] * a->page + in_page) * stride + t->kv_head * a->width;
         for (; j < end; j++, at += stride)
             b->offset[j] = at;
+    }
+}
+
+/* out[d] = number d of 16 rows */
+static void attn_turn(float out[][VEC], const float *const row[VEC], int64_t width) {
+    for (int h = 0; h < VEC; h += TURN) {
+        int64_t d = 0;
+        for (; d + TURN <= width; d += TURN) {
+            const float *x[TURN];
+            for (int i = 0; i < TURN; i++)
+                x[i] = row[h + i] + d;
+            turn8(&out[d][h], VEC, x);
+        }
+        for (; d < width; d++)
+            for (int i = 0; i < TURN; i++)
+                out[d][h + i] = row[h + i][d];
     }
 }
 
@@ -116,10 +133,33 @@ attn_products_of(float out[ATTN_ROWS][ATTN_KEYS], float x[ATTN_ROWS][ATTN_WIDTH]
     }
 }
 
+/* The same for narrow heads, 16 keys at a time: each product one chain over the width. */
+static void attn_products_narrow(float out[ATTN_ROWS][ATTN_KEYS], float x[ATTN_ROWS][ATTN_WIDTH],
+                                 const float *pool, const struct attn_block *b, int64_t width,
+                                 int64_t rows) {
+    float keys[ATTN_NARROW][VEC];
+    for (int64_t j = b->begin / VEC * VEC; j < b->end; j += VEC) {
+        const float *key[VEC];
+        for (int64_t i = 0; i < VEC; i++) {
+            const int64_t at = j + i < b->begin ? b->begin : j + i < b->end ? j + i : b->end - 1;
+            key[i] = pool + b->offset[at];
+        }
+        attn_turn(keys, key, width);
+        for (int64_t r = 0; r < rows; r++) {
+            vf s = vf_zero();
+            for (int64_t d = 0; d < width; d++)
+                s = vf_fma(vf_set(x[r][d]), vf_load(keys[d]), s);
+            vf_store(&out[r][j], s);
+        }
+    }
+}
+
 static void attn_products(float out[ATTN_ROWS][ATTN_KEYS], float x[ATTN_ROWS][ATTN_WIDTH],
                           const float *pool, const struct attn_block *b, int64_t width,
                           int64_t rows) {
-    if (rows == 1)
+    if (width <= ATTN_NARROW)
+        attn_products_narrow(out, x, pool, b, width, rows);
+    else if (rows == 1)
         attn_products_of(out, x, pool, b, width, 1);
     else if (rows == 2) /* decoding with two query heads to a key head */
         attn_products_of(out, x, pool, b, width, 2);

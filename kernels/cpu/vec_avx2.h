@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct vf {
     __m256 a, b;
@@ -75,6 +76,22 @@ static inline __m256 vf_pow2_half(__m256 n) {
 /* 2^n for integral n in [-126, 127] */
 static inline vf vf_pow2(vf n) {
     return (vf){vf_pow2_half(n.a), vf_pow2_half(n.b)};
+}
+static inline vf vf_zip8(__m256 a, __m256 b) {
+    __m256 lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b);
+    return (vf){_mm256_permute2f128_ps(lo, hi, 0x20), _mm256_permute2f128_ps(lo, hi, 0x31)};
+}
+/* lo: a0 b0 a1 b1 ..., hi: from lane 8 on */
+static inline void vf_zip(vf *lo, vf *hi, vf a, vf b) {
+    *lo = vf_zip8(a.a, b.a);
+    *hi = vf_zip8(a.b, b.b);
+}
+/* p[0] in even lanes, p[1] in odd ones */
+static inline vf vf_set2(const float *p) {
+    double both;
+    memcpy(&both, p, sizeof both);
+    __m256 x = _mm256_castpd_ps(_mm256_set1_pd(both));
+    return (vf){x, x};
 }
 static inline float vf_tree8(__m256 s, int max) { /* lanes i+4, then i+2, then i+1 */
     __m128 lo = _mm256_castps256_ps128(s), hi = _mm256_extractf128_ps(s, 1);

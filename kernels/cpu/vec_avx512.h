@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef __m512 vf;
 struct vd { /* 16 doubles */
@@ -70,6 +71,18 @@ static inline vf vf_first(vf x, int64_t n, vf other) {
 static inline vf vf_pow2(vf n) {
     __m512i i = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(i, 23));
+}
+/* lo: a0 b0 a1 b1 ..., hi: from lane 8 on */
+static inline void vf_zip(vf *lo, vf *hi, vf a, vf b) {
+    const __m512i at = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    *lo = _mm512_permutex2var_ps(a, at, b);
+    *hi = _mm512_permutex2var_ps(a, _mm512_add_epi32(at, _mm512_set1_epi32(8)), b);
+}
+/* p[0] in even lanes, p[1] in odd ones */
+static inline vf vf_set2(const float *p) {
+    double both;
+    memcpy(&both, p, sizeof both);
+    return _mm512_castpd_ps(_mm512_set1_pd(both));
 }
 static inline float vf_tree8(__m256 s, int max) { /* lanes i+4, then i+2, then i+1 */
     __m128 lo = _mm256_castps256_ps128(s), hi = _mm256_extractf128_ps(s, 1);

@@ -94,6 +94,19 @@ static inline vf vf_first(vf x, int64_t n, vf other) {
 static inline vf vf_pow2(vf n) {
     VF_LANES(ldexpf(1, n.v[i] >= -126 && n.v[i] <= 127 ? (int)n.v[i] : 0));
 }
+/* lo: a0 b0 a1 b1 ..., hi: from lane 8 on */
+static inline void vf_zip(vf *lo, vf *hi, vf a, vf b) {
+    for (int i = 0; i < 8; i++) {
+        lo->v[2 * i] = a.v[i];
+        lo->v[2 * i + 1] = b.v[i];
+        hi->v[2 * i] = a.v[i + 8];
+        hi->v[2 * i + 1] = b.v[i + 8];
+    }
+}
+/* p[0] in even lanes, p[1] in odd ones */
+static inline vf vf_set2(const float *p) {
+    VF_LANES(p[i % 2]);
+}
 static inline float vf_sum(vf x) { /* lanes i+8, then i+4, i+2, i+1 */
     for (int k = 8; k; k /= 2)
         for (int i = 0; i < k; i++)

@@ -5,7 +5,8 @@
 #include "base/rng.h"
 #include "tests/op/op.h"
 
-enum { ROWS = 201, H = 6, KV = 2, D = 40, PAGES_MAX = 420, OTHERS = 3 };
+enum { ROWS = 201, H = 6, KV = 2, D_MAX = 40, PAGES_MAX = 420, OTHERS = 3 };
+static int32_t D; /* head width: narrow ones have kernels of their own */
 
 struct layout {
     int32_t page, first, rows; /* rows first.. of the sequence, its keys up to there */
@@ -16,10 +17,10 @@ struct layout {
 
 /* Made once: the layouts differ in where a number lies, not in the number. */
 static float number(uint64_t stream, int64_t i) {
-    static float made[2 * OTHERS + 3][ROWS * H * D];
+    static float made[2 * OTHERS + 3][ROWS * H * D_MAX];
     static bool done;
     for (uint64_t q = 0; !done && q < 2 * OTHERS + 3; q++)
-        for (uint64_t k = 0; k < ROWS * H * D; k++)
+        for (uint64_t k = 0; k < ROWS * H * D_MAX; k++)
             made[q][k] = (float)rng_normal(rng_key(test_seed(), RNG_TEST), 77000 + q, k);
     done = true;
     return made[stream][i];
@@ -35,7 +36,7 @@ static void *device_copy(const struct kern_backend *b, struct kern_stream *s, co
 
 /* A pool where key j of sequence q lies in its page; sequence 0 is the measured one. */
 static float *pool(const int32_t *pages, int32_t per, const struct layout *l, uint64_t stream) {
-    const int64_t width = KV * D, n = (int64_t)(OTHERS + 1) * per * l->page * width;
+    const int64_t width = (int64_t)KV * D, n = (int64_t)(OTHERS + 1) * per * l->page * width;
     float *x = mem_array((size_t)n, sizeof *x);
     for (int64_t i = 0; i < n; i++)
         x[i] = NAN; /* what no row may read */
@@ -63,18 +64,18 @@ static void compute(const struct kern_backend *b, struct kern_stream *s, const s
         memcpy(table + q * per, pages + id * per, (size_t)per * 4);
     }
     float *k = pool(pages, per, l, 0), *v = pool(pages, per, l, 1);
-    float *q = mem_array((size_t)rows * H * D, sizeof *q);
+    float *q = mem_array((size_t)rows * H * (size_t)D, sizeof *q);
     for (int64_t i = 0; i < (int64_t)rows * H * D; i++)
         q[i] = i < lead * H * D
                    ? 1
                    : number(2 * OTHERS + 2, i - lead * H * D + (int64_t)l->first * H * D);
-    const size_t pool_bytes = (size_t)n_pages * (size_t)l->page * KV * D * 4;
+    const size_t pool_bytes = (size_t)n_pages * (size_t)l->page * KV * (size_t)D * 4;
     struct kern_tensor tk =
         kern_view4(device_copy(b, s, k, pool_bytes), KERN_F32, n_pages, l->page, KV, D);
     struct kern_tensor tv =
         kern_view4(device_copy(b, s, v, pool_bytes), KERN_F32, n_pages, l->page, KV, D);
     struct kern_tensor tq =
-        kern_view3(device_copy(b, s, q, (size_t)rows * H * D * 4), KERN_F32, rows, H, D);
+        kern_view3(device_copy(b, s, q, (size_t)rows * H * (size_t)D * 4), KERN_F32, rows, H, D);
     struct kern_tensor to = tq, tl = kern_view2(NULL, KERN_F32, rows, H);
     CHECK_OK(kern_alloc(b, &to.data, to.bytes));
     CHECK_OK(kern_alloc(b, &tl.data, tl.bytes));
@@ -88,7 +89,7 @@ static void compute(const struct kern_backend *b, struct kern_stream *s, const s
     a.kv_len = kern_view1(device_copy(b, s, len, sizeof len), KERN_I32, n);
     a.pages = kern_view2(device_copy(b, s, table, (size_t)n_pages * 4), KERN_I32, n, per);
     CHECK_OK(kern_attention(b, s, &to, &tl, &tq, &tk, &tv, &a));
-    const size_t row = H * D * sizeof(float);
+    const size_t row = H * (size_t)D * sizeof(float);
     CHECK_OK(kern_get(b, s, out, (char *)to.data + (size_t)lead * row, (size_t)l->rows * row));
     CHECK_OK(kern_get(b, s, lse, (float *)tl.data + lead * H, (size_t)l->rows * H * 4));
     void *all[] = {tk.data, tv.data,        tq.data,       to.data,
@@ -100,7 +101,7 @@ static void compute(const struct kern_backend *b, struct kern_stream *s, const s
         mem_free(host[i]);
 }
 
-static struct measure { float out[ROWS * H * D], lse[ROWS * H]; } whole, part;
+static struct measure { float out[ROWS * H * D_MAX], lse[ROWS * H]; } whole, part;
 
 static void check_layout(const struct kern_backend *b, struct kern_stream *s,
                          const struct layout *l) {
@@ -117,7 +118,8 @@ static void check_layout(const struct kern_backend *b, struct kern_stream *s,
     CHECK(memcmp(part.lse, whole.lse + l->first * H, (size_t)l->rows * H * 4) == 0);
 }
 
-static void any_layout(const char *device, int32_t window) {
+static void any_layout(const char *device, int32_t window, int32_t width) {
+    D = width;
     static const int32_t pages[] = {1, 7, 16, 64, 256}, chunks[] = {1, 2, 37, 64, 100};
     for (int threads = 1; threads <= 2; threads++) {
         const struct kern_backend *b = op_device(device, threads);
@@ -142,17 +144,24 @@ static void any_layout(const char *device, int32_t window) {
 }
 
 TEST(attention_cpu_any_layout) {
-    any_layout("cpu", 0);
+    any_layout("cpu", 0, 40);
 }
 
 TEST(attention_cpu_any_layout_with_window) {
-    any_layout("cpu", 50);
+    any_layout("cpu", 50, 40);
+}
+
+TEST(attention_cpu_any_layout_of_narrow_heads) {
+    any_layout("cpu", 0, 8);
+    any_layout("cpu", 0, 16);
+    any_layout("cpu", 50, 12);
+    any_layout("cpu", 3, 4);
 }
 
 TEST_TIMEOUT(attention_ref_any_layout, 120) {
-    any_layout("ref", 50);
+    any_layout("ref", 50, 40);
 }
 
 TEST_TIMEOUT(attention_cuda_any_layout, 300) {
-    any_layout("cuda:0", 0);
+    any_layout("cuda:0", 0, 40);
 }

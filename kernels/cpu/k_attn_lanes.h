@@ -1,0 +1,314 @@
+/* k_attn_lanes.h - attention for narrow heads, 16 query rows at a time, a row in a lane (template;
+ * see vec.h).
+ *
+ * Heads of up to 16 numbers do not fill a vector along their width, so here a vector holds one
+ * number of 16 rows: a key's numbers are broadcast, nothing is summed across lanes, and an
+ * exponential serves 16 rows. The order of operations of a row is that of attn_tile_run, to the
+ * bit: the score of a narrow head is one chain over its width, and the sum of a block's
+ * exponentials runs over keys 16 apart and then through the tree of vf_sum. A key that a lane does
+ * not see leaves the lane as it was. */
+#ifndef KERNELS_CPU_K_ATTN_LANES_H
+#define KERNELS_CPU_K_ATTN_LANES_H
+
+#include "kernels/cpu/k_attn_tile.h"
+
+#include <math.h>
+
+struct attn_view { /* of a block of keys, by lanes */
+    const struct attn_tile *t;
+    const struct attn_block *b;
+    int64_t key0, all_from, all_to; /* keys that every lane sees */
+};
+
+static struct attn_view attn_view_of(const struct attn_tile *t, const struct attn_block *b,
+                                     int64_t key0) {
+    struct attn_view v = {.t = t, .b = b, .key0 = key0};
+    v.all_from = t->first[VEC - 1] - key0;
+    v.all_to = t->last[0] + 1 - key0;
+    return v;
+}
+
+/* The lanes lo..hi-1 see keys from..to of the block: those of x, the others of old. Ranges begin
+ * and end later from lane to lane. */
+static vf attn_seen(const struct attn_view *v, vf x, vf old, int64_t from, int64_t to) {
+    int64_t lo = 0, hi = VEC;
+    while (lo < VEC && v->t->last[lo] < v->key0 + from)
+        lo++;
+    while (hi > 0 && v->t->first[hi - 1] > v->key0 + to)
+        hi--;
+    x = vf_first(x, hi, old);
+    return vf_first(old, lo, x);
+}
+
+static inline bool attn_all_see(const struct attn_view *v, int64_t j) {
+    return j >= v->all_from && j < v->all_to;
+}
+
+/* Rows of `from` [index][width], turned; lanes without a row repeat the last. */
+static void attn_load_lanes(float out[][VEC], const struct attn_tile *t, const float *from) {
+    const float *row[VEC];
+    for (int r = 0; r < VEC; r++)
+        row[r] = from + t->index[r] * t->a->width;
+    attn_turn(out, row, t->a->width);
+}
+
+static void attn_store_lanes(float *to, const struct attn_tile *t, float x[][VEC]) {
+    const int64_t width = t->a->width;
+    for (int64_t r = 0; r < t->rows; r++)
+        for (int64_t d = 0; d < width; d++)
+            to[t->index[r] * width + d] = x[d][r];
+}
+
+/* Gives every lane a row. */
+static void attn_fill_lanes(struct attn_tile *t) {
+    for (int64_t r = t->rows; r < VEC; r++) {
+        t->index[r] = t->index[t->rows - 1];
+        t->first[r] = t->first[t->rows - 1];
+        t->last[r] = t->last[t->rows - 1];
+    }
+}
+
+static inline __attribute__((always_inline)) vf attn_chain(const float *key, float q[][VEC],
+                                                           const int64_t width) {
+    vf s = vf_zero();
+#pragma GCC unroll 16
+    for (int64_t d = 0; d < width; d++)
+        s = vf_fma(vf_load(q[d]), vf_set(key[d]), s);
+    return s;
+}
+
+/* acc[d] += p[j] times number d of key j, over the block's keys; n numbers */
+static inline __attribute__((always_inline)) void attn_mix_some(float acc[][VEC], float p[][VEC],
+                                                                const float *pool,
+                                                                const struct attn_view *v,
+                                                                const int n) {
+    vf sum[TURN];
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        sum[i] = vf_load(acc[i]);
+    for (int64_t j = v->b->begin; j < v->b->end; j++) {
+        const float *x = pool + v->b->offset[j];
+        const bool all = attn_all_see(v, j);
+        const vf pv = vf_load(p[j]);
+#pragma GCC unroll 8
+        for (int i = 0; i < n; i++) {
+            const vf y = vf_fma(pv, vf_set(x[i]), sum[i]);
+            sum[i] = all ? y : attn_seen(v, y, sum[i], j, j);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n; i++)
+        vf_store(acc[i], sum[i]);
+}
+
+static void attn_mix(float acc[][VEC], float p[][VEC], const float *pool, const struct attn_view *v,
+                     int64_t width) {
+    for (int64_t d = 0, left = width; left > 0; left = width - d)
+        if (left >= TURN) {
+            attn_mix_some(acc + d, p, pool + d, v, TURN);
+            d += TURN;
+        } else {
+            attn_mix_some(acc + d, p, pool + d, v, 1);
+            d++;
+        }
+}
+
+/* --- forward -------------------------------------------------------------------------------------
+ */
+
+struct attn_lanes {
+    float q[ATTN_NARROW][VEC], acc[ATTN_NARROW][VEC], p[ATTN_KEYS][VEC];
+    vf max, sum;
+};
+
+/* Sum of a block's exponentials, in the order of attn_softmax. */
+static vf attn_sum_lanes(float p[][VEC]) {
+    vf s[VEC];
+    for (int i = 0; i < VEC; i++) {
+        s[i] = vf_load(p[i]);
+        for (int j = i + VEC; j < ATTN_KEYS; j += VEC)
+            s[i] = vf_add(s[i], vf_load(p[j]));
+    }
+    for (int n = VEC / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; i++)
+            s[i] = vf_add(s[i], s[i + n]);
+    return s[0];
+}
+
+static inline __attribute__((always_inline)) void
+attn_lanes_block(struct attn_lanes *l, const struct attn_view *v, const int64_t width) {
+    const struct attn_args *a = v->t->a;
+    const struct attn_block *b = v->b;
+    const vf scale = vf_set(a->scale), low = vf_set(-INFINITY);
+    vf best = l->max;
+    for (int64_t j = b->begin; j < b->end; j++) {
+        vf z = vf_mul(attn_chain(a->k + b->offset[j], l->q, width), scale);
+        if (!attn_all_see(v, j)) z = attn_seen(v, z, low, j, j);
+        best = vf_max(z, best);
+        vf_store(l->p[j], z);
+    }
+    const vf shrink = vf_exp(vf_sub(l->max, best));
+    for (int64_t j = 0; j < ATTN_KEYS; j++)
+        vf_store(l->p[j],
+                 j >= b->begin && j < b->end ? vf_exp(vf_sub(vf_load(l->p[j]), best)) : vf_zero());
+    const vf sum = vf_add(vf_mul(l->sum, shrink), attn_sum_lanes(l->p));
+    l->sum = attn_seen(v, sum, l->sum, 0, ATTN_KEYS - 1);
+    for (int64_t d = 0; d < width; d++) {
+        const vf acc = vf_load(l->acc[d]);
+        vf_store(l->acc[d], attn_seen(v, vf_mul(acc, shrink), acc, 0, ATTN_KEYS - 1));
+    }
+    l->max = best;
+    attn_mix(l->acc, l->p, a->v, v, width);
+}
+
+static void attn_lanes_run(struct attn_tile *t) {
+    const struct attn_args *a = t->a;
+    struct attn_lanes l = {.max = vf_set(-INFINITY), .sum = vf_zero()};
+    struct attn_block b;
+    attn_fill_lanes(t);
+    attn_load_lanes(l.q, t, a->q);
+    for (int64_t d = 0; d < a->width; d++)
+        vf_store(l.acc[d], vf_zero());
+    for (int64_t key0 = t->first[0] / ATTN_KEYS * ATTN_KEYS; key0 <= t->last[t->rows - 1];
+         key0 += ATTN_KEYS) {
+        attn_block_at(&b, t, key0);
+        const struct attn_view v = attn_view_of(t, &b, key0);
+        if (a->width == 8)
+            attn_lanes_block(&l, &v, 8);
+        else if (a->width == 16)
+            attn_lanes_block(&l, &v, 16);
+        else
+            attn_lanes_block(&l, &v, a->width);
+    }
+    float max[VEC], sum[VEC];
+    const vf inv = vf_div(vf_set(1), l.sum);
+    for (int64_t d = 0; d < a->width; d++)
+        vf_store(l.acc[d], vf_mul(vf_load(l.acc[d]), inv));
+    attn_store_lanes(a->out, t, l.acc);
+    vf_store(max, l.max);
+    vf_store(sum, l.sum);
+    for (int64_t r = 0; a->lse && r < t->rows; r++)
+        a->lse[t->index[r]] = (float)((double)max[r] + log((double)sum[r]));
+}
+
+/* --- reverse -------------------------------------------------------------------------------------
+ */
+
+struct attn_lanes_bwd {
+    float q[ATTN_NARROW][VEC], gout[ATTN_NARROW][VEC], gq[ATTN_NARROW][VEC];
+    float p[ATTN_KEYS][VEC], gz[ATTN_KEYS][VEC];
+    float zip[ATTN_KEYS][2 * VEC]; /* gz, p of row 0, gz, p of row 1, ... */
+    vf both[VEC][2];               /* rows: q, gout interleaved, or one after the other */
+    vf lse, t;                     /* t = gout . out */
+};
+
+static inline __attribute__((always_inline)) void
+attn_lanes_grads(struct attn_lanes_bwd *l, const struct attn_view *v, const int64_t width) {
+    const struct attn_args *a = v->t->a;
+    const struct attn_block *b = v->b;
+    const vf scale = vf_set(a->scale);
+    for (int64_t j = b->begin; j < b->end; j++) {
+        const vf s = attn_chain(a->k + b->offset[j], l->q, width);
+        const vf g = attn_chain(a->v + b->offset[j], l->gout, width);
+        vf p = vf_exp(vf_sub(vf_mul(s, scale), l->lse));
+        if (!attn_all_see(v, j)) p = attn_seen(v, p, vf_zero(), j, j);
+        const vf gz = vf_mul(vf_mul(p, scale), vf_sub(g, l->t));
+        vf lo, hi;
+        vf_zip(&lo, &hi, gz, p);
+        vf_store(l->gz[j], gz);
+        vf_store(l->p[j], p);
+        vf_store(l->zip[j], lo);
+        vf_store(l->zip[j] + VEC, hi);
+    }
+    attn_mix(l->gq, l->gz, a->k, v, width);
+}
+
+/* gk, gv of every key += over rows, rows in order: heads of up to 8 do both in one vector. */
+static void attn_lanes_spread8(struct attn_lanes_bwd *l, const struct attn_view *v) {
+    enum { SOME = 4 }; /* keys at a time: chains in flight */
+    const struct attn_args *a = v->t->a;
+    const struct attn_block *b = v->b;
+    for (int64_t j = b->begin; j < b->end; j += SOME) {
+        vf acc[SOME];
+        float sums[VEC];
+#pragma GCC unroll 4
+        for (int i = 0; i < SOME; i++)
+            acc[i] = vf_zero();
+#pragma GCC unroll 16
+        for (int r = 0; r < VEC; r++)
+#pragma GCC unroll 4
+            for (int i = 0; i < SOME; i++) /* past the end: zip has room, what is there is unused */
+                acc[i] = vf_fma(vf_set2(l->zip[j + i] + 2 * r), l->both[r][0], acc[i]);
+        for (int i = 0; i < SOME && j + i < b->end; i++) {
+            float *gk = a->gk + b->offset[j + i], *gv = a->gv + b->offset[j + i];
+            vf_store(sums, acc[i]);
+            for (int64_t d = 0; d < a->width; d++) {
+                gk[d] += sums[2 * d];
+                gv[d] += sums[2 * d + 1];
+            }
+        }
+    }
+}
+
+static void attn_lanes_spread16(struct attn_lanes_bwd *l, const struct attn_view *v) {
+    const struct attn_args *a = v->t->a;
+    const struct attn_block *b = v->b;
+    for (int64_t j = b->begin; j < b->end; j++) {
+        float *gk = a->gk + b->offset[j], *gv = a->gv + b->offset[j];
+        vf k = vf_load_n(gk, a->width), x = vf_load_n(gv, a->width);
+#pragma GCC unroll 16
+        for (int r = 0; r < VEC; r++) {
+            k = vf_fma(vf_set(l->gz[j][r]), l->both[r][0], k);
+            x = vf_fma(vf_set(l->p[j][r]), l->both[r][1], x);
+        }
+        vf_store_n(gk, k, a->width);
+        vf_store_n(gv, x, a->width);
+    }
+}
+
+static void attn_lanes_bwd_begin(struct attn_lanes_bwd *l, struct attn_tile *t) {
+    const struct attn_args *a = t->a;
+    float out[ATTN_NARROW][VEC], lse[VEC];
+    memset(l, 0, sizeof *l);
+    attn_fill_lanes(t);
+    attn_load_lanes(l->q, t, a->q);
+    attn_load_lanes(l->gout, t, a->gout);
+    attn_load_lanes(out, t, a->out);
+    for (int64_t d = 0; d < a->width; d++)
+        l->t = vf_fma(vf_load(l->gout[d]), vf_load(out[d]), l->t);
+    for (int64_t r = 0; r < VEC; r++)
+        lse[r] = a->lse[t->index[r]];
+    l->lse = vf_load(lse);
+    for (int64_t r = 0; r < t->rows; r++) { /* lanes without a row add nothing */
+        const int64_t at = t->index[r] * a->width;
+        const vf q = vf_load_n(a->q + at, a->width), gout = vf_load_n(a->gout + at, a->width);
+        l->both[r][0] = q;
+        l->both[r][1] = gout;
+        if (a->width <= TURN) vf_zip(&l->both[r][0], &l->both[r][1], q, gout);
+    }
+}
+
+static void attn_lanes_bwd_run(struct attn_tile *t) {
+    const struct attn_args *a = t->a;
+    struct attn_lanes_bwd l;
+    struct attn_block b;
+    attn_lanes_bwd_begin(&l, t);
+    for (int64_t key0 = t->first[0] / ATTN_KEYS * ATTN_KEYS; key0 <= t->last[t->rows - 1];
+         key0 += ATTN_KEYS) {
+        attn_block_at(&b, t, key0);
+        const struct attn_view v = attn_view_of(t, &b, key0);
+        if (a->width == 8)
+            attn_lanes_grads(&l, &v, 8);
+        else if (a->width == 16)
+            attn_lanes_grads(&l, &v, 16);
+        else
+            attn_lanes_grads(&l, &v, a->width);
+        if (a->width <= TURN)
+            attn_lanes_spread8(&l, &v);
+        else
+            attn_lanes_spread16(&l, &v);
+    }
+    attn_store_lanes(a->gq, t, l.gq);
+}
+
+#endif
