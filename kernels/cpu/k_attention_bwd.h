@@ -7,6 +7,7 @@
 #define KERNELS_CPU_K_ATTENTION_BWD_H
 
 #include "kernels/cpu/k_attention.h"
+#include "kernels/cpu/k_attn_lanes_bwd.h"
 
 struct attn_reverse {
     float gout[ATTN_ROWS][ATTN_WIDTH], gq[ATTN_ROWS][ATTN_WIDTH];

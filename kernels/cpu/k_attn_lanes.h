@@ -10,6 +10,7 @@
 #ifndef KERNELS_CPU_K_ATTN_LANES_H
 #define KERNELS_CPU_K_ATTN_LANES_H
 
+#include "kernels/cpu/k_attn_products.h"
 #include "kernels/cpu/k_attn_tile.h"
 
 #include <math.h>
@@ -189,126 +190,6 @@ static void attn_lanes_run(struct attn_tile *t) {
     vf_store(sum, l.sum);
     for (int64_t r = 0; a->lse && r < t->rows; r++)
         a->lse[t->index[r]] = (float)((double)max[r] + log((double)sum[r]));
-}
-
-/* --- reverse -------------------------------------------------------------------------------------
- */
-
-struct attn_lanes_bwd {
-    float q[ATTN_NARROW][VEC], gout[ATTN_NARROW][VEC], gq[ATTN_NARROW][VEC];
-    float p[ATTN_KEYS][VEC], gz[ATTN_KEYS][VEC];
-    float zip[ATTN_KEYS][2 * VEC]; /* gz, p of row 0, gz, p of row 1, ... */
-    vf both[VEC][2];               /* rows: q, gout interleaved, or one after the other */
-    vf lse, t;                     /* t = gout . out */
-};
-
-static inline __attribute__((always_inline)) void
-attn_lanes_grads(struct attn_lanes_bwd *l, const struct attn_view *v, const int64_t width) {
-    const struct attn_args *a = v->t->a;
-    const struct attn_block *b = v->b;
-    const vf scale = vf_set(a->scale);
-    for (int64_t j = b->begin; j < b->end; j++) {
-        const vf s = attn_chain(a->k + b->offset[j], l->q, width);
-        const vf g = attn_chain(a->v + b->offset[j], l->gout, width);
-        vf p = vf_exp(vf_sub(vf_mul(s, scale), l->lse));
-        if (!attn_all_see(v, j)) p = attn_seen(v, p, vf_zero(), j, j);
-        const vf gz = vf_mul(vf_mul(p, scale), vf_sub(g, l->t));
-        vf lo, hi;
-        vf_zip(&lo, &hi, gz, p);
-        vf_store(l->gz[j], gz);
-        vf_store(l->p[j], p);
-        vf_store(l->zip[j], lo);
-        vf_store(l->zip[j] + VEC, hi);
-    }
-    attn_mix(l->gq, l->gz, a->k, v, width);
-}
-
-/* gk, gv of every key += over rows, rows in order: heads of up to 8 do both in one vector. */
-static void attn_lanes_spread8(struct attn_lanes_bwd *l, const struct attn_view *v) {
-    enum { SOME = 4 }; /* keys at a time: chains in flight */
-    const struct attn_args *a = v->t->a;
-    const struct attn_block *b = v->b;
-    for (int64_t j = b->begin; j < b->end; j += SOME) {
-        vf acc[SOME];
-        float sums[VEC];
-#pragma GCC unroll 4
-        for (int i = 0; i < SOME; i++)
-            acc[i] = vf_zero();
-#pragma GCC unroll 16
-        for (int r = 0; r < VEC; r++)
-#pragma GCC unroll 4
-            for (int i = 0; i < SOME; i++) /* past the end: zip has room, what is there is unused */
-                acc[i] = vf_fma(vf_set2(l->zip[j + i] + 2 * r), l->both[r][0], acc[i]);
-        for (int i = 0; i < SOME && j + i < b->end; i++) {
-            float *gk = a->gk + b->offset[j + i], *gv = a->gv + b->offset[j + i];
-            vf_store(sums, acc[i]);
-            for (int64_t d = 0; d < a->width; d++) {
-                gk[d] += sums[2 * d];
-                gv[d] += sums[2 * d + 1];
-            }
-        }
-    }
-}
-
-static void attn_lanes_spread16(struct attn_lanes_bwd *l, const struct attn_view *v) {
-    const struct attn_args *a = v->t->a;
-    const struct attn_block *b = v->b;
-    for (int64_t j = b->begin; j < b->end; j++) {
-        float *gk = a->gk + b->offset[j], *gv = a->gv + b->offset[j];
-        vf k = vf_load_n(gk, a->width), x = vf_load_n(gv, a->width);
-#pragma GCC unroll 16
-        for (int r = 0; r < VEC; r++) {
-            k = vf_fma(vf_set(l->gz[j][r]), l->both[r][0], k);
-            x = vf_fma(vf_set(l->p[j][r]), l->both[r][1], x);
-        }
-        vf_store_n(gk, k, a->width);
-        vf_store_n(gv, x, a->width);
-    }
-}
-
-static void attn_lanes_bwd_begin(struct attn_lanes_bwd *l, struct attn_tile *t) {
-    const struct attn_args *a = t->a;
-    float out[ATTN_NARROW][VEC], lse[VEC];
-    memset(l, 0, sizeof *l);
-    attn_fill_lanes(t);
-    attn_load_lanes(l->q, t, a->q);
-    attn_load_lanes(l->gout, t, a->gout);
-    attn_load_lanes(out, t, a->out);
-    for (int64_t d = 0; d < a->width; d++)
-        l->t = vf_fma(vf_load(l->gout[d]), vf_load(out[d]), l->t);
-    for (int64_t r = 0; r < VEC; r++)
-        lse[r] = a->lse[t->index[r]];
-    l->lse = vf_load(lse);
-    for (int64_t r = 0; r < t->rows; r++) { /* lanes without a row add nothing */
-        const int64_t at = t->index[r] * a->width;
-        const vf q = vf_load_n(a->q + at, a->width), gout = vf_load_n(a->gout + at, a->width);
-        l->both[r][0] = q;
-        l->both[r][1] = gout;
-        if (a->width <= TURN) vf_zip(&l->both[r][0], &l->both[r][1], q, gout);
-    }
-}
-
-static void attn_lanes_bwd_run(struct attn_tile *t) {
-    const struct attn_args *a = t->a;
-    struct attn_lanes_bwd l;
-    struct attn_block b;
-    attn_lanes_bwd_begin(&l, t);
-    for (int64_t key0 = t->first[0] / ATTN_KEYS * ATTN_KEYS; key0 <= t->last[t->rows - 1];
-         key0 += ATTN_KEYS) {
-        attn_block_at(&b, t, key0);
-        const struct attn_view v = attn_view_of(t, &b, key0);
-        if (a->width == 8)
-            attn_lanes_grads(&l, &v, 8);
-        else if (a->width == 16)
-            attn_lanes_grads(&l, &v, 16);
-        else
-            attn_lanes_grads(&l, &v, a->width);
-        if (a->width <= TURN)
-            attn_lanes_spread8(&l, &v);
-        else
-            attn_lanes_spread16(&l, &v);
-    }
-    attn_store_lanes(a->gq, t, l.gq);
 }
 
 #endif
