@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "proto/recipe.h"
+#include "rollout/engine.h"
 #include "trainer/step.h"
 
 #include <inttypes.h>
@@ -27,6 +28,7 @@ static int fill(struct batch *b, uint32_t i, struct runlog *log, uint64_t id, ui
     b->traj[i].id = id;
     b->traj[i].group = b->n_groups - 1;
     b->traj[i].reward = (float)score.u.score.total;
+    b->traj[i].truncated = traj.u.traj.finish == ENGINE_LENGTH;
 out:
     runlog_free(&traj);
     runlog_free(&score);

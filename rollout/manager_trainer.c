@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "proto/train.pb-c.h"
 #include "relay/sealed.h"
+#include "rollout/engine.h"
 #include "rollout/manager_impl.h"
 
 #include <inttypes.h>
@@ -56,6 +57,7 @@ static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
     s->items[i].n_prompt = (uint32_t)t->n_prompt;
     s->items[i].n_response = (uint32_t)n;
     s->items[i].reward = (float)score.u.score.total;
+    s->items[i].truncated = t->finish == ENGINE_LENGTH;
     s->list[i] = &s->items[i];
     buf_add(&s->ids, t->prompt, (size_t)t->n_prompt * sizeof *t->prompt);
     buf_add(&s->ids, t->response, n * sizeof *t->response);

@@ -186,6 +186,7 @@ static struct batch *batch_of(const struct wire_msg *m) {
         b->traj[i].id = x->trajectory;
         b->traj[i].group = b->n_groups - 1;
         b->traj[i].reward = x->reward;
+        b->traj[i].truncated = x->truncated;
         ids += n_prompt + n;
         logprob += n;
         mask += n;

@@ -18,13 +18,14 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 enum { UPDATE_NOT_FINITE_MAX = 2 };
 static const double update_clip_eps = 1e-6;
 
 struct run { /* elements of the slab that share the decay */
     int64_t offset, n;
-    bool decay;
+    bool decay, critic;
 };
 
 struct update {
@@ -38,6 +39,7 @@ struct update {
     struct previous previous;
     void *m, *v; /* this shard's */
     struct run *runs;
+    double critic_factor; /* of the value head's learning rate */
     size_t n_runs;
     struct update_state state;
     enum recipe_alignment mode;
@@ -55,9 +57,10 @@ static void find_runs(struct update *u) {
     for (size_t i = 0; i < n; i++) {
         const struct params_entry *e = params_entry(u->grad, i);
         struct run *last = u->n_runs ? &u->runs[u->n_runs - 1] : NULL;
-        if (!last || last->decay != e->is_matrix || e->offset < last->offset + last->n) {
+        bool critic = strcmp(e->name, "value_head.weight") == 0;
+        if (!last || last->decay != e->is_matrix || critic || e->offset < last->offset + last->n) {
             last = &u->runs[u->n_runs++];
-            *last = (struct run){.offset = e->offset, .decay = e->is_matrix};
+            *last = (struct run){.offset = e->offset, .decay = e->is_matrix, .critic = critic};
         }
         last->n = e->offset + e->n - last->offset;
     }
@@ -69,6 +72,8 @@ static void read_recipe(struct update *u, const struct recipe *r) {
     bool unknown = u->mode != RECIPE_ALIGN_ON;
     u->state.c_low = unknown ? (double)NAN : r->trainer.alignment.c_low;
     u->state.c_high = unknown ? (double)NAN : r->trainer.alignment.c_high;
+    double own = r->trainer.algorithm.critic.lr, base = r->trainer.optimizer.lr;
+    u->critic_factor = own > 0 && base > 0 ? own / base : 1;
     u->lr = (struct lr_config){.lr = r->trainer.optimizer.lr,
                                .min_lr = r->trainer.optimizer.min_lr,
                                .warmup = r->trainer.optimizer.warmup,
@@ -223,7 +228,7 @@ static int adamw(struct update *u, const struct take *t, float *g, int64_t at, i
         struct kern_tensor tw = part(w, offset + from, to - from);
         struct kern_tensor tg = part(g, from - at, to - from);
         struct kern_tensor m = part(u->m, from, to - from), v = part(u->v, from, to - from);
-        p.lr = (float)t->lr;
+        p.lr = (float)(r->critic ? t->lr * u->critic_factor : t->lr);
         p.step = u->state.steps + 1;
         p.grad_scale = (float)t->scale;
         if (!r->decay) p.weight_decay = 0;

@@ -32,7 +32,7 @@ static char *path_of(const char *name) {
 }
 
 static struct step *open_case(const struct json *c, const char *extra) {
-    const char *sets[32];
+    const char *sets[64];
     char reference[128];
     size_t n = 0;
     struct recipe *r = NULL;
@@ -155,6 +155,68 @@ TEST(step_golden_updates) {
             check_case(c, prefixes[k]);
     CHECK_INT(n, 19 * MODES);
     json_close(&doc);
+}
+
+/* Sum and norm of each tensor's update against those of PyTorch. */
+static void check_updates(const struct json *c, const struct params *p, const float *before,
+                          const float *after, const char *name) {
+    const struct json *updates = json_get(c, "updates");
+    for (size_t i = 0; i < params_count(p); i++) {
+        const struct params_entry *e = params_entry(p, i);
+        const struct json *want = json_first(json_get(updates, e->name));
+        double sum = json_num(want, (double)NAN), norm = json_num(json_next(want), (double)NAN);
+        double got = 0, square = 0;
+        for (int64_t k = e->offset; k < e->offset + e->n; k++) {
+            double u = (double)after[k] - (double)before[k];
+            got += u;
+            square += u * u;
+        }
+        double close = 1e-4 * norm * sqrt((double)e->n) + 1e-5;
+        if (!(fabs(got - sum) <= close && fabs(sqrt(square) - norm) <= 1e-4 * norm + 1e-5))
+            test_fail(__FILE__, __LINE__, "%s: %s: sum %g norm %g, wanted %g %g", name, e->name,
+                      got, sqrt(square), sum, norm);
+    }
+}
+
+static void check_algorithm(const struct json *c) {
+    const char *name = json_str(json_get(c, "name"));
+    struct step *s = open_case(c, NULL);
+    const struct shape *shape = params_shape(step_weights(s));
+    char *path = path_of(json_str(json_get(c, "batch")));
+    struct batch *b = NULL;
+    struct step_report r;
+    size_t n;
+    float *before = slab_of(step_weights(s), &n);
+    step_set_version(s, 5);
+    CHECK_OK(batch_read(&b, path, shape->vocab, shape->context));
+    CHECK_OK(step_run(s, b, &r));
+    double loss = json_num(json_get(c, "loss"), (double)NAN);
+    double norm = json_num(json_get(c, "grad_norm"), (double)NAN);
+    if (!(fabs(r.loss - loss) <= 2e-5 * (1 + fabs(loss)) &&
+          fabs(r.grad_norm - norm) <= 1e-4 * norm))
+        test_fail(__FILE__, __LINE__, "%s: loss %.9g norm %.9g, wanted %.9g %.9g", name, r.loss,
+                  r.grad_norm, loss, norm);
+    float *after = slab_of(step_weights(s), &n);
+    check_updates(c, step_weights(s), before, after, name);
+    mem_free(before);
+    mem_free(after);
+    mem_free(path);
+    batch_close(&b);
+    step_close(&s);
+}
+
+/* Losses, advantages, corrections, aggregations, KL, critic in random combinations
+ * (tests/golden/fuzz_step.py golden). */
+TEST(step_golden_algorithms) {
+    struct json_doc *doc = NULL;
+    char *path = path_of("algorithms.json");
+    int n = 0;
+    CHECK_OK(json_parse_file(&doc, path, 1 << 20));
+    for (const struct json *c = json_first(json_root(doc)); c; c = json_next(c), n++)
+        check_algorithm(c);
+    CHECK_INT(n, 28);
+    json_close(&doc);
+    mem_free(path);
 }
 
 static const struct json *find_case(const struct json_doc *doc, const char *name) {

@@ -170,6 +170,48 @@ TEST(step_sees_equal_bits_as_no_mismatch) {
     step_close(&s);
 }
 
+/* Minibatches: the same bits as the parts one after another (advantages of a group do not look
+ * beyond it), under one version. */
+TEST(step_minibatches_are_steps_of_parts) {
+    const char *const two[] = {"trainer.batch.minibatches=3", NULL};
+    struct step *whole = trainer_fixture_open(two), *parts = trainer_fixture_open(NULL);
+    struct batch *b = trainer_fixture_batch(11, 3, 0);
+    struct step_report r, one;
+    for (uint32_t g = 0; g < 3; g++) {
+        struct batch part = {.n = 4, .n_groups = 3, .traj = &b->traj[4 * g]};
+        CHECK_OK(step_run(parts, &part, &one));
+    }
+    CHECK_OK(step_run(whole, b, &r));
+    CHECK(hash_equal(trainer_fixture_hash(whole), trainer_fixture_hash(parts)));
+    CHECK_INT(step_version(whole), 1);
+    CHECK_INT(step_version(parts), 3);
+    CHECK_INT(r.optimizer_steps, 3);
+    batch_close(&b);
+    step_close(&whole);
+    step_close(&parts);
+}
+
+/* Truncated trajectories are masked where the recipe says so, also all of them. */
+TEST(step_overlong_responses_are_masked) {
+    const char *const mask[] = {"trainer.algorithm.overlong=mask", NULL};
+    struct step *s = trainer_fixture_open(mask);
+    struct batch *b = trainer_fixture_batch(11, 3, 0);
+    struct step_report r;
+    b->traj[2].truncated = true;
+    int64_t trained = batch_trained(b), cut = b->traj[2].n_response;
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_INT(r.trained_tokens, trained - cut);
+    CHECK_INT(r.truncated, 1);
+    batch_close(&b);
+    b = trainer_fixture_batch(12, 3, 1);
+    for (uint32_t i = 0; i < b->n; i++)
+        b->traj[i].truncated = true;
+    CHECK_OK(step_run(s, b, &r));
+    CHECK(r.trained_tokens == 0 && r.grad_norm == 0 && r.loss == 0);
+    batch_close(&b);
+    step_close(&s);
+}
+
 /* A batch without signal: the reports are there, and only the decay moves the weights. */
 TEST(step_without_signal) {
     struct step *s = trainer_fixture_open(NULL);
