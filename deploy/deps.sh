@@ -3,7 +3,7 @@
 #   deploy/deps.sh         what builds, runs and tests it
 #   deploy/deps.sh tools   and what `make lint`, `make fmt` and `make fuzz` use
 set -eu
-packages="gcc libc6-dev make libzmq3-dev librocksdb-dev libprotobuf-c-dev protobuf-c-compiler
+packages="gcc g++ libc6-dev make libzmq3-dev librocksdb-dev libprotobuf-c-dev protobuf-c-compiler
 libpcre2-dev libyaml-dev libxxhash-dev libutf8proc-dev procps"
 [ "${1:-}" != tools ] ||
     packages="$packages binutils git clang clang-format libclang-rt-dev shellcheck"
