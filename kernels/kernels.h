@@ -26,10 +26,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 1, KERN_PACK_ROWS = 64 };
+enum { KERN_ABI = 2, KERN_PACK_ROWS = 64 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
+
+struct kern_limits {         /* of the batches that a stream will see */
+    int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
+    int64_t heads, head_width, kv_max;
+};
 
 struct kern_backend {
     uint32_t abi, size; /* KERN_ABI and sizeof(struct kern_backend): checked when opened */
@@ -40,6 +45,7 @@ struct kern_backend {
     void (*close)(void);
     int (*alloc)(void **out, size_t bytes); /* 64-byte aligned, zeroed */
     void (*release)(void *p);
+    size_t (*scratch_bytes)(const struct kern_limits *l); /* that any op needs within l */
     int (*stream_open)(struct kern_stream **out, size_t scratch_bytes);
     void (*stream_close)(struct kern_stream *s);
     int (*sync)(struct kern_stream *s); /* waits for everything issued on s */
@@ -201,11 +207,7 @@ struct kern_backend {
 MUST_CHECK int kern_open(const struct kern_backend **out, const char *device, int threads);
 void kern_close(const struct kern_backend *b);
 
-/* Scratch that ops need from their stream for batches of up to n rows of these shapes. */
-struct kern_limits {
-    int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
-    int64_t heads, head_width, kv_max;
-};
+/* Scratch that ops of b need from their stream within these limits. */
 size_t kern_scratch_bytes(const struct kern_backend *b, const struct kern_limits *l);
 
 #include "kernels/call.h" /* the checked calls kern_embed(b, s, ...) ... one for each op above */

@@ -186,7 +186,5 @@ struct kern_tensor kern_view4(void *data, enum kern_dtype t, int64_t a, int64_t 
 }
 
 size_t kern_scratch_bytes(const struct kern_backend *b, const struct kern_limits *l) {
-    size_t ref = ref_scratch_bytes(l), cpu = cpu_scratch_bytes(l);
-    if (b == &ref_backend) return ref;
-    return cpu > ref ? cpu : ref;
+    return b->scratch_bytes(l);
 }

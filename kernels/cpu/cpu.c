@@ -100,6 +100,7 @@ const struct kern_backend cpu_backend = {
     .name = "cpu",
     .open = cpu_open,
     .close = cpu_close,
+    .scratch_bytes = cpu_scratch_bytes,
     HOST_MEMORY,
     OPS_TABLE(cpu),
     OPS_TABLE_COLL(cpu),

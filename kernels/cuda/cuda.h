@@ -37,7 +37,8 @@ struct kern_stream {
 
 typedef __nv_bfloat16 bf16;
 
-enum { CUDA_BLOCK = 256, CUDA_WARP = 32, CUDA_WARPS = CUDA_BLOCK / CUDA_WARP };
+static const int CUDA_BLOCK = 256, CUDA_WARP = 32, CUDA_WARPS = CUDA_BLOCK / CUDA_WARP;
+static const int CUDA_NORM_SLICE = 64; /* rows whose weight gradients one thread adds up */
 
 /* --- errors and launches (host) -------------------------------------------------------------- */
 

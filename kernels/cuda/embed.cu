@@ -110,7 +110,7 @@ int cuda_scatter_add(ops_s s, kern_arg x, kern_arg g, kern_arg rows) {
 
 template <typename T> static int embed_bwd(ops_s s, kern_arg gtable, kern_arg gout, kern_arg ids) {
     int64_t n = ids->dim[0], d = gtable->dim[1];
-    enum { COLUMNS = 64 };
+    const int COLUMNS = 64;
     CUDA_LAUNCH(embed_bwd_thread_per_column<T>, (unsigned)((d + COLUMNS - 1) / COLUMNS), COLUMNS, 0,
                 s, cuda_data<float>(gtable), cuda_data<T>(gout), cuda_data<int32_t>(ids), n,
                 gtable->dim[0], d);

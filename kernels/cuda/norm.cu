@@ -1,11 +1,9 @@
 /* norm.cu - RMSNorm (Zhang & Sennrich 2019) and its reverse; formulas in kernels/ref/norm.c.
  *
  * Forward: one block a row, so its sum has the same tree in any batch. Reverse: one block a row for
- * gx; gw is a sum over rows, made in two passes: a block adds the columns of NORM_SLICE rows up in
- * row order, then one thread a column adds the slices up in their order. */
+ * gx; gw is a sum over rows, made in two passes: a block adds the columns of CUDA_NORM_SLICE rows
+ * up in row order, then one thread a column adds the slices up in their order. */
 #include "kernels/cuda/cuda.h"
-
-enum { NORM_SLICE = 64 };
 
 template <typename T> static __device__ float inverse_rms(const T *row, int64_t d, float eps) {
     float sum = 0;
@@ -49,10 +47,11 @@ static __global__ void rmsnorm_bwd_weight_slices(float *__restrict__ part,
                                                  const float *__restrict__ scale,
                                                  const T *__restrict__ gout,
                                                  const T *__restrict__ x, int64_t n, int64_t d) {
-    int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * NORM_SLICE;
+    int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,
+            first = blockIdx.y * CUDA_NORM_SLICE;
     if (j >= d) return;
     float sum = 0;
-    for (int64_t i = first; i < n && i < first + NORM_SLICE; i++)
+    for (int64_t i = first; i < n && i < first + CUDA_NORM_SLICE; i++)
         sum += cuda_get(gout + i * d + j) * cuda_get(x + i * d + j) * scale[i];
     part[blockIdx.y * d + j] = sum;
 }
@@ -84,7 +83,7 @@ int cuda_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
 template <typename T>
 static int rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                        float eps, bool accumulate) {
-    int64_t n = x->dim[0], d = x->dim[1], slices = (n + NORM_SLICE - 1) / NORM_SLICE;
+    int64_t n = x->dim[0], d = x->dim[1], slices = (n + CUDA_NORM_SLICE - 1) / CUDA_NORM_SLICE;
     void *memory = nullptr;
     TRY(cuda_scratch(&memory, s, "rmsnorm_bwd", (size_t)(n + slices * d) * sizeof(float)));
     float *scale = static_cast<float *>(memory), *part = scale + n;

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-enum { DOT_GRID = 1024 };
+static const int DOT_GRID = 1024;
 
 struct adamw_numbers { /* of one step; the bias corrections are formed in double on the host */
     float lr, beta1, beta2, eps, decay, scale, c1, c2;

@@ -59,6 +59,15 @@ static void cuda_release(void *p) {
     if (p) cudaFree(p);
 }
 
+/* rmsnorm_bwd: a scale a row, and a sum of each slice of rows; attention_bwd: a number a row and
+ * head; dot: three sums a block. */
+static size_t cuda_scratch_bytes(const struct kern_limits *l) {
+    int64_t norm = l->rows + (l->rows / CUDA_NORM_SLICE + 1) * l->width_max;
+    int64_t attention = l->rows * l->heads, dot = 3 * 1024 * 2 + 16;
+    int64_t most = norm > attention ? norm : attention;
+    return (size_t)(most > dot ? most : dot) * sizeof(float) + 4096;
+}
+
 static int cuda_stream_open(struct kern_stream **out, size_t scratch_bytes) {
     void *scratch = nullptr;
     cudaStream_t on;
@@ -124,6 +133,7 @@ extern "C" const struct kern_backend kern_plugin = {
     .close = cuda_close,
     .alloc = cuda_alloc,
     .release = cuda_release,
+    .scratch_bytes = cuda_scratch_bytes,
     .stream_open = cuda_stream_open,
     .stream_close = cuda_stream_close,
     .sync = cuda_sync,
@@ -131,20 +141,5 @@ extern "C" const struct kern_backend kern_plugin = {
     .get = cuda_get_bytes,
     .copy = cuda_copy,
     .zero = cuda_zero,
-    .embed = cuda_embed,
-    .rmsnorm = cuda_rmsnorm,
-    .rope = cuda_rope,
-    .kv_write = cuda_kv_write,
-    .swiglu = cuda_swiglu,
-    .add = cuda_add,
-    .gather = cuda_gather,
-    .cast = cuda_cast,
-    .embed_bwd = cuda_embed_bwd,
-    .rmsnorm_bwd = cuda_rmsnorm_bwd,
-    .kv_read = cuda_kv_read,
-    .swiglu_bwd = cuda_swiglu_bwd,
-    .scatter_add = cuda_scatter_add,
-    .adamw = cuda_adamw,
-    .dot = cuda_dot,
-    .axpby = cuda_axpby,
+    OPS_TABLE(cuda),
 };

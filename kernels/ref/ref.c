@@ -40,6 +40,7 @@ const struct kern_backend ref_backend = {
     .name = "ref",
     .open = ref_open,
     .close = ref_close,
+    .scratch_bytes = ref_scratch_bytes,
     HOST_MEMORY,
     OPS_TABLE(ref),
     OPS_TABLE_COLL(ref),
