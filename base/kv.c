@@ -197,12 +197,30 @@ void kv_batch_put(struct kv_batch *b, const void *key, size_t n_key, const void 
     rocksdb_writebatch_put(b->rocks, key, n_key, bytes ? value : "", bytes);
 }
 
+void kv_batch_put_parts(struct kv_batch *b, const void *key, size_t n_key,
+                        const struct kv_part *parts, size_t n) {
+    const char *key_list[1] = {key}, *value[KV_PARTS_MAX];
+    size_t bytes[KV_PARTS_MAX];
+    ASSERT(n >= 1 && n <= KV_PARTS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        value[i] = parts[i].bytes ? parts[i].data : "";
+        bytes[i] = parts[i].bytes;
+    }
+    rocksdb_writebatch_putv(b->rocks, 1, key_list, &n_key, (int)n, value, bytes);
+}
+
 void kv_batch_delete(struct kv_batch *b, const void *key, size_t n_key) {
     rocksdb_writebatch_delete(b->rocks, key, n_key);
 }
 
 size_t kv_batch_count(const struct kv_batch *b) {
     return (size_t)rocksdb_writebatch_count(b->rocks);
+}
+
+size_t kv_batch_bytes(const struct kv_batch *b) {
+    size_t bytes = 0;
+    rocksdb_writebatch_data(b->rocks, &bytes);
+    return bytes;
 }
 
 int kv_write(struct kv *k, struct kv_batch *b, bool sync) {

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { KV_PARTS_MAX = 8 };
+
 struct kv;
 struct kv_batch;
 struct kv_iter;
@@ -26,7 +28,15 @@ void kv_batch_close(struct kv_batch **b);
 void kv_batch_put(struct kv_batch *b, const void *key, size_t n_key, const void *value,
                   size_t bytes);
 void kv_batch_delete(struct kv_batch *b, const void *key, size_t n_key);
+struct kv_part {
+    const void *data;
+    size_t bytes;
+};
+/* The value is the parts one after the other, 1 to KV_PARTS_MAX. */
+void kv_batch_put_parts(struct kv_batch *b, const void *key, size_t n_key,
+                        const struct kv_part *parts, size_t n);
 size_t kv_batch_count(const struct kv_batch *b);
+size_t kv_batch_bytes(const struct kv_batch *b);
 /* All or nothing; sync: on disk before it returns. The batch is empty afterwards, on failure it is
  * kept. */
 MUST_CHECK int kv_write(struct kv *k, struct kv_batch *b, bool sync);

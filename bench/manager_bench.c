@@ -148,20 +148,29 @@ static void turn_rollout(struct world *w, struct peer *p) {
 
 /* --- reward service and trainer --------------------------------------------------------------- */
 
+static void answer_request(struct peer *p, const Weir__ScoreRequest *q) {
+    static Weir__ScoreRecord record[SEATS], *list[SEATS];
+    Weir__ScoreReply r = WEIR__SCORE_REPLY__INIT;
+    Weir__Score exact = WEIR__SCORE__INIT, *scores = &exact;
+    exact.name = (char *)(uintptr_t) "exact";
+    if (q->n_items > SEATS) bench_must(FAIL(ERR_CORRUPT, "too many to score"), "scores");
+    for (size_t i = 0; i < q->n_items; i++) {
+        record[i] = (Weir__ScoreRecord)WEIR__SCORE_RECORD__INIT;
+        record[i].trajectory = q->items[i]->trajectory;
+        record[i].n_scores = 1;
+        record[i].scores = &scores;
+        list[i] = &record[i];
+    }
+    r.n_items = q->n_items;
+    r.items = list;
+    say(p, WIRE_SCORE_REPLY, &r, NULL, 0);
+}
+
 static void turn_reward(struct peer *p) {
     struct link_msg m;
     while (link_recv(p->sock, &m, NULL) == 0) {
         if (m.wire.type == WIRE_WELCOME) p->welcome = true;
-        if (m.wire.type == WIRE_SCORE_REQUEST) {
-            Weir__ScoreReply r = WEIR__SCORE_REPLY__INIT;
-            Weir__Score exact = WEIR__SCORE__INIT, *scores = &exact;
-            r.trajectory = ((const Weir__ScoreRequest *)m.wire.body)->trajectory;
-            exact.name = (char *)(uintptr_t) "exact";
-            r.n_scores = 1;
-            r.scores = &scores;
-            r.reason = (char *)(uintptr_t) "";
-            say(p, WIRE_SCORE_REPLY, &r, NULL, 0);
-        }
+        if (m.wire.type == WIRE_SCORE_REQUEST) answer_request(p, m.wire.body);
         link_free(&m);
     }
     keep_alive(p, clock_us());

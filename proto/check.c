@@ -28,7 +28,7 @@ struct rule { /* min, max: the value's range, or the range of the length in byte
     int64_t min, max;
 };
 
-enum frame { NO_FRAME, IDS, LOGPROBS, VERSIONS, MASK, COUNTS, NUMBERS, TEXT };
+enum frame { NO_FRAME, IDS, LOGPROBS, VERSIONS, MASK, COUNTS, NUMBERS, TEXT, RAW };
 
 static const struct frame_kind {
     const char *name;
@@ -36,7 +36,7 @@ static const struct frame_kind {
 } frame_kinds[] = {
     [NO_FRAME] = {"none", 1},     [IDS] = {"token ids", 4}, [LOGPROBS] = {"log-probs", 4},
     [VERSIONS] = {"versions", 8}, [MASK] = {"mask", 1},     [COUNTS] = {"counts", 4},
-    [NUMBERS] = {"ids", 8},       [TEXT] = {"text", 1},
+    [NUMBERS] = {"ids", 8},       [TEXT] = {"text", 1},     [RAW] = {"bytes", 1},
 };
 
 enum { ANY = -1 }; /* a frame of any length */
@@ -87,13 +87,13 @@ static const struct rule tokens_items[] = {TOKENS(TokensItem, offset, 0), TOKENS
                                            RULE(TokensItem, finish, U32, 0, CHECK_FINISH_MAX)};
 static const struct rule tokens_ack_items[] = {
     RULE(TokensAckItem, received, I32, -1, CHECK_TOKENS_MAX)};
-static const struct rule score_request_rules[] = {
-    RULE(ScoreRequest, prompt, BYTES, 0, 8 << 20), RULE(ScoreRequest, response, BYTES, 0, 8 << 20),
-    RULE(ScoreRequest, answer, BYTES, 0, 1 << 20), TOKENS(ScoreRequest, n_tokens, 0),
-    TOKENS(ScoreRequest, max_tokens, 0)};
-static const struct rule score_reply_rules[] = {ERROR_CODE(ScoreReply, error),
-                                                RULE(ScoreReply, reason, STR, 0, CHECK_TEXT_MAX),
-                                                RULE(ScoreReply, total, F64, INT64_MIN, INT64_MAX)};
+static const struct rule score_request_items[] = {
+    RULE(ScoreItem, prompt, U32, 0, 8 << 20), RULE(ScoreItem, response, U32, 0, 8 << 20),
+    RULE(ScoreItem, answer, U32, 0, 1 << 20), TOKENS(ScoreItem, n_tokens, 0),
+    TOKENS(ScoreItem, max_tokens, 0)};
+static const struct rule score_record_rules[] = {
+    ERROR_CODE(ScoreRecord, error), RULE(ScoreRecord, reason, STR, 0, CHECK_TEXT_MAX),
+    RULE(ScoreRecord, total, F64, INT64_MIN, INT64_MAX)};
 static const struct rule score_items[] = {NAME(Score, name),
                                           RULE(Score, value, F64, INT64_MIN, INT64_MAX)};
 static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0)};
@@ -230,6 +230,25 @@ static int count_version(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     return 0;
 }
 
+static const struct spec specs[WIRE_TYPES];
+static int check_items(const struct spec *s, const void *body);
+
+static int count_score_request(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__ScoreRequest *m = body;
+    for (size_t i = 0; i < m->n_items; i++)
+        want[0] += (int64_t)m->items[i]->prompt + m->items[i]->response + m->items[i]->answer;
+    return 0;
+}
+
+/* No frames; the scores of each item are what a record in the log has. */
+static int count_score_reply(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+    const Weir__ScoreReply *m = body;
+    (void)want;
+    for (size_t i = 0; i < m->n_items; i++)
+        TRY(err_wrap(check_items(&specs[WIRE_SCORE_RECORD], m->items[i]), "items[%zu]", i));
+    return 0;
+}
+
 #define N(rules) rules, sizeof(rules) / sizeof(rules[0])
 #define ITEMS(type, rules, max)                                                                    \
     .item_rules = rules, .n_item_rules = sizeof(rules) / sizeof(rules[0]),                         \
@@ -249,10 +268,13 @@ static const struct spec specs[WIRE_TYPES] = {
     [WIRE_TOKENS] = {NULL, 0, ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
                      .frame = {IDS, LOGPROBS, VERSIONS}},
     [WIRE_TOKENS_ACK] = {NULL, 0, ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
-    [WIRE_SCORE_REQUEST] = {N(score_request_rules)},
-    [WIRE_SCORE_REPLY] = {N(score_reply_rules), .item_rules = score_items, .n_item_rules = 2,
-                          .n_items = offsetof(Weir__ScoreReply, n_scores),
-                          .items = offsetof(Weir__ScoreReply, scores), .items_max = 64},
+    [WIRE_SCORE_REQUEST] = {NULL, 0, ITEMS(ScoreRequest, score_request_items, CHECK_SCORES_MAX),
+                            .count = count_score_request, .frame = {RAW}},
+    [WIRE_SCORE_REPLY] = {NULL, 0, ITEMS(ScoreReply, score_record_rules, CHECK_SCORES_MAX),
+                          .count = count_score_reply},
+    [WIRE_SCORE_RECORD] = {N(score_record_rules), .item_rules = score_items, .n_item_rules = 2,
+                           .n_items = offsetof(Weir__ScoreRecord, n_scores),
+                           .items = offsetof(Weir__ScoreRecord, scores), .items_max = 64},
     [WIRE_BATCH_REQUEST] = {N(batch_request_rules)},
     [WIRE_BATCH] = {N(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
                     .count = count_batch, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
@@ -341,35 +363,51 @@ static int check_items(const struct spec *s, const void *body) {
     return 0;
 }
 
-/* Index of the first bad element, or n. Data is aligned: wire.c sees to it. */
-static size_t bad_element(enum frame kind, const void *data, size_t n) {
-    size_t i = 0;
+/* Whether all elements are allowed: loops without an exit, which the compiler makes wide. */
+static bool all_good(enum frame kind, const void *data, size_t n) {
+    const int32_t *x = data;
+    const int64_t *v = data;
+    const uint8_t *m = data;
+    uint32_t bad = 0;
+    int64_t sign = 0;
     switch (kind) {
     case IDS:
-        while (i < n && ((const int32_t *)data)[i] >= 0)
-            i++;
+        for (size_t i = 0; i < n; i++)
+            bad |= (uint32_t)x[i] & 0x80000000U;
         break;
     case COUNTS:
-        while (i < n && ((const int32_t *)data)[i] >= -1)
-            i++;
+        for (size_t i = 0; i < n; i++)
+            bad |= x[i] < -1;
         break;
-    case LOGPROBS:
-        while (i < n && isfinite(((const float *)data)[i]))
-            i++;
+    case LOGPROBS: /* an exponent of all ones is not finite */
+        for (size_t i = 0; i < n; i++)
+            bad |= (x[i] & 0x7f800000) == 0x7f800000;
         break;
     case VERSIONS:
-        while (i < n && ((const int64_t *)data)[i] >= 0)
-            i++;
+        for (size_t i = 0; i < n; i++)
+            sign |= v[i];
+        bad = sign < 0;
         break;
     case MASK:
-        while (i < n && ((const uint8_t *)data)[i] <= 1)
-            i++;
+        for (size_t i = 0; i < n; i++)
+            bad |= m[i] & 0xfeU;
         break;
-    case TEXT: i = n ? utf8_valid_prefix(data, n) : 0; break;
+    case TEXT: bad = n > 0 && utf8_valid_prefix(data, n) < n; break;
     case NO_FRAME:
-    case NUMBERS: i = n; break;
+    case RAW:
+    case NUMBERS: break;
     }
-    return i;
+    return bad == 0;
+}
+
+/* Data is aligned: wire.c sees to it. */
+static int check_elements(enum frame kind, const void *data, size_t n) {
+    const struct frame_kind *k = &frame_kinds[kind];
+    if (all_good(kind, data, n)) return 0;
+    for (size_t i = 0; kind != TEXT && i < n; i++)
+        if (!all_good(kind, (const char *)data + i * k->bytes, 1))
+            return FAIL(ERR_CORRUPT, "%s: element %zu is not allowed", k->name, i);
+    return FAIL(ERR_CORRUPT, "%s: element %zu is not allowed", k->name, utf8_valid_prefix(data, n));
 }
 
 static int check_frame(enum frame kind, const struct wire_frame *f, int64_t want) {
@@ -378,9 +416,7 @@ static int check_frame(enum frame kind, const struct wire_frame *f, int64_t want
     if (f->bytes % k->bytes != 0 || (want != ANY && n != (uint64_t)want))
         return FAIL(ERR_CORRUPT, "%s: %zu bytes, wanted %" PRId64 " of %zu", k->name, f->bytes,
                     want, k->bytes);
-    size_t bad = bad_element(kind, f->data, n);
-    if (bad < n) return FAIL(ERR_CORRUPT, "%s: element %zu is not allowed", k->name, bad);
-    return 0;
+    return check_elements(kind, f->data, n);
 }
 
 int check_message(enum wire_type type, const void *body, const struct wire_frame *frames) {

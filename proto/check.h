@@ -12,6 +12,7 @@ enum {
     CHECK_TEXT_MAX = 3000,      /* bytes of a reason */
     CHECK_TOKENS_MAX = 1 << 20, /* tokens of one prompt or response */
     CHECK_ITEMS_MAX = 1 << 16,  /* items of Work, Tokens, TokensAck; trajectories of a Hello */
+    CHECK_SCORES_MAX = 4096,    /* items of ScoreRequest and ScoreReply */
     CHECK_BATCH_MAX = 1 << 18,  /* trajectories of a batch */
     CHECK_FINISH_MAX = 3,       /* enum engine_finish */
     CHECK_STATE_MAX = 15        /* enum groups_state */

@@ -246,14 +246,20 @@ void wire_free(struct wire_msg *m) {
     *m = (struct wire_msg){0};
 }
 
-int wire_flatten(struct buf *out, enum wire_type type, const void *body,
-                 const struct wire_frame *frames, size_t n_frames) {
+int wire_flat_head(struct buf *out, enum wire_type type, const void *body,
+                   const struct wire_frame *frames, size_t n_frames) {
     unsigned char sizes[4 + 8 * WIRE_FRAMES_MAX];
     TRY(wire_pack(out, type, body, frames, n_frames, 0));
     put_le(sizes, n_frames, 4);
     for (size_t i = 0; i < n_frames; i++)
         put_le(sizes + 4 + 8 * i, frames[i].bytes, 8);
     buf_add(out, sizes, 4 + 8 * n_frames);
+    return 0;
+}
+
+int wire_flatten(struct buf *out, enum wire_type type, const void *body,
+                 const struct wire_frame *frames, size_t n_frames) {
+    TRY(wire_flat_head(out, type, body, frames, n_frames));
     for (size_t i = 0; i < n_frames; i++)
         buf_add(out, frames[i].data, frames[i].bytes);
     return 0;

@@ -38,8 +38,8 @@ enum {
     X(WORK, work, Work, 4 << 20, 256 << 20, 4)                                                     \
     X(TOKENS, tokens, Tokens, 4 << 20, 256 << 20, 3)                                               \
     X(TOKENS_ACK, tokens_ack, TokensAck, 4 << 20, 0, 0)                                            \
-    X(SCORE_REQUEST, score_request, ScoreRequest, 16 << 20, 0, 0)                                  \
-    X(SCORE_REPLY, score_reply, ScoreReply, 1 << 20, 0, 0)                                         \
+    X(SCORE_REQUEST, score_request, ScoreRequest, 1 << 20, 48 << 20, 1)                            \
+    X(SCORE_REPLY, score_reply, ScoreReply, 16 << 20, 0, 0)                                        \
     X(BATCH_REQUEST, batch_request, BatchRequest, 4096, 0, 0)                                      \
     X(BATCH, batch, Batch, 16 << 20, 1 << 30, 4)                                                   \
     X(STEP_DONE, step_done, StepDone, 4096, 1 << 20, 1)                                            \
@@ -51,7 +51,8 @@ enum {
     X(VERSION, version, Version, 4096, 0, 0)                                                       \
     X(GROUP_RECORD, group_record, GroupRecord, 16 << 20, 0, 0)                                     \
     X(TRAJECTORY_RECORD, trajectory_record, TrajectoryRecord, 4096, 256 << 20, 4)                  \
-    X(BATCH_RECORD, batch_record, BatchRecord, 4096, 16 << 20, 1)
+    X(BATCH_RECORD, batch_record, BatchRecord, 4096, 16 << 20, 1)                                  \
+    X(SCORE_RECORD, score_record, ScoreRecord, 16 << 10, 0, 0)
 
 enum wire_type {
     WIRE_NONE = 0,
@@ -90,6 +91,9 @@ void wire_free(struct wire_msg *m);
 /* Flat form for the log: header, body, u32 count and u64 sizes of the frames, then the frames. */
 MUST_CHECK int wire_flatten(struct buf *out, enum wire_type type, const void *body,
                             const struct wire_frame *frames, size_t n_frames);
+/* The flat form without the frames' bytes, which follow it: for who can write parts. */
+MUST_CHECK int wire_flat_head(struct buf *out, enum wire_type type, const void *body,
+                              const struct wire_frame *frames, size_t n_frames);
 MUST_CHECK int wire_unflatten(struct wire_msg *out, const void *data, size_t bytes,
                               enum wire_type want);
 

@@ -2,8 +2,8 @@
  * reply, and whatever dies in between is asked again by the manager. So a reply that cannot be sent
  * is dropped, and the same trajectory asked twice is scored twice, with the same result.
  *
- * When the pool is full, one request waits here and no more are read: the queue is then in the
- * sockets, and the manager sees its limit (I9).
+ * When the pool is full, one request waits here with what of it is not in the pool, and no more are
+ * read: the queue is then in the sockets, and the manager sees its limit (I9).
  *
  * Deployment: ERR_CONFIG, ERR_CORRUPT, ERR_MISMATCH and ERR_IO are final (the recipe is wrong, the
  * run directory cannot be read); anything else, a lost keeper process included, may be restarted.
@@ -22,11 +22,13 @@
 #include "reward/workers.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 
 enum {
     REWARD_JOBS_MAX = 256,
-    REWARD_MSG_BYTES = 32 << 20,
+    REWARD_REPLY_ITEMS = 128, /* results of one message */
+    REWARD_MSG_BYTES = 64 << 20,
     REWARD_IDLE_US = 200 * 1000,
     REWARD_FULL_US = 1000
 };
@@ -36,10 +38,15 @@ struct reward {
     struct workers *workers;
     struct net *net;
     struct client *client;
-    struct link_msg held;        /* a request that found the pool full; held.net NULL: none */
-    struct verify_result result; /* taken from the pool, not sent yet */
-    uint64_t result_id, in_pool;
-    bool unsent;                           /* result found the socket full */
+    struct link_msg held; /* a request of which not all is in the pool; held.net NULL: none */
+    size_t next, text_at; /* of it: the first item that is not, and where its text is */
+    struct result {
+        uint64_t id;
+        struct verify_result v;
+    } * result; /* [REWARD_REPLY_ITEMS] not sent yet */
+    size_t n_results;
+    bool unsent; /* they found the socket full */
+    uint64_t in_pool;
     uint64_t beat_us, busy_us, busy_since; /* busy: some job in the pool; busy_since 0: none */
 };
 
@@ -76,57 +83,76 @@ static void close_all(struct reward *r) {
     net_close(&r->net);
     workers_close(&r->workers);
     recipe_close(&r->recipe);
+    mem_free(r->result);
 }
 
-/* Nobody is there: the manager asks again when it is back. ERR_AGAIN: it does not read just now. */
-static int send_reply(struct reward *r, const Weir__ScoreReply *reply) {
-    if (!client_welcome(r->client)) return 0;
-    return client_send(r->client, WIRE_SCORE_REPLY, reply, NULL, 0);
-}
-
-static int reply_error(struct reward *r, uint64_t trajectory, int error) {
-    Weir__ScoreReply reply = WEIR__SCORE_REPLY__INIT;
-    char *reason = mem_strdup(err_text());
-    reply.trajectory = trajectory;
-    reply.error = error;
-    reply.reason = reason;
-    int rc = send_reply(r, &reply);
-    mem_free(reason);
-    return rc == ERR_AGAIN ? 0 : rc; /* the manager asks again later */
-}
-
-static int reply_result(struct reward *r, uint64_t id, struct verify_result *v) {
-    Weir__ScoreReply reply = WEIR__SCORE_REPLY__INIT;
-    Weir__Score score[VERIFY_MAX], *scores[VERIFY_MAX];
-    reply.trajectory = id;
-    reply.error = v->error;
-    reply.reason = v->reason;
-    reply.total = v->error ? 0 : v->total;
-    for (int32_t i = 0; i < v->n_scores; i++) {
+static void fill_record(Weir__ScoreRecord *m, Weir__Score *score, Weir__Score **scores,
+                        struct result *r) {
+    struct verify_result *v = &r->v;
+    *m = (Weir__ScoreRecord)WEIR__SCORE_RECORD__INIT;
+    m->trajectory = r->id;
+    m->error = v->error;
+    m->reason = v->reason;
+    m->total = v->error ? 0 : v->total;
+    m->n_scores = v->error ? 0 : (size_t)v->n_scores;
+    m->scores = scores;
+    for (size_t i = 0; i < m->n_scores; i++) {
         score[i] = (Weir__Score)WEIR__SCORE__INIT;
         score[i].name = v->scores[i].name;
         score[i].value = v->scores[i].value;
         scores[i] = &score[i];
     }
-    reply.n_scores = v->error ? 0 : (size_t)v->n_scores;
-    reply.scores = scores;
-    return send_reply(r, &reply);
+}
+
+/* Sends what is there. When nobody is, it is forgotten: the manager asks again when it is back. */
+static int send_results(struct reward *r) {
+    size_t n = r->n_results;
+    r->unsent = false;
+    if (n == 0) return 0;
+    Weir__ScoreReply reply = WEIR__SCORE_REPLY__INIT;
+    Weir__ScoreRecord *item = mem_array(n, sizeof *item), **list = mem_array(n, sizeof *list);
+    Weir__Score *score = mem_array(n * VERIFY_MAX, sizeof *score);
+    Weir__Score **scores = mem_array(n * VERIFY_MAX, sizeof *scores);
+    for (size_t i = 0; i < n; i++) {
+        fill_record(&item[i], score + i * VERIFY_MAX, scores + i * VERIFY_MAX, &r->result[i]);
+        list[i] = &item[i];
+    }
+    reply.n_items = n;
+    reply.items = list;
+    int rc =
+        client_welcome(r->client) ? client_send(r->client, WIRE_SCORE_REPLY, &reply, NULL, 0) : 0;
+    mem_free(scores);
+    mem_free(score);
+    mem_free(list);
+    mem_free(item);
+    r->unsent = rc == ERR_AGAIN; /* the manager does not read just now */
+    if (r->unsent) return 0;
+    r->n_results = 0;
+    return rc;
 }
 
 /* Verifiers take C strings. A NUL in a response becomes the control character SUBSTITUTE, so that
  * what follows it is still seen. */
-static char *text_of(const ProtobufCBinaryData *b) {
-    char *s = mem_alloc(b->len + 1);
-    for (size_t i = 0; i < b->len; i++)
-        s[i] = b->data[i] ? (char)b->data[i] : '\x1a';
-    s[b->len] = '\0';
+static char *text_of(const char *from, size_t n) {
+    char *s = mem_alloc(n + 1);
+    for (size_t i = 0; i < n; i++)
+        s[i] = from[i] ? from[i] : '\x1a';
+    s[n] = '\0';
     return s;
 }
 
-/* ERR_AGAIN: the pool is full. */
-static int submit(struct reward *r, const Weir__ScoreRequest *q) {
-    char *prompt = text_of(&q->prompt), *response = text_of(&q->response);
-    char *answer = text_of(&q->answer);
+/* A job that the pool refuses is answered with its error. */
+static void refuse(struct reward *r, uint64_t id, int error) {
+    struct result *x = &r->result[r->n_results++];
+    *x = (struct result){.id = id, .v = {.error = error}};
+    snprintf(x->v.reason, sizeof x->v.reason, "%s", err_text());
+}
+
+/* One item, its texts from `text` on. ERR_AGAIN: there is no room in the pool or for an answer. */
+static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) {
+    if (r->n_results == REWARD_REPLY_ITEMS) return ERR_AGAIN;
+    char *prompt = text_of(text, q->prompt), *response = text_of(text + q->prompt, q->response);
+    char *answer = text_of(text + q->prompt + q->response, q->answer);
     struct verify_input in = {.prompt = prompt,
                               .response = response,
                               .answer = answer,
@@ -137,40 +163,54 @@ static int submit(struct reward *r, const Weir__ScoreRequest *q) {
     mem_free(prompt);
     mem_free(response);
     mem_free(answer);
-    if (rc == 0) r->in_pool++;
-    if (rc < 0 && rc != ERR_AGAIN) rc = reply_error(r, q->trajectory, rc);
-    return rc;
-}
-
-static int take_results(struct reward *r) {
-    while (r->unsent || workers_take(r->workers, &r->result_id, &r->result)) {
-        int rc = reply_result(r, r->result_id, &r->result);
-        r->unsent = rc == ERR_AGAIN;
-        if (r->unsent) return 0; /* nothing more is taken until it is gone */
-        TRY(rc);
-        r->in_pool--;
-    }
-    if (r->held.net) {
-        int rc = submit(r, r->held.wire.body);
-        if (rc == ERR_AGAIN) return 0;
-        link_free(&r->held);
-        TRY(rc);
-    }
+    if (rc == ERR_AGAIN) return rc;
+    if (rc < 0) refuse(r, q->trajectory, rc);
+    r->in_pool += rc == 0;
     return 0;
 }
 
+/* The rest of the held request, as far as there is room. */
+static void submit_held(struct reward *r) {
+    if (!r->held.net) return;
+    const Weir__ScoreRequest *q = r->held.wire.body;
+    const char *text = r->held.wire.frame[0].data;
+    for (; r->next < q->n_items; r->next++) {
+        const Weir__ScoreItem *x = q->items[r->next];
+        if (submit(r, x, text + r->text_at) == ERR_AGAIN) return;
+        r->text_at += (size_t)x->prompt + x->response + x->answer;
+    }
+    link_free(&r->held);
+}
+
+/* As many messages of results as there are; while one does not get through, none is taken. */
+static int take_results(struct reward *r) {
+    for (;;) {
+        if (r->unsent) TRY(send_results(r));
+        while (r->n_results < REWARD_REPLY_ITEMS) {
+            struct result *x = &r->result[r->n_results];
+            if (!workers_take(r->workers, &x->id, &x->v)) break;
+            r->n_results++;
+            r->in_pool--;
+        }
+        if (r->unsent || r->n_results == 0) return 0;
+        TRY(send_results(r));
+    }
+}
+
 static int read_messages(struct reward *r, uint64_t now_us) {
+    submit_held(r);
     while (!r->held.net) {
         struct link_msg m;
         int rc = client_recv(r->client, now_us, &m);
         if (rc == ERR_AGAIN) return 0;
         TRY(rc);
-        rc = m.wire.type == WIRE_SCORE_REQUEST ? submit(r, m.wire.body) : 0;
-        if (rc == ERR_AGAIN)
-            r->held = m;
-        else
+        if (m.wire.type != WIRE_SCORE_REQUEST) {
             link_free(&m);
-        if (rc < 0 && rc != ERR_AGAIN) return rc;
+            continue;
+        }
+        r->held = m;
+        r->next = r->text_at = 0;
+        submit_held(r);
     }
     return 0;
 }
@@ -216,6 +256,7 @@ static int serve(struct reward *r) {
         TRY(take_results(r));
         TRY(read_messages(r, now_us));
         TRY(workers_step(r->workers, now_us)); /* what came in just now starts now */
+        TRY(take_results(r));                  /* and what it refused is answered now */
         count_busy(r, now_us);
         TRY(speak(r, now_us));
     }
@@ -225,6 +266,7 @@ static int serve(struct reward *r) {
 int reward_service(const char *run_dir, const char *name) {
     struct reward r = {0};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    r.result = mem_array(REWARD_REPLY_ITEMS, sizeof *r.result);
     int rc = open_all(&r, run_dir, name);
     if (rc == 0) rc = serve(&r);
     if (rc < 0) LOG(ERROR, REWARD, "%s ends: %s (%s)", name, err_text(), err_name(rc));

@@ -3,9 +3,11 @@
  * turn of the loop, at the manager's own pace. So a burst of messages costs one pass, and no
  * handler calls another.
  *
- * Order of every effect: state machine, log, answer. If the log cannot be written the process ends
- * before anybody was answered, and peers send again what was not acknowledged; that is the whole
- * recovery (ARCHITECTURE.md, "Exactly once").
+ * Order of every effect: state machine, log, answer. What a turn's messages bring is one write
+ * batch, and acknowledgements leave after it was written: a record costs its bytes, not a write of
+ * its own, and the more there is to do, the more is done at once. If the log cannot be written the
+ * process ends before anybody was answered, and peers send again what was not acknowledged; that is
+ * the whole recovery (ARCHITECTURE.md, "Exactly once").
  *
  * Limits (I9): as many trajectories as the pool of groups.c has, MANAGER_CLIENTS_MAX peers, one
  * kept work request per rollout, one kept batch request, MANAGER_SCORES_OUT requests at the reward
@@ -89,7 +91,10 @@ static struct manager_client *admit(struct manager *m, const struct net_id *from
 }
 
 static int handle(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
-    if (msg->type == WIRE_HELLO) return manager_clients_hello(m, from, msg);
+    if (msg->type == WIRE_HELLO) { /* its welcome must not overtake what is due to it */
+        TRY(manager_rollouts_flush(m));
+        return manager_clients_hello(m, from, msg);
+    }
     if (msg->type == WIRE_STATUS_REQUEST) return send_status(m, from);
     if (msg->type == WIRE_HEARTBEAT) {
         manager_clients_heartbeat(m, from, msg);
@@ -110,7 +115,7 @@ static int handle(struct manager *m, const struct net_id *from, const struct wir
 /* Reads what is there; *more: perhaps not all of it. Bad messages were dropped before a handler
  * could see them. */
 static int receive(struct manager *m, bool *more) {
-    for (int i = 0; i < MSGS_PER_TURN; i++) {
+    for (int i = 0; i < MSGS_PER_TURN && runlog_pending(m->log) < MANAGER_TURN_BYTES; i++) {
         struct link_msg msg;
         struct net_id from = {.n = 0};
         int rc = link_recv(m->sock, &msg, &from);
@@ -151,6 +156,7 @@ static int loop(struct manager *m) {
     while (!stop) {
         TRY(net_wait(m->net, more || m->work_changed ? 0 : TICK_US, NULL, 0, &stop));
         TRY(receive(m, &more));
+        TRY(manager_rollouts_flush(m));
         TRY(act(m));
     }
     LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
@@ -207,7 +213,7 @@ static int open_socket(struct manager *m) {
 
 static void manager_free(struct manager *m) {
     for (int64_t i = 0; m->groups && i < groups_capacity(m->groups); i++) {
-        manager_prompts_release(&m->tokens[i]);
+        manager_prompts_release(m, &m->tokens[i]);
         if (i >= groups_capacity(m->groups) / m->recipe->rollout.group_size) continue;
         mem_free(m->prompt[i].text);
         mem_free(m->prompt[i].ids);
@@ -223,6 +229,7 @@ static void manager_free(struct manager *m) {
     mem_free(m->prompt);
     mem_free(m->job);
     mem_free(m->form);
+    mem_free(m->acks);
     buf_close(&m->failure);
     mem_free(m->metrics_path);
     mem_free(m->run_dir);

@@ -121,8 +121,7 @@ void manager_clients_heartbeat(struct manager *m, const struct net_id *from,
 static int32_t adopt(struct manager *m, struct manager_client *c, uint64_t id, int32_t has) {
     const struct groups_traj *t = groups_traj(m->groups, id);
     if (!t || has < t->received) return -1;
-    if (t->received > 0 && manager_prompts_tokens(m, id)->writer != manager_prompts_writer(c->name))
-        return -1;
+    if (t->received > 0 && manager_prompts_tokens(m, id)->writer != c->writer) return -1;
     return groups_adopt(m->groups, (int32_t)(c - m->client), id);
 }
 
@@ -182,6 +181,7 @@ int manager_clients_hello(struct manager *m, const struct net_id *from,
                                  .role = role_of(h->service),
                                  .id = *from,
                                  .incarnation = h->incarnation,
+                                 .writer = manager_prompts_writer(h->name),
                                  .heard_us = m->now_us,
                                  .session = session,
                                  .version = h->version};

@@ -22,10 +22,12 @@
 #include "rollout/runlog.h"
 
 enum {
-    MANAGER_CLIENTS_MAX = 1100, /* known at a time: all rollouts and a few others */
-    MANAGER_SCORES_OUT = 64,    /* requests the reward service holds at a time */
-    MANAGER_WORK_MAX = 1024,    /* items of one Work */
-    MANAGER_SILENT_BEATS = 5,   /* missed heartbeats until a client is dead */
+    MANAGER_CLIENTS_MAX = 1100,    /* known at a time: all rollouts and a few others */
+    MANAGER_SCORES_OUT = 512,      /* trajectories the reward service holds at a time */
+    MANAGER_KEEP_BYTES = 64 << 20, /* of finished trajectories in memory */
+    MANAGER_TURN_BYTES = 4 << 20,  /* of new records: then the turn ends and they are written */
+    MANAGER_WORK_MAX = 1024,       /* items of one Work */
+    MANAGER_SILENT_BEATS = 5,      /* missed heartbeats until a client is dead */
     MANAGER_STALL_US = 30000000
 };
 
@@ -41,12 +43,16 @@ struct manager {
     enum chat_format chat;
     uint64_t incarnation, now_us, started_us, silent_us;
     uint32_t sessions;
-    struct manager_client *client; /* [MANAGER_CLIENTS_MAX] */
-    size_t n_clients;              /* slots ever used */
-    struct manager_tokens *tokens; /* [groups_capacity] by groups_index */
-    struct manager_prompt *prompt; /* [groups_capacity / group_size] by place */
-    struct manager_job *job;       /* [groups_capacity] in the order of finishing */
-    size_t n_jobs, n_sent;
+    struct manager_client *client;   /* [MANAGER_CLIENTS_MAX] */
+    size_t n_clients;                /* slots ever used */
+    struct manager_tokens *tokens;   /* [groups_capacity] by groups_index */
+    struct manager_prompt *prompt;   /* [groups_capacity / group_size] by place */
+    struct manager_job *job;         /* [groups_capacity] in the order of finishing */
+    size_t n_jobs, n_sent, next_job; /* next_job: all before it are sent, or need not be */
+    uint64_t sweep_us;               /* when jobs were swept last */
+    struct manager_ack *acks;        /* of this turn */
+    size_t n_acks, acks_cap;
+    size_t kept_bytes;        /* of finished trajectories in memory */
     uint64_t scores_pause_us; /* the reward service said "not now": nothing before this */
     struct {
         bool pending;
@@ -94,6 +100,8 @@ void manager_rollouts_request(struct manager *m, struct manager_client *c,
                               const struct wire_msg *msg);
 MUST_CHECK int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                                        const struct wire_msg *msg);
+/* Writes what was collected, then acknowledges it. */
+MUST_CHECK int manager_rollouts_flush(struct manager *m);
 MUST_CHECK int manager_rollouts_dispatch(struct manager *m); /* answers kept requests */
 
 /* manager_prompts.c */
@@ -106,7 +114,13 @@ MUST_CHECK int manager_prompts_get(struct manager *m, uint64_t group,
 struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajectory);
 void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *response,
                          const float *logprob, const int64_t *version);
-void manager_prompts_release(struct manager_tokens *t); /* its memory */
+void manager_prompts_release(struct manager *m, struct manager_tokens *t); /* its memory */
+/* It is finished: keeps its tokens, if there is room. */
+void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
+/* A finished trajectory, from memory or the log; without its times and its rollout's name. hold
+ * (zeroed) owns what was read: runlog_free. */
+MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
+                                    struct runlog_record *hold);
 uint64_t manager_prompts_writer(const char *name);
 /* Puts the group's record as it is in the pool, or as trained or rejected. */
 MUST_CHECK int manager_prompts_record(struct manager *m, uint64_t group);

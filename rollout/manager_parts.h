@@ -21,6 +21,7 @@ struct manager_client {
     char name[RUNLOG_NAME_MAX + 1], service[RUNLOG_NAME_MAX + 1];
     struct net_id id;
     uint64_t incarnation, heard_us;
+    uint64_t writer;  /* hash of the name */
     uint64_t session; /* our incarnation as told to it: a new one makes it say hello again */
     int64_t version, running, kv_used, kv_total, tokens;
     double busy, tokens_per_s;
@@ -30,14 +31,28 @@ struct manager_client {
     uint64_t credit_us;
 };
 
-struct manager_tokens {  /* what is there of an unfinished trajectory */
+/* What is there of a trajectory. An unfinished one is all here; a finished one stays until its
+ * group leaves the pool, as long as there is room (MANAGER_KEEP_BYTES), else it is in the log. */
+struct manager_tokens {
     uint64_t id, writer; /* writer: hash of the name of the rollout that sent the newest tokens */
-    uint64_t started_us; /* wall clock */
+    uint64_t started_us; /* wall clock; 0: nothing is here */
     int32_t n;
+    uint32_t finish;  /* enum engine_finish */
+    int64_t step;     /* steps done when it was finished */
+    int64_t *version; /* [cap], and in the same memory the others */
     int32_t *response;
     float *logprob;
-    int64_t *version;
-    size_t cap[3];
+    size_t cap;
+    uint32_t *partial; /* offsets of its partials in the log */
+    size_t n_partials, partials_cap;
+    bool restored; /* there may be more of them, from before this manager */
+    bool kept;     /* finished, and counted in the room for such */
+};
+
+struct manager_ack { /* for tokens that are in the log batch, not yet written */
+    struct manager_client *client;
+    uint64_t trajectory;
+    int32_t received;
 };
 
 struct manager_prompt {

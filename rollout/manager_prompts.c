@@ -77,55 +77,116 @@ struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajec
     ASSERT(i >= 0);
     struct manager_tokens *t = &m->tokens[i];
     if (t->id != trajectory || t->started_us == 0) {
-        manager_prompts_release(t);
+        manager_prompts_release(m, t);
         t->id = trajectory;
         t->started_us = clock_wall_us();
     }
     return t;
 }
 
+/* One piece of memory for the three arrays: most trajectories come whole. */
+static void grow(struct manager_tokens *t, size_t n) {
+    size_t cap = 2 * t->cap > n ? 2 * t->cap : n, have = (size_t)t->n, bytes = 0;
+    ASSERT(mem_mul(&bytes, cap, sizeof *t->version + sizeof *t->response + sizeof *t->logprob));
+    int64_t *version = mem_alloc(bytes);
+    int32_t *response = (int32_t *)(version + cap);
+    float *logprob = (float *)(response + cap);
+    if (have > 0) {
+        memcpy(version, t->version, have * sizeof *version);
+        memcpy(response, t->response, have * sizeof *response);
+        memcpy(logprob, t->logprob, have * sizeof *logprob);
+    }
+    mem_free(t->version);
+    t->version = version;
+    t->response = response;
+    t->logprob = logprob;
+    t->cap = cap;
+}
+
 void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *response,
                          const float *logprob, const int64_t *version) {
     size_t at = (size_t)t->n, k = (size_t)n;
-    mem_grow(&t->response, &t->cap[0], at + k, sizeof *response);
-    mem_grow(&t->logprob, &t->cap[1], at + k, sizeof *logprob);
-    mem_grow(&t->version, &t->cap[2], at + k, sizeof *version);
-    if (k > 0) {
-        memcpy(t->response + at, response, k * sizeof *response);
-        memcpy(t->logprob + at, logprob, k * sizeof *logprob);
-        memcpy(t->version + at, version, k * sizeof *version);
-    }
+    if (k == 0) return;
+    if (at + k > t->cap) grow(t, at + k);
+    memcpy(t->version + at, version, k * sizeof *version);
+    memcpy(t->response + at, response, k * sizeof *response);
+    memcpy(t->logprob + at, logprob, k * sizeof *logprob);
     t->n += n;
 }
 
-void manager_prompts_release(struct manager_tokens *t) {
-    mem_free(t->response);
-    mem_free(t->logprob);
+static size_t bytes_of(const struct manager_tokens *t) {
+    return t->cap * (sizeof *t->version + sizeof *t->response + sizeof *t->logprob);
+}
+
+void manager_prompts_release(struct manager *m, struct manager_tokens *t) {
+    if (t->kept) m->kept_bytes -= bytes_of(t);
     mem_free(t->version);
+    mem_free(t->partial);
     *t = (struct manager_tokens){0};
+}
+
+void manager_prompts_keep(struct manager *m, struct manager_tokens *t) {
+    if (m->kept_bytes + bytes_of(t) > MANAGER_KEEP_BYTES) {
+        manager_prompts_release(m, t);
+        return;
+    }
+    t->kept = true;
+    m->kept_bytes += bytes_of(t);
+}
+
+int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
+                         struct runlog_record *hold) {
+    int64_t i = groups_index(m->groups, id);
+    const struct manager_tokens *t = i >= 0 ? &m->tokens[i] : NULL;
+    const struct manager_prompt *p = NULL;
+    uint64_t group = id / (uint64_t)m->recipe->rollout.group_size;
+    if (!t || t->id != id || !t->kept) {
+        TRY(runlog_get(m->log, RUNLOG_TRAJ, id, hold));
+        *out = hold->u.traj;
+        return 0;
+    }
+    TRY(manager_prompts_get(m, group, &p));
+    *out = (struct runlog_traj){.id = id,
+                                .group = group,
+                                .n_prompt = (int32_t)p->n,
+                                .n_response = t->n,
+                                .finish = t->finish,
+                                .rollout = "",
+                                .step = t->step,
+                                .prompt = p->ids,
+                                .response = t->response,
+                                .logprob = t->logprob,
+                                .version = t->version};
+    return 0;
 }
 
 uint64_t manager_prompts_writer(const char *name) {
     return hash64(name, strlen(name), 0);
 }
 
-int manager_prompts_record(struct manager *m, uint64_t group) {
-    const struct groups_group *g = groups_group(m->groups, group);
+/* The record of a group of the pool, whose prompt is in memory. */
+static int put_group(struct manager *m, const struct groups_group *g, enum groups_state state,
+                     enum groups_reason reason, int64_t step) {
     const struct manager_prompt *p = NULL;
-    TRY(manager_prompts_get(m, group, &p));
+    TRY(manager_prompts_get(m, g->id, &p));
     const char *answer = dataset_answer(m->data, p->row);
-    struct runlog_group r = {.id = group,
+    struct runlog_group r = {.id = g->id,
                              .row = p->row,
                              .epoch = p->epoch,
                              .slot = g->slot,
                              .floor = g->floor,
-                             .step = -1,
-                             .state = GROUPS_RUNNING,
+                             .step = step,
+                             .state = state,
+                             .reason = reason,
                              .prompt = p->text,
                              .n_prompt = strlen(p->text),
                              .answer = answer,
                              .n_answer = strlen(answer)};
     return runlog_put_group(m->log, &r);
+}
+
+int manager_prompts_record(struct manager *m, uint64_t group) {
+    return put_group(m, groups_group(m->groups, group), GROUPS_RUNNING, GROUPS_KEPT, -1);
 }
 
 /* A group whose prompt cannot be used has no record yet. */
@@ -156,17 +217,9 @@ static int still_hopeful(struct manager *m) {
                 m->failure.data);
 }
 
-int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
-                          enum groups_reason reason, int64_t step) {
-    const struct groups_group *g = groups_group(m->groups, group);
-    struct groups_group before = g ? *g : (struct groups_group){0};
-    if (state == GROUPS_REJECTED) {
-        groups_reject(m->groups, group, reason); /* unless the state machine did */
-        m->window.rejected[reason]++;
-        manager_progress(m);
-        TRY(still_hopeful(m));
-    }
-    if (reason == GROUPS_PROMPT) return put_useless(m, group, before.slot, before.floor);
+/* The state machine gave the group up already: its record is read back. */
+static int put_gone(struct manager *m, uint64_t group, enum groups_state state,
+                    enum groups_reason reason, int64_t step) {
     struct runlog_record old = {0};
     TRY(runlog_get(m->log, RUNLOG_GROUP, group, &old));
     old.u.group.state = state;
@@ -175,4 +228,24 @@ int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state s
     int rc = runlog_put_group(m->log, &old.u.group);
     runlog_free(&old);
     return rc;
+}
+
+int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
+                          enum groups_reason reason, int64_t step) {
+    uint64_t size = (uint64_t)m->recipe->rollout.group_size;
+    int64_t at = groups_index(m->groups, group * size);
+    const struct groups_group *g = groups_group(m->groups, group);
+    if (reason == GROUPS_PROMPT)
+        TRY(put_useless(m, group, g->slot, g->floor));
+    else if (g)
+        TRY(put_group(m, g, state, reason, step));
+    else
+        TRY(put_gone(m, group, state, reason, step));
+    for (uint64_t i = 0; g && i < size; i++)
+        manager_prompts_release(m, &m->tokens[at + (int64_t)i]);
+    if (state != GROUPS_REJECTED) return 0;
+    groups_reject(m->groups, group, reason); /* unless the state machine did */
+    m->window.rejected[reason]++;
+    manager_progress(m);
+    return still_hopeful(m);
 }

@@ -60,6 +60,7 @@ static int restore_partial(struct manager *m, uint64_t id) {
     if (rc == 0) {
         struct manager_tokens *tokens = manager_prompts_tokens(m, id);
         manager_prompts_add(tokens, t->n_response, t->response, t->logprob, t->version);
+        tokens->restored = true;
         tokens->writer = manager_prompts_writer(t->rollout);
         if (t->started > 0) tokens->started_us = t->started;
     }

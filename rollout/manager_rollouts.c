@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORK_BYTES = 128 << 20 }; /* of one Work's frames, with room to the limit of the type */
+enum {
+    ACKS_MAX = 1 << 14,
+    WORK_BYTES = 128 << 20
+}; /* of one Work's frames, with room to the limit of the type */
 
 static int send_work(struct manager *m, struct manager_client *c, Weir__Work *w,
                      const struct wire_frame *frames) {
@@ -181,6 +184,8 @@ static int store_finished(struct manager *m, const struct manager_client *c, con
     const struct manager_prompt *p = NULL;
     uint64_t group = s->id / (uint64_t)m->recipe->rollout.group_size;
     TRY(manager_prompts_get(m, group, &p));
+    t->finish = s->finish;
+    t->step = groups_counts(m->groups).done;
     struct runlog_traj r = {.id = s->id,
                             .group = group,
                             .n_prompt = (int32_t)p->n,
@@ -189,16 +194,19 @@ static int store_finished(struct manager *m, const struct manager_client *c, con
                             .rollout = c->name,
                             .started = t->started_us,
                             .finished = clock_wall_us(),
-                            .step = groups_counts(m->groups).done,
+                            .step = t->step,
                             .prompt = p->ids,
                             .response = t->response,
                             .logprob = t->logprob,
                             .version = t->version};
     TRY(runlog_put_traj(m->log, &r));
+    for (size_t i = 0; i < t->n_partials; i++)
+        runlog_drop_partial(m->log, s->id, t->partial[i]);
+    if (t->restored) TRY(runlog_drop_partials(m->log, s->id));
     m->window.finished++;
     m->tail_len += (double)t->n;
     m->tail_trajs++;
-    manager_prompts_release(t);
+    manager_prompts_keep(m, t);
     manager_scores_add(m, s->id);
     return 0;
 }
@@ -209,10 +217,12 @@ static int store(struct manager *m, const struct manager_client *c, const struct
     struct manager_tokens *t = manager_prompts_tokens(m, s->id);
     int32_t offset = t->n, n = (int32_t)(s->n - known);
     manager_prompts_add(t, n, s->response + known, s->logprob + known, s->version + known);
-    t->writer = manager_prompts_writer(c->name);
+    t->writer = c->writer;
     m->window.tokens += (uint64_t)n;
     manager_progress(m);
     if (s->finish != ENGINE_RUNNING) return store_finished(m, c, s, t);
+    mem_grow(&t->partial, &t->partials_cap, t->n_partials + 1, sizeof *t->partial);
+    t->partial[t->n_partials++] = (uint32_t)offset;
     struct runlog_traj r = {.id = s->id,
                             .group = s->id / (uint64_t)m->recipe->rollout.group_size,
                             .n_response = n,
@@ -259,33 +269,11 @@ static int take_span(struct manager *m, struct manager_client *c, const struct s
     return 0;
 }
 
-static int ack_tokens(struct manager *m, struct manager_client *c, const Weir__Tokens *t,
-                      const int32_t *received) {
-    size_t n = t->n_items;
-    Weir__TokensAckItem *items = mem_array(n, sizeof *items), **list = mem_array(n, sizeof *list);
-    Weir__TokensAck a = WEIR__TOKENS_ACK__INIT;
-    for (size_t i = 0; i < n; i++) {
-        items[i] = (Weir__TokensAckItem)WEIR__TOKENS_ACK_ITEM__INIT;
-        items[i].trajectory = t->items[i]->trajectory;
-        items[i].received = received[i];
-        list[i] = &items[i];
-    }
-    a.n_items = n;
-    a.items = list;
-    int rc = manager_send(m, &c->id, WIRE_TOKENS_ACK, &a, NULL, 0);
-    mem_free(items);
-    mem_free(list);
-    if (rc != ERR_AGAIN) return rc;
-    manager_clients_lose(m, c, "it does not read");
-    return 0;
-}
-
 int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                             const struct wire_msg *msg) {
     const Weir__Tokens *t = msg->body;
-    int32_t *received = mem_array(t->n_items, sizeof *received);
     size_t at = 0;
-    int rc = 0;
+    mem_grow(&m->acks, &m->acks_cap, m->n_acks + t->n_items, sizeof *m->acks);
     for (size_t i = 0; i < t->n_items; i++) {
         const Weir__TokensItem *x = t->items[i];
         struct span s = {.id = x->trajectory,
@@ -295,12 +283,42 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                          .response = (const int32_t *)msg->frame[0].data + at,
                          .logprob = (const float *)msg->frame[1].data + at,
                          .version = (const int64_t *)msg->frame[2].data + at};
-        TRY_OUT(take_span(m, c, &s, &received[i]));
+        struct manager_ack *ack = &m->acks[m->n_acks++];
+        *ack = (struct manager_ack){c, x->trajectory, -1};
+        TRY(take_span(m, c, &s, &ack->received));
         at += x->n;
     }
-    TRY_OUT(runlog_commit(m->log, false)); /* stored before it is acknowledged */
-    TRY_OUT(ack_tokens(m, c, t, received));
-out:
-    mem_free(received);
-    return rc;
+    return 0;
+}
+
+/* Acknowledges n spans of one client in one message. */
+static int send_acks(struct manager *m, const struct manager_ack *acks, size_t n) {
+    Weir__TokensAckItem *items = mem_array(n, sizeof *items), **list = mem_array(n, sizeof *list);
+    Weir__TokensAck a = WEIR__TOKENS_ACK__INIT;
+    for (size_t i = 0; i < n; i++) {
+        items[i] = (Weir__TokensAckItem)WEIR__TOKENS_ACK_ITEM__INIT;
+        items[i].trajectory = acks[i].trajectory;
+        items[i].received = acks[i].received;
+        list[i] = &items[i];
+    }
+    a.n_items = n;
+    a.items = list;
+    int rc = manager_send(m, &acks->client->id, WIRE_TOKENS_ACK, &a, NULL, 0);
+    mem_free(items);
+    mem_free(list);
+    if (rc != ERR_AGAIN) return rc;
+    manager_clients_lose(m, acks->client, "it does not read");
+    return 0;
+}
+
+int manager_rollouts_flush(struct manager *m) {
+    size_t n = m->n_acks;
+    TRY(runlog_commit(m->log, false)); /* stored before it is acknowledged */
+    for (size_t i = 0, k = 0; i < n; i += k) {
+        for (k = 1; i + k < n && k < ACKS_MAX; k++)
+            if (m->acks[i + k].client != m->acks[i].client) break;
+        TRY(send_acks(m, &m->acks[i], k));
+    }
+    m->n_acks = 0;
+    return 0;
 }

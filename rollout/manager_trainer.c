@@ -42,35 +42,41 @@ static void note_facts(struct manager_batch_facts *f, int64_t step, const struct
     f->histogram[stale < 0 ? 0 : stale < last ? stale : last]++;
 }
 
+/* In the pool the reward is known; of one that left it, the log has the score. */
+static int reward_of(struct manager *m, uint64_t id, float *reward) {
+    const struct groups_traj *t = groups_traj(m->groups, id);
+    struct runlog_record score = {0};
+    if (!t) TRY(runlog_get(m->log, RUNLOG_SCORE, id, &score));
+    *reward = t ? t->reward : (float)score.u.score.total;
+    runlog_free(&score);
+    return 0;
+}
+
 /* One trajectory with its score; all of the response is trained, truncated or not. */
 static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
                           struct manager_batch_facts *f) {
-    struct runlog_record r = {0}, score = {0};
+    struct runlog_record hold = {0};
+    struct runlog_traj t = {0};
     int rc = 0;
-    TRY_OUT(runlog_get(m->log, RUNLOG_TRAJ, id, &r));
-    TRY_OUT(runlog_get(m->log, RUNLOG_SCORE, id, &score));
-    const struct runlog_traj *t = &r.u.traj;
-    size_t i = s->body.n_items++, n = (size_t)t->n_response;
+    size_t i = s->body.n_items;
     s->items[i] = (Weir__BatchItem)WEIR__BATCH_ITEM__INIT;
+    TRY_OUT(manager_prompts_load(m, id, &t, &hold));
+    TRY_OUT(reward_of(m, id, &s->items[i].reward));
+    size_t n = (size_t)t.n_response;
+    s->body.n_items++;
     s->items[i].trajectory = id;
-    s->items[i].group = t->group;
-    s->items[i].n_prompt = (uint32_t)t->n_prompt;
+    s->items[i].group = t.group;
+    s->items[i].n_prompt = (uint32_t)t.n_prompt;
     s->items[i].n_response = (uint32_t)n;
-    s->items[i].reward = (float)score.u.score.total;
-    s->items[i].truncated = t->finish == ENGINE_LENGTH;
+    s->items[i].truncated = t.finish == ENGINE_LENGTH;
     s->list[i] = &s->items[i];
-    buf_add(&s->ids, t->prompt, (size_t)t->n_prompt * sizeof *t->prompt);
-    buf_add(&s->ids, t->response, n * sizeof *t->response);
-    buf_add(&s->logprob, t->logprob, n * sizeof *t->logprob);
-    buf_add(&s->version, t->version, n * sizeof *t->version);
-    uint8_t *ones = mem_alloc(n);
-    memset(ones, 1, n);
-    buf_add(&s->mask, ones, n);
-    mem_free(ones);
-    note_facts(f, s->body.step, t);
+    buf_add(&s->ids, t.prompt, (size_t)t.n_prompt * sizeof *t.prompt);
+    buf_add(&s->ids, t.response, n * sizeof *t.response);
+    buf_add(&s->logprob, t.logprob, n * sizeof *t.logprob);
+    buf_add(&s->version, t.version, n * sizeof *t.version);
+    note_facts(f, s->body.step, &t);
 out:
-    runlog_free(&r);
-    runlog_free(&score);
+    runlog_free(&hold);
     return rc;
 }
 
@@ -85,27 +91,27 @@ static int64_t count_zero(const struct send *s, int64_t size) {
     return zero;
 }
 
-/* The recorded batch of a step, and the facts about it for its line of metrics. */
-static int build(struct manager *m, int64_t step, struct send *s) {
-    struct runlog_record r = {0};
+/* The batch of a step, and the facts about it for its line of metrics. */
+static int build(struct manager *m, int64_t step, const uint64_t *ids, uint32_t n, struct send *s) {
     struct manager_batch_facts f = {.step = step};
-    int rc = 0;
-    TRY_OUT(runlog_get(m->log, RUNLOG_BATCH, (uint64_t)step, &r));
     s->body = (Weir__Batch)WEIR__BATCH__INIT;
     s->body.step = step;
-    s->items = mem_array(r.u.batch.n, sizeof *s->items);
-    s->list = mem_array(r.u.batch.n, sizeof *s->list);
+    s->items = mem_array(n, sizeof *s->items);
+    s->list = mem_array(n, sizeof *s->list);
     s->body.items = s->list;
-    for (uint32_t i = 0; i < r.u.batch.n; i++)
-        TRY_OUT(add_trajectory(m, s, r.u.batch.ids[i], &f));
+    for (uint32_t i = 0; i < n; i++)
+        TRY(add_trajectory(m, s, ids[i], &f));
+    size_t tokens = s->logprob.len / sizeof(float);
+    char *ones = mem_alloc(tokens);
+    memset(ones, 1, tokens);
+    buf_add(&s->mask, ones, tokens);
+    mem_free(ones);
     f.zero_groups = count_zero(s, m->recipe->rollout.group_size);
     f.formed_us = m->facts.step == step && m->facts.n > 0 ? m->facts.formed_us : m->now_us;
     f.asked_us = m->ask.pending ? m->ask.since_us : m->now_us;
     f.answered_us = m->now_us;
     m->facts = f;
-out:
-    runlog_free(&r);
-    return rc;
+    return 0;
 }
 
 static int send_batch(struct manager *m, struct send *s, const struct runlog_batch *record) {
@@ -119,19 +125,24 @@ static int send_batch(struct manager *m, struct send *s, const struct runlog_bat
     return manager_send(m, &m->ask.id, WIRE_BATCH, &s->body, frames, 4);
 }
 
+/* The trainer that asked gets it; one that is gone asks again. */
+static int give_out(struct manager *m, struct send *s, const struct runlog_batch *record) {
+    int rc = send_batch(m, s, record);
+    m->ask.pending = false;
+    return rc == ERR_AGAIN ? 0 : rc;
+}
+
 static int answer_recorded(struct manager *m) {
     struct runlog_record r = {0};
     struct send s = {0};
     int rc = 0;
     TRY_OUT(runlog_get(m->log, RUNLOG_BATCH, (uint64_t)m->ask.step, &r));
-    TRY_OUT(build(m, m->ask.step, &s));
-    TRY_OUT(send_batch(m, &s, &r.u.batch));
-    if (r.u.batch.done) LOG(INFO, MANAGER, "batch=%" PRId64 " given out again", m->ask.step);
+    TRY_OUT(build(m, m->ask.step, r.u.batch.ids, r.u.batch.n, &s));
+    TRY_OUT(give_out(m, &s, &r.u.batch));
+    LOG(INFO, MANAGER, "batch=%" PRId64 " given out again", r.u.batch.step);
 out:
-    m->ask.pending = false;
     send_free(&s);
     runlog_free(&r);
-    if (rc == ERR_AGAIN) rc = 0; /* the trainer is gone; it asks again */
     return rc;
 }
 
@@ -144,33 +155,42 @@ static int answer_done(struct manager *m) {
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
-/* Chooses, records, and only then lets the state machine forget the groups. */
-static int form(struct manager *m, bool *formed) {
-    int64_t step = groups_counts(m->groups).formed, b = m->recipe->trainer.batch.groups;
-    int64_t size = m->recipe->rollout.group_size, eta = m->recipe->trainer.staleness.max;
+/* Records the chosen groups, with what is still in memory of them as the message to be, and only
+ * then lets the state machine forget them. */
+static int record_batch(struct manager *m, struct runlog_batch *r, uint64_t *ids, struct send *s) {
+    int64_t b = m->recipe->trainer.batch.groups, size = m->recipe->rollout.group_size;
+    int64_t eta = m->recipe->trainer.staleness.max;
     uint64_t late = 0;
-    *formed = groups_form(m->groups, m->form);
-    if (!*formed) return 0;
-    struct runlog_batch r = {.step = step, .n = (uint32_t)(b * size)};
-    uint64_t *ids = mem_array((size_t)(b * size), sizeof *ids);
-    int rc = 0;
     for (int64_t i = 0; i < b; i++) {
-        int64_t stale = step - (groups_deadline(m->groups, m->form[i]) - eta);
+        int64_t stale = r->step - (groups_deadline(m->groups, m->form[i]) - eta);
         ASSERT(stale <= eta); /* I2 */
-        if (stale > r.staleness_max) r.staleness_max = stale;
+        if (stale > r->staleness_max) r->staleness_max = stale;
         for (int64_t k = 0; k < size; k++)
             ids[i * size + k] = m->form[i] * (uint64_t)size + (uint64_t)k;
-        TRY_OUT(manager_prompts_leave(m, m->form[i], GROUPS_TRAINED, GROUPS_KEPT, step));
     }
-    r.ids = ids;
-    TRY_OUT(runlog_put_batch(m->log, &r));
+    TRY(build(m, r->step, ids, r->n, s));
+    for (int64_t i = 0; i < b; i++)
+        TRY(manager_prompts_leave(m, m->form[i], GROUPS_TRAINED, GROUPS_KEPT, r->step));
+    TRY(runlog_put_batch(m->log, r));
     groups_train(m->groups, m->form);
     while (groups_expire(m->groups, &late))
-        TRY_OUT(manager_prompts_leave(m, late, GROUPS_REJECTED, GROUPS_STALE, -1));
-    TRY_OUT(runlog_commit(m->log, true));
-    m->facts = (struct manager_batch_facts){.step = step, .n = 1, .formed_us = m->now_us};
+        TRY(manager_prompts_leave(m, late, GROUPS_REJECTED, GROUPS_STALE, -1));
+    return runlog_commit(m->log, true);
+}
+
+/* The next batch, when there can be one. */
+static int answer_new(struct manager *m) {
+    uint32_t n = (uint32_t)(m->recipe->trainer.batch.groups * m->recipe->rollout.group_size);
+    struct send s = {0};
+    int rc = 0;
+    if (!groups_form(m->groups, m->form)) return 0;
+    uint64_t *ids = mem_array(n, sizeof *ids);
+    struct runlog_batch r = {.step = m->ask.step, .n = n, .ids = ids};
+    TRY_OUT(record_batch(m, &r, ids, &s));
     manager_progress(m);
+    TRY_OUT(give_out(m, &s, &r));
 out:
+    send_free(&s);
     mem_free(ids);
     return rc;
 }
@@ -188,13 +208,11 @@ void manager_trainer_ask(struct manager *m, const struct net_id *from, const str
 
 int manager_trainer_answer(struct manager *m) {
     struct groups_counts n = groups_counts(m->groups);
-    bool formed = false;
     if (!m->ask.pending) return 0;
     if (m->ask.step >= m->recipe->trainer.steps) return answer_done(m);
     if (m->ask.step < n.formed) return answer_recorded(m);
     if (m->ask.step != n.formed || n.done < n.formed) return 0;
-    TRY(form(m, &formed));
-    return formed ? answer_recorded(m) : 0;
+    return answer_new(m);
 }
 
 static int ack_step(struct manager *m, const struct net_id *to, int64_t step) {
@@ -220,7 +238,7 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     int rc = 0;
     if (m->facts.step != d->step || m->facts.answered_us == 0) { /* this manager is new */
         struct send s = {0};
-        rc = build(m, d->step, &s);
+        rc = build(m, d->step, r->ids, r->n, &s);
         send_free(&s);
         TRY_OUT(rc);
     } else {

@@ -2,7 +2,8 @@
  * and committed together, so that the log only ever shows whole events: a batch record never
  * without its groups marked as trained, a rejected group never half rejected (I3).
  *
- * A finished trajectory is one record and its partials are deleted in the same event. Tokens are
+ * A finished trajectory is one record and its partials are deleted in the same event; who wrote
+ * them knows their offsets, so that no search is needed but after a restart. Tokens are
  * thus written twice; the alternative, a trajectory in chunks for ever, makes every reader join
  * them and keeps log-probs of one response apart on disk. */
 #include "rollout/runlog.h"
@@ -150,11 +151,14 @@ const char *runlog_dir(const struct runlog *l) {
 
 static int put(struct runlog *l, struct runlog_key key, enum wire_type type, const void *body,
                const struct wire_frame *frames, size_t n_frames) {
+    struct kv_part part[1 + WIRE_FRAMES_MAX];
     ASSERT(l->batch);
-    buf_reset(&l->value);
-    TRY(err_wrap(wire_flatten(&l->value, type, body, frames, n_frames), "%s: record %c", l->dir,
+    TRY(err_wrap(wire_flat_head(&l->value, type, body, frames, n_frames), "%s: record %c", l->dir,
                  key.bytes[0]));
-    kv_batch_put(l->batch, key.bytes, key.n, l->value.data, l->value.len);
+    part[0] = (struct kv_part){l->value.data, l->value.len};
+    for (size_t i = 0; i < n_frames; i++)
+        part[1 + i] = (struct kv_part){frames[i].data, frames[i].bytes};
+    kv_batch_put_parts(l->batch, key.bytes, key.n, part, 1 + n_frames);
     return 0;
 }
 
@@ -215,9 +219,12 @@ int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t of
     return put_tokens(l, runlog_key_partial(r->id, (uint32_t)offset), r);
 }
 
-/* Deletes the partials of a trajectory; they are few, and listing them is exact also after a
- * restart. */
-static int drop_partials(struct runlog *l, uint64_t traj) {
+void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset) {
+    struct runlog_key key = runlog_key_partial(traj, offset);
+    kv_batch_delete(l->batch, key.bytes, key.n);
+}
+
+int runlog_drop_partials(struct runlog *l, uint64_t traj) {
     struct runlog_key prefix = runlog_key('P', traj);
     struct kv_iter *it = NULL;
     const char *key = NULL, *value = NULL;
@@ -231,12 +238,11 @@ static int drop_partials(struct runlog *l, uint64_t traj) {
 }
 
 int runlog_put_traj(struct runlog *l, const struct runlog_traj *r) {
-    TRY(drop_partials(l, r->id));
     return put_tokens(l, runlog_key('T', r->id), r);
 }
 
 int runlog_put_score(struct runlog *l, const struct runlog_score *r) {
-    Weir__ScoreReply m = WEIR__SCORE_REPLY__INIT;
+    Weir__ScoreRecord m = WEIR__SCORE_RECORD__INIT;
     Weir__Score score[RUNLOG_SCORES_MAX], *list[RUNLOG_SCORES_MAX];
     ASSERT(r->n <= RUNLOG_SCORES_MAX);
     m.trajectory = r->id;
@@ -251,7 +257,7 @@ int runlog_put_score(struct runlog *l, const struct runlog_score *r) {
         score[i].value = r->value[i];
         list[i] = &score[i];
     }
-    return put(l, runlog_key('S', r->id), WIRE_SCORE_REPLY, &m, NULL, 0);
+    return put(l, runlog_key('S', r->id), WIRE_SCORE_RECORD, &m, NULL, 0);
 }
 
 int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
@@ -285,6 +291,10 @@ int runlog_put_eval(struct runlog *l, const struct runlog_report *r) {
     m.version = r->step;
     struct wire_frame frame = {r->json, r->bytes};
     return put(l, runlog_key('E', (uint64_t)r->step), WIRE_EVAL_DONE, &m, &frame, 1);
+}
+
+size_t runlog_pending(const struct runlog *l) {
+    return kv_batch_count(l->batch) ? kv_batch_bytes(l->batch) : 0;
 }
 
 int runlog_commit(struct runlog *l, bool sync) {

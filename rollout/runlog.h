@@ -3,7 +3,7 @@
  * the run goes on.
  *
  * Keys are a letter and big-endian numbers, so that a scan is in order:
- *   M name -> meta              S traj -> score (ScoreReply)
+ *   M name -> meta              S traj -> ScoreRecord
  *   G group -> GroupRecord      B step -> BatchRecord
  *   T traj -> TrajectoryRecord  R step -> report of a step (StepDone and its JSON)
  *   P traj offset -> a partial  E version -> an evaluation (EvalDone and its JSON)
@@ -24,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RUNLOG_FORMAT = 1, RUNLOG_SCORES_MAX = 16, RUNLOG_NAME_MAX = 64 };
+enum { RUNLOG_FORMAT = 2, RUNLOG_SCORES_MAX = 16, RUNLOG_NAME_MAX = 64 };
 
 struct runlog;
 struct runlog_scan;
@@ -94,13 +94,17 @@ const char *runlog_dir(const struct runlog *l);
 MUST_CHECK int runlog_put_group(struct runlog *l, const struct runlog_group *r);
 /* Tokens from offset on; n_prompt is 0. */
 MUST_CHECK int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t offset);
-/* The whole trajectory; its partials go. */
+/* The whole trajectory. Its partials are to be dropped in the same event. */
 MUST_CHECK int runlog_put_traj(struct runlog *l, const struct runlog_traj *r);
+void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset);
+/* All that are committed: after a restart, when nobody knows their offsets. */
+MUST_CHECK int runlog_drop_partials(struct runlog *l, uint64_t traj);
 MUST_CHECK int runlog_put_score(struct runlog *l, const struct runlog_score *r);
 MUST_CHECK int runlog_put_batch(struct runlog *l, const struct runlog_batch *r);
 MUST_CHECK int runlog_put_report(struct runlog *l, const struct runlog_report *r);
 MUST_CHECK int runlog_put_eval(struct runlog *l, const struct runlog_report *r);
 MUST_CHECK int runlog_commit(struct runlog *l, bool sync);
+size_t runlog_pending(const struct runlog *l); /* bytes put and not committed */
 
 enum runlog_kind {
     RUNLOG_GROUP,

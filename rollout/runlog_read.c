@@ -25,7 +25,7 @@ static const struct kind {
     enum wire_type type;
 } kinds[RUNLOG_KINDS] = {
     [RUNLOG_GROUP] = {'G', WIRE_GROUP_RECORD}, [RUNLOG_TRAJ] = {'T', WIRE_TRAJECTORY_RECORD},
-    [RUNLOG_SCORE] = {'S', WIRE_SCORE_REPLY},  [RUNLOG_BATCH] = {'B', WIRE_BATCH_RECORD},
+    [RUNLOG_SCORE] = {'S', WIRE_SCORE_RECORD}, [RUNLOG_BATCH] = {'B', WIRE_BATCH_RECORD},
     [RUNLOG_REPORT] = {'R', WIRE_STEP_DONE},   [RUNLOG_EVAL] = {'E', WIRE_EVAL_DONE},
 };
 
@@ -103,7 +103,7 @@ static int read_traj(struct runlog_traj *out, const struct wire_msg *msg, uint64
 
 static int read_score(struct runlog_score *out, const struct wire_msg *msg, uint64_t key,
                       struct arena *a) {
-    const Weir__ScoreReply *m = msg->body;
+    const Weir__ScoreRecord *m = msg->body;
     TRY(same_id(m->trajectory, key));
     if (m->n_scores > RUNLOG_SCORES_MAX)
         return FAIL(ERR_CORRUPT, "%zu scores, at most %d", m->n_scores, RUNLOG_SCORES_MAX);

@@ -367,30 +367,46 @@ static void turn_rollout(struct world *w, struct peer *p) {
 
 /* --- the reward service and the trainer ------------------------------------------------------- */
 
+/* Answers some items alone, some twice, and dies now and then with answers unsent. */
+static void take_request(struct world *w, struct peer *p, const struct wire_msg *msg) {
+    const Weir__ScoreRequest *q = msg->body;
+    const char *text = msg->frame[0].data;
+    Weir__ScoreRecord item[512], *list[512];
+    Weir__ScoreReply r = WEIR__SCORE_REPLY__INIT;
+    r.items = list;
+    CHECK(q->n_items >= 1 && q->n_items <= 512);
+    for (size_t i = 0; i < q->n_items; i++) {
+        const Weir__ScoreItem *x = q->items[i];
+        CHECK_INT(x->n_tokens, length(x->trajectory));
+        CHECK_INT(x->truncated, length(x->trajectory) == MAX_NEW);
+        CHECK(x->prompt > 2 && x->answer > 0 && text[0] >= ' ');
+        text += (size_t)x->prompt + x->response + x->answer;
+        item[i] = (Weir__ScoreRecord)WEIR__SCORE_RECORD__INIT;
+        item[i].trajectory = x->trajectory;
+        item[i].total = (double)(x->trajectory % 3);
+        bool bad = w->hopeless || (w->errors && x->trajectory % 23 == 7);
+        item[i].error = bad ? ERR_TIMEOUT : 0;
+        item[i].reason = bad ? (char *)"too slow" : (char *)"";
+        if (w->deaths && below(w, 40) == 0) { /* kill -9: this answer and others are lost */
+            p->incarnation++;
+            p->welcome = false;
+            p->hello_us = 0;
+        }
+        list[r.n_items++] = &item[i];
+        bool now = i + 1 == q->n_items || below(w, 8) == 0;
+        if (now && p->welcome) send_msg(p, WIRE_SCORE_REPLY, &r, NULL, 0);
+        if (now && p->welcome && below(w, 10) == 0) send_msg(p, WIRE_SCORE_REPLY, &r, NULL, 0);
+        if (now) r.n_items = 0;
+    }
+    CHECK(text == (const char *)msg->frame[0].data + msg->frame[0].bytes);
+}
+
 static void turn_reward(struct world *w, struct peer *p) {
     struct link_msg msg;
     while (link_recv(p->sock, &msg, NULL) == 0) {
         if (msg.wire.type == WIRE_WELCOME) take_welcome(p, &msg.wire);
         if (msg.wire.type == WIRE_HEARTBEAT_ACK) take_beat(p, msg.wire.body);
-        if (msg.wire.type == WIRE_SCORE_REQUEST) {
-            const Weir__ScoreRequest *q = msg.wire.body;
-            CHECK_INT(q->n_tokens, length(q->trajectory));
-            CHECK_INT(q->truncated, length(q->trajectory) == MAX_NEW);
-            CHECK(q->prompt.len > 2 && q->answer.len > 0);
-            Weir__ScoreReply r = WEIR__SCORE_REPLY__INIT;
-            r.trajectory = q->trajectory;
-            r.total = (double)(q->trajectory % 3);
-            bool bad = w->hopeless || (w->errors && q->trajectory % 23 == 7);
-            r.error = bad ? ERR_TIMEOUT : 0;
-            r.reason = bad ? (char *)"too slow" : (char *)"";
-            if (w->deaths && below(w, 40) == 0) { /* kill -9: this answer and others are lost */
-                p->incarnation++;
-                p->welcome = false;
-                p->hello_us = 0;
-            }
-            if (p->welcome) send_msg(p, WIRE_SCORE_REPLY, &r, NULL, 0);
-            if (p->welcome && below(w, 10) == 0) send_msg(p, WIRE_SCORE_REPLY, &r, NULL, 0);
-        }
+        if (msg.wire.type == WIRE_SCORE_REQUEST) take_request(w, p, &msg.wire);
         link_free(&msg);
     }
     beat(p);
@@ -611,6 +627,7 @@ static void attack(struct world *w, struct peer *p, int i) {
     Weir__BatchRequest b = WEIR__BATCH_REQUEST__INIT;
     Weir__StepDone d = WEIR__STEP_DONE__INIT;
     Weir__ScoreReply s = WEIR__SCORE_REPLY__INIT;
+    Weir__ScoreRecord score = WEIR__SCORE_RECORD__INIT, *scores = &score;
     Weir__EvalDone e = WEIR__EVAL_DONE__INIT;
     Weir__Heartbeat h = WEIR__HEARTBEAT__INIT;
     uint8_t zero[16] = {0};
@@ -621,7 +638,9 @@ static void attack(struct world *w, struct peer *p, int i) {
     b.step = INT64_MAX;
     d.step = INT64_MAX - 1;
     d.hash_before = d.hash_after = (ProtobufCBinaryData){16, zero};
-    s.trajectory = below(w, 12);
+    score.trajectory = below(w, 12);
+    s.n_items = 1;
+    s.items = &scores;
     h.incarnation = p->incarnation;
     h.version = INT64_MAX;
     p->n = 0; /* streams for trajectories of others */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,22 +26,44 @@ static void check_nobody_left(void) {
     CHECK_INT(errno, ECHILD);
 }
 
+enum { ASK_MAX = 8 };
+
+/* n questions with ids from `id` on in one message. */
+static bool ask_many(struct fake_manager *f, const struct net_id *to, uint64_t id, size_t n,
+                     const char *response, const char *answer) {
+    Weir__ScoreRequest q = WEIR__SCORE_REQUEST__INIT;
+    Weir__ScoreItem item[ASK_MAX], *list[ASK_MAX];
+    char text[ASK_MAX * 64];
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        item[i] = (Weir__ScoreItem)WEIR__SCORE_ITEM__INIT;
+        item[i].trajectory = id + i;
+        item[i].prompt = 2;
+        item[i].response = (uint32_t)strlen(response);
+        item[i].answer = (uint32_t)strlen(answer);
+        item[i].n_tokens = 3;
+        item[i].max_tokens = 8;
+        list[i] = &item[i];
+        bytes += (size_t)snprintf(text + bytes, sizeof text - bytes, "p?%s%s", response, answer);
+    }
+    struct wire_frame frame = {text, bytes};
+    q.n_items = n;
+    q.items = list;
+    return fake_manager_send(f, to, WIRE_SCORE_REQUEST, &q, &frame, 1);
+}
+
 static bool ask(struct fake_manager *f, const struct net_id *to, uint64_t id, const char *response,
                 const char *answer) {
-    Weir__ScoreRequest q = WEIR__SCORE_REQUEST__INIT;
-    q.trajectory = id;
-    q.response = (ProtobufCBinaryData){strlen(response), (uint8_t *)(uintptr_t)response};
-    q.answer = (ProtobufCBinaryData){strlen(answer), (uint8_t *)(uintptr_t)answer};
-    q.n_tokens = 3;
-    q.max_tokens = 8;
-    return fake_manager_send(f, to, WIRE_SCORE_REQUEST, &q, NULL, 0);
+    return ask_many(f, to, id, 1, response, answer);
 }
 
 static void expect(struct fake_manager *f, uint64_t id, double total) {
     struct link_msg m;
     struct net_id from;
     fake_manager_want(f, WIRE_SCORE_REPLY, &m, &from);
-    const Weir__ScoreReply *r = m.wire.body;
+    const Weir__ScoreReply *reply = m.wire.body;
+    CHECK_INT(reply->n_items, 1);
+    const Weir__ScoreRecord *r = reply->items[0];
     CHECK_INT(r->trajectory, id);
     CHECK_INT(r->error, 0);
     CHECK_NEAR(r->total, total, 0);
@@ -86,7 +109,7 @@ TEST(scores_and_survives_a_new_manager) {
     for (;;) { /* a reply to the first question may arrive too */
         struct link_msg m;
         fake_manager_want(&f, WIRE_SCORE_REPLY, &m, &from);
-        CHECK_INT(((const Weir__ScoreReply *)m.wire.body)->trajectory, 9);
+        CHECK_INT(((const Weir__ScoreReply *)m.wire.body)->items[0]->trajectory, 9);
         link_free(&m);
         if (!fake_manager_next(&f, 100, &m, &from)) break;
         link_free(&m);
@@ -120,7 +143,7 @@ TEST(killed_service_leaves_no_process_and_starts_again) {
 /* More requests than the pool takes: none is lost, and nothing grows without bound. */
 TEST(more_requests_than_places) {
     /* Unanswered at a time: more than the pool's 256 places, fewer than the sockets hold. */
-    enum { REQUESTS = 1500, UNANSWERED = 400 };
+    enum { REQUESTS = 1500, UNANSWERED = 400, TOGETHER = 5 };
     static bool seen[REQUESTS];
     struct fake_manager f;
     struct net_id from;
@@ -132,14 +155,15 @@ TEST(more_requests_than_places) {
     greet(&f, &from);
     while (got < REQUESTS) {
         bool more = sent < REQUESTS && sent - got < UNANSWERED;
-        if (more && ask(&f, &from, (uint64_t)sent, "42", "42")) sent++;
+        if (more && ask_many(&f, &from, (uint64_t)sent, TOGETHER, "42", "42")) sent += TOGETHER;
         if (!fake_manager_next(&f, more ? 0 : 20000, &m, &from)) {
             CHECK(more);
             continue;
         }
-        if (m.wire.type == WIRE_SCORE_REPLY) {
-            uint64_t id = ((const Weir__ScoreReply *)m.wire.body)->trajectory;
-            CHECK(id < REQUESTS && !seen[id]);
+        const Weir__ScoreReply *r = m.wire.body;
+        for (size_t i = 0; m.wire.type == WIRE_SCORE_REPLY && i < r->n_items; i++) {
+            uint64_t id = r->items[i]->trajectory;
+            CHECK(id < REQUESTS && !seen[id] && r->items[i]->total == 1);
             seen[id] = true;
             got++;
         }

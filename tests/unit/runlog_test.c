@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const struct runlog_meta meta = {.format = 1, .seed = 7, .recipe = {1, 2}};
+static const struct runlog_meta meta = {.format = RUNLOG_FORMAT, .seed = 7, .recipe = {1, 2}};
 
 static char *log_dir(void) {
     return file_join(test_dir(), "log");
@@ -170,7 +170,10 @@ TEST(runlog_partials) {
     CHECK_INT(r.u.traj.finish, 0);
     runlog_free(&r);
     CHECK_ERR(runlog_get_partial(l, 6, &r), ERR_CORRUPT, "P/6");
-    put_traj(l, 4, 9); /* finishing removes exactly its own partials */
+    put_chunk(l, 4, 9, 1); /* not committed when the others are searched for */
+    put_traj(l, 4, 9);
+    CHECK_OK(runlog_drop_partials(l, 4)); /* exactly its own */
+    runlog_drop_partial(l, 4, 9);
     CHECK_OK(runlog_commit(l, false));
     CHECK_ERR(runlog_get_partial(l, 4, &r), ERR_NOTFOUND, "P/4");
     CHECK_OK(runlog_get_partial(l, 5, &r));

@@ -40,8 +40,10 @@ static Weir__TokensItem tokens_item[2], *tokens_items[2];
 static Weir__Tokens tokens;
 static Weir__TokensAckItem tokens_ack_item, *tokens_ack_items[1];
 static Weir__TokensAck tokens_ack;
+static Weir__ScoreItem score_item, *score_items[1];
 static Weir__ScoreRequest score_request;
 static Weir__Score score, *scores[1];
+static Weir__ScoreRecord score_record, *score_records[1];
 static Weir__ScoreReply score_reply;
 static Weir__BatchRequest batch_request;
 static Weir__BatchItem batch_item[2], *batch_items[2];
@@ -134,18 +136,27 @@ static void good_rollout(void) {
 
 static void good_reward(void) {
     score_request = (Weir__ScoreRequest)WEIR__SCORE_REQUEST__INIT;
-    score_request.response.data = (uint8_t *)(char *)json;
-    score_request.response.len = 5;
-    score_request.n_tokens = 2;
-    score_request.max_tokens = 4;
+    score_item = (Weir__ScoreItem)WEIR__SCORE_ITEM__INIT;
+    score_item.response = 5;
+    score_item.answer = 1;
+    score_item.n_tokens = 2;
+    score_item.max_tokens = 4;
+    score_items[0] = &score_item;
+    score_request.n_items = 1;
+    score_request.items = score_items;
+    set_frames(WIRE_SCORE_REQUEST, 1, F("\xff\0\0\0\0x", 6), NONE, NONE, NONE);
+    score_record = (Weir__ScoreRecord)WEIR__SCORE_RECORD__INIT;
     score_reply = (Weir__ScoreReply)WEIR__SCORE_REPLY__INIT;
     score = (Weir__Score)WEIR__SCORE__INIT;
     score.name = (char *)"gsm8k";
     score.value = 1;
     scores[0] = &score;
-    score_reply.n_scores = 1;
-    score_reply.scores = scores;
-    score_reply.total = -3.5;
+    score_record.n_scores = 1;
+    score_record.scores = scores;
+    score_record.total = -3.5;
+    score_records[0] = &score_record;
+    score_reply.n_items = 1;
+    score_reply.items = score_records;
 }
 
 static void good_train(void) {
@@ -381,15 +392,21 @@ TEST(hostile_rollout_messages) {
 TEST(hostile_reward_and_train_messages) {
     struct buf head = {0};
     static uint8_t two[4] = {0, 1, 2, 1};
-    BAD(SCORE_REQUEST, "n_tokens", score_request.n_tokens = 1u << 31);
-    BAD(SCORE_REQUEST, "max_tokens", score_request.max_tokens = 1u << 31);
-    BAD(SCORE_REQUEST, "answer", score_request.answer.len = 2 << 20);
-    BAD(SCORE_REPLY, "error", score_reply.error = 1);
-    BAD(SCORE_REPLY, "reason", score_reply.reason = long_text(CHECK_TEXT_MAX + 1));
-    BAD(SCORE_REPLY, "total", score_reply.total = (double)INFINITY);
-    BAD(SCORE_REPLY, "items[0]: value", score.value = (double)NAN);
-    BAD(SCORE_REPLY, "items[0]: name", score.name = NULL);
-    BAD(SCORE_REPLY, "65 items, limit 64", score_reply.n_scores = 65);
+    BAD(SCORE_REQUEST, "items[0]: n_tokens", score_item.n_tokens = 1u << 31);
+    BAD(SCORE_REQUEST, "items[0]: max_tokens", score_item.max_tokens = 1u << 31);
+    BAD(SCORE_REQUEST, "items[0]: answer", score_item.answer = 2 << 20);
+    BAD(SCORE_REQUEST, "items[0]: response", score_item.response = UINT32_MAX);
+    BAD(SCORE_REQUEST, "frame 0: bytes: 6 bytes, wanted 7", score_item.prompt = 1);
+    BAD(SCORE_REQUEST, "5000 items, limit 4096", score_request.n_items = 5000);
+    BAD(SCORE_REPLY, "items[0]: error", score_record.error = 1);
+    BAD(SCORE_REPLY, "items[0]: reason", score_record.reason = long_text(CHECK_TEXT_MAX + 1));
+    BAD(SCORE_REPLY, "items[0]: total", score_record.total = (double)INFINITY);
+    BAD(SCORE_REPLY, "items[0]: items[0]: value", score.value = (double)NAN);
+    BAD(SCORE_REPLY, "items[0]: items[0]: name", score.name = NULL);
+    BAD(SCORE_REPLY, "items[0]: 65 items, limit 64", score_record.n_scores = 65);
+    BAD(SCORE_REPLY, "5000 items, limit 4096", score_reply.n_items = 5000);
+    BAD(SCORE_RECORD, "ScoreRecord: items[0]: name", score.name = NULL);
+    BAD(SCORE_RECORD, "total", score_record.total = (double)NAN);
     BAD(BATCH_REQUEST, "step", batch_request.step = -1);
     BAD(BATCH, "step", batch.step = -1);
     BAD(BATCH, "expect_hash: 8 bytes", batch.expect_hash.len = 8);
