@@ -29,16 +29,27 @@
 #include <unistd.h>
 
 enum {
-    STEPS = 16,
-    GROUPS = 32,
     SIZE = 8,
-    TOKENS = 64,
-    SEATS = 512,
-    PAIRS = 5,
+    TOKENS = 64, /* 16 bytes each: a trajectory is 1 KB */
+    SEATS = 1024,
+    PAIRS = 7,
     BATCH = 128,
+    SYNCED_PUTS = 256,
     HELLO_US = 100000,
     BEAT_US = 100000,
     STUCK_US = 30 * 1000 * 1000
+};
+
+enum scores { NO_SCORES, INSTANT_SCORES, SERVICE_SCORES };
+
+static const struct config {
+    const char *name;
+    enum scores scores;
+    int64_t steps, groups, eta; /* without scores nothing is trained: all groups fit in the pool */
+} configs[] = {
+    {"store", NO_SCORES, 4, 1024, 3},
+    {"instant", INSTANT_SCORES, 64, 32, 4},
+    {"service", SERVICE_SCORES, 32, 32, 4},
 };
 
 struct peer {
@@ -54,9 +65,10 @@ struct world {
     const char *dir;
     struct net *net;
     struct peer rollout, trainer, reward;
-    bool plays_reward, finished;
+    const struct config *cfg;
+    bool finished;
     int64_t step, published;
-    uint64_t start_us, end_us, trajectories;
+    uint64_t start_us, end_us, trajectories, acked;
     int32_t *ids;
     float *logprob;
     int64_t *version;
@@ -137,11 +149,20 @@ static void turn_rollout(struct world *w, struct peer *p) {
     while (link_recv(p->sock, &m, NULL) == 0) {
         if (m.wire.type == WIRE_WELCOME) p->welcome = true;
         if (m.wire.type == WIRE_WORK) answer_work(w, p, m.wire.body);
-        if (m.wire.type == WIRE_TOKENS_ACK)
-            p->running -= (uint32_t)((const Weir__TokensAck *)m.wire.body)->n_items;
+        if (m.wire.type == WIRE_TOKENS_ACK) {
+            size_t n = ((const Weir__TokensAck *)m.wire.body)->n_items;
+            p->running -= (uint32_t)n;
+            w->acked += n;
+        }
         link_free(&m);
     }
     keep_alive(p, clock_us());
+    uint64_t all = (uint64_t)(w->cfg->steps * w->cfg->groups * SIZE);
+    if (w->cfg->scores == NO_SCORES && w->acked == all) {
+        w->finished = true;
+        w->trajectories = all;
+        return;
+    }
     if (p->running == 0) p->version = w->published;
     if (p->welcome) ask_work(p);
 }
@@ -198,12 +219,12 @@ static void turn_trainer(struct world *w, struct peer *p) {
         if (m.wire.type == WIRE_STEP_ACK) {
             w->step++;
             p->asked = false;
-            w->finished = w->step == STEPS;
+            w->finished = w->step == w->cfg->steps;
         }
         link_free(&m);
     }
     keep_alive(p, clock_us());
-    if (!p->welcome || p->asked || w->finished) return;
+    if (!p->welcome || p->asked || w->finished || w->cfg->scores == NO_SCORES) return;
     Weir__BatchRequest q = WEIR__BATCH_REQUEST__INIT;
     q.step = w->step;
     say(p, WIRE_BATCH_REQUEST, &q, NULL, 0);
@@ -213,17 +234,18 @@ static void turn_trainer(struct world *w, struct peer *p) {
 /* --- a run -------------------------------------------------------------------------------------
  */
 
-static void write_recipe(const char *dir) {
+static void write_recipe(const char *dir, const struct config *cfg) {
     char *path = file_join(dir, "recipe.yaml"), *ipc = file_join(dir, "ipc");
     char *text =
         mem_printf("name: bench\n"
                    "model: {path: recipes/tiny, chat: plain, weights: random}\n"
-                   "data: {train: {path: 'builtin:addition', limit: 1000}}\n"
+                   "data: {train: {path: 'builtin:addition', limit: 2000}}\n"
                    "rollout: {group_size: %d, max_new_tokens: %d, max_prompt_tokens: 16, "
                    "concurrency: %d}\n"
                    "reward: [{type: exact}]\n"
-                   "trainer: {steps: %d, batch: {groups: %d, tokens: %d}, staleness: {max: 4}}\n",
-                   SIZE, TOKENS, SEATS, STEPS, GROUPS, GROUPS * SIZE * (TOKENS + 16));
+                   "trainer: {steps: %d, batch: {groups: %d, tokens: %d}, staleness: {max: %d}}\n",
+                   SIZE, TOKENS, SEATS, (int)cfg->steps, (int)cfg->groups,
+                   (int)cfg->groups * SIZE * (TOKENS + 16), (int)cfg->eta);
     bench_must(file_mkdirs(ipc), "ipc");
     bench_must(file_write_atomic(path, text, strlen(text)), "recipe");
     mem_free(text);
@@ -235,18 +257,18 @@ static double run_us(struct world *w) {
     const char *manager[] = {bench_weir, "manager", "--run", w->dir, NULL};
     const char *reward[] = {bench_weir, "reward", "--run", w->dir, NULL};
     struct child children[2] = {child_start(manager, 0)};
-    if (!w->plays_reward) children[1] = child_start(reward, 0);
+    if (w->cfg->scores == SERVICE_SCORES) children[1] = child_start(reward, 0);
     bench_must(net_open(&w->net), "net");
     open_peer(w, &w->rollout, "rollout");
     open_peer(w, &w->trainer, "trainer");
-    open_peer(w, &w->reward, w->plays_reward ? "reward" : "run");
+    if (w->cfg->scores == INSTANT_SCORES) open_peer(w, &w->reward, "reward");
     uint64_t start = clock_us();
     while (!w->finished) {
         bool stop = false;
         bench_must(net_wait(w->net, 10000, NULL, 0, &stop), "wait");
         turn_rollout(w, &w->rollout);
         turn_trainer(w, &w->trainer);
-        if (w->plays_reward) turn_reward(&w->reward);
+        if (w->cfg->scores == INSTANT_SCORES) turn_reward(&w->reward);
         if (stop || clock_us() > start + STUCK_US)
             bench_must(FAIL(ERR_TIMEOUT, "no end after %d steps", (int)w->step), "run");
     }
@@ -300,12 +322,28 @@ static void forget(struct records *r) {
     *r = (struct records){0};
 }
 
-static double bare_us(const char *dir, size_t *bytes) {
+static void put(struct kv_batch *b, const struct record *r) {
+    kv_batch_put(b, r->key, r->n_key, r->value, r->bytes);
+}
+
+/* One record of the list after the other, each on disk before the next: us per record. */
+static double synced_us(struct kv *k, struct kv_batch *b, const struct records *r) {
+    size_t n = r->n < SYNCED_PUTS ? r->n : SYNCED_PUTS;
+    uint64_t start = clock_us();
+    for (size_t i = 0; i < n; i++) {
+        put(b, &r->r[i]);
+        bench_must(kv_write(k, b, true), "write");
+    }
+    return (double)(clock_us() - start) / (double)n;
+}
+
+/* The run's records to an empty store; *put_us: one put with a sync of its own. */
+static double bare_us(const char *dir, size_t *bytes, double *put_us) {
     struct records plain = {0}, synced = {0};
     struct kv *k = NULL;
     char *log = file_join(dir, "log"), *bare = file_join(dir, "bare");
     bench_must(kv_open_readonly(&k, log), "log");
-    for (const char *p = "GTS"; *p; p++)
+    for (const char *p = "TGS"; *p; p++)
         load(&plain, k, *p);
     load(&synced, k, 'B');
     load(&synced, k, 'R');
@@ -314,15 +352,16 @@ static double bare_us(const char *dir, size_t *bytes) {
     struct kv_batch *b = kv_batch_open();
     uint64_t start = clock_us();
     for (size_t i = 0; i < plain.n; i++) {
-        kv_batch_put(b, plain.r[i].key, plain.r[i].n_key, plain.r[i].value, plain.r[i].bytes);
+        put(b, &plain.r[i]);
         if (kv_batch_count(b) == BATCH) bench_must(kv_write(k, b, false), "write");
     }
     bench_must(kv_write(k, b, false), "write");
     for (size_t i = 0; i < synced.n; i++) {
-        kv_batch_put(b, synced.r[i].key, synced.r[i].n_key, synced.r[i].value, synced.r[i].bytes);
+        put(b, &synced.r[i]);
         bench_must(kv_write(k, b, true), "write");
     }
     double us = (double)(clock_us() - start);
+    *put_us = synced_us(k, b, &plain);
     *bytes = plain.bytes + synced.bytes;
     kv_batch_close(&b);
     kv_close(&k);
@@ -333,8 +372,8 @@ static double bare_us(const char *dir, size_t *bytes) {
     return us;
 }
 
-static void measure(bool plays_reward, struct world *buffers) {
-    double own[PAIRS], bare[PAIRS];
+static void measure(const struct config *cfg, const struct world *buffers) {
+    double own[PAIRS], bare[PAIRS], each[PAIRS];
     uint64_t n = 0;
     size_t bytes = 0;
     for (int i = 0; i < PAIRS; i++) {
@@ -342,19 +381,27 @@ static void measure(bool plays_reward, struct world *buffers) {
         if (!mkdtemp(dir)) bench_must(FAIL(ERR_IO, "no directory in /tmp"), "run");
         struct world w = *buffers;
         w.dir = dir;
-        w.plays_reward = plays_reward;
-        write_recipe(dir);
+        w.cfg = cfg;
+        write_recipe(dir, cfg);
         own[i] = run_us(&w);
-        bare[i] = bare_us(dir, &bytes);
+        bare[i] = bare_us(dir, &bytes, &each[i]);
         n = w.trajectories;
+        each[i] *= (double)n;
         bench_must(file_remove_tree(dir), "remove");
     }
-    struct bench_pair p = bench_summary(own, bare, PAIRS);
-    printf("{\"bench\": \"manager\", \"reward\": \"%s\", \"trajectories\": %d, \"tokens\": %d, "
+    double again[PAIRS];
+    memcpy(again, own, sizeof own);
+    struct bench_pair p = bench_summary(own, bare, PAIRS), d = bench_summary(again, each, PAIRS);
+    printf("{\"bench\": \"manager\", \"case\": \"%s\", \"trajectories\": %d, \"tokens\": %d, "
            "\"against\": \"rocksdb\", \"ratio\": %.3f, \"min\": %.3f, \"max\": %.3f, \"n\": %d, "
-           "\"trajectories_per_s\": %.0f, \"peer_per_s\": %.0f, \"log_bytes\": %zu}\n",
-           plays_reward ? "instant" : "service", (int)n, TOKENS, p.ratio, p.ratio_min, p.ratio_max,
-           p.n, (double)n / p.a_us * 1e6, (double)n / p.b_us * 1e6, bytes);
+           "\"trajectories_per_s\": %.0f, \"peer_per_s\": %.0f, \"log_bytes\": %zu",
+           cfg->name, (int)n, TOKENS, p.ratio, p.ratio_min, p.ratio_max, p.n,
+           (double)n / p.a_us * 1e6, (double)n / p.b_us * 1e6, bytes);
+    if (cfg->scores != NO_SCORES)
+        printf(", \"against_synced_puts\": %.2f, \"synced_min\": %.2f, \"synced_max\": %.2f, "
+               "\"synced_puts_per_s\": %.0f",
+               d.ratio, d.ratio_min, d.ratio_max, (double)n / d.b_us * 1e6);
+    printf("}\n");
     fflush(stdout);
 }
 
@@ -368,8 +415,8 @@ int bench_manager(void) {
         w.ids[i] = (int32_t)(i * 7 % 90) + 5;
         w.logprob[i] = -0.25F;
     }
-    measure(false, &w);
-    measure(true, &w);
+    for (size_t i = 0; i < sizeof configs / sizeof configs[0]; i++)
+        measure(&configs[i], &w);
     mem_free(w.ids);
     mem_free(w.logprob);
     mem_free(w.version);

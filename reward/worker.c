@@ -66,15 +66,28 @@ bool worker_reply_is_sane(const struct worker_reply *r, uint64_t id) {
     return utf8_valid_prefix(v->reason, strlen(v->reason)) == strlen(v->reason);
 }
 
+struct input { /* requests come in runs: read together */
+    int fd;
+    size_t at, n;
+    char data[16 << 10];
+};
+
 /* false at the end of the stream or on an error: the pool is gone */
-static bool read_all(int fd, void *data, size_t n) {
+static bool read_all(struct input *in, void *data, size_t n) {
     char *p = data;
     while (n > 0) {
-        ssize_t got = read(fd, p, n);
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) return false;
-        p += got;
-        n -= (size_t)got;
+        if (in->at == in->n) {
+            ssize_t got = read(in->fd, in->data, sizeof in->data);
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) return false;
+            in->n = (size_t)got;
+            in->at = 0;
+        }
+        size_t k = in->n - in->at < n ? in->n - in->at : n;
+        memcpy(p, in->data + in->at, k);
+        in->at += k;
+        p += k;
+        n -= k;
     }
     return true;
 }
@@ -124,13 +137,15 @@ static void cpu_timer(uint32_t ms) {
 void worker_main(int fd, const void *context) {
     const struct worker_context *c = context;
     struct worker_request h;
+    static struct input input;
+    input = (struct input){.fd = fd};
     if (!set_limits(c)) _exit(1);
-    while (read_all(fd, &h, sizeof h)) {
+    while (read_all(&input, &h, sizeof h)) {
         struct worker_reply reply = {.id = h.id};
         size_t n = (size_t)h.prompt + h.response + h.answer + 3;
         if (n > (size_t)c->text_max + 3) _exit(1);
         char *text = mem_alloc(n);
-        if (!read_all(fd, text, n)) _exit(0);
+        if (!read_all(&input, text, n)) _exit(0);
         const struct verify_input in = {.prompt = text,
                                         .response = text + h.prompt + 1,
                                         .answer = text + h.prompt + h.response + 2,

@@ -1,6 +1,7 @@
 /* workers.c - the pool's side: jobs wait in a ring, each worker runs one at a time, results wait in
- * a ring until they are taken. One job per worker keeps the question "who was guilty" trivial: the
- * worker that died had exactly one job.
+ * a ring until they are taken. When many wait, a worker gets a run of them at once, because a job
+ * costs less than a wake-up; it answers each before it starts the next, so the question "who was
+ * guilty" stays trivial: the first of its run without an answer. The others go back to the queue.
  *
  * A death is the job's fault only if it happens twice. The verifiers are pure functions, so running
  * a job again is safe, and the first death may have been the machine's doing (an operator's kill,
@@ -25,10 +26,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAUSE_US = 200000, DEATHS_MAX = 2, NONE = -1 };
+enum {
+    PAUSE_US = 200000,
+    DEATHS_MAX = 2,
+    RUN_MAX = 16,   /* jobs a worker has at a time */
+    REPLIES_MAX = 4 /* read at a time */
+};
 
 struct job {
     uint64_t id;
@@ -41,14 +48,14 @@ enum slot_state { SLOT_EMPTY, SLOT_STARTING, SLOT_IDLE, SLOT_BUSY, SLOT_KILLED }
 
 struct slot {
     enum slot_state state;
-    bool started;     /* had a process before */
-    bool proved;      /* its process has answered a job */
-    bool writing;     /* epoll watches for room */
-    int fd;           /* -1: none, or the worker closed it */
-    int32_t job;      /* NONE unless BUSY */
-    size_t sent, got; /* bytes of the frame, of the reply */
-    uint64_t wake_us; /* BUSY: deadline; EMPTY: when to start a process */
-    struct worker_reply reply;
+    bool started;                  /* had a process before */
+    bool proved;                   /* its process has answered a job */
+    bool writing;                  /* epoll watches for room */
+    int fd;                        /* -1: none, or the worker closed it */
+    uint32_t job[RUN_MAX], n_jobs; /* BUSY: the first one runs */
+    size_t sent, got;              /* bytes of their frames, of replies */
+    uint64_t wake_us;              /* BUSY: deadline of the first; EMPTY: when to start a process */
+    struct worker_reply reply[REPLIES_MAX];
 };
 
 struct ring {
@@ -156,14 +163,27 @@ static void kill_slot(struct workers *w, struct slot *s) {
     if (keeper_send(w->keeper, KEEPER_KILL, (uint32_t)(s - w->slots)) < 0) return;
     close_slot(s);
     s->state = SLOT_KILLED;
-    s->job = NONE;
 }
 
-/* Sends what the socket takes of the frame; a dead worker shows up as an exit later. */
+/* What is left to send of the frames of the slot's jobs. */
+static size_t unsent(const struct workers *w, const struct slot *s, struct iovec iov[RUN_MAX]) {
+    size_t n = 0, skip = s->sent;
+    for (uint32_t i = 0; i < s->n_jobs; i++) {
+        const struct buf *f = &w->jobs[s->job[i]].frame;
+        size_t k = skip < f->len ? skip : f->len;
+        skip -= k;
+        if (k < f->len) iov[n++] = (struct iovec){f->data + k, f->len - k};
+    }
+    return n;
+}
+
+/* Sends what the socket takes of the frames; a dead worker shows up as an exit later. */
 static void pump_out(struct workers *w, struct slot *s) {
-    const struct buf *f = &w->jobs[s->job].frame;
-    while (s->sent < f->len) {
-        ssize_t n = send(s->fd, f->data + s->sent, f->len - s->sent, MSG_NOSIGNAL);
+    struct iovec iov[RUN_MAX];
+    size_t left;
+    while ((left = unsent(w, s, iov)) > 0) {
+        struct msghdr m = {.msg_iov = iov, .msg_iovlen = left};
+        ssize_t n = sendmsg(s->fd, &m, MSG_NOSIGNAL);
         if (n > 0) {
             s->sent += (size_t)n;
             continue;
@@ -171,44 +191,69 @@ static void pump_out(struct workers *w, struct slot *s) {
         if (n < 0 && errno == EINTR) continue;
         break;
     }
-    bool more = s->sent < f->len;
+    bool more = left > 0;
     if (more != s->writing) watch(w, s, EPOLL_CTL_MOD, EPOLLIN | (more ? (uint32_t)EPOLLOUT : 0));
     s->writing = more;
 }
 
-/* Reads a reply, or notices that the worker closed its end. */
-static void pump_in(struct workers *w, struct slot *s) {
-    char *to = (char *)&s->reply;
-    while (s->fd >= 0 && s->got < sizeof s->reply) {
-        ssize_t n = read(s->fd, to + s->got, sizeof s->reply - s->got);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN) return;
-        if (n <= 0) {
-            close_slot(s);
-            return;
-        }
-        s->got += (size_t)n;
-    }
-    if (s->got < sizeof s->reply) return;
-    if (s->state != SLOT_BUSY || s->sent < w->jobs[s->job].frame.len ||
-        !worker_reply_is_sane(&s->reply, w->jobs[s->job].id)) {
-        close_slot(s); /* its process ends by itself, and its job is treated as after any death */
-        return;
-    }
-    finish(w, (uint32_t)s->job, &s->reply.result);
-    s->job = NONE;
-    s->got = 0;
+/* The first job has its answer: the clock of the next one starts. */
+static void next_job(struct workers *w, struct slot *s, uint64_t now_us) {
+    s->n_jobs--;
+    memmove(s->job, s->job + 1, s->n_jobs * sizeof *s->job);
+    s->wake_us = now_us + (uint64_t)w->cfg.wall_ms * 1000;
     s->proved = true;
-    s->state = SLOT_IDLE;
+    if (s->n_jobs == 0) s->state = SLOT_IDLE;
 }
 
-/* The wall clock of a job starts when it is given to a worker. */
-static void start_job(struct workers *w, struct slot *s, uint64_t now_us) {
-    s->job = (int32_t)ring_pop(&w->queued);
+/* Whole replies in the order of the jobs. False: no worker says that. */
+static bool take_replies(struct workers *w, struct slot *s, uint64_t now_us) {
+    size_t n = s->got / sizeof s->reply[0], rest = s->got % sizeof s->reply[0];
+    for (size_t i = 0; i < n; i++) {
+        size_t bytes = s->n_jobs > 0 ? w->jobs[s->job[0]].frame.len : 0;
+        if (s->state != SLOT_BUSY || s->sent < bytes ||
+            !worker_reply_is_sane(&s->reply[i], w->jobs[s->job[0]].id))
+            return false;
+        s->sent -= bytes;
+        finish(w, s->job[0], &s->reply[i].result);
+        next_job(w, s, now_us);
+    }
+    memmove(s->reply, (char *)s->reply + n * sizeof s->reply[0], rest);
+    s->got = rest;
+    return true;
+}
+
+/* Reads all replies that are there, or notices that the worker closed its end. */
+static void pump_in(struct workers *w, struct slot *s, uint64_t now_us) {
+    while (s->fd >= 0) {
+        size_t room = sizeof s->reply - s->got;
+        ssize_t n = read(s->fd, (char *)s->reply + s->got, room);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN) return;
+        if (n > 0) s->got += (size_t)n;
+        /* Its process ends by itself, and its job is treated as after any death. */
+        if (n <= 0 || !take_replies(w, s, now_us)) close_slot(s);
+        if (n > 0 && (size_t)n < room) return; /* a short read: there is no more */
+    }
+}
+
+/* The wall clock of a job starts when it is the first of its worker. */
+static void start_jobs(struct workers *w, struct slot *s, uint64_t now_us) {
+    uint32_t n = w->queued.n / w->cfg.n;
+    if (n < 1) n = 1;
+    if (n > RUN_MAX) n = RUN_MAX;
+    for (s->n_jobs = 0; s->n_jobs < n; s->n_jobs++)
+        s->job[s->n_jobs] = ring_pop(&w->queued);
     s->state = SLOT_BUSY;
     s->sent = s->got = 0;
     s->wake_us = now_us + (uint64_t)w->cfg.wall_ms * 1000;
     pump_out(w, s);
+}
+
+/* All but the first, which ran, as if they had never been started. */
+static void requeue_rest(struct workers *w, struct slot *s) {
+    while (s->n_jobs > 1)
+        ring_push_front(&w->queued, s->job[--s->n_jobs]);
+    s->n_jobs = 0;
 }
 
 static void describe(char text[64], int status) {
@@ -218,27 +263,27 @@ static void describe(char text[64], int status) {
         snprintf(text, 64, "exit status %d", WEXITSTATUS(status));
 }
 
-/* The process of s is gone: what becomes of its job, and when the next process starts. */
+/* The process of s is gone: what becomes of its jobs, and when the next process starts. */
 static void slot_died(struct workers *w, struct slot *s, int status, uint64_t now_us) {
     char how[64];
     bool cpu = WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF;
-    if (s->state == SLOT_BUSY) pump_in(w, s); /* it may have answered before it died */
-    int32_t job = s->job;
+    if (s->state == SLOT_BUSY) pump_in(w, s, now_us); /* it may have answered before it died */
+    bool ran = s->n_jobs > 0;
+    uint32_t job = s->job[0];
     close_slot(s);
     s->wake_us = s->proved || s->state == SLOT_KILLED || cpu ? now_us : now_us + PAUSE_US;
     s->state = SLOT_EMPTY;
-    s->job = NONE;
     s->proved = false;
-    if (job == NONE) return;
+    requeue_rest(w, s);
+    if (!ran) return;
     describe(how, status);
     if (cpu)
-        finish_error(w, (uint32_t)job, ERR_TIMEOUT, "the verifiers used more than %u ms of CPU",
+        finish_error(w, job, ERR_TIMEOUT, "the verifiers used more than %u ms of CPU",
                      w->cfg.cpu_ms);
     else if (++w->jobs[job].deaths < DEATHS_MAX)
-        ring_push_front(&w->queued, (uint32_t)job);
+        ring_push_front(&w->queued, job);
     else
-        finish_error(w, (uint32_t)job, ERR_CLOSED, "the verifier process died twice, last of %s",
-                     how);
+        finish_error(w, job, ERR_CLOSED, "the verifier process died twice, last of %s", how);
 }
 
 /* fd is -1 when this process has no descriptor left: the new worker reads the end of its socket and
@@ -271,14 +316,14 @@ static int drain_keeper(struct workers *w, uint64_t now_us) {
 
 /* Bytes first, so that a reply that is already here beats its deadline. */
 static void step_slot(struct workers *w, struct slot *s, uint64_t now_us) {
-    if (s->state == SLOT_BUSY && s->fd >= 0 && s->sent < w->jobs[s->job].frame.len) pump_out(w, s);
-    if ((s->state == SLOT_BUSY || s->state == SLOT_IDLE) && s->fd >= 0) pump_in(w, s);
+    if (s->state == SLOT_BUSY && s->writing && s->fd >= 0) pump_out(w, s);
+    if ((s->state == SLOT_BUSY || s->state == SLOT_IDLE) && s->fd >= 0) pump_in(w, s, now_us);
     if (s->state == SLOT_BUSY && now_us >= s->wake_us) {
-        int32_t job = s->job;
         kill_slot(w, s);
         if (s->state != SLOT_KILLED) return; /* the keeper is busy or gone: the next step */
-        finish_error(w, (uint32_t)job, ERR_TIMEOUT, "the verifiers ran longer than %u ms",
-                     w->cfg.wall_ms);
+        uint32_t job = s->job[0];
+        requeue_rest(w, s);
+        finish_error(w, job, ERR_TIMEOUT, "the verifiers ran longer than %u ms", w->cfg.wall_ms);
     }
     if (s->state == SLOT_EMPTY && now_us >= s->wake_us &&
         keeper_send(w->keeper, KEEPER_SPAWN, (uint32_t)(s - w->slots)) == 0) {
@@ -286,7 +331,7 @@ static void step_slot(struct workers *w, struct slot *s, uint64_t now_us) {
         w->stats.respawned += s->started;
         s->started = true;
     }
-    if (s->state == SLOT_IDLE && s->fd >= 0 && w->queued.n > 0) start_job(w, s, now_us);
+    if (s->state == SLOT_IDLE && s->fd >= 0 && w->queued.n > 0) start_jobs(w, s, now_us);
 }
 
 /* The keeper is gone, so its workers are: nothing that is here will be answered any more. */
@@ -295,9 +340,10 @@ static void give_up(struct workers *w) {
     w->broken = true;
     for (uint32_t i = 0; i < w->cfg.n; i++) {
         struct slot *s = &w->slots[i];
-        if (s->job != NONE) finish_error(w, (uint32_t)s->job, ERR_CLOSED, text);
+        for (uint32_t k = 0; k < s->n_jobs; k++)
+            finish_error(w, s->job[k], ERR_CLOSED, text);
         close_slot(s);
-        s->job = NONE;
+        s->n_jobs = 0;
         s->state = SLOT_EMPTY;
     }
     while (w->queued.n > 0)
@@ -359,7 +405,7 @@ static void init_tables(struct workers *w) {
     ring_init(&w->queued, w->cfg.jobs_max);
     ring_init(&w->done, w->cfg.jobs_max);
     for (uint32_t i = 0; i < w->cfg.n; i++)
-        w->slots[i] = (struct slot){.fd = -1, .job = NONE};
+        w->slots[i] = (struct slot){.fd = -1};
     for (uint32_t i = 0; i < w->cfg.jobs_max; i++)
         ring_push(&w->free, i);
 }

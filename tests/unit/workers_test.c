@@ -39,6 +39,7 @@ static int misbehave(const void *state, const struct verify_input *in, double *v
     if (strcmp(how, "sleep") == 0)
         for (;;)
             pause();
+    if (strcmp(how, "nap") == 0) clock_sleep_us(100000);
     if (strcmp(how, "crash") == 0) abort();
     if (strcmp(how, "kill") == 0) raise(SIGKILL);
     if (strcmp(how, "exit") == 0) _exit(3);
@@ -209,6 +210,42 @@ TEST(workers_survive_misbehaviour) {
     CHECK_INT(s.error[-ERR_CLOSED], 3);
     CHECK_INT(s.error[-ERR_UNSUP], 1);
     CHECK_INT(s.respawned, 1 + 3 * 2 + 1);
+    close_pool(&w);
+}
+
+/* A worker has a run of jobs when one fails: that one is guilty, the others get their scores. */
+TEST(workers_share_no_guilt) {
+    enum { JOBS = 96 };
+    struct workers *w =
+        open_pool((struct workers_config){.n = 2, .jobs_max = JOBS, .cpu_ms = 50, .wall_ms = 500});
+    static const char *const how[8] = {"crash", "length", "loop", "error", "", "kill", "exit", ""};
+    static const int want[8] = {ERR_CLOSED, 0,          ERR_TIMEOUT, ERR_UNSUP,
+                                0,          ERR_CLOSED, ERR_CLOSED,  0};
+    bool seen[JOBS] = {false};
+    struct verify_result r;
+    for (uint64_t i = 0; i < JOBS; i++)
+        submit(w, i, i % 12 == 5 ? how[i / 12] : "length");
+    for (int i = 0; i < JOBS; i++) {
+        uint64_t id = take(w, &r);
+        CHECK(id < JOBS && !seen[id]);
+        seen[id] = true;
+        CHECK_INT(r.error, id % 12 == 5 ? want[id / 12] : 0);
+    }
+    close_pool(&w);
+}
+
+/* The clock of a job starts when those before it are done: together they take longer. */
+TEST(workers_deadline_is_per_job) {
+    struct workers *w =
+        open_pool((struct workers_config){.n = 1, .jobs_max = 16, .cpu_ms = 1000, .wall_ms = 600});
+    struct verify_result r;
+    for (uint64_t i = 0; i < 8; i++)
+        submit(w, i, "nap");
+    for (uint64_t i = 0; i < 8; i++) {
+        CHECK_INT(take(w, &r), i);
+        CHECK_INT(r.error, 0);
+    }
+    CHECK_INT(workers_stats(w).respawned, 0);
     close_pool(&w);
 }
 
