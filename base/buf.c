@@ -33,6 +33,14 @@ void buf_add(struct buf *b, const void *data, size_t n) {
     b->data[b->len] = '\0';
 }
 
+char *buf_extend(struct buf *b, size_t n) {
+    mem_grow(&b->data, &b->cap, b->len + n + 1, 1);
+    char *at = b->data + b->len;
+    b->len += n;
+    b->data[b->len] = '\0';
+    return at;
+}
+
 void buf_str(struct buf *b, const char *s) {
     buf_add(b, s, strlen(s));
 }

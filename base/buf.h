@@ -13,6 +13,7 @@ struct buf {
 void buf_reset(struct buf *b); /* length 0, memory kept */
 void buf_close(struct buf *b); /* frees */
 void buf_add(struct buf *b, const void *data, size_t n);
+char *buf_extend(struct buf *b, size_t n); /* n more bytes, to be filled */
 void buf_str(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

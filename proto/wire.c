@@ -119,22 +119,12 @@ static int all_frames(struct wire_frame out[WIRE_FRAMES_MAX], const struct kind 
     return 0;
 }
 
-struct sink { /* protobuf-c appends the packed body straight to a buf */
-    ProtobufCBuffer base;
-    struct buf *out;
-};
-
-static void sink_append(ProtobufCBuffer *b, size_t n, const uint8_t *data) {
-    buf_add(((struct sink *)b)->out, data, n);
-}
-
 static int pack_checked(struct buf *out, enum wire_type type, const void *body,
                         const struct wire_frame *frames, size_t n_frames, uint64_t trace) {
     const struct kind *k = &kinds[type];
     struct wire_frame all[WIRE_FRAMES_MAX];
     struct header h = {.format = WIRE_FORMAT, .type = (uint16_t)type, .trace = trace};
     unsigned char head[WIRE_HEADER] = {0};
-    struct sink sink = {{sink_append}, out};
     TRY(all_frames(all, k, frames, n_frames));
     TRY(check_message(type, body, all));
     for (size_t i = 0; i < n_frames; i++)
@@ -145,8 +135,8 @@ static int pack_checked(struct buf *out, enum wire_type type, const void *body,
                     n_body, h.payload, k->body_max, k->payload_max);
     buf_reset(out);
     buf_add(out, head, sizeof head);
-    protobuf_c_message_pack_to_buffer(body, &sink.base);
-    h.body = (uint32_t)(out->len - WIRE_HEADER);
+    protobuf_c_message_pack(body, (uint8_t *)buf_extend(out, n_body));
+    h.body = (uint32_t)n_body;
     header_write((unsigned char *)out->data, &h);
     h.checksum = checksum(out->data, out->data + WIRE_HEADER, h.body, frames, n_frames);
     header_write((unsigned char *)out->data, &h);

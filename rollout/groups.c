@@ -109,9 +109,15 @@ int64_t groups_capacity(const struct groups *g) {
     return g->capacity * g->cfg.size;
 }
 
-/* Index in `order`, -1 when the group is not in the pool. */
+/* Index in `order`, -1 when the group is not in the pool. Ids ascend and few are missing, so the
+ * first and the last one leave few places, mostly one. */
 static int64_t find(const struct groups *g, uint64_t id) {
     int64_t lo = 0, hi = g->count - 1;
+    if (hi < 0) return -1;
+    uint64_t first = g->group[g->order[0]].id, last = g->group[g->order[hi]].id;
+    if (id < first || id > last) return -1;
+    if (last - id < (uint64_t)hi) lo = hi - (int64_t)(last - id);
+    if (id - first < (uint64_t)hi) hi = (int64_t)(id - first);
     while (lo <= hi) {
         int64_t mid = (lo + hi) / 2;
         uint64_t at = g->group[g->order[mid]].id;
