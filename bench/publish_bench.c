@@ -1,11 +1,14 @@
 /* publish_bench.c - a version's way from the trainer's memory to two readers, against one memcpy.
  *
- * The relay is the real service; the readers are processes that do what a rollout's loop does until
- * it has the version mapped and verified, and tell when (one monotonic clock serves all processes).
- * Counted from before the memfd is made to the moment when the slower reader has it: copy, hash,
- * seal, offer, the relay's check, the readers' question (they ask every 10 ms) and their own check.
- * The swap stall is what a reader spends in pull_map, when it does nothing else. memcpy goes to
- * memory that is there already; to fresh pages, as a version needs them, it is shown beside. */
+ * The relay is the real service; the readers are processes with a rollout's engine and its change
+ * of weights (swap.c), and tell when they got how far (one monotonic clock serves all processes).
+ * usable: from before the copy to the moment when the slower reader has the version mapped, which
+ * the relay verified: copy, hash, offer, the relay's check, its message. changed: until the slower
+ * one has it copied out, verified again, packed and in use, in slices as a busy engine gives, one
+ * after another. The swap stall is the longest of those slices, the change included: what an engine
+ * waits between two steps; stall_cpu without the time that the machine gave to others. The first
+ * versions, which need fresh memory, are not counted. memcpy goes to memory that is there already;
+ * to fresh pages it is shown beside. */
 #include "bench/bench.h"
 
 #include "base/clock.h"
@@ -15,6 +18,7 @@
 #include "bench/child.h"
 #include "relay/pull.h"
 #include "relay/push.h"
+#include "rollout/swap.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -24,20 +28,43 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { READERS = 2, PAIRS_MAX = 16, WAIT_US = 1000 };
+enum { READERS = 2, PAIRS_MAX = 16, WAIT_US = 1000, WARM = 3 };
 
 static const struct setting {
     const char *name;
-    size_t bytes;
+    int32_t d, layers, heads, kv_heads, head_width, ffn, vocab;
     int pairs;
-} settings[] = {{"1 MB", 1 << 20, 15}, {"40 MB", 40 << 20, 9}, {"438 MB", (size_t)438 << 20, 5}};
+} settings[] = {{"1 MB", 64, 5, 8, 4, 8, 172, 512, 15},
+                {"40 MB", 288, 6, 6, 6, 48, 768, 12288, 9},
+                {"438 MB", 768, 12, 12, 12, 64, 2048, 32000, 5}};
 
 struct said { /* by a reader through its pipe */
     int64_t version;
-    uint64_t ready_us, stall_us;
+    uint64_t ready_us, changed_us, stall_us, stall_cpu_us;
 };
+
+static struct shape shape_of(const struct setting *k) {
+    struct shape s;
+    memset(&s, 0, sizeof s);
+    s.family = SHAPE_LLAMA;
+    s.d = k->d;
+    s.layers = k->layers;
+    s.heads = k->heads;
+    s.kv_heads = k->kv_heads;
+    s.head_width = k->head_width;
+    s.ffn = k->ffn;
+    s.vocab = k->vocab;
+    s.context = 64;
+    s.norm_eps = 1e-5F;
+    s.rope_theta = 10000;
+    s.rope_factor = s.rope_attn = 1;
+    s.tied_head = true;
+    s.bos = -1;
+    return s;
+}
 
 struct side {
     struct net *net;
@@ -55,25 +82,71 @@ static void wait_turn(const struct side *s) {
     if (stop) _exit(0);
 }
 
-static _Noreturn void read_versions(const char *dir, int number, size_t bytes, int out) {
-    struct side s = {0};
-    struct pull *p = NULL;
-    struct pull_version held = {.version = -1}, v = {.version = -1};
+struct reader {
+    struct side side;
+    struct pull *pull, *swap_pull; /* the first only to see when a version can be mapped */
+    const struct kern_backend *backend;
+    struct engine *engine;
+    struct swap *swap;
+    size_t bytes;
+};
+
+static struct pull *pull_named(struct side *s, const char *kind, int number) {
+    struct pull *p;
     char name[32];
+    snprintf(name, sizeof name, "%s-%d", kind, number);
+    bench_must(pull_open(&p, s->net, s->endpoint, name), "pull");
+    return p;
+}
+
+static void reader_open(struct reader *r, const char *dir, int number, const struct setting *k) {
+    struct shape shape = shape_of(k);
+    side_open(&r->side, dir);
+    r->bytes = (size_t)params_slab_elements(&shape) * sizeof(float);
+    r->pull = pull_named(&r->side, "reader", number);
+    r->swap_pull = pull_named(&r->side, "swap", number);
+    bench_must(kern_open(&r->backend, "cpu", 1), "backend");
+    struct engine_config cfg = {.backend = r->backend,
+                                .shape = shape,
+                                .seqs_max = 1,
+                                .context = 64,
+                                .chunk_tokens = 8,
+                                .page = 16,
+                                .waiting_max = 1,
+                                .spare = true};
+    bench_must(engine_open(&r->engine, &cfg), "engine");
+    struct swap_config swap = {r->swap_pull, r->engine, r->backend, shape};
+    bench_must(swap_open(&r->swap, &swap), "swap");
+}
+
+static uint64_t cpu_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static _Noreturn void read_versions(const char *dir, int number, const struct setting *k, int out) {
+    struct reader r = {0};
+    struct pull_version v = {.version = -1};
+    struct said x = {.version = -1};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    side_open(&s, dir);
-    snprintf(name, sizeof name, "reader-%d", number);
-    bench_must(pull_open(&p, s.net, s.endpoint, name), "pull");
-    for (;; wait_turn(&s)) {
-        bench_must(pull_tick(p, clock_us()), "pull");
-        if (pull_newest(p) <= held.version) continue;
-        uint64_t start = clock_us();
-        int rc = pull_map(p, -1, bytes, &v);
-        if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) continue;
-        bench_must(rc, "map");
-        struct said x = {v.version, clock_us(), clock_us() - start};
-        pull_release(p, &held);
-        held = v;
+    for (reader_open(&r, dir, number, k);;) {
+        if (!swap_working(r.swap)) wait_turn(&r.side);
+        bench_must(pull_tick(r.pull, clock_us()), "pull");
+        if (pull_newest(r.pull) > x.version) {
+            int rc = pull_map(r.pull, -1, r.bytes, &v);
+            if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) continue;
+            bench_must(rc, "map");
+            x = (struct said){.version = v.version, .ready_us = clock_us()};
+            pull_release(r.pull, &v);
+        }
+        uint64_t cpu = cpu_us();
+        bench_must(swap_turn(r.swap, clock_us(), swap_budget(0), true), "swap");
+        cpu = cpu_us() - cpu;
+        if (cpu > x.stall_cpu_us) x.stall_cpu_us = cpu;
+        if (x.version < 0 || x.changed_us || swap_version(r.swap) < x.version) continue;
+        x.changed_us = clock_us();
+        x.stall_us = swap_stats(r.swap).longest_us;
         if (write(out, &x, sizeof x) != sizeof x) _exit(74);
     }
 }
@@ -85,7 +158,7 @@ struct rig {
     size_t bytes;
     char *weights, *copy;
     int from[READERS];
-    double stall_us;
+    double stall_us, stall_cpu_us, changed_us; /* of the version published last */
 };
 
 static void publish_once(struct rig *r) {
@@ -99,7 +172,7 @@ static void publish_once(struct rig *r) {
 /* Microseconds from the start of publishing to the slower reader; *offered_us: the trainer's part.
  */
 static double usable_us(struct rig *r, double *offered_us) {
-    uint64_t start = clock_us(), ready = start;
+    uint64_t start = clock_us(), ready = start, changed = start;
     publish_once(r);
     *offered_us = (double)(clock_us() - start);
     while (push_taken(r->push) < r->version) {
@@ -112,8 +185,11 @@ static double usable_us(struct rig *r, double *offered_us) {
             if (read(r->from[i], &x, sizeof x) != sizeof x)
                 bench_must(FAIL(ERR_IO, "a reader ended"), "reader");
         if (x.ready_us > ready) ready = x.ready_us;
+        if (x.changed_us > changed) changed = x.changed_us;
+        if ((double)x.stall_cpu_us > r->stall_cpu_us) r->stall_cpu_us = (double)x.stall_cpu_us;
         if ((double)x.stall_us > r->stall_us) r->stall_us = (double)x.stall_us;
     }
+    r->changed_us = (double)(changed - start);
     return (double)(ready - start);
 }
 
@@ -132,12 +208,16 @@ static double memcpy_us(struct rig *r, bool fresh) {
 
 static void measure(struct rig *r, const struct setting *k) {
     double own[PAIRS_MAX], copy[PAIRS_MAX], fresh[PAIRS_MAX], offered[PAIRS_MAX], stall[PAIRS_MAX];
-    usable_us(r, &offered[0]);
+    double changed[PAIRS_MAX], cpu[PAIRS_MAX];
+    for (int i = 0; i < WARM; i++)
+        usable_us(r, &offered[0]);
     memcpy_us(r, false);
     for (int i = 0; i < k->pairs; i++) {
-        r->stall_us = 0;
+        r->stall_us = r->stall_cpu_us = 0;
         own[i] = usable_us(r, &offered[i]);
         stall[i] = r->stall_us;
+        changed[i] = r->changed_us;
+        cpu[i] = r->stall_cpu_us;
         copy[i] = memcpy_us(r, false);
         fresh[i] = memcpy_us(r, true);
     }
@@ -146,15 +226,18 @@ static void measure(struct rig *r, const struct setting *k) {
     printf("{\"bench\": \"publish\", \"bytes\": %zu, \"readers\": %d, \"against\": \"memcpy\", "
            "\"times_memcpy\": %.2f, \"min\": %.2f, \"max\": %.2f, \"n\": %d, \"usable_ms\": %.2f, "
            "\"trainer_ms\": %.2f, \"memcpy_ms\": %.2f, \"memcpy_fresh_pages_ms\": %.2f, "
-           "\"swap_stall_ms\": %.2f, \"swap_stall_max_ms\": %.2f}\n",
+           "\"changed_ms\": %.2f, \"swap_stall_ms\": %.2f, \"swap_stall_max_ms\": %.2f, "
+           "\"swap_stall_cpu_ms\": %.2f}\n",
            r->bytes, READERS, p.ratio, p.ratio_min, p.ratio_max, p.n, p.b_us / 1e3,
            bench_median(offered, k->pairs) / 1e3, p.a_us / 1e3, bench_median(fresh, k->pairs) / 1e3,
-           stall_us / 1e3, stall[k->pairs - 1] / 1e3);
+           bench_median(changed, k->pairs) / 1e3, stall_us / 1e3, stall[k->pairs - 1] / 1e3,
+           bench_median(cpu, k->pairs) / 1e3);
     fflush(stdout);
 }
 
 static void run_setting(const struct setting *k, const char *dir) {
-    struct rig r = {.bytes = k->bytes, .version = -1};
+    struct shape shape = shape_of(k);
+    struct rig r = {.bytes = (size_t)params_slab_elements(&shape) * sizeof(float), .version = -1};
     pid_t reader[READERS];
     const char *argv[] = {bench_weir, "relay", "--run", dir, NULL};
     struct child relay = child_start(argv, 0);
@@ -162,13 +245,13 @@ static void run_setting(const struct setting *k, const char *dir) {
         int fds[2];
         if (pipe(fds) != 0) bench_must(FAIL(ERR_IO, "no pipe"), "reader");
         reader[i] = fork();
-        if (reader[i] == 0) read_versions(dir, i, k->bytes, fds[1]);
+        if (reader[i] == 0) read_versions(dir, i, k, fds[1]);
         close(fds[1]);
         r.from[i] = fds[0];
     }
-    r.weights = mem_alloc(k->bytes);
-    r.copy = mem_alloc(k->bytes);
-    for (size_t i = 0; i < k->bytes; i++)
+    r.weights = mem_alloc(r.bytes);
+    r.copy = mem_alloc(r.bytes);
+    for (size_t i = 0; i < r.bytes; i++)
         r.weights[i] = (char)(i * 2654435761U >> 13);
     side_open(&r.side, dir);
     bench_must(push_open(&r.push, r.side.net, r.side.endpoint, "trainer"), "push");

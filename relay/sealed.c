@@ -151,6 +151,13 @@ int sealed_verify(const struct sealed *s, struct hash hash) {
     return FAIL(ERR_CORRUPT, "shared memory: hash differs from the one announced");
 }
 
+/* Clipped to the mapping: what lies behind it is someone else's and would be lost. */
+void sealed_passed(const struct sealed *s, size_t at, size_t n) {
+    if (at >= s->bytes || at % SEALED_PAGE != 0) return;
+    if (n > s->bytes - at) n = s->bytes - at;
+    madvise((char *)sealed_area(s) + at, n, MADV_DONTNEED);
+}
+
 void sealed_unmap(struct sealed *s) {
     if (s->map) munmap(s->map, file_bytes(s->bytes));
     s->map = NULL;

@@ -41,6 +41,9 @@ MUST_CHECK int sealed_open(struct sealed *out, int64_t pid, int32_t holder_fd, i
 /* ERR_CORRUPT unless the bytes have that hash (I4). */
 MUST_CHECK int sealed_verify(const struct sealed *s, struct hash hash);
 
+/* Bytes at..at+n-1 were read and are not needed soon: gives back their part of the mapping's cost
+ * now, where all at once at the end would be felt. */
+void sealed_passed(const struct sealed *s, size_t at, size_t n);
 void sealed_unmap(struct sealed *s); /* keeps file and lock */
 void sealed_close(struct sealed *s); /* accepts an empty one */
 

@@ -133,6 +133,7 @@ static int copy_some(struct swap *s, uint64_t now_us) {
     size_t left = s->n_blocks - s->block, n = UNIT / HASH_BLOCK;
     n = n < left ? n : left;
     TRY(params_put_blocks(spare(s), s->next.data, s->next.bytes, s->block, n, s->leaf));
+    sealed_passed(&s->next.file, s->block * HASH_BLOCK, n * HASH_BLOCK);
     s->block += n;
     if (s->block == s->n_blocks) check_copy(s, now_us);
     return 0;

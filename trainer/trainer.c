@@ -91,6 +91,7 @@ static int publish(struct trainer *t) {
     struct hash hash;
     const struct params *w = step_weights(t->step);
     size_t bytes = (size_t)params_policy_elements(params_shape(w)) * sizeof(float);
+    TRY(push_reserve(t->push, bytes)); /* at the start, while rollouts still start too */
     TRY(push_begin(t->push, bytes, &area));
     TRY(params_get_hashed(&hash, w, area, bytes));
     return push_publish(t->push, step_version(t->step), hash);
