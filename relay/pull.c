@@ -35,6 +35,7 @@ struct pull {
     char *name;
     uint64_t trace, asked_us, answered_us;
     bool waiting;  /* for the answer to question `trace` */
+    int64_t told;  /* what the last question said is held */
     int64_t asked; /* what it was about: -1 the newest */
     struct place newest;
     bool heard;      /* the newest is known, be it "nothing" */
@@ -47,7 +48,7 @@ struct pull {
 
 int pull_open(struct pull **out, struct net *net, const char *relay_endpoint, const char *name) {
     struct pull *p = mem_zalloc(sizeof *p);
-    p->newest.version = p->want = -1;
+    p->newest.version = p->want = p->told = -1;
     int rc = net_connect(&p->sock, net, relay_endpoint, name, PULL_MSG_BYTES);
     if (rc < 0) {
         mem_free(p);
@@ -83,6 +84,7 @@ static int ask(struct pull *p, uint64_t now_us) {
     TRY(rc);
     p->trace++;
     p->asked = m.version;
+    p->told = m.held;
     p->asked_us = now_us;
     p->waiting = true;
     return 0;
@@ -122,9 +124,10 @@ int pull_tick(struct pull *p, uint64_t now_us) {
         link_free(&m);
     }
     bool urgent = p->want >= 0 && !p->want_known;
-    uint64_t due = p->waiting ? p->asked_us + PULL_REPEAT_US
-                   : urgent   ? 0
-                              : p->answered_us + PULL_EVERY_US;
+    uint64_t due = p->told != newest_mapped(p) ? 0 /* or the relay may let go what is read here */
+                   : p->waiting                ? p->asked_us + PULL_REPEAT_US
+                   : urgent                    ? 0
+                                               : p->answered_us + PULL_EVERY_US;
     return now_us >= due ? ask(p, now_us) : 0;
 }
 
@@ -165,7 +168,6 @@ int pull_map(struct pull *p, int64_t version, size_t expect_bytes, struct pull_v
     }
     TRY(rc);
     p->mapped[p->n_mapped++] = at.version;
-    p->answered_us = 0; /* the relay should know soon */
     *out = (struct pull_version){at.version, at.hash, sealed_area(&file), at.bytes, file};
     return 0;
 }

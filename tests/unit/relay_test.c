@@ -276,6 +276,7 @@ TEST(slow_reader_keeps_its_version_while_others_are_published) {
     publish(&s, 0);
     until_newest(&s, 0);
     CHECK_OK(map_soon(&s, -1, &v));
+    CHECK(map_soon(&s, 77, &again) == ERR_NOTFOUND); /* answered: the relay knows what is held */
     for (int64_t i = 1; i < 10; i++) {
         publish(&s, i);
         until_newest(&s, i);
