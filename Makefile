@@ -91,6 +91,11 @@ $(B)/sim/%.o: %.cc
 cuda-notice:
 	@echo "nvcc is not here: weir is built for the CPU only"
 
+# The staleness study: one run with staleness injected. bench/study_alignment runs the grid.
+$(B)/study_alignment: $(B)/bench/study/study.o $(B)/libweir.a
+	@echo "link $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # One kernel source per instruction set: the suffix names it, kernels/cpu chooses at run time.
 $(B)/%_avx2.o: CFLAGS += -O3 -mavx2 -mfma
 $(B)/%_avx512.o: CFLAGS += -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512

@@ -79,7 +79,7 @@ static int32_t apply(char op, int32_t a, int32_t b) {
     return op == '+' ? a + b : op == '-' ? a - b : a * b;
 }
 
-/* The slip is a ten too many or too few in the last step. */
+/* The slip is a ten too many or, where the step before gave an odd number, too few in the last. */
 static void word_problem(uint32_t i, uint64_t key, bool careless, struct tasks_problem *out) {
     static const char *const names[NAMES] = {"Ann", "Ben", "Ida", "Leo", "Mia", "Tom"};
     uint32_t rest = i, kind = digit(&rest, STORIES);
@@ -88,7 +88,7 @@ static void word_problem(uint32_t i, uint64_t key, bool careless, struct tasks_p
     struct steps s = tell(out->question, kind, name, 20 + (int32_t)rest, b, c);
     int32_t x = apply(s.op1, s.a, s.b), left = s.c_first ? s.c : x, right = s.c_first ? x : s.c;
     int32_t y = apply(s.op2, left, right);
-    if (careless && slips(key, i)) y += rng_below(key, 2, i, 2) ? 10 : -10;
+    if (careless && slips(key, i)) y += x % 2 ? -10 : 10;
     snprintf(out->answer, sizeof out->answer, "%d%c%d=%d %d%c%d=%d #### %d", s.a, s.op1, s.b, x,
              left, s.op2, right, y, y);
 }

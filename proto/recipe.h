@@ -131,6 +131,7 @@ struct recipe {
             double c_low, c_high;
             int64_t calibrate_steps;
             enum recipe_previous previous;
+            bool lr_loop;
         } alignment;
         enum recipe_prefix prefix;
         bool prefix_offload;

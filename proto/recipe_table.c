@@ -219,6 +219,8 @@ static const struct recipe_field fields[] = {
         "calibrate: steps that are only measured"),
     ENUM("trainer.alignment.previous", trainer.alignment.previous, previous_names, "fp32",
          "where the previous gradient is kept; momentum: AdamW's first moment instead of it"),
+    BOOL("trainer.alignment.lr_loop", trainer.alignment.lr_loop, "false",
+         "divide the learning rate by 1 + staleness * smoothed cosine"),
     ENUM("trainer.prefix", trainer.prefix, prefix_names, "auto",
          "shared-prefix reuse in training: within a pass, over passes, or the cheaper"),
     BOOL("trainer.prefix_offload", trainer.prefix_offload, "false",

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum { ALIGN_PERCENTILE = 95 };
-static const double align_high_least = 0.3, align_low_most = 0.999;
+static const double align_high_least = 0.3, align_low_most = 0.999, align_fade = 0.9;
 
 static double clamp(double x, double lo, double hi) {
     return x < lo ? lo : x > hi ? hi : x;
@@ -49,6 +49,21 @@ const char *align_name(enum align_action a) {
     case ALIGN_INVALID: break;
     }
     return "invalid";
+}
+
+double align_lr_factor(double staleness, double mean_cosine) {
+    if (!(mean_cosine > 0) || !(staleness > 0)) return 1;
+    return 1 / (1 + staleness * mean_cosine);
+}
+
+void align_mean_add(struct align_mean *m, double cosine) {
+    if (!isfinite(cosine)) return;
+    m->sum = align_fade * m->sum + (1 - align_fade) * cosine;
+    m->weight = align_fade * m->weight + (1 - align_fade);
+}
+
+double align_mean(const struct align_mean *m) {
+    return m->weight > 0 ? m->sum / m->weight : (double)NAN;
 }
 
 static int by_value(const void *a, const void *b) {

@@ -53,6 +53,19 @@ struct align_decision align_decide(const struct align_config *cfg, double d, dou
                                    double p_square, bool have_previous, int64_t skips);
 const char *align_name(enum align_action a);
 
+/* What the learning rate is multiplied by when it follows the cosine: 1 / (1 + staleness * max(mean
+ * cosine, 0)). Why: between generating data and training on it the weights move `staleness` steps
+ * without anybody seeing where to; of these the share `cosine` is one and the same step again. The
+ * distance gone blindly is then that of one step. 1 with fresh data, whatever the cosine. */
+double align_lr_factor(double staleness, double mean_cosine);
+
+/* The cosine's mean over about the last ten steps, from sums that fade; NAN before the first. */
+struct align_mean {
+    double sum, weight;
+};
+void align_mean_add(struct align_mean *m, double cosine);
+double align_mean(const struct align_mean *m);
+
 /* Thresholds from n >= 1 cosines; sorts them. A negative percentile gives c_low 0: everything that
  * is parallel and positive is taken out. */
 void align_thresholds(double *c_low, double *c_high, double *cosine, int64_t n);

@@ -148,6 +148,7 @@ static void write_alignment(struct buf *b, const struct update_state *st) {
     buf_json_num(b, st->c_low);
     buf_str(b, ",\"c_high\":");
     buf_json_num(b, st->c_high);
+    buf_printf(b, ",\"cosine_sum\":%.17g,\"cosine_weight\":%.17g", st->mean.sum, st->mean.weight);
     buf_str(b, ",\"calibration\":[");
     for (int64_t i = 0; i < st->samples; i++) {
         buf_str(b, i ? "," : "");
@@ -307,6 +308,8 @@ static int read_alignment(struct update_state *st, const struct json *root, cons
     const struct json *list = json_get(root, "calibration");
     TRY(read_cosine(&st->c_low, json_get(root, "c_low"), 0, "c_low", path));
     TRY(read_cosine(&st->c_high, json_get(root, "c_high"), 0, "c_high", path));
+    TRY(read_cosine(&st->mean.sum, json_get(root, "cosine_sum"), -1, "cosine_sum", path));
+    TRY(read_cosine(&st->mean.weight, json_get(root, "cosine_weight"), 0, "cosine_weight", path));
     if (!json_is(list, JSON_ARRAY))
         return FAIL(ERR_CORRUPT, "%s: calibration must be a list of cosines", path);
     for (const struct json *x = json_first(list); x; x = json_next(x)) {

@@ -33,6 +33,7 @@ static void policy(struct buf *out, const struct step_report *r) {
     num(out, "off_policy/max", r->staleness_max);
     num(out, "gac/cosine", r->gac_cosine);
     num(out, "gac/removed", r->gac_removed);
+    num(out, "gac/lr_factor", r->gac_lr_factor);
     whole(out, "gac/skips", r->gac_skips);
     num(out, "gac/c_low", r->gac_c_low);
     num(out, "gac/c_high", r->gac_c_high);

@@ -48,6 +48,7 @@ static const struct field {
     NUM("staleness.max", staleness_max),
     NUM("gac.cosine", gac_cosine),
     NUM("gac.removed", gac_removed),
+    NUM("gac.lr_factor", gac_lr_factor),
     INT("gac.skips", gac_skips),
     NUM("gac.c_low", gac_c_low),
     NUM("gac.c_high", gac_c_high),

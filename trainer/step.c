@@ -132,10 +132,13 @@ struct applied {
 static int apply(struct step *s, bool control, uint32_t k, struct step_report *out,
                  struct applied *all) {
     struct update_report u;
-    TRY(update_apply(s->update, passes_stream(s->passes), s->weights, control,
-                     objective_lr_scale(s->objective, k), &u));
+    struct update_turn turn = {.control = control,
+                               .staleness = out->staleness_mean,
+                               .lr_factor = objective_lr_scale(s->objective, k)};
+    TRY(update_apply(s->update, passes_stream(s->passes), s->weights, &turn, &u));
     out->lr = u.lr;
     out->gac_removed = u.removed;
+    out->gac_lr_factor = u.lr_factor;
     out->gac_skips = u.skips;
     out->gac_c_low = u.c_low;
     out->gac_c_high = u.c_high;
@@ -187,9 +190,9 @@ int step_run(struct step *s, struct batch *b, struct step_report *out) {
     TRY(admit_batch(&limits, b));
     TRY(admit_staleness(&limits, b));
     TRY(objective_prepare(s->objective, s->passes, s->update, b, version));
+    measure_lengths(&r, b, version); /* the learning rate may follow the staleness */
     TRY(descend(s, true, &r));
     measure_rewards(&r, b);
-    measure_lengths(&r, b, version);
     const float *logprob = objective_logprobs(s->objective, &n);
     measure_mismatch(&r, b, version, logprob, n);
     objective_report(s->objective, &r);

@@ -27,6 +27,7 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
     double reward_mean, reward_std, response_length_mean, response_length_max;
     double staleness_mean, staleness_max;
     double gac_cosine;            /* NAN: invalid (first step) */
+    double gac_lr_factor;         /* of the learning rate */
     double gac_removed;           /* share of the parallel part taken out: 0 pass, 1 skip */
     double gac_c_low, gac_c_high; /* thresholds; NAN: off, or being calibrated */
     int64_t gac_skips;            /* steps skipped in a row */

@@ -44,6 +44,7 @@ struct update {
     struct update_state state;
     enum recipe_alignment mode;
     int64_t samples_wanted;
+    bool lr_loop;
     struct lr_config lr;
     struct kern_adamw adamw; /* without lr, step and grad_scale */
     double clip_norm;
@@ -69,6 +70,7 @@ static void find_runs(struct update *u) {
 static void read_recipe(struct update *u, const struct recipe *r) {
     u->mode = r->trainer.alignment.mode;
     u->samples_wanted = r->trainer.alignment.calibrate_steps;
+    u->lr_loop = r->trainer.alignment.lr_loop;
     bool unknown = u->mode != RECIPE_ALIGN_ON;
     u->state.c_low = unknown ? (double)NAN : r->trainer.alignment.c_low;
     u->state.c_high = unknown ? (double)NAN : r->trainer.alignment.c_high;
@@ -331,17 +333,26 @@ static struct align_decision decide(struct update *u, const double sums[3], bool
     return d;
 }
 
-int update_apply(struct update *u, struct kern_stream *s, struct params *weights, bool control,
-                 double lr_scale, struct update_report *out) {
+/* The cosine of this step counts already: the next gradient is of the same data. */
+static double follow_cosine(struct update *u, const struct update_turn *turn, double cosine) {
+    align_mean_add(&u->state.mean, cosine);
+    if (!u->lr_loop || !turn->control) return 1;
+    return align_lr_factor(turn->staleness, align_mean(&u->state.mean));
+}
+
+int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
+                 const struct update_turn *turn, struct update_report *out) {
     double sums[3];
     struct kern_tensor whole = params_slab(u->grad);
     if (is_sharded(u)) TRY(shard_reduce(&u->shard, s, u->own, &whole));
     TRY(measure(u, s, sums));
-    struct align_decision d = decide(u, sums, control);
+    struct align_decision d = decide(u, sums, turn->control);
+    double factor = follow_cosine(u, turn, d.cosine);
     *out = (struct update_report){.grad_norm = sqrt(sums[1]),
                                   .cosine = d.cosine,
                                   .removed = d.removed,
-                                  .lr = lr_scale * lr_at(&u->lr, u->state.steps),
+                                  .lr = lr_at(&u->lr, u->state.steps) * turn->lr_factor * factor,
+                                  .lr_factor = factor,
                                   .c_low = u->state.c_low,
                                   .c_high = u->state.c_high,
                                   .action = d.action};

@@ -24,16 +24,24 @@ struct update_state {   /* what a checkpoint holds beside the slabs; the same on
     int64_t skips;      /* steps skipped in a row by alignment control */
     int64_t not_finite; /* steps in a row whose gradient was not finite */
     bool have_previous;
-    double c_low, c_high; /* thresholds in force; NAN: off, or not calibrated yet */
-    int64_t samples;      /* cosines measured by calibration so far */
+    double c_low, c_high;   /* thresholds in force; NAN: off, or not calibrated yet */
+    struct align_mean mean; /* of the cosine */
+    int64_t samples;        /* cosines measured by calibration so far */
     double sample[UPDATE_SAMPLES_MAX];
+};
+
+struct update_turn {  /* what the step knows of this gradient */
+    bool control;     /* alignment control may act and calibrate, else it only measures */
+    double staleness; /* mean of its trajectories */
+    double lr_factor; /* on top of the schedule's learning rate; 1 unless a method asks for it */
 };
 
 struct update_report {
     double grad_norm; /* of the raw gradient */
     double cosine;    /* NAN: invalid */
     double removed;   /* share of the parallel part that was taken out */
-    double lr;        /* of this step */
+    double lr;        /* of this step, all factors included */
+    double lr_factor; /* of alignment control */
     double c_low, c_high;
     int64_t skips; /* steps skipped in a row, this one included */
     enum align_action action;
@@ -49,12 +57,11 @@ size_t update_bytes(const struct shape *s, const struct recipe *r, const struct 
 
 /* Zeroed gradient to add to. */
 MUST_CHECK int update_begin(struct update *u, struct params **grads);
-/* Uses what was added; with several ranks all call it, and all take the same decision. control:
- * alignment control may act and calibrate (else it only measures). A gradient that is not finite is
- * never used: the step is not applied, and the third in a row is ERR_CORRUPT. lr_scale multiplies
- * the learning rate of this step. */
+/* Uses what was added; with several ranks all call it, and all take the same decision. A
+ * gradient that is not finite is never used: the step is not applied, and the third in a row is
+ * ERR_CORRUPT. */
 MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
-                            bool control, double lr_scale, struct update_report *out);
+                            const struct update_turn *turn, struct update_report *out);
 
 struct update_state update_state(const struct update *u);
 void update_restore(struct update *u, const struct update_state *state); /* after filling slabs */

@@ -132,3 +132,26 @@ TEST(align_reports_the_share_removed) {
     CHECK(decide(&on, g, p, 0).removed == 1);
     CHECK(decide(&on, g, p, 2).removed == 1);
 }
+
+TEST(align_lr_factor_divides_the_blind_distance) {
+    CHECK(align_lr_factor(0, 0.9) == 1); /* fresh data: the schedule's rate, whatever the cosine */
+    CHECK(align_lr_factor(16, 0) == 1 && align_lr_factor(16, -0.5) == 1);
+    CHECK(align_lr_factor(16, NAN) == 1); /* before the first cosine */
+    CHECK_NEAR(align_lr_factor(16, 0.25), 0.2, 1e-15);
+    CHECK_NEAR(align_lr_factor(4, 1), 0.2, 1e-15);
+}
+
+TEST(align_mean_fades) {
+    struct align_mean m = {0};
+    CHECK(isnan(align_mean(&m)));
+    align_mean_add(&m, 0.4);
+    CHECK_NEAR(align_mean(&m), 0.4, 1e-15); /* no bias towards 0 at the start */
+    align_mean_add(&m, NAN);
+    CHECK_NEAR(align_mean(&m), 0.4, 1e-15);
+    align_mean_add(&m, 0.1);
+    CHECK_NEAR(align_mean(&m), (0.9 * 0.4 + 0.1) / 1.9, 1e-15);
+    for (int i = 0; i < 200; i++)
+        align_mean_add(&m, -0.3);
+    CHECK_NEAR(align_mean(&m), -0.3, 1e-8);
+    CHECK(m.weight <= 1);
+}

@@ -87,7 +87,8 @@ TEST(ckpt_resume_restores_the_reference) {
  * start over. */
 TEST(ckpt_resume_does_not_calibrate_again) {
     static const char *const sets[] = {"trainer.alignment.mode=calibrate",
-                                       "trainer.alignment.calibrate_steps=8", NULL};
+                                       "trainer.alignment.calibrate_steps=8",
+                                       "trainer.alignment.lr_loop=true", NULL};
     char *dir = sub("c");
     struct step *a = trainer_fixture_open(sets);
     struct step_report r[12];

@@ -82,6 +82,7 @@ static void run_rank(const struct setup *x, int rank, struct outcome *out) {
     struct update *u;
     struct params *w, *into;
     struct kern_stream *s;
+    const struct update_turn turn = {.control = true, .lr_factor = 1};
     float *g = mem_array(x->n, sizeof *g);
     CHECK_OK(kern_stream_open(b, &s, 0));
     if (x->n_ranks > 1) CHECK_OK(kern_coll_open(b, &ranks.coll, name, rank, x->n_ranks, 20000));
@@ -93,7 +94,7 @@ static void run_rank(const struct setup *x, int rank, struct outcome *out) {
         fill(w, g, i, rank, x->n_ranks);
         CHECK_OK(update_begin(u, &into));
         CHECK_OK(params_put(into, g, x->n * sizeof *g));
-        CHECK_OK(update_apply(u, s, w, true, 1, &out->report[i]));
+        CHECK_OK(update_apply(u, s, w, &turn, &out->report[i]));
     }
     struct update_slab slab = update_slab(u, 0);
     CHECK_OK(params_get(w, out->weights, x->n * sizeof *g));

@@ -95,6 +95,23 @@ TEST(step_compares_no_log_probs_of_foreign_versions) {
     CHECK(hash_equal(h[0], h[1]));
 }
 
+/* The staleness that the rate is divided by is that of the batch being trained. */
+TEST(step_lr_loop_sees_the_staleness) {
+    const char *const sets[] = {"trainer.alignment.lr_loop=true", "trainer.optimizer.lr=1e-7",
+                                NULL};
+    struct step *s = trainer_fixture_open(sets);
+    struct batch *b = trainer_fixture_batch(test_seed(), 3, 0);
+    struct step_report r;
+    step_set_version(s, 3);
+    CHECK_OK(step_run(s, b, &r));
+    CHECK(r.gac_lr_factor == 1);  /* no cosine yet */
+    CHECK_OK(step_run(s, b, &r)); /* the same gradient again, staleness 4 */
+    CHECK_NEAR(r.gac_lr_factor, 0.2, 1e-2);
+    CHECK_NEAR(r.lr, 1e-7 * r.gac_lr_factor, 1e-15);
+    batch_close(&b);
+    step_close(&s);
+}
+
 static void refuse(struct step *s, struct batch *b, int code, const char *part) {
     struct step_report r;
     struct hash before = trainer_fixture_hash(s);

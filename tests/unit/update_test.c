@@ -84,12 +84,14 @@ static float *lean(const struct rig *g, uint64_t seed, const float *b, float x) 
     return a;
 }
 
+static const struct update_turn controlled_turn = {.control = true, .lr_factor = 1};
+
 static struct update_report apply(struct rig *g, const float *grad) {
     struct update_report r;
     struct params *into;
     CHECK_OK(update_begin(g->u, &into));
     CHECK_OK(params_put(into, grad, g->n * sizeof *grad));
-    CHECK_OK(update_apply(g->u, g->stream, g->w, true, 1, &r));
+    CHECK_OK(update_apply(g->u, g->stream, g->w, &controlled_turn, &r));
     return r;
 }
 
@@ -206,7 +208,8 @@ TEST(update_not_finite_is_never_used) {
     }
     CHECK_OK(update_begin(g.u, &into));
     CHECK_OK(params_put(into, p, g.n * sizeof *p));
-    CHECK_ERR(update_apply(g.u, g.stream, g.w, true, 1, &r), ERR_CORRUPT, "not finite in 3 steps");
+    CHECK_ERR(update_apply(g.u, g.stream, g.w, &controlled_turn, &r), ERR_CORRUPT,
+              "not finite in 3 steps");
     float *w2 = read(&g, g.w);
     CHECK(memcmp(w, w2, g.n * sizeof *w) == 0);
     p[5] = 0;
@@ -431,10 +434,37 @@ TEST(update_calibrates_on_controlled_steps_only) {
         float *q = gradient(&g, test_seed() + (uint64_t)i);
         CHECK_OK(update_begin(g.u, &into));
         CHECK_OK(params_put(into, q, g.n * sizeof *q));
-        CHECK_OK(update_apply(g.u, g.stream, g.w, false, 1, &r));
+        const struct update_turn supervised = {.lr_factor = 1};
+        CHECK_OK(update_apply(g.u, g.stream, g.w, &supervised, &r));
         CHECK(r.action == (i ? ALIGN_OFF : ALIGN_INVALID));
         mem_free(q);
     }
     CHECK_INT(update_state(g.u).samples, 0);
+    close_rig(&g);
+}
+
+/* With staleness the rate is divided by 1 + staleness * mean cosine, in the report and in the
+ * weights; supervised steps and fresh data keep the schedule's. */
+TEST(update_lr_follows_staleness_and_cosine) {
+    const char *const sets[] = {"trainer.alignment.lr_loop=true", "trainer.optimizer.lr=1e-3",
+                                NULL};
+    static const struct update_turn stale = {.control = true, .staleness = 8, .lr_factor = 0.5},
+                                    supervised = {.staleness = 8, .lr_factor = 1};
+    struct rig g = open_rig(sets);
+    struct update_report r;
+    struct params *into;
+    float *p = gradient(&g, test_seed()), *q = lean(&g, test_seed() + 1, p, 1);
+    CHECK_NEAR(apply(&g, p).lr, 1e-3, 1e-15);
+    CHECK_OK(update_begin(g.u, &into));
+    CHECK_OK(params_put(into, q, g.n * sizeof *q));
+    CHECK_OK(update_apply(g.u, g.stream, g.w, &stale, &r));
+    CHECK_NEAR(r.lr_factor, 1 / (1 + 8 * cosine(&g, q, p)), 1e-6);
+    CHECK_NEAR(r.lr, 0.5e-3 * r.lr_factor, 1e-12);
+    CHECK_OK(update_begin(g.u, &into));
+    CHECK_OK(params_put(into, q, g.n * sizeof *q));
+    CHECK_OK(update_apply(g.u, g.stream, g.w, &supervised, &r));
+    CHECK(r.lr_factor == 1 && r.lr == 1e-3);
+    mem_free(p);
+    mem_free(q);
     close_rig(&g);
 }
