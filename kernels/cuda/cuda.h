@@ -45,6 +45,9 @@ static const int CUDA_NORM_SLICE = 64; /* rows whose weight gradients one thread
 /* Records the driver's message; ERR_NOMEM or ERR_DEVICE. */
 int cuda_fail(cudaError_t e, const char *what, const char *file, int line);
 
+/* Makes the device of this process the calling thread's. */
+MUST_CHECK int cuda_use_device(void);
+
 #define CUDA_TRY(expr)                                                                             \
     do {                                                                                           \
         cudaError_t e_ = (expr);                                                                   \

@@ -22,6 +22,11 @@ int cuda_scratch(void **out, struct kern_stream *s, const char *op, size_t bytes
     return 0;
 }
 
+int cuda_use_device(void) {
+    CUDA_TRY(cudaSetDevice(device_open));
+    return 0;
+}
+
 static int cuda_open(int device, int threads) {
     int n = 0;
     (void)threads;
@@ -43,7 +48,7 @@ static void cuda_close(void) {
 
 static int cuda_alloc(void **out, size_t bytes) {
     void *p = nullptr;
-    CUDA_TRY(cudaSetDevice(device_open));
+    TRY(cuda_use_device());
     CUDA_TRY(cudaMalloc(&p, bytes ? bytes : 1));
     cudaError_t e = cudaMemsetAsync(p, 0, bytes, nullptr);
     if (e == cudaSuccess) e = cudaStreamSynchronize(nullptr);
@@ -142,4 +147,5 @@ extern "C" const struct kern_backend kern_plugin = {
     .copy = cuda_copy,
     .zero = cuda_zero,
     OPS_TABLE(cuda),
+    OPS_TABLE_COLL(cuda),
 };

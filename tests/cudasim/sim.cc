@@ -287,12 +287,17 @@ cudaError_t cudaFree(void *p) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
     (void)flags;
-    *out = nullptr;
+    *out = new struct sim_stream();
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamDestroy(cudaStream_t) {
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    delete s;
     return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t s) {
+    return s && s->busy ? cudaErrorNotReady : cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
@@ -316,5 +321,6 @@ cudaError_t cudaGetLastError(void) {
 const char *cudaGetErrorString(cudaError_t e) {
     return e == cudaSuccess             ? "no error"
            : e == cudaErrorInvalidValue ? "invalid value"
+           : e == cudaErrorNotReady     ? "not ready"
                                         : "out of memory";
 }

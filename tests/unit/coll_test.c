@@ -1,11 +1,15 @@
 /* coll_test.c - collectives between forked ranks: sums in rank order, any size, and what happens
- * when a rank is missing, dies or does something else. */
+ * when a rank is missing, dies or does something else. On the CPU, and in the CUDA sources compiled
+ * for the host with a double in NCCL's place (tests/cudasim/nccl_double.cc): the same bits. */
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "tests/test.h"
 
+#include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,9 +28,23 @@ static const char *name(void) { /* unlike that of another run on this machine */
     return text;
 }
 
+static const char *device = "cpu";
+
+/* A library that is loaded under the name asked for is the one that dlopen returns. */
+static void load_double(void) {
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
+    CHECK(n > 0);
+    path[n] = '\0';
+    char *slash = strrchr(path, '/');
+    CHECK(slash != NULL);
+    snprintf(slash, 32, "/nccl-double.so");
+    if (!dlopen(path, RTLD_NOW | RTLD_GLOBAL)) test_skip("nccl-double.so is not there");
+}
+
 static void join(struct rank *r, int rank, int n, int deadline_ms) {
     r->rank = rank;
-    CHECK_OK(kern_open(&r->b, "cpu", 1));
+    CHECK_OK(kern_open(&r->b, device, 1));
     CHECK_OK(kern_stream_open(r->b, &r->s, 1 << 16));
     CHECK_OK(kern_coll_open(r->b, &r->c, name(), rank, n, deadline_ms));
 }
@@ -57,6 +75,14 @@ static void run_ranks(rank_fn *fn, int n) {
         CHECK_INT(waitpid(pid[r], &status, 0), pid[r]);
         if (status != 0) test_fail(__FILE__, __LINE__, "rank %d failed", r);
     }
+}
+
+/* On the simulation too. */
+static void run_both(rank_fn *fn, int n) {
+    run_ranks(fn, n);
+    device = "cudasim:0";
+    load_double();
+    run_ranks(fn, n);
 }
 
 static float value(int rank, int64_t i) {
@@ -93,7 +119,7 @@ static void all_reduce(int rank) {
 }
 
 TEST(coll_all_reduce_sums_in_rank_order) {
-    run_ranks(all_reduce, RANKS);
+    run_both(all_reduce, RANKS);
 }
 
 static void scatter_gather(int rank) {
@@ -119,7 +145,7 @@ static void scatter_gather(int rank) {
 }
 
 TEST(coll_scatter_gather_broadcast) {
-    run_ranks(scatter_gather, RANKS);
+    run_both(scatter_gather, RANKS);
 }
 
 static void one_dies(int rank) {
@@ -135,7 +161,7 @@ static void one_dies(int rank) {
 }
 
 TEST(coll_names_the_rank_that_died) {
-    run_ranks(one_dies, RANKS);
+    run_both(one_dies, RANKS);
 }
 
 static void disagree(int rank) {
@@ -148,7 +174,7 @@ static void disagree(int rank) {
 }
 
 TEST(coll_ranks_that_disagree_are_told) {
-    run_ranks(disagree, 2);
+    run_both(disagree, 2);
 }
 
 TEST(coll_missing_ranks_are_named) {
@@ -163,8 +189,8 @@ TEST(coll_missing_ranks_are_named) {
 }
 
 TEST(coll_of_one_rank_is_a_copy) {
-    static const char *const devices[] = {"ref", "cpu"};
-    for (int d = 0; d < 2; d++) {
+    static const char *const devices[] = {"ref", "cpu", "cudasim:0"};
+    for (int d = 0; d < 3; d++) {
         const struct kern_backend *b = NULL;
         struct kern_stream *s = NULL;
         struct kern_coll *c = NULL;
@@ -182,4 +208,59 @@ TEST(coll_of_one_rank_is_a_copy) {
         kern_stream_close(b, s);
         kern_close(b);
     }
+}
+
+/* Rank 1 ends inside a collective that all have agreed on: the others' transfers do not end. */
+static void one_stalls(int rank) {
+    struct rank r = {0};
+    float *x = values(rank, SIZE);
+    struct kern_tensor t = kern_view1(x, KERN_F32, SIZE);
+    join(&r, rank, RANKS, 300);
+    if (rank == 1) *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_ends_the_process") = true;
+    int rc = kern_coll_all_reduce(r.b, r.c, r.s, &t);
+    CHECK_ERR(rc, ERR_TIMEOUT, "all_reduce: rank 1 of 3 takes no part any more");
+    CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
+    leave(&r);
+    mem_free(x);
+}
+
+TEST(coll_nccl_names_the_rank_that_stalls) {
+    device = "cudasim:0";
+    load_double();
+    run_ranks(one_stalls, RANKS);
+}
+
+static void no_unique_id(int rank) {
+    const struct kern_backend *b = NULL;
+    struct kern_coll *c = NULL;
+    *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_refuses") = true;
+    CHECK_OK(kern_open(&b, device, 1));
+    if (rank == 0)
+        CHECK_ERR(kern_coll_open(b, &c, name(), 0, 2, 300), ERR_DEVICE,
+                  "rank 0 of 2: NCCL: double: refused");
+    else
+        CHECK_ERR(kern_coll_open(b, &c, name(), 1, 2, 300), ERR_TIMEOUT, "rank 0 of 2");
+    kern_close(b);
+}
+
+TEST(coll_nccl_says_what_was_refused) {
+    device = "cudasim:0";
+    load_double();
+    run_ranks(no_unique_id, 2);
+}
+
+/* No file can be opened, so no library can be loaded. */
+TEST(coll_nccl_absent_is_one_clear_error) {
+    const struct kern_backend *b = NULL;
+    struct kern_coll *c = NULL;
+    int rc = kern_open(&b, "cudasim:0", 1);
+    if (rc == ERR_UNSUP) test_skip(err_text());
+    CHECK_OK(rc);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = 0};
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    CHECK_ERR(kern_coll_open(b, &c, name(), 0, 2, 300), ERR_UNSUP,
+              "coll: ranks on GPUs need NCCL: libnccl.so.2: cannot open shared object file");
+    CHECK_OK(kern_coll_open(b, &c, name(), 0, 1, 300));
+    kern_coll_close(b, c);
+    kern_close(b);
 }
