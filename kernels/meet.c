@@ -4,15 +4,18 @@
  * namespace (unix(7)): neither has a name in a file system, so a crash at any moment leaves nothing
  * behind. Only processes of the same user are served.
  *
- * What a rank is about to do stands beside its arrival count: ranks that disagree get ERR_MISMATCH,
- * and a rank that does not arrive is named when the deadline passes. After a failure the meeting
- * stays broken, since the others' position is unknown. */
+ * What a rank is about to do stands beside its arrival count: ranks that disagree get ERR_MISMATCH.
+ * Nobody waits for a rank that cannot come: each watches the others' processes (pidfd_open(2), so
+ * that no pid is mistaken for a later one), and a rank that closes says so. One that is alive and
+ * does not arrive is named when the deadline passes. After a failure the meeting stays broken,
+ * since the others' position is unknown. */
 #include "kernels/meet.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,10 +23,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 enum { SPINS = 2000, NAP_US = 50, WATCH_US = 50000, BEAT_US = 1000 };
+enum { JOIN_MS = 30000 }; /* opening takes no longer, whatever the deadline of the calls */
 
 static const char *const op_names[MEET_OPS] = {"nothing",        "barrier",    "all_reduce",
                                                "reduce_scatter", "all_gather", "broadcast"};
@@ -34,14 +39,18 @@ struct seat {            /* what a rank shows to the others; one cache line */
     int64_t n;
     atomic_uint beats, done; /* done: the value of arrived when it was done; */
     atomic_bool gave_up;     /* it waited too long for others */
-    char pad[36];
+    atomic_bool left;        /* it closed, and will not arrive again */
+    int32_t pid;
+    char pad[28];
 };
+_Static_assert(sizeof(struct seat) == 64, "one cache line");
 
 struct meet {
     int rank, n_ranks, deadline_ms;
     bool broken;
     unsigned round;
     size_t bytes;
+    int *watch;         /* [n_ranks] pidfds; -1: not watched */
     struct seat *seats; /* [n_ranks], then the caller's memory */
 };
 
@@ -59,10 +68,28 @@ static uint64_t deadline_of(int deadline_ms) {
 /* --- barriers -----------------------------------------------------------------------------------
  */
 
+static bool has_ended(const struct meet *m, int rank) {
+    struct pollfd p = {.fd = m->watch[rank], .events = POLLIN};
+    return p.fd >= 0 && poll(&p, 1, 0) == 1;
+}
+
+/* Rounds wrap around; the distance does not. */
+static bool has_arrived(const struct meet *m, int rank) {
+    return (int)(atomic_load(&m->seats[rank].arrived) - m->round) >= 0;
+}
+
+/* It may have arrived just before it went: then it did what was wanted of it. */
+static int check_present(struct meet *m, int rank) {
+    bool left = atomic_load(&m->seats[rank].left);
+    if ((!left && !has_ended(m, rank)) || has_arrived(m, rank)) return 0;
+    meet_break(m);
+    return FAIL(ERR_CLOSED, "coll: rank %d of %d %s (rank %d waits)", rank, m->n_ranks,
+                left ? "has left" : "is dead", m->rank);
+}
+
 static int await_rank(struct meet *m, int rank, uint64_t deadline) {
     for (int spins = 0;; spins++) {
-        /* rounds wrap around; the distance does not */
-        if ((int)(atomic_load(&m->seats[rank].arrived) - m->round) >= 0) return 0;
+        if (has_arrived(m, rank)) return 0;
         if (spins < SPINS) continue;
         if (spins < 2 * SPINS) {
             sched_yield();
@@ -74,6 +101,7 @@ static int await_rank(struct meet *m, int rank, uint64_t deadline) {
                         "coll: rank %d of %d did not arrive within %d ms (rank %d waits)", rank,
                         m->n_ranks, m->deadline_ms, m->rank);
         }
+        TRY(check_present(m, rank));
         clock_sleep_us(NAP_US);
     }
 }
@@ -230,16 +258,20 @@ static int serve_one(struct meet *m, int listener, int memory, bool *seen, int *
     return rc;
 }
 
+static int join_ms(const struct meet *m) {
+    return m->deadline_ms < JOIN_MS ? m->deadline_ms : JOIN_MS;
+}
+
 static int serve_all(struct meet *m, int listener, int memory) {
     bool seen[MEET_RANKS_MAX] = {true};
-    const uint64_t deadline = deadline_of(m->deadline_ms);
+    const uint64_t deadline = deadline_of(join_ms(m));
     int n_seen = 1;
     while (n_seen < m->n_ranks) {
         if (clock_us() > deadline)
             for (int r = 0; r < m->n_ranks; r++)
                 if (!seen[r])
                     return FAIL(ERR_TIMEOUT, "coll: rank %d of %d did not join within %d ms", r,
-                                m->n_ranks, m->deadline_ms);
+                                m->n_ranks, join_ms(m));
         TRY(serve_one(m, listener, memory, seen, &n_seen));
     }
     return 0;
@@ -272,7 +304,7 @@ out:
 
 /* Connects to rank 0, which may not be there yet. */
 static int call_first(int *out, const struct meet *m, const char *name) {
-    const uint64_t deadline = deadline_of(m->deadline_ms);
+    const uint64_t deadline = deadline_of(join_ms(m));
     struct sockaddr_un a;
     socklen_t len = 0;
     TRY(address_of(&a, &len, name));
@@ -289,7 +321,7 @@ static int call_first(int *out, const struct meet *m, const char *name) {
             return FAIL(ERR_IO, "coll: joining \"%s\": %s", name, strerror(reason));
         if (clock_us() > deadline)
             return FAIL(ERR_TIMEOUT, "coll: rank 0 of %d did not arrive within %d ms", m->n_ranks,
-                        m->deadline_ms);
+                        join_ms(m));
         clock_sleep_us(2000);
     }
 }
@@ -299,7 +331,7 @@ static int open_other(struct meet *m, const char *name) {
     struct hello hello = {
         .magic = hello_magic, .rank = m->rank, .n_ranks = m->n_ranks, .bytes = m->bytes};
     TRY(call_first(&fd, m, name));
-    TRY_OUT(set_timeout(fd, m->deadline_ms));
+    TRY_OUT(set_timeout(fd, join_ms(m)));
     if (!same_user(fd)) {
         rc = FAIL(ERR_CONFIG, "coll: \"%s\" belongs to another user", name);
         goto out;
@@ -316,6 +348,15 @@ out:
     return rc;
 }
 
+/* Who the others are is known after the first barrier; until then the deadline has to do. */
+static int see_each_other(struct meet *m) {
+    m->seats[m->rank].pid = (int32_t)getpid();
+    TRY(meet_barrier(m));
+    for (int r = 0; r < m->n_ranks; r++)
+        if (r != m->rank) m->watch[r] = (int)syscall(SYS_pidfd_open, m->seats[r].pid, 0);
+    return 0;
+}
+
 int meet_open(struct meet **out, const char *name, int rank, int n_ranks, int deadline_ms,
               size_t bytes) {
     if (n_ranks < 2 || n_ranks > MEET_RANKS_MAX)
@@ -325,8 +366,11 @@ int meet_open(struct meet **out, const char *name, int rank, int n_ranks, int de
     m->n_ranks = n_ranks;
     m->deadline_ms = deadline_ms;
     m->bytes = (size_t)n_ranks * sizeof(struct seat) + bytes;
+    m->watch = mem_array((size_t)n_ranks, sizeof *m->watch);
+    for (int r = 0; r < n_ranks; r++)
+        m->watch[r] = -1;
     int rc = rank == 0 ? open_first(m, name) : open_other(m, name);
-    if (rc == 0) rc = meet_barrier(m);
+    if (rc == 0) rc = see_each_other(m);
     if (rc < 0) {
         meet_close(&m);
         return rc;
@@ -335,11 +379,18 @@ int meet_open(struct meet **out, const char *name, int rank, int n_ranks, int de
     return 0;
 }
 
-void meet_close(struct meet **m) {
-    if (!*m) return;
-    if ((*m)->seats) ASSERT(munmap((*m)->seats, (*m)->bytes) == 0);
-    mem_free(*m);
-    *m = NULL;
+void meet_close(struct meet **mm) {
+    struct meet *m = *mm;
+    if (!m) return;
+    if (m->seats) {
+        atomic_store(&m->seats[m->rank].left, true);
+        ASSERT(munmap(m->seats, m->bytes) == 0);
+    }
+    for (int r = 0; r < m->n_ranks; r++)
+        if (m->watch[r] >= 0) close(m->watch[r]);
+    mem_free(m->watch);
+    mem_free(m);
+    *mm = NULL;
 }
 
 void *meet_memory(struct meet *m) {

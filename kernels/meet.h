@@ -22,7 +22,8 @@ enum meet_op { /* a collective of kernels.h */
 enum { MEET_RANKS_MAX = 256 };
 
 /* All ranks call with the same name, n_ranks and bytes; returns when all are there. deadline_ms is
- * the longest wait in any call, after which ERR_TIMEOUT names a rank that is missing. */
+ * the longest wait in any call (30 s in this one), after which ERR_TIMEOUT names a rank that is
+ * missing. One that has ended, or closed, is ERR_CLOSED as soon as somebody waits for it. */
 MUST_CHECK int meet_open(struct meet **out, const char *name, int rank, int n_ranks,
                          int deadline_ms, size_t bytes);
 void meet_close(struct meet **m);

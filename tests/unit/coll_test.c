@@ -1,6 +1,7 @@
 /* coll_test.c - collectives between forked ranks: sums in rank order, any size, and what happens
  * when a rank is missing, dies or does something else. On the CPU, and in the CUDA sources compiled
  * for the host with a double in NCCL's place (tests/cudasim/nccl_double.cc): the same bits. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
@@ -152,16 +153,47 @@ static void one_dies(int rank) {
     struct rank r = {0};
     float x[4] = {0};
     struct kern_tensor t = kern_view1(x, KERN_F32, 4);
-    join(&r, rank, RANKS, 400);
+    join(&r, rank, RANKS, 600000); /* nobody waits for the deadline */
     CHECK_OK(kern_coll_barrier(r.b, r.c));
     if (rank == 1) _exit(0);
-    CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_TIMEOUT, "rank 1 of 3 did not arrive");
+    CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_CLOSED, "rank 1 of 3 is dead");
     CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
     leave(&r);
 }
 
 TEST(coll_names_the_rank_that_died) {
     run_both(one_dies, RANKS);
+}
+
+static void one_leaves(int rank) {
+    struct rank r = {0};
+    join(&r, rank, RANKS, 600000);
+    CHECK_OK(kern_coll_barrier(r.b, r.c)); /* leaving after it is no failure of it */
+    if (rank == 1) {
+        leave(&r);
+        clock_sleep_us(300 * 1000); /* alive, and still it cannot come */
+        return;
+    }
+    CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "rank 1 of 3 has left");
+    leave(&r);
+}
+
+TEST(coll_names_the_rank_that_left) {
+    run_ranks(one_leaves, RANKS);
+}
+
+static void one_hangs(int rank) {
+    struct rank r = {0};
+    join(&r, rank, RANKS, 300);
+    if (rank == 1)
+        clock_sleep_us(1500 * 1000);
+    else
+        CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_TIMEOUT, "rank 1 of 3 did not arrive");
+    leave(&r);
+}
+
+TEST(coll_names_the_rank_that_hangs) {
+    run_ranks(one_hangs, RANKS);
 }
 
 static void disagree(int rank) {
