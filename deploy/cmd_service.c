@@ -9,6 +9,8 @@
 #include "reward/reward.h"
 #include "rollout/manager.h"
 #include "rollout/rollout.h"
+#include "trainer/ranks.h"
+#include "trainer/step.h"
 #include "trainer/trainer.h"
 
 static int parse(int argc, char **argv, const char **run, const char **name) {
@@ -46,3 +48,22 @@ SERVICE(reward, reward_service(run, name))
 SERVICE(rollout, rollout_service(run, name))
 SERVICE(trainer, trainer_service(run))
 SERVICE(evaluator, evaluator_service(run, name))
+
+/* Started by rank 0 of a trainer (trainer/ranks.c), never by hand. What it would log, rank 0 logs;
+ * why it ends, rank 0 is told. */
+int cmd_trainer_rank(int argc, char **argv) {
+    int64_t rank = 0;
+    struct args_option options[] = {
+        {"rank", ARGS_INT, &rank, "N", "its number, for the eye", 0, 1e6},
+    };
+    struct args_verb verb = {"weir trainer-rank --rank N",
+                             "One rank of a trainer that has several; started by rank 0.",
+                             options,
+                             1,
+                             0,
+                             0};
+    int rc = args_parse(&verb, argc, argv, NULL, NULL);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    log_open(LOG_ERROR, argv[0]);
+    return step_serve(RANKS_FD);
+}

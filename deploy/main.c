@@ -34,6 +34,7 @@ static const struct verb {
     {"reward", cmd_reward, NULL},
     {"rollout", cmd_rollout, NULL},
     {"trainer", cmd_trainer, NULL},
+    {"trainer-rank", cmd_trainer_rank, NULL},
 };
 
 enum { N_VERBS = sizeof verbs / sizeof verbs[0] };

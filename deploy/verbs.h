@@ -27,5 +27,6 @@ verb_fn cmd_relay;
 verb_fn cmd_reward;
 verb_fn cmd_rollout;
 verb_fn cmd_trainer;
+verb_fn cmd_trainer_rank;
 
 #endif

@@ -86,7 +86,7 @@ struct recipe {
     } reward_service;
     struct {
         char *device;
-        int64_t threads, steps;
+        int64_t threads, ranks, rank_timeout_ms, steps;
         bool recompute;
         struct {
             int64_t groups, minibatches, tokens; /* groups per step; tokens per microbatch */

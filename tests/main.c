@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "deploy/verbs.h"
 #include "tests/test.h"
 
 #include <signal.h>
@@ -93,6 +94,8 @@ int main(int argc, char **argv) {
     unsigned patience = 1; /* --slow: for runs under valgrind */
     int passed = 0, failed = 0, skipped = 0, list = 0;
     seed = (uint64_t)time(NULL);
+    if (argc > 1 && strcmp(argv[1], "trainer-rank") == 0) /* started by a trainer under test */
+        return err_exit_code(cmd_trainer_rank(argc - 1, argv + 1));
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--list") == 0)
             list = 1;

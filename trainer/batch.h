@@ -2,6 +2,7 @@
 #ifndef TRAINER_BATCH_H
 #define TRAINER_BATCH_H
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -39,6 +40,11 @@ void batch_set(struct batch *b, uint32_t i, const int32_t *prompt, int32_t n_pro
 int64_t batch_oldest(
     const struct batch_traj *t); /* oldest version among trained tokens; INT64_MAX if none */
 int64_t batch_trained(const struct batch *b); /* trained tokens */
+
+/* The batch as bytes, appended to out, and back: all but what the step fills. ERR_CORRUPT where
+ * lengths do not fit; ids and values are not looked at. batch_bytes.c */
+void batch_pack(struct buf *out, const struct batch *b);
+MUST_CHECK int batch_unpack(struct batch **out, const void *data, size_t bytes);
 
 /* Batch files of `weir step`: JSON lines
  * {"group","prompt_ids","response_ids","logprobs","reward","version"} with optional "loss_mask",

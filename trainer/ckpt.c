@@ -109,14 +109,19 @@ static int prune(const char *dir, int64_t keep) {
 
 /* --- saving -------------------------------------------------------------------------------- */
 
-static int write_slab_to(int fd, const struct update *u, int i, const char *path) {
-    struct update_slab slab = update_slab(u, i);
-    size_t bytes = (size_t)slab.n * slab.size;
+/* Of the whole slab, all ranks' parts. */
+static size_t slab_bytes(const struct ckpt *c, int i) {
+    struct kern_tensor whole = params_slab(c->weights);
+    return (size_t)kern_elements(&whole) * update_slab(c->update, i).size;
+}
+
+static int write_slab_to(int fd, const struct ckpt *c, int i, const char *path) {
+    size_t bytes = slab_bytes(c, i);
     char *piece = mem_alloc(CKPT_PIECE);
     int rc = 0;
     for (size_t at = 0; at < bytes; at += CKPT_PIECE) {
         size_t n = bytes - at < CKPT_PIECE ? bytes - at : CKPT_PIECE;
-        TRY_OUT(update_get(u, i, piece, at, n));
+        TRY_OUT(c->read_slab(c->ctx, i, piece, at, n));
         TRY_OUT(file_write_all(fd, piece, n, path));
     }
     if (fsync(fd) != 0) rc = FAIL(ERR_IO, "cannot sync %s: %s", path, strerror(errno));
@@ -125,11 +130,11 @@ out:
     return rc;
 }
 
-static int write_slab(const struct update *u, int i, const char *dir) {
-    char *path = mem_printf("%s/%s.bin", dir, update_slab(u, i).name);
+static int write_slab(const struct ckpt *c, int i, const char *dir) {
+    char *path = mem_printf("%s/%s.bin", dir, update_slab(c->update, i).name);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int rc = fd < 0 ? FAIL(ERR_IO, "cannot create %s: %s", path, strerror(errno)) : 0;
-    if (rc == 0) rc = write_slab_to(fd, u, i, path);
+    if (rc == 0) rc = write_slab_to(fd, c, i, path);
     if (fd >= 0 && close(fd) != 0 && rc == 0)
         rc = FAIL(ERR_IO, "cannot close %s: %s", path, strerror(errno));
     mem_free(path);
@@ -218,7 +223,7 @@ static int write_files(const struct ckpt *c, const char *tmp) {
     TRY(file_remove_tree(tmp));
     TRY(export_hf(c->weights, c->model_dir, tmp, KERN_F32, 0));
     for (int i = 0; i < update_slabs(c->update); i++)
-        TRY(write_slab(c->update, i, tmp));
+        TRY(write_slab(c, i, tmp));
     TRY(write_state(c, tmp));
     TRY(write_manifest(c, tmp));
     return file_sync_dir(tmp);
@@ -353,8 +358,7 @@ out:
 /* The file holds the whole slab: any rank finds its part in it. */
 static int read_slab(struct ckpt *c, int i, const char *dir) {
     struct update_slab slab = update_slab(c->update, i);
-    struct kern_tensor whole = params_slab(c->weights);
-    size_t want = (size_t)kern_elements(&whole) * slab.size;
+    size_t want = slab_bytes(c, i);
     char *path = mem_printf("%s/%s.bin", dir, slab.name);
     struct file_map m = {0};
     int rc;

@@ -2,7 +2,8 @@
  * not there.
  *
  *   DIR/step-N/config.json, model.safetensors (f32), tokenizer files    a Hugging Face folder
- *   DIR/step-N/adam_m.bin, adam_v.bin, previous_gradient.bin            f32, the slab's layout
+ *   DIR/step-N/adam_m.bin, adam_v.bin, previous_gradient.bin            f32, the slab's layout,
+ *                                                                       parts of all ranks
  *   DIR/step-N/state.json                                               counters, weights' hash
  *   DIR/step-N/manifest.json                                            size and hash of each file
  *
@@ -19,6 +20,9 @@ struct ckpt {
     const char *model_dir;  /* where the tokenizer's files come from; only for saving */
     struct params *weights; /* read, or filled by ckpt_load */
     struct update *update;  /* its slabs are read or filled; not its state */
+    /* Only for saving: bytes [at, at + bytes) of the whole slab i, whoever keeps them. */
+    int (*read_slab)(void *ctx, int i, void *out, size_t at, size_t bytes);
+    void *ctx;
 };
 
 /* Then removes all but the newest `keep` (at least 1) and what crashes left behind. On failure

@@ -31,6 +31,7 @@ struct objective {
     bool policy_pass; /* log-probs of the weights are needed before the first gradient */
     bool old_is_current, critic, reference, mask_overlong, ess_lr, optimal_baseline;
     uint32_t minibatches;
+    const struct exchange *ranks; /* NULL: one */
 
     struct batch *batch;
     struct part *part;
@@ -44,8 +45,9 @@ struct objective {
     int64_t *first; /* [n + 1]: its first token */
     double *score, *by_traj, *weight, *norm;
     int32_t *group;
-    bool *flat;
-    size_t first_cap, score_cap, by_traj_cap, weight_cap, norm_cap, group_cap, flat_cap, part_cap;
+    bool *flat, *own;
+    size_t first_cap, score_cap, by_traj_cap, weight_cap, norm_cap, group_cap, flat_cap, own_cap,
+        part_cap;
     /* by trained token */
     struct loss_token *token;
     float *logprob, *entropy, *value;
@@ -125,12 +127,16 @@ struct objective *objective_open(const struct recipe *r) {
     return o;
 }
 
+void objective_share(struct objective *o, const struct exchange *ranks) {
+    o->ranks = ranks;
+}
+
 void objective_close(struct objective **oo) {
     struct objective *o = *oo;
     if (!o) return;
-    void *const arrays[] = {o->first,   o->score, o->by_traj, o->weight, o->norm,
-                            o->group,   o->flat,  o->part,    o->token,  o->logprob,
-                            o->entropy, o->value, o->x,       o->y,      o->keep};
+    void *const arrays[] = {o->first, o->score, o->by_traj, o->weight,  o->norm,    o->group,
+                            o->flat,  o->part,  o->token,   o->logprob, o->entropy, o->value,
+                            o->x,     o->y,     o->keep,    o->own};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         mem_free(arrays[i]);
     mem_free(o);
@@ -147,6 +153,7 @@ static void grow(struct objective *o, size_t n, size_t tokens) {
     mem_grow(&o->norm, &o->norm_cap, n, sizeof *o->norm);
     mem_grow(&o->group, &o->group_cap, n, sizeof *o->group);
     mem_grow(&o->flat, &o->flat_cap, n, sizeof *o->flat);
+    mem_grow(&o->own, &o->own_cap, n, sizeof *o->own);
     mem_grow(&o->token, &o->token_cap, tokens, sizeof *o->token);
     mem_grow(&o->logprob, &o->logprob_cap, tokens, sizeof *o->logprob);
     mem_grow(&o->entropy, &o->entropy_cap, tokens, sizeof *o->entropy);
@@ -290,7 +297,7 @@ static int score_norm(struct objective *o, struct passes *p, struct update *upda
         .step = o->batch->step, .n = 1, .n_groups = o->batch->n_groups, .traj = &o->batch->traj[i]};
     struct params *grads;
     double sums[3];
-    passes_begin(p, &one);
+    passes_begin_alone(p, &one);
     passes_plan(p, &o->flat[i]);
     TRY(update_begin(update, &grads));
     TRY(passes_gradient(p, o->inv_temp, on_score, NULL, grads, o->logprob, o->entropy, o->value));
@@ -300,14 +307,17 @@ static int score_norm(struct objective *o, struct passes *p, struct update *upda
     return 0;
 }
 
-/* Weights of the baseline of least variance: w^2 |grad log pi|^2. */
+/* Weights of the baseline of least variance: w^2 |grad log pi|^2. Each rank has those of its own
+ * trajectories and zeros else, so the sum over ranks is the number itself. */
 static int baseline_weights(struct objective *o, struct passes *p, struct update *update) {
+    for (uint32_t i = 0; i < o->batch->n; i++)
+        o->own[i] = passes_is_own(p, i) && o->first[i + 1] > o->first[i];
     for (uint32_t i = 0; i < o->batch->n; i++) {
         o->norm[i] = 0;
-        if (o->first[i + 1] > o->first[i]) TRY(score_norm(o, p, update, i));
+        if (o->own[i]) TRY(score_norm(o, p, update, i));
         o->norm[i] *= o->weight[i] * o->weight[i];
     }
-    return 0;
+    return o->ranks ? exchange_sum(o->ranks, o->norm, o->batch->n) : 0;
 }
 
 static void spread(struct objective *o) {
@@ -423,7 +433,7 @@ static void set_weights(struct objective *o, enum recipe_aggregation how) {
     }
 }
 
-static int check_baselines(const struct objective *o, const struct batch *b) {
+int objective_check(const struct objective *o, const struct batch *b) {
     for (uint32_t i = 0; i < b->n && o->advantage == RECIPE_ADV_REMAX; i++)
         if (isnan(b->traj[i].baseline))
             return FAIL(ERR_CONFIG,
@@ -436,7 +446,6 @@ static int check_baselines(const struct objective *o, const struct batch *b) {
 
 int objective_prepare(struct objective *o, struct passes *p, struct update *update, struct batch *b,
                       int64_t version) {
-    TRY(check_baselines(o, b));
     o->now = o->loss;
     mask_overlong(o, b);
     begin(o, p, b, version);

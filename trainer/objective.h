@@ -22,6 +22,11 @@ void objective_close(struct objective **o);
 /* The recipe has a critic: the policy needs a value head. */
 bool objective_wants_value_head(const struct recipe *r);
 
+/* From here on all ranks call the functions below together, with passes that share; borrowed. */
+void objective_share(struct objective *o, const struct exchange *ranks);
+
+/* Does the batch have what the recipe's advantage needs? ERR_CONFIG names the trajectory. */
+MUST_CHECK int objective_check(const struct objective *o, const struct batch *b);
 /* Fills the tables for a checked batch, which stays borrowed until the next call, trained by
  * weights of this version. Masks of trajectories that the recipe does not train become 0. update:
  * its gradient is used up. */

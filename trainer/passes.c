@@ -10,6 +10,7 @@
 
 #include "actor/actor.h"
 #include "base/mem.h"
+#include "trainer/deal.h"
 #include "trainer/feed.h"
 #include "trainer/split.h"
 
@@ -19,10 +20,13 @@ struct passes {
     struct actor *actor, *reference; /* the latter only where the recipe uses it */
     struct feed feed;
     const struct batch *batch;
-    struct split active, flat; /* forward and reverse; forward only */
-    struct split one;          /* of passes_score */
+    const struct exchange *ranks; /* NULL: one */
+    struct deal deal;             /* of the batch over the ranks */
+    bool alone;                   /* this batch is not shared out */
+    struct split active, flat;    /* forward and reverse; forward only */
+    struct split one;             /* of passes_score */
     struct split_limits limits;
-    int64_t n_tokens;
+    int64_t n_tokens, microbatches;
     /* by trajectory */
     int32_t *rows;
     int64_t *first;
@@ -171,6 +175,7 @@ void passes_close(struct passes **pp) {
     actor_close(&p->actor);
     actor_close(&p->reference);
     feed_close(&p->feed);
+    deal_close(&p->deal);
     split_close(&p->active);
     split_close(&p->flat);
     split_close(&p->one);
@@ -204,7 +209,11 @@ int passes_use(struct passes *p, enum passes_net net, const struct params *weigh
 
 /* --- the plan ------------------------------------------------------------------------------ */
 
-void passes_begin(struct passes *p, const struct batch *b) {
+void passes_share(struct passes *p, const struct exchange *ranks) {
+    p->ranks = ranks;
+}
+
+static void begin(struct passes *p, const struct batch *b, bool alone) {
     mem_grow(&p->rows, &p->rows_cap, b->n, sizeof *p->rows);
     mem_grow(&p->first, &p->first_cap, b->n, sizeof *p->first);
     p->batch = b;
@@ -215,6 +224,20 @@ void passes_begin(struct passes *p, const struct batch *b) {
         for (int32_t k = 0; k < t->n_response; k++)
             p->n_tokens += t->mask[k];
     }
+    p->alone = alone || !p->ranks;
+    if (!p->alone) deal_make(&p->deal, b, p->ranks->ranks.n);
+}
+
+void passes_begin(struct passes *p, const struct batch *b) {
+    begin(p, b, false);
+}
+
+void passes_begin_alone(struct passes *p, const struct batch *b) {
+    begin(p, b, true);
+}
+
+bool passes_is_own(const struct passes *p, uint32_t i) {
+    return p->alone || p->deal.owner[i] == p->ranks->ranks.rank;
 }
 
 int64_t passes_tokens(const struct passes *p) {
@@ -228,17 +251,18 @@ int64_t passes_first(const struct passes *p, uint32_t i) {
 static void plan_part(struct passes *p, struct split *into, const bool *flat, bool which) {
     const struct batch *b = p->batch;
     for (uint32_t i = 0; i < b->n; i++)
-        p->rows[i] = flat[i] == which ? feed_rows(&b->traj[i], false) : 0;
+        p->rows[i] = flat[i] == which && passes_is_own(p, i) ? feed_rows(&b->traj[i], false) : 0;
     split_make(into, b, p->rows, &p->limits);
 }
 
 void passes_plan(struct passes *p, const bool *flat) {
     plan_part(p, &p->active, flat, false);
     plan_part(p, &p->flat, flat, true);
+    p->microbatches = p->active.passes + p->flat.passes;
 }
 
 int64_t passes_microbatches(const struct passes *p) {
-    return p->active.passes + p->flat.passes;
+    return p->microbatches;
 }
 
 /* --- microbatches -------------------------------------------------------------------------- */
@@ -302,6 +326,14 @@ static struct job job_of(struct passes *p, float inv_temp, float *logprob, float
                         .value = value};
 }
 
+/* What all ranks computed, to all; entropy and value may be NULL. */
+static int share(struct passes *p, float *logprob, float *entropy, float *value) {
+    if (p->alone) return 0;
+    TRY(deal_share(&p->deal, p->ranks, logprob));
+    if (entropy) TRY(deal_share(&p->deal, p->ranks, entropy));
+    return value ? deal_share(&p->deal, p->ranks, value) : 0;
+}
+
 int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
                     float *entropy, float *value) {
     struct actor *a = actor_of(p, net);
@@ -310,7 +342,8 @@ int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float
     j.plan = &p->active;
     TRY(forward_part(&j, a));
     j.plan = &p->flat;
-    return forward_part(&j, a);
+    TRY(forward_part(&j, a));
+    return share(p, logprob, entropy, value);
 }
 
 /* by row = sum of by token */
@@ -386,7 +419,12 @@ int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void
     for (int32_t i = 0; i < j.plan->n_ops; i++)
         TRY(gradient_op(&j, &j.plan->op[i], grads));
     j.plan = &p->flat;
-    return forward_part(&j, p->actor);
+    TRY(forward_part(&j, p->actor));
+    if (p->alone) return 0;
+    double all = (double)p->microbatches;
+    TRY(exchange_sum(p->ranks, &all, 1));
+    p->microbatches = (int64_t)all;
+    return share(p, logprob, entropy, value);
 }
 
 int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,

@@ -4,13 +4,18 @@
  *
  * Tokens are numbered as in the batch: trajectory by trajectory, position by position, the trained
  * ones only (mask 1). Arrays "by token" have passes_tokens() elements in this order, so nothing
- * outside depends on the packing. */
+ * outside depends on the packing.
+ *
+ * With several ranks each computes its groups (deal.h), arrays by token are filled on all of them
+ * with the same bits, and the gradient is that of the rank's own trajectories. All ranks make the
+ * same calls. */
 #ifndef TRAINER_PASSES_H
 #define TRAINER_PASSES_H
 
 #include "actor/params.h"
 #include "proto/recipe.h"
 #include "trainer/batch.h"
+#include "trainer/exchange.h"
 
 #include <stdbool.h>
 
@@ -33,13 +38,20 @@ int32_t passes_context(const struct passes *p); /* longest trajectory, tokens */
 /* Borrows the weights of a network; again whenever their content changed. */
 MUST_CHECK int passes_use(struct passes *p, enum passes_net net, const struct params *weights);
 
-/* The batch that the calls below work on; borrowed. */
+/* From here on batches are shared out among these ranks; borrowed. */
+void passes_share(struct passes *p, const struct exchange *ranks);
+
+/* The batch that the calls below work on; borrowed. alone: this rank computes all of it, and the
+ * others need not know. */
 void passes_begin(struct passes *p, const struct batch *b);
+void passes_begin_alone(struct passes *p, const struct batch *b);
+bool passes_is_own(const struct passes *p, uint32_t i); /* trajectory i is computed here */
 int64_t passes_tokens(const struct passes *p);
 int64_t passes_first(const struct passes *p, uint32_t i); /* number of trajectory i's first token */
 /* Splits the batch into microbatches, a function of the batch and these settings alone (I7).
  * flat[i]: no token of trajectory i can have a gradient: it is seen by forward passes only. */
 void passes_plan(struct passes *p, const bool *flat);
+/* Of all ranks, after passes_gradient. */
 int64_t passes_microbatches(const struct passes *p);
 
 /* By token, of the whole batch, after passes_plan; entropy and value may be NULL. value: what the

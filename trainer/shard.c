@@ -21,6 +21,12 @@ int64_t shard_elements(const struct shard_ranks *ranks, int64_t elements) {
     return s.n;
 }
 
+int64_t shard_offset(const struct shard_ranks *ranks, int64_t elements) {
+    struct shard s = {.ranks = *ranks, .elements = elements};
+    cut(&s);
+    return s.offset;
+}
+
 int shard_open(struct shard *out, const struct kern_backend *b, const struct shard_ranks *ranks,
                int64_t elements) {
     struct shard s = {

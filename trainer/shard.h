@@ -30,6 +30,8 @@ MUST_CHECK int shard_open(struct shard *out, const struct kern_backend *b,
 void shard_close(struct shard *s);
 /* Elements that rank keeps, without opening anything. */
 int64_t shard_elements(const struct shard_ranks *ranks, int64_t elements);
+/* And where they begin. */
+int64_t shard_offset(const struct shard_ranks *ranks, int64_t elements);
 
 /* own[n] = this rank's part of the sum over ranks of whole[elements], f32; the end of whole may be
  * changed. */

@@ -4,20 +4,28 @@
  * becomes of the gradient in update.c; here is the order: look at the batch, write everything down
  * that the loss needs, then one gradient and one update for each part of the batch. Log-probs and
  * entropies come back in the order of the batch, so the reports do not depend on the packing at
- * all, and the gradient only by rounding. */
+ * all, and the gradient only by rounding.
+ *
+ * Several ranks: all do all of it for the whole batch; that they compute a part of the passes each
+ * is known to passes.c, and that they keep a part of the moments each to update.c. Here rank 0
+ * tells the others what to do, before it does the same. */
 #include "trainer/step.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "trainer/admit.h"
 #include "trainer/ckpt.h"
+#include "trainer/exchange.h"
 #include "trainer/measure.h"
 #include "trainer/objective.h"
 #include "trainer/passes.h"
+#include "trainer/ranks.h"
 #include "trainer/update.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 struct step {
     const struct kern_backend *backend;
@@ -29,15 +37,22 @@ struct step {
     size_t bytes; /* taken at open */
     int64_t version, staleness_max;
     struct objective *objective;
+    struct ranks *ranks; /* NULL: one */
+    struct exchange exchange;
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
 
+/* Of all ranks. */
 static size_t bytes_of(const struct kern_backend *b, const struct shape *shape,
                        const struct recipe *r) {
-    size_t weights = (size_t)params_slab_elements(shape) * sizeof(float);
+    struct shard_ranks place = {.n = (int)r->trainer.ranks};
+    size_t weights = (size_t)params_slab_elements(shape) * sizeof(float), updates = 0;
     if (passes_wants_reference(r)) weights += (size_t)params_policy_elements(shape) * sizeof(float);
-    return weights + update_bytes(shape, r, NULL) + passes_bytes(b, shape, r);
+    for (; place.rank < place.n; place.rank++)
+        updates += update_bytes(shape, r, &place);
+    size_t each = weights + passes_bytes(b, shape, r) + exchange_bytes(place.n);
+    return updates + (size_t)place.n * each;
 }
 
 static int load_weights(struct params *p, const struct recipe *r, const char *dir) {
@@ -58,25 +73,57 @@ static int open_reference(struct step *s, const struct recipe *r) {
     return passes_use(s->passes, PASSES_REFERENCE, s->reference);
 }
 
+/* From here on the ranks are together. */
+static int meet(struct step *s, struct shard_ranks *place) {
+    if (!s->ranks) return 0;
+    TRY(ranks_meet(s->ranks, s->backend));
+    *place = ranks_place(s->ranks);
+    return exchange_open(&s->exchange, s->backend, place);
+}
+
+static int agree(const struct step *s, struct hash h, const char *what) {
+    return s->ranks ? exchange_agree(&s->exchange, h, what) : 0;
+}
+
+static int agree_on_weights(const struct step *s) {
+    struct hash h;
+    if (!s->ranks) return 0;
+    TRY(params_hash(&h, s->weights));
+    return agree(s, h, "weights as loaded");
+}
+
 static int open_model(struct step *s, const struct recipe *r) {
-    TRY(kern_open(&s->backend, r->trainer.device, (int)r->trainer.threads));
-    TRY(shape_read(&s->shape, s->model_dir));
+    struct shard_ranks place = {.n = 1};
+    TRY(kern_open(&s->backend, r->trainer.device, ranks_threads(r)));
+    TRY(meet(s, &place));
     s->shape.value_head = objective_wants_value_head(r);
     s->bytes = bytes_of(s->backend, &s->shape, r);
     TRY(params_open(&s->weights, s->backend, &s->shape));
     TRY(load_weights(s->weights, r, s->model_dir));
-    TRY(update_open(&s->update, s->backend, &s->shape, r, NULL));
+    TRY(update_open(&s->update, s->backend, &s->shape, r, &place));
     TRY(passes_open(&s->passes, s->backend, &s->shape, r));
     TRY(passes_use(s->passes, PASSES_POLICY, s->weights));
-    return open_reference(s, r);
+    TRY(open_reference(s, r));
+    if (s->ranks) {
+        passes_share(s->passes, &s->exchange);
+        objective_share(s->objective, &s->exchange);
+    }
+    return agree_on_weights(s);
 }
 
-int step_open(struct step **out, const struct recipe *r, const char *model_dir) {
+static struct step *new_step(const struct recipe *r, const char *model_dir) {
     struct step *s = mem_zalloc(sizeof *s);
     s->model_dir = mem_strdup(model_dir);
     s->staleness_max = r->trainer.staleness.max;
     s->objective = objective_open(r);
-    int rc = open_model(s, r);
+    return s;
+}
+
+int step_open(struct step **out, const struct recipe *r, const char *model_dir) {
+    struct step *s = new_step(r, model_dir);
+    int rc = shape_read(&s->shape, model_dir);
+    if (rc == 0 && r->trainer.ranks > 1) rc = ranks_start(&s->ranks, r, model_dir);
+    if (rc == 0) rc = ranks_explain(s->ranks, open_model(s, r));
     if (rc < 0)
         step_close(&s);
     else
@@ -92,6 +139,8 @@ void step_close(struct step **s) {
     params_close(&p->weights);
     params_close(&p->reference);
     objective_close(&p->objective);
+    exchange_close(&p->exchange);
+    ranks_close(&p->ranks);
     mem_free(p->model_dir);
     if (p->backend) kern_close(p->backend);
     mem_free(p);
@@ -110,6 +159,28 @@ int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *sha
 
 size_t step_bytes(const struct step *s) {
     return s->bytes;
+}
+
+/* --- orders to the other ranks --------------------------------------------------------------- */
+
+enum order { ORDER_STEP, ORDER_SFT, ORDER_SLAB, ORDER_LOAD };
+static const uint64_t order_bytes_max = (uint64_t)1 << 40; /* of what belongs to an order */
+
+/* The order and what belongs to it; nothing without other ranks. */
+static int give(struct step *s, enum order kind, int64_t version, void *data, size_t bytes) {
+    struct ranks_order o = {.kind = kind, .version = version, .bytes = bytes};
+    if (!s->ranks) return 0;
+    TRY(ranks_tell(s->ranks, &o));
+    return ranks_explain(s->ranks, exchange_broadcast(&s->exchange, data, bytes, 0));
+}
+
+static int lead(struct step *s, enum order kind, const struct batch *b) {
+    struct buf bytes = {0};
+    if (!s->ranks) return 0;
+    batch_pack(&bytes, b);
+    int rc = give(s, kind, s->version, bytes.data, bytes.len);
+    buf_close(&bytes);
+    return rc;
 }
 
 static struct admit limits_of(const struct step *s, bool supervised) {
@@ -168,7 +239,8 @@ static int descend(struct step *s, bool control, struct step_report *out) {
     out->grad_norm = all.norm / (double)all.steps;
     out->gac_cosine = all.cosines ? all.cosine / (double)all.cosines : (double)NAN;
     s->version += all.taken > 0;
-    return params_hash(&out->weights_hash, s->weights);
+    TRY(params_hash(&out->weights_hash, s->weights));
+    return agree(s, out->weights_hash, "weights after the step");
 }
 
 static struct step_report blank_report(const struct step *s) {
@@ -182,13 +254,19 @@ static struct step_report blank_report(const struct step *s) {
                                 .logprob_diff_max = none};
 }
 
-int step_run(struct step *s, struct batch *b, struct step_report *out) {
+/* The last look at the batch: after it nothing is refused. */
+static int admit(const struct step *s, const struct batch *b, bool supervised) {
+    struct admit limits = limits_of(s, supervised);
+    TRY(admit_batch(&limits, b));
+    if (supervised) return 0;
+    TRY(admit_staleness(&limits, b));
+    return objective_check(s->objective, b);
+}
+
+static int train(struct step *s, struct batch *b, struct step_report *out) {
     struct step_report r = blank_report(s);
-    struct admit limits = limits_of(s, false);
     int64_t version = s->version;
     uint32_t n;
-    TRY(admit_batch(&limits, b));
-    TRY(admit_staleness(&limits, b));
     TRY(objective_prepare(s->objective, s->passes, s->update, b, version));
     measure_lengths(&r, b, version); /* the learning rate may follow the staleness */
     TRY(descend(s, true, &r));
@@ -201,10 +279,8 @@ int step_run(struct step *s, struct batch *b, struct step_report *out) {
     return 0;
 }
 
-int step_run_sft(struct step *s, struct batch *b, struct step_report *out) {
+static int train_sft(struct step *s, struct batch *b, struct step_report *out) {
     struct step_report r = blank_report(s);
-    struct admit limits = limits_of(s, true);
-    TRY(admit_batch(&limits, b));
     objective_prepare_supervised(s->objective, s->passes, b, s->version);
     measure_lengths(&r, b, s->version);
     TRY(descend(s, false, &r)); /* supervised gradients are aligned by nature */
@@ -212,6 +288,18 @@ int step_run_sft(struct step *s, struct batch *b, struct step_report *out) {
     r.staleness_mean = r.staleness_max = 0;
     *out = r;
     return 0;
+}
+
+int step_run(struct step *s, struct batch *b, struct step_report *out) {
+    TRY(admit(s, b, false));
+    TRY(lead(s, ORDER_STEP, b));
+    return ranks_explain(s->ranks, train(s, b, out));
+}
+
+int step_run_sft(struct step *s, struct batch *b, struct step_report *out) {
+    TRY(admit(s, b, true));
+    TRY(lead(s, ORDER_SFT, b));
+    return ranks_explain(s->ranks, train_sft(s, b, out));
 }
 
 int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp, float *logprob) {
@@ -245,19 +333,129 @@ int step_hash(struct hash *out, const struct step *s) {
 
 /* --- checkpoints --------------------------------------------------------------------------- */
 
-int step_save(const struct step *s, const char *dir, int64_t keep) {
+/* Bytes [at, at + bytes) of slab i, which rank `owner` keeps. All ranks. */
+static int read_from(struct step *s, int i, int owner, void *out, size_t at, size_t bytes) {
+    struct update_slab slab = update_slab(s->update, i);
+    struct shard_ranks place = ranks_place(s->ranks);
+    if (place.rank == owner)
+        TRY(update_get(s->update, i, out, at - (size_t)slab.offset * slab.size, bytes));
+    return exchange_broadcast(&s->exchange, out, bytes, owner);
+}
+
+/* What others keep is asked for piece by piece, so that a failure between two pieces leaves no
+ * rank waiting. */
+static int ask_for(struct step *s, int i, int owner, void *out, size_t at, size_t bytes) {
+    struct ranks_order o = {
+        .kind = ORDER_SLAB, .slab = i, .version = owner, .at = at, .bytes = bytes};
+    TRY(ranks_tell(s->ranks, &o));
+    return ranks_explain(s->ranks, read_from(s, i, owner, out, at, bytes));
+}
+
+/* Of the whole slab (struct ckpt). */
+static int read_slab(void *ctx, int i, void *out, size_t at, size_t bytes) {
+    struct step *s = ctx;
+    struct update_slab slab = update_slab(s->update, i);
+    int64_t elements = params_slab_elements(&s->shape);
+    if (!s->ranks) return update_get(s->update, i, out, at, bytes);
+    struct shard_ranks place = ranks_place(s->ranks);
+    for (place.rank = 0; place.rank < place.n; place.rank++) {
+        size_t from = (size_t)shard_offset(&place, elements) * slab.size;
+        size_t to = from + (size_t)shard_elements(&place, elements) * slab.size;
+        if (from < at) from = at;
+        if (to > at + bytes) to = at + bytes;
+        if (from >= to) continue;
+        char *into = (char *)out + (from - at);
+        if (place.rank == 0)
+            TRY(update_get(s->update, i, into, from, to - from));
+        else
+            TRY(ask_for(s, i, place.rank, into, from, to - from));
+    }
+    return 0;
+}
+
+int step_save(struct step *s, const char *dir, int64_t keep) {
     struct ckpt c = {.version = s->version,
                      .state = update_state(s->update),
                      .model_dir = s->model_dir,
                      .weights = s->weights,
-                     .update = s->update};
+                     .update = s->update,
+                     .read_slab = read_slab,
+                     .ctx = s};
     return ckpt_save(&c, dir, keep);
 }
 
-int step_load(struct step *s, const char *dir, int64_t at) {
+static int load(struct step *s, const char *dir, int64_t at) {
     struct ckpt c = {.weights = s->weights, .update = s->update};
     TRY(ckpt_load(&c, dir, at));
     update_restore(s->update, &c.state);
     s->version = c.version;
     return passes_use(s->passes, PASSES_POLICY, s->weights);
+}
+
+/* Rank 0 finds out which one is whole; the others take that one. */
+int step_load(struct step *s, const char *dir, int64_t at) {
+    TRY(load(s, dir, at));
+    if (!s->ranks) return 0;
+    char *name = mem_strdup(dir);
+    int rc = give(s, ORDER_LOAD, s->version, name, strlen(name) + 1);
+    mem_free(name);
+    TRY(rc);
+    return ranks_explain(s->ranks, agree_on_weights(s));
+}
+
+/* --- another rank ---------------------------------------------------------------------------- */
+
+static int obey_step(struct step *s, bool supervised, const void *data, size_t bytes) {
+    struct step_report report;
+    struct batch *b = NULL;
+    int rc;
+    TRY_OUT(batch_unpack(&b, data, bytes));
+    TRY_OUT(admit(s, b, supervised));
+    rc = supervised ? train_sft(s, b, &report) : train(s, b, &report);
+out:
+    batch_close(&b);
+    return rc;
+}
+
+static int obey_load(struct step *s, char *dir, size_t bytes, int64_t version) {
+    if (dir[bytes - 1] != '\0') return FAIL(ERR_CORRUPT, "the folder's name is not whole");
+    TRY(load(s, dir, version));
+    return agree_on_weights(s);
+}
+
+static int obey(struct step *s, const struct ranks_order *o, void *data) {
+    if (o->kind == ORDER_SLAB) return read_from(s, o->slab, (int)o->version, data, o->at, o->bytes);
+    TRY(exchange_broadcast(&s->exchange, data, o->bytes, 0));
+    if (o->kind == ORDER_LOAD) return obey_load(s, data, o->bytes, o->version);
+    s->version = o->version; /* rank 0 may have renamed it */
+    return obey_step(s, o->kind == ORDER_SFT, data, o->bytes);
+}
+
+static int follow(struct step *s) {
+    for (struct ranks_order o; ranks_hear(s->ranks, &o) == 0;) {
+        if (o.bytes == 0 || o.bytes > order_bytes_max || o.kind > ORDER_LOAD)
+            return FAIL(ERR_CORRUPT, "order %u of %" PRIu64 " bytes", o.kind, o.bytes);
+        void *data = mem_alloc(o.bytes);
+        int rc = obey(s, &o, data);
+        mem_free(data);
+        TRY(rc);
+    }
+    return 0; /* rank 0 wants no more */
+}
+
+int step_serve(int fd) {
+    struct ranks *ranks;
+    struct recipe *r;
+    char *dir;
+    TRY(ranks_join(&ranks, fd, &r, &dir));
+    struct step *s = new_step(r, dir);
+    s->ranks = ranks;
+    int rc = shape_read(&s->shape, dir);
+    if (rc == 0) rc = open_model(s, r);
+    if (rc == 0) rc = follow(s);
+    err_ignore(ranks_explain(ranks, rc), "rank 0 has been told, or is not there any more");
+    step_close(&s);
+    recipe_close(&r);
+    mem_free(dir);
+    return 0;
 }

@@ -1,7 +1,11 @@
 /* step.h - one optimizer step: advantages -> plan -> forward, loss, backward per microbatch ->
  * alignment -> clip -> AdamW. A function of (weights and optimizer state, batch, recipe): repeating
  * it gives the same bits (I7). Used by the trainer service, `weir step`, `weir replay verify` and
- * `weir sft` alike. */
+ * `weir sft` alike.
+ *
+ * With recipe.trainer.ranks above 1 step_open starts the other ranks as processes (ranks.h) and
+ * step_close ends them; in between they do what the calls say. A rank that fails or dies is named
+ * by the error of the next call that needs it, and after that the step can only be closed. */
 #ifndef TRAINER_STEP_H
 #define TRAINER_STEP_H
 
@@ -41,7 +45,10 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
 /* model_dir: HF folder of the initial weights (recipe.model.weights may ask for random ones). */
 MUST_CHECK int step_open(struct step **out, const struct recipe *r, const char *model_dir);
 void step_close(struct step **s);
-size_t step_bytes(const struct step *s); /* device and host memory taken at open */
+/* Another rank's life: fd is RANKS_FD. Returns when rank 0 wants no more, or has been told why this
+ * rank cannot go on. */
+MUST_CHECK int step_serve(int fd);
+size_t step_bytes(const struct step *s); /* device and host memory taken at open, by all ranks */
 /* The same before anything is opened: the memory plan. */
 MUST_CHECK int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *shape);
 /* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
@@ -65,7 +72,7 @@ MUST_CHECK int step_hash(struct hash *out, const struct step *s); /* of the curr
 
 /* Checkpoints (ckpt.c): DIR/step-N/ written as tmp, fsynced, renamed; whole state; the newest
  * `keep` stay. */
-MUST_CHECK int step_save(const struct step *s, const char *dir, int64_t keep);
+MUST_CHECK int step_save(struct step *s, const char *dir, int64_t keep);
 /* Loads the newest complete checkpoint of DIR; ERR_NOTFOUND if there is none. at >= 0: exactly that
  * one. */
 MUST_CHECK int step_load(struct step *s, const char *dir, int64_t at);

@@ -1,0 +1,176 @@
+/* ranks_test.c - a trainer of several processes: the same numbers as one, the same bits every time,
+ * checkpoints that any number of ranks loads, and an end for all when one ends. */
+#include "trainer/ranks.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "tests/test.h"
+#include "tests/unit/trainer_fixture.h"
+#include "trainer/batch.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { STEPS = 3, SETS_MAX = 12 };
+
+struct outcome {
+    struct step_report report[STEPS];
+    float *weights, *moment; /* [n]: after the last step; AdamW's first moment after the first */
+    size_t n;
+};
+
+struct setup {
+    const char *const *sets;
+    uint32_t groups;
+    uint64_t seed;
+    const char *dir; /* checkpoints go there */
+};
+
+static struct step *open_step(const char *const *sets, int ranks) {
+    char count[32];
+    const char *all[SETS_MAX + 1] = {count};
+    size_t n = 1;
+    snprintf(count, sizeof count, "trainer.ranks=%d", ranks);
+    for (; sets && sets[n - 1]; n++) {
+        CHECK(n < SETS_MAX);
+        all[n] = sets[n - 1];
+    }
+    return trainer_fixture_open(all);
+}
+
+/* Trajectories of different ages and, every third one, cut at the limit. */
+static struct batch *batch_of(const struct setup *x, int64_t version) {
+    struct batch *b = trainer_fixture_batch(x->seed + (uint64_t)version, x->groups, version);
+    for (uint32_t i = 0; i < b->n; i++) {
+        b->traj[i].truncated = i % 3 == 0;
+        for (int32_t k = 0; k < b->traj[i].n_response && i % 2; k++)
+            b->traj[i].version[k] -= k % 3;
+    }
+    return b;
+}
+
+static float *read_moment(const char *dir, int64_t version, size_t n) {
+    char *path = mem_printf("%s/step-%d/adam_m.bin", dir, (int)version), *data;
+    size_t bytes;
+    CHECK_OK(file_read(&data, &bytes, path, (size_t)1 << 30));
+    CHECK_INT(bytes, n * sizeof(float));
+    mem_free(path);
+    return (float *)(void *)data;
+}
+
+static struct outcome run(const struct setup *x, int ranks) {
+    struct outcome out = {0};
+    struct step *s = open_step(x->sets, ranks);
+    step_set_version(s, 4);
+    out.n = (size_t)params_slab_elements(params_shape(step_weights(s)));
+    for (int i = 0; i < STEPS; i++) {
+        struct batch *b = batch_of(x, step_version(s));
+        int64_t before = step_version(s);
+        CHECK_OK(step_run(s, b, &out.report[i]));
+        batch_close(&b);
+        if (step_version(s) == before) step_advance(s);
+        if (i > 0) continue;
+        CHECK_OK(step_save(s, x->dir, 1));
+        out.moment = read_moment(x->dir, step_version(s), out.n);
+    }
+    out.weights = mem_array(out.n, sizeof *out.weights);
+    CHECK_OK(params_get(step_weights(s), out.weights, out.n * sizeof *out.weights));
+    step_close(&s);
+    return out;
+}
+
+static void drop(struct outcome *o) {
+    mem_free(o->weights);
+    mem_free(o->moment);
+}
+
+/* |a - b| / |b| */
+static double distance(const float *a, const float *b, size_t n) {
+    double off = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        off += pow((double)a[i] - (double)b[i], 2);
+        all += pow((double)b[i], 2);
+    }
+    return sqrt(off / all);
+}
+
+/* Numbers that are functions of log-probs alone: to the bit, where the weights are the same. */
+static void check_same_reports(const struct step_report *a, const struct step_report *b) {
+    const double x[] = {a->loss,        a->pg_loss,    a->kl_loss,     a->kl,
+                        a->entropy,     a->ess,        a->tis_mean,    a->tis_capped,
+                        a->ratio_mean,  a->ratio_max,  a->mismatch_kl, a->mask_fraction,
+                        a->reward_mean, a->value_loss, a->value_mean,  a->explained_variance,
+                        a->lr_scale,    a->lr};
+    const double y[] = {b->loss,        b->pg_loss,    b->kl_loss,     b->kl,
+                        b->entropy,     b->ess,        b->tis_mean,    b->tis_capped,
+                        b->ratio_mean,  b->ratio_max,  b->mismatch_kl, b->mask_fraction,
+                        b->reward_mean, b->value_loss, b->value_mean,  b->explained_variance,
+                        b->lr_scale,    b->lr};
+    for (size_t i = 0; i < sizeof x / sizeof x[0]; i++)
+        if (x[i] != y[i] && !(isnan(x[i]) && isnan(y[i])))
+            test_fail(__FILE__, __LINE__, "number %zu: %.17g and %.17g", i, x[i], y[i]);
+    CHECK_INT(a->trained_tokens, b->trained_tokens);
+    CHECK_INT(a->zero_groups, b->zero_groups);
+}
+
+static void check_close(const struct outcome *a, const struct outcome *one) {
+    for (int i = 0; i < STEPS; i++) {
+        const struct step_report *x = &a->report[i], *y = &one->report[i];
+        CHECK_NEAR(x->grad_norm, y->grad_norm, 1e-6 * y->grad_norm);
+        CHECK_NEAR(x->loss, y->loss, 1e-6 * (1 + fabs(y->loss)));
+        CHECK_STR(x->gac_action, y->gac_action);
+        if (i > 0) CHECK_NEAR(x->gac_cosine, y->gac_cosine, 1e-5);
+    }
+    if (one->report[0].optimizer_steps == 1) check_same_reports(&a->report[0], &one->report[0]);
+    CHECK_NEAR(distance(a->moment, one->moment, one->n), 0, 1e-6);
+    CHECK_NEAR(distance(a->weights, one->weights, one->n), 0, 1e-6);
+}
+
+static void check_bits(const struct outcome *a, const struct outcome *b) {
+    CHECK(memcmp(a->weights, b->weights, a->n * sizeof *a->weights) == 0);
+    CHECK(memcmp(a->moment, b->moment, a->n * sizeof *a->moment) == 0);
+    CHECK(hash_equal(a->report[STEPS - 1].weights_hash, b->report[STEPS - 1].weights_hash));
+    CHECK(a->report[STEPS - 1].grad_norm == b->report[STEPS - 1].grad_norm);
+}
+
+/* 1, 2 and 4 ranks; 2 ranks twice. */
+static void compare(uint32_t groups, uint64_t seed, const char *const *sets) {
+    struct setup x = {sets, groups, seed, test_dir()};
+    struct outcome one = run(&x, 1), two = run(&x, 2), again = run(&x, 2), four = run(&x, 4);
+    check_close(&two, &one);
+    check_close(&four, &one);
+    check_bits(&two, &again);
+    drop(&one);
+    drop(&two);
+    drop(&again);
+    drop(&four);
+}
+
+#define SAME(name, groups, seed, ...)                                                              \
+    TEST(ranks_##name) {                                                                           \
+        static const char *const sets[] = {__VA_ARGS__, NULL};                                     \
+        compare(groups, seed, sets);                                                               \
+    }
+
+SAME(grpo, 5, 1, "trainer.algorithm.advantage=grpo")
+SAME(more_than_groups, 3, 2, "trainer.algorithm.aggregation=sequence-mean")
+SAME(one_group, 1, 3, "trainer.algorithm.aggregation=constant")
+SAME(minibatches, 5, 4, "trainer.batch.minibatches=3", "trainer.algorithm.loss=gspo")
+SAME(critic, 5, 5, "trainer.algorithm.advantage=gae", "trainer.algorithm.lambda=0.9",
+     "trainer.algorithm.gamma=0.98")
+SAME(truncated_importance, 5, 6, "trainer.algorithm.denominator=recomputed",
+     "trainer.algorithm.correction.tis=token", "trainer.algorithm.correction.cap=1.1")
+SAME(m2po, 5, 7, "trainer.algorithm.correction.mask=m2po", "trainer.algorithm.correction.m2=0.05")
+SAME(vcpo, 5, 8, "trainer.algorithm.ess_lr=true", "trainer.algorithm.optimal_baseline=true",
+     "trainer.algorithm.correction.tis=sequence", "trainer.algorithm.denominator=recomputed")
+SAME(reference, 5, 9, "trainer.algorithm.kl.coef=0.1", "trainer.algorithm.entropy=0.01",
+     "trainer.algorithm.overlong=mask")
+SAME(reference_in_reward, 5, 10, "trainer.algorithm.kl.coef=0.1",
+     "trainer.algorithm.kl.place=reward", "trainer.algorithm.advantage=reinforce++")
+SAME(decoupled, 5, 11, "trainer.algorithm.loss=decoupled", "trainer.batch.minibatches=2")
+SAME(alignment, 5, 12, "trainer.alignment.mode=on", "trainer.alignment.c_low=0",
+     "trainer.alignment.c_high=0.9", "trainer.alignment.previous=bf16")
+SAME(prefixes, 6, 13, "trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]")
