@@ -44,7 +44,7 @@ struct ranks {
 struct hello { /* rank 0 to another, then recipe and model_dir */
     int32_t rank, n, timeout_ms;
     uint32_t recipe_bytes, dir_bytes;
-    char name[64];
+    char name[64], device[64]; /* trainer.device of this rank */
 };
 
 struct word { /* of another rank to rank 0: rc 0 is "ready" */
@@ -123,7 +123,22 @@ static int start(struct ranks *r, int rank) {
     return 0;
 }
 
-static int greet(struct ranks *r, int rank, const struct buf *recipe, const char *dir) {
+/* A GPU each, from rank 0's on; all the same processors. */
+static int device_of(char *out, size_t n, const struct ranks *r, const char *device, int rank) {
+    bool gpu = strcmp(r->backend->name, "cuda") == 0;
+    int first = 0, got;
+    if (gpu && sscanf(device, "cuda:%d", &first) != 1) first = 0; /* auto */
+    if (gpu)
+        got = snprintf(out, n, "trainer.device=cuda:%d", first + rank);
+    else
+        got = snprintf(out, n, "trainer.device=%s",
+                       strcmp(device, "auto") == 0 ? r->backend->name : device);
+    if (got < 0 || (size_t)got >= n) return FAIL(ERR_CONFIG, "device \"%s\" is too long", device);
+    return 0;
+}
+
+static int greet(struct ranks *r, int rank, const struct recipe *of, const struct buf *recipe,
+                 const char *dir) {
     int fd = r->peer[rank].fd;
     struct hello h = {.rank = rank,
                       .n = r->n,
@@ -131,15 +146,18 @@ static int greet(struct ranks *r, int rank, const struct buf *recipe, const char
                       .recipe_bytes = (uint32_t)recipe->len,
                       .dir_bytes = (uint32_t)strlen(dir)};
     memcpy(h.name, r->name, sizeof h.name);
+    TRY(device_of(h.device, sizeof h.device, r, of->trainer.device, rank));
     TRY(send_all(fd, &h, sizeof h));
     TRY(send_all(fd, recipe->data, recipe->len));
     return send_all(fd, dir, strlen(dir));
 }
 
-int ranks_start(struct ranks **out, const struct recipe *recipe, const char *model_dir) {
+int ranks_start(struct ranks **out, const struct recipe *recipe, const char *model_dir,
+                const struct kern_backend *b) {
     struct ranks *r = mem_zalloc(sizeof *r);
     struct buf text = {0};
     int rc = 0;
+    r->backend = b;
     r->n = (int)recipe->trainer.ranks;
     r->timeout_ms = (int)recipe->trainer.rank_timeout_ms;
     r->peer = mem_array((size_t)r->n, sizeof *r->peer);
@@ -150,7 +168,7 @@ int ranks_start(struct ranks **out, const struct recipe *recipe, const char *mod
     for (int i = 1; i < r->n; i++)
         TRY_OUT(start(r, i));
     for (int i = 1; i < r->n; i++)
-        TRY_OUT(ranks_explain(r, greet(r, i, &text, model_dir)));
+        TRY_OUT(ranks_explain(r, greet(r, i, recipe, &text, model_dir)));
     *out = r;
     r = NULL;
 out:
@@ -168,7 +186,8 @@ static int read_hello(struct ranks *r, struct recipe **recipe, char **dir) {
     int rc;
     TRY_OUT(receive_all(fd, &h, sizeof h));
     if (h.recipe_bytes > RANKS_TEXT_MAX || h.dir_bytes > RANKS_TEXT_MAX || h.rank < 1 ||
-        h.rank >= h.n || !memchr(h.name, '\0', sizeof h.name))
+        h.rank >= h.n || !memchr(h.name, '\0', sizeof h.name) ||
+        !memchr(h.device, '\0', sizeof h.device))
         TRY_OUT(FAIL(ERR_CORRUPT, "rank %d of %d trainers: bad greeting", h.rank, h.n));
     r->rank = h.rank;
     r->n = h.n;
@@ -178,7 +197,8 @@ static int read_hello(struct ranks *r, struct recipe **recipe, char **dir) {
     *dir = mem_zalloc((size_t)h.dir_bytes + 1);
     TRY_OUT(receive_all(fd, text, h.recipe_bytes));
     TRY_OUT(receive_all(fd, *dir, h.dir_bytes));
-    TRY_OUT(recipe_parse(recipe, text, h.recipe_bytes, "recipe of rank 0", NULL, 0));
+    const char *const device[] = {h.device};
+    TRY_OUT(recipe_parse(recipe, text, h.recipe_bytes, "recipe of rank 0", device, 1));
 out:
     mem_free(text);
     return rc;

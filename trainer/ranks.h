@@ -22,8 +22,10 @@ struct ranks_order {
     uint64_t at, bytes;
 };
 
-/* Rank 0 of recipe.trainer.ranks: starts the others, which open what rank 0 opens. */
-MUST_CHECK int ranks_start(struct ranks **out, const struct recipe *r, const char *model_dir);
+/* Rank 0 of recipe.trainer.ranks, on its opened backend: starts the others, which open the same
+ * model, on the same processors or on a GPU each (rank i: cuda:N+i). */
+MUST_CHECK int ranks_start(struct ranks **out, const struct recipe *r, const char *model_dir,
+                           const struct kern_backend *b);
 /* The others: fd is the socket that they were started with (RANKS_FD). *r: recipe_close,
  * *model_dir: mem_free.
  */

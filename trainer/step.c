@@ -92,9 +92,9 @@ static int agree_on_weights(const struct step *s) {
     return agree(s, h, "weights as loaded");
 }
 
+/* The backend is open. */
 static int open_model(struct step *s, const struct recipe *r) {
     struct shard_ranks place = {.n = 1};
-    TRY(kern_open(&s->backend, r->trainer.device, ranks_threads(r)));
     TRY(meet(s, &place));
     s->shape.value_head = objective_wants_value_head(r);
     s->bytes = bytes_of(s->backend, &s->shape, r);
@@ -111,6 +111,11 @@ static int open_model(struct step *s, const struct recipe *r) {
     return agree_on_weights(s);
 }
 
+static int open_backend(struct step *s, const struct recipe *r) {
+    TRY(shape_read(&s->shape, s->model_dir));
+    return kern_open(&s->backend, r->trainer.device, ranks_threads(r));
+}
+
 static struct step *new_step(const struct recipe *r, const char *model_dir) {
     struct step *s = mem_zalloc(sizeof *s);
     s->model_dir = mem_strdup(model_dir);
@@ -121,8 +126,8 @@ static struct step *new_step(const struct recipe *r, const char *model_dir) {
 
 int step_open(struct step **out, const struct recipe *r, const char *model_dir) {
     struct step *s = new_step(r, model_dir);
-    int rc = shape_read(&s->shape, model_dir);
-    if (rc == 0 && r->trainer.ranks > 1) rc = ranks_start(&s->ranks, r, model_dir);
+    int rc = open_backend(s, r);
+    if (rc == 0 && r->trainer.ranks > 1) rc = ranks_start(&s->ranks, r, model_dir, s->backend);
     if (rc == 0) rc = ranks_explain(s->ranks, open_model(s, r));
     if (rc < 0)
         step_close(&s);
@@ -450,7 +455,7 @@ int step_serve(int fd) {
     TRY(ranks_join(&ranks, fd, &r, &dir));
     struct step *s = new_step(r, dir);
     s->ranks = ranks;
-    int rc = shape_read(&s->shape, dir);
+    int rc = open_backend(s, r);
     if (rc == 0) rc = open_model(s, r);
     if (rc == 0) rc = follow(s);
     err_ignore(ranks_explain(ranks, rc), "rank 0 has been told, or is not there any more");
