@@ -4,7 +4,8 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=$1
-export WEIR=$2
+export WEIR=$2 WEIR_SIM
+WEIR_SIM=$(dirname "$1")/weir-cudasim.so
 passed=0 failed=0 skipped=0
 out=$("$bin" | tail -n 1)
 read -r p f s <<<"$(printf '%s\n' "$out" | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p')"

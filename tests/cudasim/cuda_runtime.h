@@ -3,10 +3,10 @@
  *
  * A launch runs its blocks one after another; the threads of a block are fibers that run until they
  * meet a barrier (__syncthreads, a warp's shuffle, vote or __syncwarp). So the kernels' own logic
- * runs, index by index, under the address and undefined-behaviour sanitizers. Device memory is the
- * heap. Threads run in ascending order, or descending on device 1: where the two differ in bits a
- * barrier is missing. What cannot be shown here: speed, memory models, and anything of a real
- * chip's libraries. */
+ * runs, index by index, under the address and undefined-behaviour sanitizers. Threads run in
+ * ascending order, or descending on device 1: where the two differ in bits a barrier is missing. On
+ * device 2 the host cannot reach device memory (arena.h). What cannot be shown here: speed, memory
+ * models, and anything of a real chip's libraries. */
 #ifndef CUDASIM_CUDA_RUNTIME_H
 #define CUDASIM_CUDA_RUNTIME_H
 
@@ -156,7 +156,8 @@ struct sim_stream {
 typedef struct sim_stream *cudaStream_t;
 
 cudaError_t cudaGetDeviceCount(int *n);
-cudaError_t cudaSetDevice(int device); /* 0, 1: threads in ascending, descending order */
+cudaError_t cudaSetDevice(int device); /* 0, 1: threads in ascending, descending order;
+                                          2: as 0, and the host cannot reach its memory */
 cudaError_t cudaMalloc(void **out, size_t bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags);

@@ -7,6 +7,8 @@
  * in a branch that not everybody takes: that is reported and ends the process. */
 #include <cuda_runtime.h>
 
+#include "arena.h"
+
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +52,12 @@ struct sim { /* of one host thread */
     unsigned n, started, n_idle, n_fibers;
     bool descending;
 };
+
+#if defined(__SANITIZE_ADDRESS__)
+static const bool on_heap = true; /* device memory, see arena.h */
+#else
+static const bool on_heap = false;
+#endif
 
 thread_local struct sim_thread *sim_self;
 static thread_local struct sim *sim;
@@ -248,6 +256,7 @@ void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *c
     sim->body = body;
     sim->ctx = ctx;
     sim->descending = descending;
+    arena_enter();
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
@@ -257,6 +266,7 @@ void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *c
                 run_block(dim3(x, y, z), grid, block);
                 free(sim->shared);
             }
+    arena_leave();
     sim->running = nullptr;
     sim->now = nullptr;
 }
@@ -264,24 +274,25 @@ void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *c
 /* --- the runtime ----------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *n) {
-    *n = 2;
+    *n = 3;
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
     descending = device == 1;
-    return device == 0 || device == 1 ? cudaSuccess : cudaErrorInvalidValue;
+    if (device == 2) arena_guard();
+    return device >= 0 && device <= 2 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
-    void *p = aligned_alloc(256, (bytes + 255) / 256 * 256 + (bytes == 0) * 256);
+    void *p = arena_take(bytes);
     if (!p) return cudaErrorMemoryAllocation;
     *out = p;
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *p) {
-    free(p);
+    arena_release(p);
     return cudaSuccess;
 }
 
@@ -304,13 +315,25 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind, cudaStream_t) {
-    if (n) memmove(dst, src, n);
+/* A side that should be the device's but is not, or the other way round, is an error: a driver
+ * would take it for what it is, on machines that can. */
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind k, cudaStream_t) {
+    bool to_device = k != cudaMemcpyDeviceToHost, from_device = k != cudaMemcpyHostToDevice;
+    if (n == 0) return cudaSuccess;
+    if (!on_heap && (arena_has(dst) != to_device || arena_has(src) != from_device))
+        return cudaErrorInvalidValue;
+    arena_enter();
+    memmove(dst, src, n);
+    arena_leave();
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t) {
-    if (n) memset(dst, value, n);
+    if (n == 0) return cudaSuccess;
+    if (!arena_has(dst)) return cudaErrorInvalidValue;
+    arena_enter();
+    memset(dst, value, n);
+    arena_leave();
     return cudaSuccess;
 }
 

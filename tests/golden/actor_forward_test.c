@@ -73,6 +73,12 @@ TEST(actor_logits_equal_transformers_cpu) {
     }
 }
 
+/* The CUDA kernels on the host: slow, so two models with all that differs between families. */
+TEST_TIMEOUT(actor_logits_equal_transformers_cudasim, 120) {
+    check_logits("cudasim:2", "mistral-window", false);
+    check_logits("cudasim:2", "qwen3-norm", false);
+}
+
 /* Log-probs and entropies in chunks of head_rows, and of rows in any order. */
 static void check_logprobs(const char *backend, const char *name) {
     struct golden g;

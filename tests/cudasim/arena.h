@@ -1,0 +1,20 @@
+/* arena.h - the memory of the simulated device: addresses that the host cannot use.
+ *
+ * Once guarded, it is without any right except while a kernel or a copy runs, so code of Weir that
+ * reads or writes device memory by its address dies at that place, as it would with a GPU. Under
+ * the address sanitizer the memory is the heap instead: there the ends of each allocation matter
+ * more. */
+#ifndef CUDASIM_ARENA_H
+#define CUDASIM_ARENA_H
+
+#include <stddef.h>
+
+void *arena_take(size_t bytes); /* 256-byte aligned, nullptr: none is left */
+void arena_release(void *p);
+bool arena_has(const void *p); /* whether it is an address of the device */
+void arena_guard(void);        /* from now on */
+/* Around whatever a device does; they nest, and may be called by several threads. */
+void arena_enter(void);
+void arena_leave(void);
+
+#endif

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Rollout and trainer run on a device by changing `device`: every command on the simulated CUDA device whose memory the
+# host cannot reach (tests/cudasim; device 2), so an access by address instead of a copy is a crash here.
+. tests/e2e/common.bash
+[ -e "$WEIR_SIM" ] || exit 77
+# The plugin is looked up beside the executable.
+cp "$WEIR" "$DIR/weir"
+cp "$WEIR_SIM" "$DIR/weir-cudasim.so"
+WEIR=$DIR/weir device=cudasim:2 models=tests/golden/models
+
+# score: both engines print the same digits however lines are batched and chunked (I6).
+cat >"$DIR/lines" <<'JSON'
+{"prompt_ids": [1, 4, 5, 9, 3], "response_ids": [2, 7, 8, 9, 11, 3, 1]}
+{"prompt_ids": [3], "response_ids": [2, 9, 30, 31]}
+{"prompt_ids": [7, 7, 7, 2, 2, 2, 1, 1], "response_ids": [5]}
+JSON
+score() { "$WEIR" score --model "$models/$model" --device $device --file "$DIR/lines" "$@"; }
+for model in llama-gqa qwen3-norm mistral-window; do
+    score --engine trainer >"$DIR/want"
+    for options in "--engine rollout --chunk 1" "--engine rollout --chunk 3 --batch 2 --page 1" "--engine trainer --batch 1"; do
+        # shellcheck disable=SC2086
+        score $options | cmp - "$DIR/want" || fail "$model: $options prints other digits"
+    done
+done
+
+# step: the numbers of ref to five digits.
+recipe=$DIR/recipe.yaml
+cat >"$recipe" <<'YAML'
+rollout: {group_size: 4, max_prompt_tokens: 16, max_new_tokens: 16}
+trainer: {batch: {groups: 4, tokens: 64}, optimizer: {lr: 1.0e-3}}
+YAML
+for d in $device ref; do
+    "$WEIR" step --model tests/golden/step/model --recipe "$recipe" --set trainer.device=$d --out "$DIR/$d" \
+        --batch tests/golden/step/b0.jsonl --batch tests/golden/step/b1.jsonl 2>/dev/null |
+        sed -E 's/.*"loss": ([-0-9.e]{7}).*"grad_norm": ([0-9.e]{7}).*"gac.cosine": ([-0-9.nul]{4,7}).*/\1 \2 \3/' \
+            >"$DIR/numbers-$d"
+done
+[ "$(wc -l <"$DIR/numbers-ref")" = 2 ] || fail "no two steps: $(cat "$DIR/numbers-ref")"
+cmp "$DIR/numbers-ref" "$DIR/numbers-$device" || fail "$(paste "$DIR/numbers-ref" "$DIR/numbers-$device")"
+
+# A whole run of a very small model: weights through the relay, a checkpoint, an evaluation, the written model.
+cp -r recipes/tiny "$DIR/tiny"
+sed -E -i 's/("hidden_size"|"intermediate_size"): [0-9]+/\1: 16/; s/("num_hidden_layers"|"num_key_value_heads"): [0-9]+/\1: 1/
+    s/("num_attention_heads"): [0-9]+/\1: 2/; s/("head_dim"): [0-9]+/\1: 8/' "$DIR/tiny/config.json"
+small_run "$DIR/run" --set "model.path=$DIR/tiny" --set rollout.device=$device --set trainer.device=$device \
+    --set rollout.workers=1 --set rollout.max_new_tokens=6 --set trainer.steps=2 --set trainer.batch.groups=2 \
+    --set trainer.checkpoint.every=1 --set data.eval.limit=2 >"$DIR/json" 2>"$DIR/err" || fail "run: $(tail "$DIR/err")"
+[ "$(grep -c '"rollout_logprob_abs_diff/max":0[,}]' "$DIR/json")" = 2 ] || fail "log-probs differ: $(cat "$DIR/json")"
+"$WEIR" replay "$DIR/run" verify >"$DIR/out" 2>&1 || fail "replay: $(cat "$DIR/out")"
+"$WEIR" generate --model "$DIR/run/hf" --device $device --prompt 1+2= --max-tokens 4 --temperature 0 --raw >"$DIR/text" 2>"$DIR/err" ||
+    fail "generate: $(cat "$DIR/err")"
+no_leftovers "$DIR/run"
