@@ -30,7 +30,7 @@ rollout: {group_size: 4, max_prompt_tokens: 16, max_new_tokens: 16}
 trainer: {batch: {groups: 4, tokens: 64}, optimizer: {lr: 1.0e-3}}
 YAML
 for d in $device ref; do
-    "$WEIR" step --model tests/golden/step/model --recipe "$recipe" --set trainer.device=$d --out "$DIR/$d" \
+    "$WEIR" step --model tests/golden/step/model --recipe "$recipe" --set "trainer.device=$d" --out "$DIR/$d" \
         --batch tests/golden/step/b0.jsonl --batch tests/golden/step/b1.jsonl 2>/dev/null |
         sed -E 's/.*"loss": ([-0-9.e]{7}).*"grad_norm": ([0-9.e]{7}).*"gac.cosine": ([-0-9.nul]{4,7}).*/\1 \2 \3/' \
             >"$DIR/numbers-$d"

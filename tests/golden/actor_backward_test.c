@@ -166,6 +166,11 @@ TEST(actor_gradients_equal_autograd_cpu) {
     check_gradients("cpu");
 }
 
+TEST_TIMEOUT(actor_gradients_equal_autograd_cudasim, 120) {
+    struct hash bits;
+    run("cudasim:2", "qwen3-norm", &ways[2], &bits);
+}
+
 /* A second reverse of the same batch doubles the gradient: grads accumulate, also the embedding. */
 TEST(actor_gradients_accumulate) {
     static const int32_t order[] = {0, 1, 2};
