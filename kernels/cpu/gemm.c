@@ -150,7 +150,8 @@ int cpu_matmul_dw(ops_s s, kern_arg gw, kern_arg gbias, kern_arg gy, kern_arg x)
                           .m = o,
                           .n = in,
                           .k = n,
-                          .accumulate = true};
+                          .accumulate = true,
+                          .by_parts = true};
     if (in > 0) TRY(run("matmul_dw", s, &g));
     if (!gbias) return 0;
     struct colsum_args c = {.out = host_f32(gbias), .g = host_f32(gy), .rows = n, .n = o};

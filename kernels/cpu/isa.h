@@ -16,6 +16,7 @@ enum {
     GEMM_NC = 24,     /* panels packed at a time (1.1 MiB) */
     GEMM_AC = 512,    /* most depth of a block of A where B is packed already */
     GEMM_MC = 168,    /* rows of A packed at a time (12 tiles) */
+    ROWS_SUM = 64,    /* rows of a partial sum of a column */
     ATTN_WIDTH = 256, /* largest head width */
     ATTN_ROWS = 4,    /* query rows of a tile */
     ATTN_NARROW = 16, /* up to this head width rows may lie in lanes, 16 in a tile */
@@ -37,7 +38,7 @@ struct gemm_args {
     float *c;
     int64_t ldc, m, n, k;
     const float *bias;
-    bool accumulate;
+    bool accumulate, by_parts; /* by_parts: with accumulate; C gets the sum of each block */
 
     int64_t panel0, panel1, k0, k1;
     float *panels;      /* panel0, from k0 on */

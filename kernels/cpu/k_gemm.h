@@ -5,6 +5,9 @@
  * partial sum and loads it again, which continues the same chain. So the bits do not depend on the
  * number of rows, the tile an element falls into, the instruction set, packing or threads.
  *
+ * Gradients of weights sum thousands of rows, and one float chain over them loses digits. They go
+ * by parts: each block of k, at most GEMM_KC, starts from 0 and is added to C.
+ *
  * Both operands come packed: B in panels of 32 columns, [k][32], A in tiles, [k][rows of the tile],
  * so that every address in the loop is a pointer plus a constant: strides in registers cost more
  * than the copy, and the loop then runs at the rate of the multipliers. A tile is 14 x 32 elements
@@ -26,6 +29,7 @@ struct gemm_tile {
     float *c;
     int64_t ldc, cols; /* cols of C that exist, from the tile's first */
     bool load;         /* continue from C */
+    bool add;          /* the sum from 0 is added to C */
     const float *bias; /* after the last block, else NULL */
 };
 
@@ -77,6 +81,7 @@ static inline __attribute__((always_inline)) void gemm_tile_rows(const struct ge
             const int64_t n = cols - j * VEC;
             if (n <= 0) continue;
             vf x = acc[r][j];
+            if (t->add) x = vf_add(vf_load_n(t->c + r * ldc + j * VEC, n), x);
             if (t->bias) x = vf_add(x, vf_load_n(t->bias + j * VEC, n));
             if (whole)
                 vf_store(t->c + r * ldc + j * VEC, x);
@@ -130,7 +135,8 @@ static void gemm_panel(const struct gemm_args *g, const float *panel, const floa
                                         .c = g->c + m * g->ldc + n0,
                                         .ldc = g->ldc,
                                         .cols = g->n - n0,
-                                        .load = k0 > 0 || g->accumulate,
+                                        .load = !g->by_parts && (k0 > 0 || g->accumulate),
+                                        .add = g->by_parts,
                                         .bias = g->bias && k1 == g->k ? g->bias + n0 : NULL};
             for (int64_t r = m + rows; r < m + 2 * rows && r < m1; r++) { /* the next tile's C */
                 __builtin_prefetch(g->c + r * g->ldc + n0, 1, 3);
@@ -175,8 +181,13 @@ static void k_colsum(const void *args, int64_t begin, int64_t end, void *scratch
     (void)scratch;
     for (int64_t c = begin * VEC; c < end * VEC && c < a->n; c += VEC) {
         vf sum = vf_load_n(a->out + c, a->n - c);
-        for (int64_t r = 0; r < a->rows; r++)
-            sum = vf_add(sum, vf_load_n(a->g + r * a->n + c, a->n - c));
+        for (int64_t r = 0, stop; r < a->rows; r = stop) {
+            vf part = vf_zero();
+            stop = a->rows - r < ROWS_SUM ? a->rows : r + ROWS_SUM;
+            for (int64_t i = r; i < stop; i++)
+                part = vf_add(part, vf_load_n(a->g + i * a->n + c, a->n - c));
+            sum = vf_add(sum, part);
+        }
         vf_store_n(a->out + c, sum, a->n - c);
     }
 }

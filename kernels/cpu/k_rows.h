@@ -59,9 +59,14 @@ static void k_rmsnorm_gw(const void *args, int64_t begin, int64_t end, void *scr
     for (int64_t j = begin * VEC; j < end * VEC && j < a->d; j += VEC) {
         const int64_t n = a->d - j;
         vf sum = vf_zero();
-        for (int64_t i = 0; i < a->rows; i++) {
-            vf xr = vf_mul(vf_load_n(a->x + i * a->d + j, n), vf_set(a->r[i]));
-            sum = vf_fma(vf_load_n(a->gout + i * a->d + j, n), xr, sum);
+        for (int64_t first = 0, last; first < a->rows; first = last) {
+            vf part = vf_zero();
+            last = a->rows - first < ROWS_SUM ? a->rows : first + ROWS_SUM;
+            for (int64_t i = first; i < last; i++) {
+                vf xr = vf_mul(vf_load_n(a->x + i * a->d + j, n), vf_set(a->r[i]));
+                part = vf_fma(vf_load_n(a->gout + i * a->d + j, n), xr, part);
+            }
+            sum = vf_add(sum, part);
         }
         vf_store_n(a->gw + j, vf_add(vf_load_n(a->gw + j, n), sum), n);
     }

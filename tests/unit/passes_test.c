@@ -13,10 +13,8 @@
 
 enum { CONTEXT = 96, PROMPT = 64, ANSWER = 32 };
 
-/* Relative L2 distance of two float gradients of one loss; their roundings differ. The cpu backend
- * adds a weight's gradient up row by row in float, ref in double. */
-#define EXACT_REF 1e-6
-#define EXACT_CPU 2e-6
+/* Relative L2 distance of two float gradients of one loss; their roundings differ. */
+#define EXACT 1e-6
 
 struct texts { /* how long the parts of a batch's sequences are */
     uint32_t groups, size;
@@ -154,8 +152,7 @@ static double distance(const struct result *a, const struct result *b) {
     return sqrt(diff / size);
 }
 
-static void check_same(const struct result *got, const struct result *want, const char *name,
-                       double exact) {
+static void check_same(const struct result *got, const struct result *want, const char *name) {
     size_t bytes = (size_t)want->tokens * sizeof(float);
     CHECK(memcmp(got->logprob, want->logprob, bytes) == 0);
     CHECK(memcmp(got->again, want->logprob, bytes) == 0);
@@ -163,7 +160,7 @@ static void check_same(const struct result *got, const struct result *want, cons
     CHECK(memcmp(got->value, want->value, bytes) == 0);
     double d = distance(got, want);
     fprintf(stderr, "    %-50s %.1e %3d passes\n", name, d, (int)got->passes);
-    if (!(d <= exact))
+    if (!(d <= EXACT))
         test_fail(__FILE__, __LINE__, "%s: gradient is off by %g of its norm", name, d);
 }
 
@@ -196,7 +193,7 @@ static void check_batch(const struct setting *s, const struct texts *t, uint64_t
         for (; n < 5 && ways[w][n]; n++)
             snprintf(name + strlen(name), sizeof name - strlen(name), " %s", ways[w][n] + 8);
         struct result got = run(s, b, ways[w], n);
-        check_same(&got, &want, name, strcmp(s->device, "ref") == 0 ? EXACT_REF : EXACT_CPU);
+        check_same(&got, &want, name);
         result_free(&got);
     }
     result_free(&want);
