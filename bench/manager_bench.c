@@ -135,8 +135,14 @@ static void answer_work(struct world *w, struct peer *p, const Weir__Work *k) {
         for (int j = 0; j < TOKENS; j++)
             w->version[i * TOKENS + (size_t)j] = p->version;
     }
+    Weir__TokensWeights weights = WEIR__TOKENS_WEIGHTS__INIT, *said = &weights;
+    uint64_t hash[2] = {1, (uint64_t)p->version + 1};
+    weights.version = p->version;
+    weights.hash = (ProtobufCBinaryData){16, (uint8_t *)hash};
     t.n_items = k->n_items;
     t.items = list;
+    t.n_weights = p->version >= 0;
+    t.weights = &said;
     struct wire_frame f[3] = {{w->ids, n * sizeof *w->ids},
                               {w->logprob, n * sizeof *w->logprob},
                               {w->version, n * sizeof *w->version}};

@@ -118,6 +118,75 @@ static const char *state_name(const struct runlog_group *g, const struct runlog_
     return !s ? "unscored" : s->error ? "reward-error" : "waiting";
 }
 
+/* The content of a version: hash of what the rollouts had, and whether the trainer published it. */
+struct content {
+    bool known, published, equal;
+    struct hash hash;
+    char rollout[RUNLOG_NAME_MAX + 1];
+};
+
+static int content_of(struct replay *p, int64_t version, struct content *out) {
+    struct runlog_record loaded = {0}, step = {0};
+    struct content c = {.known = false};
+    bool first = version == 0; /* then no step made it, and step 0 names it */
+    int rc = runlog_get(p->log, RUNLOG_WEIGHTS, (uint64_t)version, &loaded);
+    if (rc < 0 && rc != ERR_NOTFOUND) return rc;
+    if (rc == 0) {
+        c.known = true;
+        c.hash = loaded.u.weights.hash;
+        snprintf(c.rollout, sizeof c.rollout, "%s", loaded.u.weights.rollout);
+    }
+    runlog_free(&loaded);
+    rc = runlog_get(p->log, RUNLOG_BATCH, (uint64_t)(first ? 0 : version - 1), &step);
+    if (rc < 0 && rc != ERR_NOTFOUND) return rc;
+    if (rc == 0 && step.u.batch.done) {
+        struct hash h = first ? step.u.batch.before : step.u.batch.after;
+        c.published = true;
+        c.equal = hash_equal(h, c.hash);
+    }
+    runlog_free(&step);
+    *out = c;
+    return 0;
+}
+
+/* Each version once, as often as it changes: responses have one or two. */
+static int each_version(struct replay *p, const struct runlog_traj *t, void *ctx,
+                        void (*each)(void *ctx, int64_t version, const struct content *c)) {
+    struct content c;
+    for (int32_t i = 0; i < t->n_response; i++) {
+        bool seen = false;
+        for (int32_t k = 0; k < i && !seen; k++)
+            seen = t->version[k] == t->version[i];
+        if (seen) continue;
+        TRY(content_of(p, t->version[i], &c));
+        each(ctx, t->version[i], &c);
+    }
+    return 0;
+}
+
+static void export_version(void *ctx, int64_t version, const struct content *c) {
+    struct buf *line = ctx;
+    char hex[HASH_HEX];
+    if (!c->known) return;
+    hash_hex(c->hash, hex);
+    bool inner = line->data[line->len - 1] != '{';
+    buf_printf(line, "%s\"%" PRId64 "\": \"%s\"", inner ? ", " : "", version, hex);
+}
+
+static void show_version(void *ctx, int64_t version, const struct content *c) {
+    char hex[HASH_HEX];
+    (void)ctx;
+    hash_hex(c->hash, hex);
+    if (!c->known)
+        printf("version %" PRId64 ": its weights' hash is not in the log\n", version);
+    else
+        printf("version %" PRId64 ": weights %s in the memory of %s, %s\n", version, hex,
+               c->rollout,
+               !c->published ? "not reported by the trainer yet"
+               : c->equal    ? "as published"
+                             : "OTHERS THAN PUBLISHED");
+}
+
 /* One trajectory as a line that `weir step` reads, with what else is known of it. */
 static int export_line(struct replay *p, const struct runlog_traj *t, const struct runlog_score *s,
                        const struct runlog_group *g) {
@@ -142,7 +211,9 @@ static int export_line(struct replay *p, const struct runlog_traj *t, const stru
                t->n_response ? t->version[0] : 0);
     for (int32_t i = 0; i < t->n_response; i++)
         buf_printf(&line, "%s%" PRId64, i ? ", " : "", t->version[i]);
-    buf_str(&line, "], \"reward\": ");
+    buf_str(&line, "], \"weights\": {");
+    TRY(each_version(p, t, &line, export_version));
+    buf_str(&line, "}, \"reward\": ");
     if (s && s->error == 0)
         buf_json_num(&line, s->total);
     else
@@ -227,6 +298,7 @@ static int show_one(struct replay *p, uint64_t id) {
         mem_free(piece);
         piece = NULL;
     }
+    TRY_OUT(each_version(p, t, NULL, show_version));
 out:
     mem_free(prompt);
     mem_free(piece);

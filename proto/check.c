@@ -134,6 +134,14 @@ static const struct rule batch_record_rules[] = {
     VERSION(BatchRecord, staleness_max, 0), HASH_OR_NONE(BatchRecord, hash_before),
     HASH_OR_NONE(BatchRecord, hash_after)};
 
+static const struct rule tokens_weights[] = {VERSION(TokensWeights, version, 0),
+                                             HASH(TokensWeights, hash)};
+static const struct rule weights_record_rules[] = {
+    VERSION(WeightsRecord, version, 0), HASH(WeightsRecord, hash),
+    RULE(WeightsRecord, rollout, STR, 0, CHECK_NAME_MAX)};
+
+static int check_rules(const struct rule *rules, size_t n, const void *message);
+
 static int count_hello(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Hello *m = body;
     want[0] = want[1] = m->n_running;
@@ -179,6 +187,12 @@ static int count_tokens(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
         want[0] += x->n;
     }
     want[1] = want[2] = want[0];
+    if (m->n_weights > CHECK_ITEMS_MAX)
+        return FAIL(ERR_CORRUPT, "%zu weights, limit %d", m->n_weights, CHECK_ITEMS_MAX);
+    for (size_t i = 0; i < m->n_weights; i++)
+        TRY(err_wrap(check_rules(tokens_weights, sizeof tokens_weights / sizeof tokens_weights[0],
+                                 m->weights[i]),
+                     "weights[%zu]", i));
     return 0;
 }
 
@@ -289,6 +303,7 @@ static const struct spec specs[WIRE_TYPES] = {
     [WIRE_TRAJECTORY_RECORD] = {N(trajectory_record_rules), .count = count_trajectory,
                                 .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
     [WIRE_BATCH_RECORD] = {N(batch_record_rules), .count = count_batch_record, .frame = {NUMBERS}},
+    [WIRE_WEIGHTS_RECORD] = {N(weights_record_rules)},
 };
 
 static int check_range(const struct rule *r, int64_t v) {

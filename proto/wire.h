@@ -52,7 +52,8 @@ enum {
     X(GROUP_RECORD, group_record, GroupRecord, 16 << 20, 0, 0)                                     \
     X(TRAJECTORY_RECORD, trajectory_record, TrajectoryRecord, 4096, 256 << 20, 4)                  \
     X(BATCH_RECORD, batch_record, BatchRecord, 4096, 16 << 20, 1)                                  \
-    X(SCORE_RECORD, score_record, ScoreRecord, 16 << 10, 0, 0)
+    X(SCORE_RECORD, score_record, ScoreRecord, 16 << 10, 0, 0)                                     \
+    X(WEIGHTS_RECORD, weights_record, WeightsRecord, 4096, 0, 0)
 
 enum wire_type {
     WIRE_NONE = 0,

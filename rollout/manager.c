@@ -230,6 +230,7 @@ static void manager_free(struct manager *m) {
     mem_free(m->job);
     mem_free(m->form);
     mem_free(m->acks);
+    mem_free(m->weights);
     buf_close(&m->failure);
     mem_free(m->metrics_path);
     mem_free(m->run_dir);

@@ -5,6 +5,7 @@
  *   manager_rollouts.c  work out, tokens in
  *   manager_prompts.c   rows of the data set as prompts; tokens of unfinished trajectories
  *   manager_scores.c    finished trajectories to the reward service, scores back
+ *   manager_weights.c   the content of each version, as told by trainer and rollouts
  *   manager_trainer.c   batches out, steps done in
  *   manager_metrics.c   metrics.jsonl
  *   manager_status.c    who waits for what
@@ -52,6 +53,8 @@ struct manager {
     uint64_t sweep_us;               /* when jobs were swept last */
     struct manager_ack *acks;        /* of this turn */
     size_t n_acks, acks_cap;
+    struct manager_weights *weights; /* [n_weights] by version */
+    size_t n_weights, weights_cap;
     size_t kept_bytes;        /* of finished trajectories in memory */
     uint64_t scores_pause_us; /* the reward service said "not now": nothing before this */
     struct {
@@ -132,6 +135,14 @@ void manager_scores_add(struct manager *m, uint64_t trajectory);
 MUST_CHECK int manager_scores_reply(struct manager *m, const struct wire_msg *msg);
 MUST_CHECK int manager_scores_send(struct manager *m);
 void manager_scores_lost(struct manager *m); /* the service is gone: all of them again */
+
+/* manager_weights.c. ERR_MISMATCH, which is final: others have other weights as this version. The
+ * version has been checked: it can exist. */
+MUST_CHECK int manager_weights_loaded(struct manager *m, int64_t version, struct hash hash,
+                                      const char *who);
+MUST_CHECK int manager_weights_published(struct manager *m, int64_t version, struct hash hash);
+bool manager_weights_known(const struct manager *m, const int64_t *version, size_t n);
+MUST_CHECK int manager_weights_restore(struct manager *m);
 
 /* manager_trainer.c */
 void manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg);

@@ -2,6 +2,7 @@
 #ifndef ROLLOUT_MANAGER_PARTS_H
 #define ROLLOUT_MANAGER_PARTS_H
 
+#include "base/hash.h"
 #include "base/net.h"
 #include "rollout/groups.h"
 #include "rollout/runlog.h"
@@ -47,6 +48,12 @@ struct manager_tokens {
     size_t n_partials, partials_cap;
     bool restored; /* there may be more of them, from before this manager */
     bool kept;     /* finished, and counted in the room for such */
+};
+
+struct manager_weights { /* a version */
+    struct hash hash;
+    bool loaded;    /* a rollout said that it has it, and there is a record of that */
+    bool published; /* the trainer reported it */
 };
 
 struct manager_ack { /* for tokens that are in the log batch, not yet written */

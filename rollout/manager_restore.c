@@ -25,6 +25,10 @@ static int count_batches(struct manager *m, int64_t *formed, int64_t *done) {
         }
         ++*formed;
         *done += r->u.batch.done;
+        if (!r->u.batch.done) continue;
+        rc = manager_weights_published(m, r->u.batch.step, r->u.batch.before);
+        if (rc == 0) rc = manager_weights_published(m, r->u.batch.step + 1, r->u.batch.after);
+        if (rc < 0) break;
     }
     runlog_scan_close(&s);
     return rc;
@@ -130,6 +134,7 @@ static int restore_last(struct manager *m, int64_t done) {
 int manager_restore(struct manager *m) {
     int64_t formed = 0, done = 0;
     TRY(count_batches(m, &formed, &done));
+    TRY(manager_weights_restore(m));
     groups_restore_batches(m->groups, formed, done);
     TRY(restore_groups(m));
     TRY(err_wrap(groups_restore_end(m->groups), "%s", runlog_dir(m->log)));

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/rollout.pb-c.h"
+#include "relay/sealed.h"
 #include "rollout/engine.h"
 #include "rollout/manager_impl.h"
 
@@ -256,6 +257,10 @@ static int take_span(struct manager *m, struct manager_client *c, const struct s
     uint32_t known = 0;
     *ack = -1;
     if (s->finish == ENGINE_ABORTED) return give_back(m, c, s->id);
+    if (!manager_weights_known(m, s->version, s->n)) {
+        manager_warn(m, &c->id, "tokens refused", "nobody said the hash of their weights");
+        return give_back(m, c, s->id);
+    }
     switch (groups_tokens(m->groups, (int32_t)(c - m->client), s->id, s->offset, s->n, s->version,
                           s->finish != ENGINE_RUNNING, &known)) {
     case GROUPS_TAKE: TRY(store(m, c, s, known)); break;
@@ -269,10 +274,22 @@ static int take_span(struct manager *m, struct manager_client *c, const struct s
     return 0;
 }
 
+static int take_weights(struct manager *m, struct manager_client *c, const Weir__Tokens *t) {
+    for (size_t i = 0; i < t->n_weights; i++) {
+        const Weir__TokensWeights *w = t->weights[i];
+        if (w->version > groups_counts(m->groups).formed)
+            manager_warn(m, &c->id, "weights", "of a version that cannot exist");
+        else
+            TRY(manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name));
+    }
+    return 0;
+}
+
 int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                             const struct wire_msg *msg) {
     const Weir__Tokens *t = msg->body;
     size_t at = 0;
+    TRY(take_weights(m, c, t));
     mem_grow(&m->acks, &m->acks_cap, m->n_acks + t->n_items, sizeof *m->acks);
     for (size_t i = 0; i < t->n_items; i++) {
         const Weir__TokensItem *x = t->items[i];

@@ -246,6 +246,8 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     }
     r->before = sealed_hash_get(d->hash_before.data);
     r->after = sealed_hash_get(d->hash_after.data);
+    TRY_OUT(manager_weights_published(m, d->step, r->before));
+    TRY_OUT(manager_weights_published(m, d->step + 1, r->after));
     r->done = true;
     r->skipped = d->skipped;
     manager_metrics_line(m, d->step, report->data, report->bytes, &line);

@@ -293,6 +293,16 @@ int runlog_put_eval(struct runlog *l, const struct runlog_report *r) {
     return put(l, runlog_key('E', (uint64_t)r->step), WIRE_EVAL_DONE, &m, &frame, 1);
 }
 
+int runlog_put_weights(struct runlog *l, const struct runlog_weights *r) {
+    Weir__WeightsRecord m = WEIR__WEIGHTS_RECORD__INIT;
+    uint8_t hash[16];
+    sealed_hash_put(hash, r->hash);
+    m.version = r->version;
+    m.hash = lend(hash, sizeof hash);
+    m.rollout = lend_text(r->rollout);
+    return put(l, runlog_key('W', (uint64_t)r->version), WIRE_WEIGHTS_RECORD, &m, NULL, 0);
+}
+
 size_t runlog_pending(const struct runlog *l) {
     return kv_batch_count(l->batch) ? kv_batch_bytes(l->batch) : 0;
 }

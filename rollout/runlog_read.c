@@ -24,9 +24,10 @@ static const struct kind {
     char letter;
     enum wire_type type;
 } kinds[RUNLOG_KINDS] = {
-    [RUNLOG_GROUP] = {'G', WIRE_GROUP_RECORD}, [RUNLOG_TRAJ] = {'T', WIRE_TRAJECTORY_RECORD},
-    [RUNLOG_SCORE] = {'S', WIRE_SCORE_RECORD}, [RUNLOG_BATCH] = {'B', WIRE_BATCH_RECORD},
-    [RUNLOG_REPORT] = {'R', WIRE_STEP_DONE},   [RUNLOG_EVAL] = {'E', WIRE_EVAL_DONE},
+    [RUNLOG_GROUP] = {'G', WIRE_GROUP_RECORD},     [RUNLOG_TRAJ] = {'T', WIRE_TRAJECTORY_RECORD},
+    [RUNLOG_SCORE] = {'S', WIRE_SCORE_RECORD},     [RUNLOG_BATCH] = {'B', WIRE_BATCH_RECORD},
+    [RUNLOG_REPORT] = {'R', WIRE_STEP_DONE},       [RUNLOG_EVAL] = {'E', WIRE_EVAL_DONE},
+    [RUNLOG_WEIGHTS] = {'W', WIRE_WEIGHTS_RECORD},
 };
 
 static void *copy(struct arena *a, const void *data, size_t bytes) {
@@ -156,6 +157,17 @@ static int read_report(struct runlog_report *out, const struct wire_msg *msg, in
     return 0;
 }
 
+static int read_weights(struct runlog_weights *out, const struct wire_msg *msg, uint64_t key,
+                        struct arena *a) {
+    const Weir__WeightsRecord *m = msg->body;
+    struct runlog_weights w = {.version = m->version};
+    TRY(same_id((uint64_t)m->version, key));
+    TRY(read_hash(&w.hash, m->hash));
+    w.rollout = arena_strndup(a, m->rollout, strlen(m->rollout));
+    *out = w;
+    return 0;
+}
+
 static int decode(struct runlog_record *out, enum runlog_kind kind, uint64_t key, const void *value,
                   size_t bytes, struct arena *a) {
     struct wire_msg msg;
@@ -177,6 +189,7 @@ static int decode(struct runlog_record *out, enum runlog_kind kind, uint64_t key
         rc = read_report(&out->u.report, &msg, m->version, key, a);
         break;
     }
+    case RUNLOG_WEIGHTS: rc = read_weights(&out->u.weights, &msg, key, a); break;
     case RUNLOG_KINDS: ASSERT(false);
     }
     wire_free(&msg);

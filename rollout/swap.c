@@ -28,7 +28,8 @@ struct swap {
     struct swap_config cfg;
     struct params *slab[2]; /* the engine reads slab[current]; the other takes the next version */
     int current;
-    int64_t version; /* in use, -1 */
+    int64_t version;             /* in use, -1 */
+    struct hash hash, next_hash; /* of the version in use, of the one that comes */
     enum stage stage;
     struct pull_version next; /* what the stages are about; mapped while copying */
     struct hash *leaf;        /* of the blocks copied */
@@ -68,6 +69,10 @@ void swap_close(struct swap **s) {
 
 int64_t swap_version(const struct swap *s) {
     return s->version;
+}
+
+struct hash swap_hash(const struct swap *s) {
+    return s->hash;
 }
 
 struct swap_stats swap_stats(const struct swap *s) {
@@ -119,6 +124,7 @@ static void check_copy(struct swap *s, uint64_t now_us) {
     int64_t version = s->next.version;
     pull_release(s->cfg.pull, &s->next);
     s->next.version = version;
+    s->next_hash = h;
     s->stage = PACKING;
     s->first = true;
     if (hash_equal(h, want)) return;
@@ -151,6 +157,7 @@ static int change(struct swap *s) {
     TRY(engine_swap(s->cfg.engine, spare(s), s->next.version));
     s->current = 1 - s->current;
     s->version = s->next.version;
+    s->hash = s->next_hash;
     s->stage = NOTHING;
     return 0;
 }

@@ -32,6 +32,8 @@ MUST_CHECK int swap_turn(struct swap *s, uint64_t now_us, uint64_t budget_us, bo
 uint64_t swap_budget(uint64_t step_us);
 bool swap_working(const struct swap *s);    /* a slice now would be of use */
 int64_t swap_version(const struct swap *s); /* in use, -1: none */
+/* Of what was copied of it, block by block as it was copied; the same as was announced. */
+struct hash swap_hash(const struct swap *s);
 struct swap_stats swap_stats(const struct swap *s);
 
 #endif

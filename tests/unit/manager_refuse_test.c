@@ -93,10 +93,11 @@ static void say(struct net_sock *s, enum wire_type type, const void *body,
     CHECK_OK(link_send(s, NULL, type, body, f, n, 0));
 }
 
-static void say_hello(struct net_sock *s, const char *service) {
+static void say_hello(struct net_sock *s, const char *service, const char *name) {
     Weir__Hello h = WEIR__HELLO__INIT;
     struct wire_frame none[2] = {{NULL, 0}, {NULL, 0}};
-    h.service = h.name = (char *)(uintptr_t)service;
+    h.service = (char *)(uintptr_t)service;
+    h.name = (char *)(uintptr_t)name;
     h.incarnation = 1;
     h.pid = getpid();
     say(s, WIRE_HELLO, &h, none, 2);
@@ -160,7 +161,7 @@ TEST(manager_refuses_strangers) {
     CHECK_INT(answers(net, s, WIRE_HEARTBEAT_ACK, &all), 7);
     CHECK_INT(all, 7 + 1);
     check_said("peer=evil WorkRequest: refused: it has not said hello to this manager");
-    say_hello(s, "monitor");
+    say_hello(s, "monitor", "monitor");
     CHECK_INT(answers(net, s, WIRE_WELCOME, &all), 1);
     CHECK_INT(all, 1 + 1);
     say_all(s);
@@ -175,4 +176,80 @@ TEST(manager_refuses_strangers) {
     CHECK_INT(end(pid), 0);
     mem_free(endpoint);
     net_close(&net);
+}
+
+/* Tokens of trajectory 0, which came with the first work, or none; hash: of version 0, or nothing
+ * is said of it. */
+static void say_tokens(struct net_sock *s, bool any, const char *hash) {
+    Weir__Tokens t = WEIR__TOKENS__INIT;
+    Weir__TokensItem item = WEIR__TOKENS_ITEM__INIT, *items = &item;
+    Weir__TokensWeights weights = WEIR__TOKENS_WEIGHTS__INIT, *list = &weights;
+    static const int32_t token[1] = {7};
+    static const float logprob[1] = {-1};
+    static const int64_t version[1] = {0};
+    size_t n = any;
+    struct wire_frame f[3] = {{token, n * 4}, {logprob, n * 4}, {version, n * 8}};
+    item.n = 1;
+    t.n_items = n;
+    t.items = &items;
+    t.n_weights = hash != NULL;
+    t.weights = &list;
+    if (hash) weights.hash = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)hash};
+    say(s, WIRE_TOKENS, &t, f, 3);
+}
+
+static void connect_rollout(struct net *net, struct net_sock **s, const char *name) {
+    char *endpoint = NULL;
+    int all = 0;
+    CHECK_OK(net_endpoint(&endpoint, net, test_dir(), "manager"));
+    CHECK_OK(net_connect(s, net, endpoint, name, 1 << 20));
+    mem_free(endpoint);
+    say_hello(*s, "rollout", name);
+    CHECK_INT(answers(net, *s, WIRE_WELCOME, &all), 1);
+}
+
+/* I1: tokens are not taken before somebody said which bytes their version is, and a second rollout
+ * that has other bytes as this version ends the run. */
+TEST(manager_refuses_other_weights) {
+    struct net *net = NULL;
+    struct net_sock *a = NULL, *b = NULL;
+    Weir__WorkRequest work = WEIR__WORK_REQUEST__INIT;
+    int all = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    connect_rollout(net, &a, "rollout-1");
+    connect_rollout(net, &b, "rollout-2");
+    work.trajectories = 1;
+    say(a, WIRE_WORK_REQUEST, &work, NULL, 0);
+    while (answers(net, a, WIRE_WORK, &all) == 0) {
+    }
+    say_tokens(a, true, NULL);
+    while (answers(net, a, WIRE_TOKENS_ACK, &all) == 0) {
+    }
+    check_said("peer=rollout-1 tokens refused: nobody said the hash of their weights");
+    say_tokens(a, false, "0123456789abcdef");
+    CHECK_INT(answers(net, a, WIRE_TOKENS_ACK, &all), 0);
+    say_tokens(b, false, "0123456789abcdef");
+    CHECK_INT(answers(net, b, WIRE_TOKENS_ACK, &all), 0);
+    say_tokens(b, false, "0123456789abcdeX");
+    CHECK_INT(end(pid), err_exit_code(ERR_MISMATCH));
+    check_said("version 0 of the weights: rollout-2 generates by 37363534333231305865646362613938, "
+               "but rollouts have 37363534333231306665646362613938");
+    net_close(&net);
+}
+
+TEST(manager_refuses_another_run) {
+    struct net *net = NULL;
+    struct net_sock *s = NULL;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    connect_rollout(net, &s, "rollout-1"); /* it runs: its log exists */
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    net_close(&net);
+    write_recipe("path: 'builtin:addition', limit: 8", 2, 16);
+    CHECK_INT(end(start()), err_exit_code(ERR_MISMATCH));
+    check_said("was made with another recipe");
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* What the manager's end has of each trajectory, and what the engine alone gives for it. */
-enum { TRAJ = 8, NEW = 40, SEED_A = 5, SEED_B = 6 };
+enum { TRAJ = 8, NEW = 40, VERSIONS = 16, SEED_A = 5, SEED_B = 6 };
 
 static const int32_t prompts[2][5] = {{10, 20, 30, 40, 50}, {11, 21, 31, 41, 51}};
 
@@ -35,7 +35,8 @@ struct scene {
     pid_t relay, rollout;
     struct net_id who;
     uint32_t credit;
-    int64_t asks, version; /* requests for work, and what the last one said */
+    int64_t asks, version;      /* requests for work, and what the last one said */
+    struct hash hash[VERSIONS]; /* of what was published; zero: not by this scene */
 };
 
 static void weights_of(struct params **out, const struct policy *p, const struct kern_backend *b,
@@ -57,6 +58,8 @@ static void publish(struct scene *s, int64_t version, uint64_t seed) {
     struct hash hash;
     CHECK_OK(params_get_hashed(&hash, w, area, bytes));
     CHECK_OK(push_publish(s->push, version, hash));
+    CHECK(version < VERSIONS);
+    s->hash[version] = hash;
     params_close(&w);
     policy_close(&p);
     kern_close(b);
@@ -187,11 +190,32 @@ static void give(struct scene *s, uint64_t first, uint32_t n, int32_t resume) {
     fake_manager_send(&s->f, &s->who, WIRE_WORK, &w, frames, 4);
 }
 
+/* Each version of the tokens that was published here comes with its content's hash, once. */
+static void check_weights(const struct scene *s, const Weir__Tokens *t, const int64_t *version,
+                          size_t n) {
+    for (size_t i = 0; i < t->n_weights; i++) {
+        bool used = false;
+        int64_t v = t->weights[i]->version;
+        CHECK(v < VERSIONS && memcmp(t->weights[i]->hash.data, &s->hash[v], 16) == 0);
+        for (size_t k = 0; k < n; k++)
+            used |= version[k] == v;
+        CHECK(used);
+        CHECK(i == 0 || v > t->weights[i - 1]->version);
+    }
+    for (size_t k = 0; k < n; k++) {
+        bool said = hash_is_zero(s->hash[version[k]]);
+        for (size_t i = 0; i < t->n_weights; i++)
+            said |= t->weights[i]->version == version[k];
+        CHECK(said);
+    }
+}
+
 static void store(struct scene *s, const struct link_msg *m, const struct net_id *from, bool ack) {
     const Weir__Tokens *t = m->wire.body;
     const int32_t *token = m->wire.frame[0].data;
     const float *logprob = m->wire.frame[1].data;
     const int64_t *version = m->wire.frame[2].data;
+    check_weights(s, t, version, m->wire.frame[2].bytes / sizeof *version);
     Weir__TokensAck a = WEIR__TOKENS_ACK__INIT;
     Weir__TokensAckItem item[TRAJ], *items[TRAJ];
     for (size_t i = 0; i < t->n_items; i++) {

@@ -88,6 +88,8 @@ static void put_all(struct runlog *l) {
     CHECK_OK(runlog_put_batch(l, &b));
     CHECK_OK(runlog_put_report(l, &r));
     CHECK_OK(runlog_put_eval(l, &e));
+    struct runlog_weights w = {7, {5, 6}, "rollout-1"};
+    CHECK_OK(runlog_put_weights(l, &w));
 }
 
 static void check_all(struct runlog *l) {
@@ -120,6 +122,10 @@ static void check_all(struct runlog *l) {
     runlog_free(&r);
     CHECK_OK(runlog_get(l, RUNLOG_EVAL, 4, &r));
     CHECK_STR(r.u.report.json, "{}");
+    runlog_free(&r);
+    CHECK_OK(runlog_get(l, RUNLOG_WEIGHTS, 7, &r));
+    CHECK(r.u.weights.version == 7 && r.u.weights.hash.lo == 6 && r.u.weights.hash.hi == 5);
+    CHECK_STR(r.u.weights.rollout, "rollout-1");
     runlog_free(&r);
     CHECK_ERR(runlog_get(l, RUNLOG_EVAL, 5, &r), ERR_NOTFOUND, "E/5");
 }

@@ -38,6 +38,7 @@ static Weir__WorkItem work_item[3], *work_items[3];
 static Weir__Work work;
 static Weir__TokensItem tokens_item[2], *tokens_items[2];
 static Weir__Tokens tokens;
+static Weir__TokensWeights tokens_weights, *tokens_weights_list[1];
 static Weir__TokensAckItem tokens_ack_item, *tokens_ack_items[1];
 static Weir__TokensAck tokens_ack;
 static Weir__ScoreItem score_item, *score_items[1];
@@ -58,6 +59,7 @@ static Weir__Version version;
 static Weir__GroupRecord group_record;
 static Weir__TrajectoryRecord trajectory_record;
 static Weir__BatchRecord batch_record;
+static Weir__WeightsRecord weights_record;
 
 static struct wire_frame frames[WIRE_TYPES][WIRE_FRAMES_MAX];
 static size_t n_frames[WIRE_TYPES];
@@ -125,6 +127,11 @@ static void good_rollout(void) {
     }
     tokens.n_items = 2;
     tokens.items = tokens_items;
+    tokens_weights = (Weir__TokensWeights)WEIR__TOKENS_WEIGHTS__INIT;
+    tokens_weights.hash = (ProtobufCBinaryData)HASH16;
+    tokens_weights_list[0] = &tokens_weights;
+    tokens.n_weights = 1;
+    tokens.weights = tokens_weights_list;
     set_frames(WIRE_TOKENS, 3, F(ids, 6), F(logprobs, 6), F(versions, 6), NONE);
     tokens_ack = (Weir__TokensAck)WEIR__TOKENS_ACK__INIT;
     tokens_ack_item = (Weir__TokensAckItem)WEIR__TOKENS_ACK_ITEM__INIT;
@@ -190,6 +197,8 @@ static void good_train(void) {
     batch_record.n = 2;
     batch_record.hash_before = (ProtobufCBinaryData)HASH16;
     set_frames(WIRE_BATCH_RECORD, 1, F(numbers, 2), NONE, NONE, NONE);
+    weights_record = (Weir__WeightsRecord)WEIR__WEIGHTS_RECORD__INIT;
+    weights_record.hash = (ProtobufCBinaryData)HASH16;
 }
 
 static void good_weights(void) {
@@ -384,6 +393,10 @@ TEST(hostile_rollout_messages) {
     BAD(TOKENS, "frame 0", tokens_item[1].n = 2);
     BAD(TOKENS, "log-probs: element 1", frames[WIRE_TOKENS][1].data = nan_at_1);
     BAD(TOKENS, "versions: element 1", frames[WIRE_TOKENS][2].data = old);
+    BAD(TOKENS, "weights[0]: version", tokens_weights.version = -1);
+    BAD(TOKENS, "weights[0]: hash: 15 bytes", tokens_weights.hash.len = 15);
+    BAD(TOKENS, "weights[0]: hash: 0 bytes", tokens_weights.hash.len = 0);
+    BAD(TOKENS, "70000 weights, limit 65536", tokens.n_weights = 70000);
     BAD(TOKENS_ACK, "items[0]: received", tokens_ack_item.received = -2);
     BAD(TOKENS_ACK, "70000 items, limit 65536", tokens_ack.n_items = 70000);
     buf_close(&head);
@@ -465,6 +478,8 @@ TEST(hostile_weights_messages_and_records) {
     BAD(BATCH_RECORD, "staleness_max", batch_record.staleness_max = -1);
     BAD(BATCH_RECORD, "hash_before", batch_record.hash_before.len = 5);
     BAD(BATCH_RECORD, "step", batch_record.step = -1);
+    BAD(WEIGHTS_RECORD, "version", weights_record.version = -1);
+    BAD(WEIGHTS_RECORD, "hash", weights_record.hash.len = 0);
     buf_close(&head);
 }
 
