@@ -149,6 +149,14 @@ static size_t first_char(const char *s, size_t n) {
     return len > 0 ? (size_t)len : 0;
 }
 
+/* The first characters of valid UTF-8, at most max of them. */
+static struct extent { size_t chars, bytes; } extent_of(const struct buf *b, size_t max) {
+    struct extent e = {0};
+    for (; e.bytes < b->len && e.chars < max; e.chars++)
+        e.bytes += first_char(b->data + e.bytes, b->len - e.bytes);
+    return e;
+}
+
 /* Leaves the form in tmp; false if the text is in it already. */
 static bool unicode_form(const struct tokenizer_norm_step *st, struct tokenizer_norm_text *t,
                          struct buf *tmp) {
@@ -157,12 +165,14 @@ static bool unicode_form(const struct tokenizer_norm_step *st, struct tokenizer_
     bool compat = st->kind == TOKENIZER_NORM_NFKC || st->kind == TOKENIZER_NORM_NFKD;
     int options = UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                   (compat ? UTF8PROC_COMPAT : 0);
-    if (t->origin) { /* what became of the characters from the start */
+    size_t from_start = 0; /* characters that become of those from the start */
+    if (t->origin) {
         unicode(tmp, t->b.data, t->origin, options);
-        t->origin = tmp->len;
+        from_start = extent_of(tmp, SIZE_MAX).chars;
         buf_reset(tmp);
     }
     unicode(tmp, t->b.data, t->b.len, options);
+    t->origin = extent_of(tmp, from_start).bytes; /* one may have composed with what follows */
     return true;
 }
 

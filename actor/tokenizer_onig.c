@@ -25,9 +25,9 @@ enum { DEPTH_MAX = 64, NAME_MAX_BYTES = 40 };
 struct tr {
     struct buf *out;
     const char *start, *p, *end, *where;
-    size_t atom;   /* where in out the last atom starts; SIZE_MAX: nothing to repeat */
-    uint32_t last; /* last literal, for the pairs under (?i); 0: none */
-    int depth;
+    size_t atom;       /* where in out the last atom starts; SIZE_MAX: nothing to repeat */
+    uint32_t last;     /* last literal, for the pairs under (?i); 0: none */
+    int depth, unions; /* of groups; of classes in a class */
     struct {
         size_t at; /* where in out the group starts */
         bool caseless, look;
@@ -65,11 +65,6 @@ static void emit_range(struct buf *b, uint32_t first, uint32_t last) {
     buf_printf(b, first == last ? "\\x{%X}" : "\\x{%X}-\\x{%X}", first, last);
 }
 
-static void emit_ranges(struct buf *b, const struct tokenizer_tables_range *r, int n) {
-    for (int i = 0; i < n; i++)
-        emit_range(b, r[i].first, r[i].last);
-}
-
 static void emit_space(struct buf *b, bool negated) {
     uint32_t from = 0;
     for (uint32_t cp = 0; cp <= 0x3001; cp++) {
@@ -81,9 +76,14 @@ static void emit_space(struct buf *b, bool negated) {
     if (negated) emit_range(b, from, 0x10FFFF);
 }
 
-static void emit_word(struct buf *b) {
+/* Alone, \w and \b ask a table for Latin-1, which calls superscripts and fractions words; the
+ * ranges that stand for \w in a class do not. */
+static void emit_word(struct buf *b, bool in_class) {
     buf_str(b, word_class);
-    emit_ranges(b, tokenizer_tables_onig_word, tokenizer_tables_onig_word_n);
+    for (int i = 0; i < tokenizer_tables_onig_word_n; i++) {
+        struct tokenizer_tables_range r = tokenizer_tables_onig_word[i];
+        if (!in_class || r.first > 0xFF) emit_range(b, r.first, r.last);
+    }
 }
 
 /* A general category or one of their first letters ("L"), with what is newer than PCRE2. */
@@ -226,7 +226,7 @@ static int escaped_set(struct tr *t, struct buf *b, bool *negated, bool in_class
         if (in_class) *negated = false;
         return 1;
     case 'd': emit_category(b, "Nd"); return 1;
-    case 'w': emit_word(b); break;
+    case 'w': emit_word(b, in_class); break;
     case 'h': buf_str(b, "0-9A-Fa-f"); return 1;
     default: TRY(property(t, b, negated));
     }
@@ -247,7 +247,7 @@ static int check_caseless(struct tr *t, uint32_t cp) {
 
 static int class_char(struct tr *t, uint32_t *cp) {
     if (next_is(t, "&&")) return unsup(t, "a set operation");
-    if (next_is(t, "[")) return unsup(t, "a class inside a class");
+    if (next_is(t, "[")) return unsup(t, "a range to a class");
     if (take(t, "\\")) return escaped_char(t, cp);
     int len = utf8_decode(t->p, (size_t)(t->end - t->p), cp);
     if (len <= 0) return broken(t, "a class without its end");
@@ -255,9 +255,25 @@ static int class_char(struct tr *t, uint32_t *cp) {
     return 0;
 }
 
-/* One item of a class: a set, a character or a range. */
+static int class_item(struct tr *t);
+
+/* A class inside a class is a union with it, so that its brackets can go. */
+static int class_union(struct tr *t) {
+    if (next_is(t, "^")) return unsup(t, "a negated class inside a class");
+    if (next_is(t, ":")) return unsup(t, "a class by name ([:name:])");
+    if (next_is(t, "]")) return unsup(t, "] as the first character of a class");
+    if (++t->unions > DEPTH_MAX) return unsup(t, "a class nested deeper than 64");
+    do
+        TRY(class_item(t));
+    while (!take(t, "]"));
+    t->unions--;
+    return next_is(t, "-") && !next_is(t, "-]") ? unsup(t, "a range from a class") : 0;
+}
+
+/* One item of a class: a class, a set, a character or a range. */
 static int class_item(struct tr *t) {
     bool negated = false;
+    if (take(t, "[")) return class_union(t);
     if (next_is(t, "\\")) {
         t->p++;
         int got = escaped_set(t, t->out, &negated, true);
@@ -310,7 +326,7 @@ static int literal(struct tr *t, uint32_t cp) {
 
 static void word_boundary(struct buf *out, bool negated) {
     struct buf w = {0};
-    emit_word(&w);
+    emit_word(&w, false);
     const char *a = negated ? "=" : "!", *b = negated ? "!" : "=";
     buf_printf(out, "(?:(?<=[%s])(?%s[%s])|(?<![%s])(?%s[%s]))", w.data, a, w.data, w.data, b,
                w.data);

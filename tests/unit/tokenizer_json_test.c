@@ -142,7 +142,26 @@ TEST(patterns_mean_what_oniguruma_means) {
     CHECK(together("(?:a|b){1,1}+", "a", "b")); /* repeats, not possessive */
     CHECK(!together("(?:a|b){1,1}", "a", "b"));
     CHECK(!together("\\\\h|x", "a", "b"));
-    CHECK(together("\\\\w+", "a", "\xC2\xB2")); /* superscript two is a word character */
+    CHECK(together("\\\\w+", "a", "\xC2\xB2"));        /* superscript two is a word character */
+    CHECK(!together("[\\\\w]+", "a", "\xC2\xB2"));     /* but not in a class */
+    CHECK(together(" ?[^(\\\\s|[.,!?])]+", "a", "]")); /* a class in a class */
+    CHECK(together("[0-9[a-f[x]]]+", "a", "x"));
+}
+
+/* A first character that composes with the second only in the second form: what came from the
+ * start of the text is then part of a character. */
+TEST(normal_forms_after_one_another) {
+    struct tokenizer *t;
+    int32_t *ids;
+    size_t n;
+    const char *forms = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFKC\"}, "
+                        "{\"type\": \"NFKC\"}, {\"type\": \"NFD\"}]}";
+    CHECK_OK(open_parts(&t, (struct parts){.normalizer = forms}));
+    CHECK_OK(tokenizer_encode(t, "e\xCC\x81 b", 5, false, &ids, &n));
+    CHECK_INT(n, 1); /* b; the rest is not in the vocabulary */
+    CHECK_INT(ids[0], 1);
+    mem_free(ids);
+    tokenizer_close(&t);
 }
 
 static void pattern_refused(const char *regex, int code, const char *part) {
@@ -158,9 +177,8 @@ TEST(patterns_are_translated_or_refused) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         pattern_refused(bad[i], ERR_CORRUPT, "pre_tokenizer.pattern");
     static const char *const unknown[] = {
-        "\\\\p{Klingon}", "(?<n>a)\\\\k<n>", "[a&&b]", "[[:alpha:]]",  "\\\\X",   "a**",
-        "x{2}?",          "(?m:.)",          "a(?i)b", "(?i:\\u00e9)", "(?i:ss)", "\\\\G",
-        "\\\\1"};
+        "\\\\p{Klingon}", "(?<n>a)\\\\k<n>", "[a&&b]", "[[:alpha:]]",  "[a[^b]]", "\\\\X", "a**",
+        "x{2}?",          "(?m:.)",          "a(?i)b", "(?i:\\u00e9)", "(?i:ss)", "\\\\G", "\\\\1"};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
         pattern_refused(unknown[i], ERR_UNSUP, "is not supported");
 }
