@@ -56,6 +56,12 @@ const char *test_dir(void) {
     return dir;
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
 static int by_file(const void *a, const void *b) {
     const struct test *x = a, *y = b;
     int c = strcmp(x->file, y->file);
@@ -91,7 +97,7 @@ static uint64_t parse_seed(const char *s) {
 
 int main(int argc, char **argv) {
     const char *filter = "";
-    unsigned patience = 1; /* --slow: for runs under valgrind */
+    unsigned patience = SANITIZED ? 4 : 1; /* --slow: for runs under valgrind */
     int passed = 0, failed = 0, skipped = 0, list = 0;
     seed = (uint64_t)time(NULL);
     if (argc > 1 && strcmp(argv[1], "trainer-rank") == 0) /* started by a trainer under test */

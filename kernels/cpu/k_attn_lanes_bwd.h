@@ -11,12 +11,14 @@
 
 #include <string.h>
 
+enum { ATTN_SOME = 4 }; /* keys at a time in spread8: chains in flight */
+
 struct attn_lanes_bwd {
     float q[ATTN_NARROW][VEC], gout[ATTN_NARROW][VEC], gq[ATTN_NARROW][VEC];
     float p[ATTN_KEYS][VEC], gz[ATTN_KEYS][VEC];
-    float zip[ATTN_KEYS][2 * VEC]; /* gz, p of row 0, gz, p of row 1, ... */
-    vf both[VEC][2];               /* rows: q, gout interleaved, or one after the other */
-    vf lse, t;                     /* t = gout . out */
+    float zip[ATTN_KEYS + ATTN_SOME - 1][2 * VEC]; /* gz, p of row 0, gz, p of row 1, ... */
+    vf both[VEC][2]; /* rows: q, gout interleaved, or one after the other */
+    vf lse, t;       /* t = gout . out */
 };
 
 static inline __attribute__((always_inline)) void
@@ -42,21 +44,20 @@ attn_lanes_grads(struct attn_lanes_bwd *l, const struct attn_view *v, const int6
 
 /* gk, gv of every key += over rows, rows in order: heads of up to 8 do both in one vector. */
 static void attn_lanes_spread8(struct attn_lanes_bwd *l, const struct attn_view *v) {
-    enum { SOME = 4 }; /* keys at a time: chains in flight */
     const struct attn_args *a = v->t->a;
     const struct attn_block *b = v->b;
-    for (int64_t j = b->begin; j < b->end; j += SOME) {
-        vf acc[SOME];
+    for (int64_t j = b->begin; j < b->end; j += ATTN_SOME) {
+        vf acc[ATTN_SOME];
         float sums[VEC];
 #pragma GCC unroll 4
-        for (int i = 0; i < SOME; i++)
+        for (int i = 0; i < ATTN_SOME; i++)
             acc[i] = vf_zero();
 #pragma GCC unroll 16
         for (int r = 0; r < VEC; r++)
 #pragma GCC unroll 4
-            for (int i = 0; i < SOME; i++) /* past the end: zip has room, what is there is unused */
+            for (int i = 0; i < ATTN_SOME; i++) /* past the end: zeros or old, unused */
                 acc[i] = vf_fma(vf_set2(l->zip[j + i] + 2 * r), l->both[r][0], acc[i]);
-        for (int i = 0; i < SOME && j + i < b->end; i++) {
+        for (int i = 0; i < ATTN_SOME && j + i < b->end; i++) {
             float *gk = a->gk + b->offset[j + i], *gv = a->gv + b->offset[j + i];
             vf_store(sums, acc[i]);
             for (int64_t d = 0; d < a->width; d++) {

@@ -18,7 +18,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-enum { THREADS_MAX = 1024, STACK = 256 << 10, WARP = 32 };
+enum { THREADS_MAX = 1024, STACK = 64 << 10, WARP = 32 };
 enum wait { RUNS, AT_BLOCK, AT_WARP, ENDED };
 
 struct fiber {
