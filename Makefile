@@ -80,7 +80,7 @@ $(B)/weir-cudasim.so: $(CUDASRC:%.cu=$(B)/sim/%.o) $(addprefix $(B)/sim/tests/cu
 	$(Q)$(CXX) -shared $(filter -fsanitize%,$(LDFLAGS)) -o $@ $^
 
 # Stands in for NCCL in tests: the loader takes a library that is there under the name asked for.
-$(B)/nccl-double.so: $(B)/sim/tests/cudasim/nccl_double.o
+$(B)/nccl-double.so: $(B)/sim/tests/cudasim/nccl/double.o
 	@echo "link $@"
 	$(Q)$(CXX) -shared -Wl,-soname,libnccl.so.2 $(filter -fsanitize%,$(LDFLAGS)) -o $@ $^
 

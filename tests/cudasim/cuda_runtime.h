@@ -151,7 +151,7 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpy
 enum { cudaStreamNonBlocking = 1 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 struct sim_stream {
-    bool busy; /* a library's work on it does not end (nccl_double.cc) */
+    bool busy; /* a library's work on it does not end (nccl/double.cc) */
 };
 typedef struct sim_stream *cudaStream_t;
 

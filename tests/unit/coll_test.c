@@ -1,6 +1,6 @@
 /* coll_test.c - collectives between forked ranks: sums in rank order, any size, and what happens
  * when a rank is missing, dies or does something else. On the CPU, and in the CUDA sources compiled
- * for the host with a double in NCCL's place (tests/cudasim/nccl_double.cc): the same bits. */
+ * for the host with a double in NCCL's place (tests/cudasim/nccl/double.cc): the same bits. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -56,6 +56,18 @@ static void leave(struct rank *r) {
     kern_close(r->b);
 }
 
+/* n floats of the device, copied from x (may be NULL). */
+static struct kern_tensor on_device(const struct rank *r, const float *x, int64_t n) {
+    void *p = NULL;
+    CHECK_OK(kern_alloc(r->b, &p, (size_t)n * sizeof *x));
+    if (x) CHECK_OK(kern_put(r->b, r->s, p, x, (size_t)n * sizeof *x));
+    return kern_view1(p, KERN_F32, n);
+}
+
+static void fetch(const struct rank *r, float *x, const struct kern_tensor *t) {
+    CHECK_OK(kern_get(r->b, r->s, x, t->data, (size_t)kern_elements(t) * sizeof *x));
+}
+
 typedef void rank_fn(int rank);
 
 /* Runs fn as ranks 0..n-1 in processes of their own; all must succeed. */
@@ -107,10 +119,14 @@ static float *values(int rank, int64_t n) {
 static void all_reduce(int rank) {
     struct rank r = {0};
     float *x = values(rank, SIZE), one = (float)rank;
-    struct kern_tensor t = kern_view1(x, KERN_F32, SIZE), t1 = kern_view1(&one, KERN_F32, 1);
     join(&r, rank, RANKS, 20000);
+    struct kern_tensor t = on_device(&r, x, SIZE), t1 = on_device(&r, &one, 1);
     CHECK_OK(kern_coll_all_reduce(r.b, r.c, r.s, &t));
     CHECK_OK(kern_coll_all_reduce(r.b, r.c, r.s, &t1));
+    fetch(&r, x, &t);
+    fetch(&r, &one, &t1);
+    kern_release(r.b, t.data);
+    kern_release(r.b, t1.data);
     CHECK(one == 3);
     for (int64_t i = 0; i < SIZE; i++)
         if (x[i] != sum(i)) test_fail(__FILE__, __LINE__, "element %lld", (long long)i);
@@ -127,19 +143,25 @@ static void scatter_gather(int rank) {
     const int64_t n = 300007;
     struct rank r = {0};
     float *x = values(rank, n * RANKS), *shard = mem_array((size_t)n, sizeof *shard);
-    struct kern_tensor t = kern_view1(x, KERN_F32, n * RANKS), st = kern_view1(shard, KERN_F32, n);
     join(&r, rank, RANKS, 20000);
+    struct kern_tensor t = on_device(&r, x, n * RANKS), st = on_device(&r, NULL, n);
     CHECK_OK(kern_coll_reduce_scatter(r.b, r.c, r.s, &st, &t));
+    fetch(&r, shard, &st);
     for (int64_t i = 0; i < n; i++)
         CHECK(shard[i] == sum(rank * n + i));
     CHECK_OK(kern_coll_all_gather(r.b, r.c, r.s, &t, &st));
+    fetch(&r, x, &t);
     for (int64_t i = 0; i < n * RANKS; i++)
         CHECK(x[i] == sum(i));
     x[5] = (float)rank;
+    CHECK_OK(kern_put(r.b, r.s, t.data, x, 6 * sizeof *x));
     CHECK_OK(kern_coll_broadcast(r.b, r.c, r.s, &t, 1));
+    fetch(&r, x, &t);
     CHECK(x[5] == 1);
     st.dim[0] = 5;
     CHECK_ERR(kern_coll_all_gather(r.b, r.c, r.s, &t, &st), ERR_CONFIG, "shards of 5");
+    kern_release(r.b, t.data);
+    kern_release(r.b, st.data);
     leave(&r);
     mem_free(x);
     mem_free(shard);
@@ -151,13 +173,13 @@ TEST(coll_scatter_gather_broadcast) {
 
 static void one_dies(int rank) {
     struct rank r = {0};
-    float x[4] = {0};
-    struct kern_tensor t = kern_view1(x, KERN_F32, 4);
     join(&r, rank, RANKS, 600000); /* nobody waits for the deadline */
+    struct kern_tensor t = on_device(&r, NULL, 4);
     CHECK_OK(kern_coll_barrier(r.b, r.c));
     if (rank == 1) _exit(0);
     CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_CLOSED, "rank 1 of 3 is dead");
     CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
+    kern_release(r.b, t.data);
     leave(&r);
 }
 
@@ -198,10 +220,10 @@ TEST(coll_names_the_rank_that_hangs) {
 
 static void disagree(int rank) {
     struct rank r = {0};
-    float x[8] = {0};
-    struct kern_tensor t = kern_view1(x, KERN_F32, rank == 1 ? 8 : 4);
     join(&r, rank, 2, 2000);
+    struct kern_tensor t = on_device(&r, NULL, rank == 1 ? 8 : 4);
     CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_MISMATCH, "all_reduce of 8");
+    kern_release(r.b, t.data);
     leave(&r);
 }
 
@@ -223,37 +245,34 @@ TEST(coll_missing_ranks_are_named) {
 TEST(coll_of_one_rank_is_a_copy) {
     static const char *const devices[] = {"ref", "cpu", "cudasim:0"};
     for (int d = 0; d < 3; d++) {
-        const struct kern_backend *b = NULL;
-        struct kern_stream *s = NULL;
-        struct kern_coll *c = NULL;
+        struct rank r = {0};
         float x[4] = {1, 2, 3, 4}, y[4] = {0};
-        struct kern_tensor tx = kern_view1(x, KERN_F32, 4), ty = kern_view1(y, KERN_F32, 4);
-        CHECK_OK(kern_open(&b, devices[d], 1));
-        CHECK_OK(kern_stream_open(b, &s, 64));
-        CHECK_OK(kern_coll_open(b, &c, "alone", 0, 1, 100));
-        CHECK_OK(kern_coll_all_reduce(b, c, s, &tx));
-        CHECK_OK(kern_coll_reduce_scatter(b, c, s, &ty, &tx));
-        CHECK_OK(kern_coll_broadcast(b, c, s, &ty, 0));
-        CHECK_OK(kern_coll_barrier(b, c));
+        device = devices[d];
+        join(&r, 0, 1, 100);
+        struct kern_tensor tx = on_device(&r, x, 4), ty = on_device(&r, y, 4);
+        CHECK_OK(kern_coll_all_reduce(r.b, r.c, r.s, &tx));
+        CHECK_OK(kern_coll_reduce_scatter(r.b, r.c, r.s, &ty, &tx));
+        CHECK_OK(kern_coll_broadcast(r.b, r.c, r.s, &ty, 0));
+        CHECK_OK(kern_coll_barrier(r.b, r.c));
+        fetch(&r, y, &ty);
         CHECK(memcmp(x, y, sizeof x) == 0);
-        kern_coll_close(b, c);
-        kern_stream_close(b, s);
-        kern_close(b);
+        kern_release(r.b, tx.data);
+        kern_release(r.b, ty.data);
+        leave(&r);
     }
 }
 
 /* Rank 1 ends inside a collective that all have agreed on: the others' transfers do not end. */
 static void one_stalls(int rank) {
     struct rank r = {0};
-    float *x = values(rank, SIZE);
-    struct kern_tensor t = kern_view1(x, KERN_F32, SIZE);
     join(&r, rank, RANKS, 300);
+    struct kern_tensor t = on_device(&r, NULL, SIZE);
     if (rank == 1) *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_ends_the_process") = true;
     int rc = kern_coll_all_reduce(r.b, r.c, r.s, &t);
     CHECK_ERR(rc, ERR_TIMEOUT, "all_reduce: rank 1 of 3 takes no part any more");
     CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
+    kern_release(r.b, t.data);
     leave(&r);
-    mem_free(x);
 }
 
 TEST(coll_nccl_names_the_rank_that_stalls) {

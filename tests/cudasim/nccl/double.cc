@@ -1,4 +1,4 @@
-/* nccl_double.cc - stands in for NCCL in tests: the calls of kernels/cuda/nccl.h between processes
+/* double.cc - stands in for NCCL in tests: the calls of kernels/cuda/nccl.h between processes
  * of one machine, over host memory.
  *
  * A message goes through a mailbox in a memfd, piece by piece, and only while the caller polls: so
