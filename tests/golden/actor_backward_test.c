@@ -2,6 +2,7 @@
  * several ways to cut the same loss into batches. */
 #include "base/mem.h"
 #include "tests/golden/rig.h"
+#include "tests/shared.h"
 #include "tests/test.h"
 
 #include <stdio.h>
@@ -169,6 +170,14 @@ TEST(actor_gradients_equal_autograd_cpu) {
 TEST_TIMEOUT(actor_gradients_equal_autograd_cudasim, 120) {
     struct hash bits;
     run("cudasim:2", "qwen3-norm", &ways[2], &bits);
+}
+
+TEST_TIMEOUT(actor_cuda_gradients_equal_autograd, 300) {
+    struct hash bits;
+    if (test_device_is_slow())
+        run(test_device(), "qwen3-norm", &ways[2], &bits);
+    else
+        check_gradients(test_device());
 }
 
 /* A second reverse of the same batch doubles the gradient: grads accumulate, also the embedding. */

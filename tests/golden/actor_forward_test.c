@@ -79,6 +79,11 @@ TEST_TIMEOUT(actor_logits_equal_transformers_cudasim, 120) {
     check_logits("cudasim:2", "qwen3-norm", false);
 }
 
+TEST_TIMEOUT(actor_cuda_logits_equal_transformers, 300) {
+    for (int m = test_device_is_slow() ? MODELS - 1 : 0; m < MODELS; m++)
+        check_logits(test_device(), models[m], false);
+}
+
 /* Log-probs and entropies in chunks of head_rows, and of rows in any order. */
 static void check_logprobs(const char *backend, const char *name) {
     struct golden g;
@@ -116,6 +121,11 @@ TEST(actor_logprobs_equal_transformers) {
         check_logprobs("ref", models[m]);
         check_logprobs("cpu", models[m]);
     }
+}
+
+TEST_TIMEOUT(actor_cuda_logprobs_equal_transformers, 300) {
+    for (int m = test_device_is_slow() ? MODELS - 1 : 0; m < MODELS; m++)
+        check_logprobs(test_device(), models[m]);
 }
 
 /* --- I6 ------------------------------------------------------------------------------------------
@@ -196,6 +206,12 @@ TEST(actor_rows_are_batch_invariant_ref) {
         check_invariance("ref", models[m]);
 }
 
+TEST_TIMEOUT(actor_cuda_rows_are_batch_invariant, 300) {
+    if (test_device_is_slow()) test_skip("minutes on a simulated device");
+    for (int m = 0; m < MODELS; m++)
+        check_invariance(test_device(), models[m]);
+}
+
 TEST(actor_rows_are_batch_invariant_cpu) {
     for (int m = 0; m < MODELS; m++)
         check_invariance("cpu", models[m]);
@@ -253,6 +269,11 @@ static void check_story(const char *backend) {
 
 TEST(actor_stories260k_greedy_ref) {
     check_story("ref");
+}
+
+TEST(actor_cuda_stories260k_greedy) {
+    if (test_device_is_slow()) test_skip("minutes on a simulated device");
+    check_story(test_device());
 }
 
 TEST(actor_stories260k_greedy_cpu) {

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/op/op.h"
+#include "tests/shared.h"
 
 enum { ROWS = 201, H = 6, KV = 2, D_MAX = 40, PAGES_MAX = 420, OTHERS = 3 };
 static int32_t D; /* head width: narrow ones have kernels of their own */
@@ -163,5 +164,5 @@ TEST_TIMEOUT(attention_ref_any_layout, 120) {
 }
 
 TEST_TIMEOUT(attention_cuda_any_layout, 300) {
-    any_layout("cuda:0", 0, 40);
+    any_layout(test_device(), 0, 40);
 }

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
 #include "tests/op/op.h"
+#include "tests/shared.h"
 
 #include <stdio.h>
 
@@ -67,11 +68,30 @@ TEST(op_ref_rows_alone) {
 }
 
 TEST_TIMEOUT(op_cuda_against_ref, 300) {
-    against_ref("cuda:0");
+    against_ref(test_device());
 }
 
 TEST_TIMEOUT(op_cuda_rows_alone, 300) {
-    rows_alone("cuda:0");
+    rows_alone(test_device());
+}
+
+/* One case of each op, the smallest: for compute-sanitizer, which is slow. */
+TEST_TIMEOUT(op_cuda_small, 300) {
+    const struct kern_backend *b = op_device(test_device(), 1);
+    for (int i = 0; i < op_n_cases; i++) {
+        int64_t size[2] = {0, 0};
+        for (int k = 0; k < op_n_cases; k++) {
+            bool same = strcmp(op_cases[k].op, op_cases[i].op) == 0;
+            int64_t n = op_cases[k].shape[0] * (op_cases[k].shape[1] ? op_cases[k].shape[1] : 1);
+            if (k == i) size[0] = n;
+            if (same && n > 1 && (size[1] == 0 || n < size[1])) size[1] = n;
+        }
+        if (size[0] != size[1]) continue;
+        struct op_run x;
+        op_execute(&x, b, &op_cases[i], 0, -1, false);
+        op_free(&x);
+    }
+    kern_close(b);
 }
 
 TEST_TIMEOUT(op_cudasim_against_ref, 300) {
