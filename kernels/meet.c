@@ -154,6 +154,17 @@ static bool is_done(const struct meet *m, int r) {
     return (int)(atomic_load(&m->seats[r].done) - m->round) >= 0;
 }
 
+int meet_check(struct meet *m) {
+    for (int r = 0; r < m->n_ranks; r++) {
+        bool left = atomic_load(&m->seats[r].left);
+        if ((!left && !has_ended(m, r)) || is_done(m, r)) continue;
+        meet_break(m);
+        return FAIL(ERR_CLOSED, "coll: rank %d of %d %s (rank %d waits)", r, m->n_ranks,
+                    left ? "has left" : "is dead", m->rank);
+    }
+    return 0;
+}
+
 int meet_silent(struct meet *m) {
     unsigned beats[MEET_RANKS_MAX];
     const uint64_t until = clock_us() + WATCH_US;

@@ -41,5 +41,7 @@ void meet_break(struct meet *m); /* as after a failure: the caller's part of a c
 void meet_beat(struct meet *m);
 void meet_done(struct meet *m);
 int meet_silent(struct meet *m);
+/* ERR_CLOSED names a rank that went away before it was done. */
+MUST_CHECK int meet_check(struct meet *m);
 
 #endif

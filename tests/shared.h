@@ -1,5 +1,5 @@
-/* shared.h - what only some machines have: files (data sets, released models) and a GPU. A test that
- * uses one is skipped where it is absent. */
+/* shared.h - what only some machines have: files (data sets, released models) and a GPU. A test
+ * that uses one is skipped where it is absent. */
 #ifndef TESTS_SHARED_H
 #define TESTS_SHARED_H
 

@@ -8,8 +8,9 @@
  * NCCL is loaded when the first communicator of several ranks is opened; a single rank needs none.
  * The ranks find each other in the executable's meet.h, whose barrier before each collective names
  * a rank that does not come, or does something else. The communicator does not block: what the
- * library says is polled, and so is the stream, with a deadline. A collective has ended when it
- * returns; one that does not end is aborted, and the rank that stopped taking part is named. */
+ * library says is polled, and so are the stream and the other processes, with a deadline. A
+ * collective has ended when it returns; one that does not end is aborted, and the rank that went
+ * away or stopped taking part is named. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/nccl.h"
 
@@ -109,12 +110,14 @@ static struct patience patience_of(const struct kern_coll *c) {
     return p;
 }
 
-/* A short while more; false when the time is over. */
-static bool wait_more(struct kern_coll *c, struct patience *p) {
+/* A short while more, unless another rank went away or the time is over. */
+static int wait_more(struct kern_coll *c, struct patience *p, const char *op) {
     meet_beat(c->meet);
-    if (p->spins++ < SPINS) return true;
+    if (p->spins++ < SPINS) return 0;
+    int rc = meet_check(c->meet);
+    if (rc < 0) break_off(c);
     clock_sleep_us(NAP_US);
-    return clock_us() < p->deadline;
+    return rc < 0 ? rc : clock_us() < p->deadline ? 0 : late(c, op);
 }
 
 static ncclResult_t state_of(struct kern_coll *c) {
@@ -126,7 +129,7 @@ static ncclResult_t state_of(struct kern_coll *c) {
 static int settle(struct kern_coll *c, const char *op, ncclResult_t rc) {
     struct patience p = patience_of(c);
     while (rc == ncclInProgress) {
-        if (!wait_more(c, &p)) return late(c, op);
+        TRY(wait_more(c, &p, op));
         rc = state_of(c);
     }
     return rc == ncclSuccess ? 0 : refused(c, op, rc);
@@ -144,7 +147,7 @@ static int finish(struct kern_coll *c, ops_s s, const char *op) {
         }
         ncclResult_t rc = state_of(c);
         if (rc != ncclSuccess && rc != ncclInProgress) return refused(c, op, rc);
-        if (!wait_more(c, &p)) return late(c, op);
+        TRY(wait_more(c, &p, op));
     }
     meet_done(c->meet);
     return 0;

@@ -28,7 +28,19 @@ refuses "missing.jsonl" "$WEIR" run tests/e2e/small.yaml --set data.train.path="
 refuses "unknown" "$WEIR" run tests/e2e/small.yaml --set "reward=[{type: mathh}]" --dry-run
 refuses "nowhere" "$WEIR" run tests/e2e/small.yaml --set model.path=nowhere --dry-run
 refuses "cannot open" "$WEIR" run "$DIR/no-such-recipe.yaml"
-refuses "cuda" "$WEIR" run tests/e2e/small.yaml --set trainer.device=cuda:0 --dry-run
+# A GPU's plugin is looked up beside the executable. Without it, or without a driver, one line says what is missing.
+cp "$WEIR" "$DIR/weir"
+refuses "trainer.device: cuda: $DIR/weir-cuda.so: cannot open shared object file" \
+    "$DIR/weir" run tests/e2e/small.yaml --set trainer.device=cuda:0 --dry-run
+[ ! -e weir-cuda.so ] || cp weir-cuda.so "$DIR/weir-cuda.so"
+if [ -e weir-cuda.so ] && [ ! -e /dev/nvidiactl ]; then
+    refuses "rollout.device: cuda: " "$DIR/weir" run tests/e2e/small.yaml --set rollout.device=cuda:0 --dry-run
+    grep -q "driver\|CUDA-capable" "$DIR/err" || fail "not the driver's message: $(cat "$DIR/err")"
+fi
+rm -f "$DIR/weir" "$DIR/weir-cuda.so"
+env -u MAKEFLAGS -u MAKELEVEL make -n NVCC= DEPS=0 all >"$DIR/make" 2>/dev/null
+grep -q "nvcc is not here: weir is built for the CPU only" "$DIR/make" || fail "no notice without nvcc"
+! grep -q "weir-cuda" "$DIR/make" || fail "the plugin is built without nvcc"
 refuses "context" "$WEIR" run tests/e2e/small.yaml --set rollout.max_new_tokens=4000 --dry-run
 refuses "is not a run" "$WEIR" replay "$DIR" list
 mkdir "$DIR/hostile"

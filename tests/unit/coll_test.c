@@ -262,15 +262,25 @@ TEST(coll_of_one_rank_is_a_copy) {
     }
 }
 
-/* Rank 1 ends inside a collective that all have agreed on: the others' transfers do not end. */
-static void one_stalls(int rank) {
+/* Rank 1 ends or hangs inside a collective that all have agreed on: the transfers do not end. */
+static void one_ends_inside(int rank) {
+    struct rank r = {0};
+    join(&r, rank, RANKS, 600000);
+    struct kern_tensor t = on_device(&r, NULL, SIZE);
+    if (rank == 1) *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_dies") = true;
+    CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_CLOSED, "rank 1 of 3 is dead");
+    CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
+    kern_release(r.b, t.data);
+    leave(&r);
+}
+
+static void one_hangs_inside(int rank) {
     struct rank r = {0};
     join(&r, rank, RANKS, 300);
     struct kern_tensor t = on_device(&r, NULL, SIZE);
-    if (rank == 1) *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_ends_the_process") = true;
-    int rc = kern_coll_all_reduce(r.b, r.c, r.s, &t);
-    CHECK_ERR(rc, ERR_TIMEOUT, "all_reduce: rank 1 of 3 takes no part any more");
-    CHECK_ERR(kern_coll_barrier(r.b, r.c), ERR_CLOSED, "broken");
+    if (rank == 1) *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_hangs") = true;
+    CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_TIMEOUT,
+              "all_reduce: rank 1 of 3 takes no part any more");
     kern_release(r.b, t.data);
     leave(&r);
 }
@@ -278,7 +288,8 @@ static void one_stalls(int rank) {
 TEST(coll_nccl_names_the_rank_that_stalls) {
     device = "cudasim:0";
     load_double();
-    run_ranks(one_stalls, RANKS);
+    run_ranks(one_ends_inside, RANKS);
+    run_ranks(one_hangs_inside, RANKS);
 }
 
 static void no_unique_id(int rank) {
@@ -287,10 +298,10 @@ static void no_unique_id(int rank) {
     *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_refuses") = true;
     CHECK_OK(kern_open(&b, device, 1));
     if (rank == 0)
-        CHECK_ERR(kern_coll_open(b, &c, name(), 0, 2, 300), ERR_DEVICE,
+        CHECK_ERR(kern_coll_open(b, &c, name(), 0, 2, 20000), ERR_DEVICE,
                   "rank 0 of 2: NCCL: double: refused");
     else
-        CHECK_ERR(kern_coll_open(b, &c, name(), 1, 2, 300), ERR_CLOSED, "rank 0 of 2 has left");
+        CHECK_ERR(kern_coll_open(b, &c, name(), 1, 2, 20000), ERR_CLOSED, "rank 0 of 2 has left");
     kern_close(b);
 }
 
