@@ -1,24 +1,18 @@
 /* attention.cu - causal attention over paged keys and values, and its reverse; formulas in
- * kernels/ref/attention.c.
+ * kernels/ref/attention.c. The entries, and the kernels without tensor cores: f32, and bf16 of odd
+ * head widths (see is_fast).
  *
  * Forward: one block a (row, query head). Keys are walked in tiles of ATTN_TILE from key 0 on,
  * whatever the row's position, with the running maximum and sum of online softmax: the bits depend
  * on the row's own keys alone (I6). Reverse: gq by a block a (row, head) in the same walk; gK and
  * gV by one warp a (pool slot, key head) that adds up over the sequences that hold the slot's page,
  * in order, and their rows, in order: no atomics, shared pages included. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/attention.h"
 
 static const int ATTN_TILE = 64, ATTN_BLOCK = 128, ATTN_WARPS = ATTN_BLOCK / CUDA_WARP;
 static const int ATTN_WIDTH = 256;                    /* widest head */
 static const int ATTN_EACH = ATTN_WIDTH / ATTN_BLOCK; /* elements of a head a thread holds */
 static const int ATTN_LANE = ATTN_WIDTH / CUDA_WARP;  /* and a lane, where a warp holds it */
-
-struct attn { /* sizes and tables of a call, by value */
-    const int32_t *q_start, *kv_len, *pages;
-    int32_t n_seqs, page, window;
-    int64_t pages_max, n_pages, heads, kv_heads, width;
-    float scale;
-};
 
 struct span { /* the keys that a row sees */
     int64_t seq, first, last;
@@ -238,9 +232,19 @@ static int open_call(struct attn *out, const char *op, kern_arg q, kern_arg pool
     return 0;
 }
 
+/* What the tensor core kernels can read: whole pieces of 16 bytes. */
+static bool is_fast(const struct attn *a, kern_arg const *x, int n) {
+    uintptr_t all = 0;
+    for (int i = 0; i < n; i++) {
+        if (x[i]->dtype != KERN_BF16) return false;
+        all |= reinterpret_cast<uintptr_t>(x[i]->data);
+    }
+    return all % 16 == 0 && a->width % 8 == 0 && a->width <= 128;
+}
+
 template <typename T>
-static int attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k,
-                     kern_arg pool_v, const struct attn *a) {
+static int forward(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k,
+                   kern_arg pool_v, const struct attn *a) {
     CUDA_LAUNCH(attention_block_per_row<T>, dim3((unsigned)q->dim[0], (unsigned)a->heads),
                 ATTN_BLOCK, 0, s, cuda_data<T>(out), cuda_data<float>(lse), cuda_data<T>(q),
                 cuda_data<T>(pool_k), cuda_data<T>(pool_v), *a);
@@ -250,17 +254,16 @@ static int attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg p
 int cuda_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k,
                    kern_arg pool_v, const struct kern_attn *a) {
     struct attn c;
+    kern_arg all[] = {out, q, pool_k, pool_v};
     TRY(open_call(&c, "attention", q, pool_k, a));
-    return q->dtype == KERN_BF16 ? attention<bf16>(s, out, lse, q, pool_k, pool_v, &c)
-                                 : attention<float>(s, out, lse, q, pool_k, pool_v, &c);
+    if (is_fast(&c, all, 4))
+        return attention_fwd(s, out, lse, q, pool_k, pool_v, &c, a->q_max, a->kv_max);
+    return q->dtype == KERN_BF16 ? forward<bf16>(s, out, lse, q, pool_k, pool_v, &c)
+                                 : forward<float>(s, out, lse, q, pool_k, pool_v, &c);
 }
 
-struct bwd_args {
-    kern_arg gq, gpool_k, gpool_v, gout, out, lse, q, pool_k, pool_v;
-};
-
 template <typename T>
-static int attention_bwd(ops_s s, const struct bwd_args *x, const struct attn *a) {
+static int reverse_of(ops_s s, const struct attn_reverse *x, const struct attn *a) {
     void *memory = nullptr;
     int64_t rows = x->q->dim[0];
     TRY(cuda_scratch(&memory, s, "attention_bwd", (size_t)(rows * a->heads) * sizeof(float)));
@@ -283,7 +286,9 @@ int cuda_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v,
                        kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                        const struct kern_attn *a) {
     struct attn c;
-    struct bwd_args x = {gq, gpool_k, gpool_v, gout, out, lse, q, pool_k, pool_v};
+    struct attn_reverse x = {gq, gpool_k, gpool_v, gout, out, lse, q, pool_k, pool_v};
     TRY(open_call(&c, "attention_bwd", q, pool_k, a));
-    return q->dtype == KERN_BF16 ? attention_bwd<bf16>(s, &x, &c) : attention_bwd<float>(s, &x, &c);
+    kern_arg all[] = {gq, gout, out, q, pool_k, pool_v};
+    if (is_fast(&c, all, 6)) return attention_bwd(s, &x, &c);
+    return q->dtype == KERN_BF16 ? reverse_of<bf16>(s, &x, &c) : reverse_of<float>(s, &x, &c);
 }

@@ -64,7 +64,7 @@ MUST_CHECK int cuda_use_device(void);
         if (e_ != cudaSuccess) return cuda_fail(e_, #kernel, __FILE__, __LINE__);                  \
     } while (0)
 #define CUDA_SHARED(type, name)                                                                    \
-    extern __shared__ char cuda_shared_[];                                                         \
+    extern __shared__ __align__(16) char cuda_shared_[];                                           \
     type *name = reinterpret_cast<type *>(cuda_shared_)
 #else
 #define CUDA_LAUNCH(kernel, grid, block, shared, s, ...)                                           \

@@ -4,7 +4,7 @@
  * executable). Errors are written through the host's err_set, which the executable exports. A CUDA
  * device is current per thread, so each thread that opens a stream or takes memory chooses it
  * there. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/attention.h"
 
 static int device_open = -1;
 
@@ -65,12 +65,13 @@ static void cuda_release(void *p) {
 }
 
 /* rmsnorm_bwd: a scale a row, and a sum of each slice of rows; attention_bwd: a number a row and
- * head; dot: three sums a block. */
+ * head; attention: parts of rows (attention_fwd.cu); dot: three sums a block. */
 static size_t cuda_scratch_bytes(const struct kern_limits *l) {
     int64_t norm = l->rows + (l->rows / CUDA_NORM_SLICE + 1) * l->width_max;
     int64_t attention = l->rows * l->heads, dot = 3 * 1024 * 2 + 16;
     int64_t most = norm > attention ? norm : attention;
-    return (size_t)(most > dot ? most : dot) * sizeof(float) + 4096;
+    size_t bytes = (size_t)(most > dot ? most : dot) * sizeof(float), parts = attention_scratch(l);
+    return (bytes > parts ? bytes : parts) + 4096;
 }
 
 static int cuda_stream_open(struct kern_stream **out, size_t scratch_bytes) {

@@ -28,8 +28,28 @@ struct fiber {
     bool begun;
 };
 
+struct copy {
+    void *dst;
+    const void *src; /* null: zeros */
+    unsigned group;
+};
+
+enum { COPIES_MAX = 256, COPY = 16 };
+
+struct copies { /* of a thread: those begun and not waited for, oldest first */
+    struct copy at[COPIES_MAX];
+    unsigned n, group; /* the group that is open */
+};
+
+struct together { /* of a warp; two, as a lane may reach the next before all have left this one */
+    void *lane[WARP];
+    bool ready;
+};
+
 struct lane { /* a thread of the block */
     struct sim_thread self;
+    struct copies copies;
+    unsigned togethers;
     enum wait wait;
     unsigned mask;
     struct fiber *fiber; /* that holds it while it waits */
@@ -40,6 +60,7 @@ struct sim { /* of one host thread */
     struct fiber fiber[THREADS_MAX];
     struct fiber *idle[THREADS_MAX];
     uint64_t slots[THREADS_MAX];
+    struct together together[THREADS_MAX / WARP][2];
     ucontext_t scheduler;
     jmp_buf scheduler_at;
     const void *stack_bottom;
@@ -63,7 +84,7 @@ thread_local struct sim_thread *sim_self;
 static thread_local struct sim *sim;
 static thread_local bool descending;
 
-[[noreturn]] static void die(const char *what) {
+[[noreturn]] void sim_die(const char *what) {
     fprintf(stderr, "cudasim: %s\n", what);
     abort();
 }
@@ -75,13 +96,13 @@ static void to_fiber(struct fiber *f) {
     void *fake = nullptr;
     sim->running = f;
     __sanitizer_start_switch_fiber(&fake, f->stack, STACK);
-    if (swapcontext(&sim->scheduler, &f->context) != 0) die("swapcontext");
+    if (swapcontext(&sim->scheduler, &f->context) != 0) sim_die("swapcontext");
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
 
 static void to_scheduler(struct fiber *f) {
     __sanitizer_start_switch_fiber(&f->fake, sim->stack_bottom, sim->stack_size);
-    if (swapcontext(&f->context, &sim->scheduler) != 0) die("swapcontext");
+    if (swapcontext(&f->context, &sim->scheduler) != 0) sim_die("swapcontext");
     __sanitizer_finish_switch_fiber(f->fake, &sim->stack_bottom, &sim->stack_size);
 }
 #else
@@ -91,7 +112,7 @@ static void to_fiber(struct fiber *f) {
     if (f->begun) _longjmp(f->at, 1);
     f->begun = true;
     setcontext(&f->context);
-    die("setcontext");
+    sim_die("setcontext");
 }
 
 static void to_scheduler(struct fiber *f) {
@@ -122,11 +143,11 @@ static void fiber_main(void) {
 
 static struct fiber *fresh(void) {
     if (sim->n_idle > 0) return sim->idle[--sim->n_idle];
-    if (sim->n_fibers == THREADS_MAX) die("too many fibers");
+    if (sim->n_fibers == THREADS_MAX) sim_die("too many fibers");
     struct fiber *f = &sim->fiber[sim->n_fibers++];
     f->stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (f->stack == MAP_FAILED) die("no memory for a stack");
+    if (f->stack == MAP_FAILED) sim_die("no memory for a stack");
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
     f->context.uc_stack.ss_size = STACK;
@@ -219,6 +240,7 @@ static void run_block(dim3 index, dim3 grid, dim3 block) {
     for (unsigned i = 0; i < sim->n; i++) {
         struct lane *l = &sim->lane[i];
         l->wait = RUNS;
+        l->copies.n = l->copies.group = l->togethers = 0;
         l->self.thread = dim3(i % block.x, i / block.x % block.y, i / block.x / block.y);
         l->self.block = index;
         l->self.block_dim = block;
@@ -234,9 +256,11 @@ static void run_block(dim3 index, dim3 grid, dim3 block) {
         moved |= open_block();
         for (unsigned i = 0; i < sim->n; i++)
             left |= sim->lane[i].wait != ENDED;
-        if (!left) return;
-        if (!moved) die("threads wait at different barriers");
+        if (!left) break;
+        if (!moved) sim_die("threads wait at different barriers");
     }
+    for (unsigned i = 0; i < sim->n; i++)
+        if (sim->lane[i].copies.n) sim_die("a thread ended before its copies");
 }
 
 void *sim_shared(void) {
@@ -247,12 +271,51 @@ uint64_t *sim_warp_slots(void) {
     return sim->slots + (sim->now - sim->lane) / WARP * WARP;
 }
 
+void sim_warp_together(void *mine, void (*fn)(void *const *lanes)) {
+    struct lane *me = sim->now;
+    unsigned i = (unsigned)(me - sim->lane);
+    struct together *t = &sim->together[i / WARP][me->togethers++ % 2];
+    t->lane[i % WARP] = mine;
+    t->ready = true;
+    sim_warp_barrier(0xffffffffu);
+    if (!t->ready) return;
+    t->ready = false;
+    fn(t->lane);
+}
+
+void sim_copy_begin(void *dst, const void *src, bool there) {
+    struct copies *c = &sim->now->copies;
+    if (c->n == COPIES_MAX) sim_die("too many copies on their way");
+    if ((uintptr_t)dst % COPY || (there && (uintptr_t)src % COPY))
+        sim_die("a copy off its 16 bytes");
+    memset(dst, 0xff, COPY);
+    c->at[c->n++] = {dst, there ? src : nullptr, c->group};
+}
+
+void sim_copy_commit(void) {
+    sim->now->copies.group++;
+}
+
+void sim_copy_wait(unsigned groups_left) {
+    struct copies *c = &sim->now->copies;
+    unsigned done = 0;
+    while (done < c->n && c->at[done].group + groups_left < c->group) {
+        const struct copy *x = &c->at[done++];
+        if (x->src)
+            memcpy(x->dst, x->src, COPY);
+        else
+            memset(x->dst, 0, COPY);
+    }
+    memmove(c->at, c->at + done, (c->n - done) * sizeof *c->at);
+    c->n -= done;
+}
+
 void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *ctx) {
     if (!sim) sim = new struct sim();
     sim->n = block.x * block.y * block.z;
     if (sim->n < 1 || sim->n > THREADS_MAX || grid.x * grid.y * grid.z == 0)
-        die("a launch of no threads, or of more than 1024 a block");
-    if (sim->running && sim->now) die("a launch inside a kernel");
+        sim_die("a launch of no threads, or of more than 1024 a block");
+    if (sim->running && sim->now) sim_die("a launch inside a kernel");
     sim->body = body;
     sim->ctx = ctx;
     sim->descending = descending;
@@ -261,7 +324,7 @@ void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *c
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
                 sim->shared = shared_bytes ? malloc(shared_bytes) : nullptr;
-                if (shared_bytes && !sim->shared) die("no shared memory");
+                if (shared_bytes && !sim->shared) sim_die("no shared memory");
                 if (shared_bytes) memset(sim->shared, 0xff, shared_bytes); /* NaNs */
                 run_block(dim3(x, y, z), grid, block);
                 free(sim->shared);
