@@ -272,7 +272,9 @@ weights_and_gradient(float (&s)[ROWS / 8][4], float (&gp)[ROWS / 8][4],
     }
 }
 
-/* Adds up what a sequence's rows give to the block's slots. */
+/* Adds up what a sequence's rows give to the block's slots. The next sequence's find_keys has the
+ * barriers that keep its rows from being loaded early; its keys overwrite these only where no row
+ * sees any, or after the loop's first barrier. */
 template <int WIDTH>
 static __device__ __forceinline__ void
 add_sequence(float (&gk)[WIDTH / 8][4], float (&gv)[WIDTH / 8][4], struct owner<WIDTH> *m,
@@ -296,7 +298,6 @@ add_sequence(float (&gk)[WIDTH / 8][4], float (&gv)[WIDTH / 8][4], struct owner<
         add_product<WIDTH>(gv, s, m->rows[stage][1]);
         add_product<WIDTH>(gk, gp, m->rows[stage][0]);
     }
-    __syncthreads(); /* before another sequence's keys and rows */
 }
 
 template <int WIDTH>
