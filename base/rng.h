@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* What a number is for; mixed into the key so that no two uses share a sequence. */
-enum rng_purpose { RNG_INIT = 1, RNG_SAMPLE, RNG_SHUFFLE, RNG_DATA, RNG_TEST };
+enum rng_purpose { RNG_INIT = 1, RNG_SAMPLE, RNG_SHUFFLE, RNG_DATA, RNG_TEST, RNG_CHOOSE };
 
 uint64_t rng_key(uint64_t seed, enum rng_purpose purpose);
 void rng_block(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t out[4]);

@@ -136,6 +136,28 @@ static void loss_text(struct buf *out, const struct recipe *r) {
         buf_printf(out, " + %g value loss", r->trainer.algorithm.critic.coef);
 }
 
+static void sampling_text(struct buf *out, const struct recipe *r) {
+    switch (r->rollout.sampling.policy) {
+    case RECIPE_SAMPLING_PLAIN:
+        buf_str(out, "plain: every prompt of the epoch, every group is trained");
+        return;
+    case RECIPE_SAMPLING_DAPO:
+        buf_printf(out,
+                   "dapo: a group whose rewards are all equal is replaced by the next prompt's; an "
+                   "error at %" PRId64 " between two batches",
+                   r->rollout.sampling.max_rejected);
+        return;
+    case RECIPE_SAMPLING_VADE:
+        buf_printf(
+            out,
+            "vade: of %" PRId64
+            " prompts the one with the largest p(1-p)^2, p drawn from what is known of it; a "
+            "reward of %g or more counts as right",
+            r->rollout.sampling.candidates, r->rollout.sampling.hit);
+        return;
+    }
+}
+
 static void advantage_text(struct buf *out, const struct recipe *r) {
     static const char *const texts[] = {
         "grpo: (R - mean) / (std + 1e-6) within the group",
@@ -194,7 +216,9 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
                r->trainer.staleness.max,
                r->trainer.staleness.late == RECIPE_LATE_WAIT ? "wait" : "drop",
                r->trainer.staleness.max == 0 ? "; synchronous and deterministic" : "");
-    buf_str(out, "advantage  ");
+    buf_str(out, "sampling   ");
+    sampling_text(out, r);
+    buf_str(out, "\nadvantage  ");
     advantage_text(out, r);
     buf_str(out, "\nloss       ");
     loss_text(out, r);

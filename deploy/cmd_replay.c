@@ -201,6 +201,9 @@ static int export_line(struct replay *p, const struct runlog_traj *t, const stru
         buf_printf(&line, "%" PRId64, g->step);
     else
         buf_str(&line, "null");
+    buf_printf(&line, ", \"row\": %" PRIu64, g->row);
+    if (g->state == GROUPS_REJECTED)
+        buf_printf(&line, ", \"reason\": \"%s\"", groups_reason_name(g->reason));
     buf_str(&line, ", \"prompt_ids\": ");
     buf_json_ids(&line, t->prompt, (size_t)t->n_prompt);
     buf_str(&line, ", \"response_ids\": ");

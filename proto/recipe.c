@@ -323,6 +323,13 @@ static void fill_bounds(struct recipe *r) {
     if (*high < 0) *high = band ? bands[mask][1] : -1;
 }
 
+/* Ten batches' worth for each batch that may be under way: a model that solves less than a tenth of
+ * its prompts sometimes is not learning from the others either. */
+static void fill_sampling(struct recipe *r) {
+    int64_t *max = &r->rollout.sampling.max_rejected;
+    if (*max == 0) *max = 10 * (r->trainer.staleness.max + 1) * r->trainer.batch.groups;
+}
+
 static int check(const struct recipe *r) {
     if (r->rollout.update != RECIPE_UPDATE_TRAJECTORY)
         return FAIL(ERR_CONFIG, "rollout.update: token is not supported yet, only trajectory");
@@ -464,6 +471,7 @@ static int fill(struct recipe *r, const struct yaml *y) {
         }
     TRY(err_wrap(check_lengths(y), "%s", yaml_name(y)));
     fill_bounds(r);
+    fill_sampling(r);
     TRY(err_wrap(check(r), "%s", yaml_name(y)));
     TRY(err_wrap(check_evals(r), "%s", yaml_name(y)));
     return err_wrap(traps_check(r, TRAPS_STEP), "%s", yaml_name(y));

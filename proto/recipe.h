@@ -78,6 +78,11 @@ struct recipe {
         double temperature, top_p;
         uint64_t kv_memory; /* bytes */
         enum recipe_update update;
+        struct {
+            enum recipe_sampling policy;
+            int64_t max_rejected, candidates;
+            double hit, decay_in, decay_out, decay_age;
+        } sampling;
     } rollout;
     struct recipe_reward reward[RECIPE_REWARD_MAX];
     int64_t n_reward;

@@ -4,6 +4,7 @@
 #define PROTO_RECIPE_ENUM_H
 
 enum recipe_weights { RECIPE_WEIGHTS_LOAD, RECIPE_WEIGHTS_RANDOM };
+enum recipe_sampling { RECIPE_SAMPLING_PLAIN, RECIPE_SAMPLING_DAPO, RECIPE_SAMPLING_VADE };
 enum recipe_update { RECIPE_UPDATE_TRAJECTORY, RECIPE_UPDATE_TOKEN };
 enum recipe_advantage {
     RECIPE_ADV_GRPO,

@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const char *const weights_names[] = {"load", "random", NULL};
+static const char *const sampling_names[] = {"plain", "dapo", "vade", NULL};
 static const char *const update_names[] = {"trajectory", "token", NULL};
 static const char *const advantage_names[] = {
     "grpo", "grpo-nostd", "rloo", "reinforce++", "reinforce++-baseline", "remax", "gae", NULL};
@@ -117,6 +118,21 @@ static const struct recipe_field fields[] = {
         "a rollout silent for five of these is dead"),
     ENUM("rollout.update", rollout.update, update_names, "trajectory",
          "when new weights are taken"),
+    ENUM("rollout.sampling.policy", rollout.sampling.policy, sampling_names, "plain",
+         "which groups are generated and trained: docs/sampling.md"),
+    INT("rollout.sampling.max_rejected", rollout.sampling.max_rejected, "0", 0, 1e9,
+        "dapo: groups without a signal between two batches until the run ends with an error; 0: "
+        "10 (staleness.max + 1) batches' worth"),
+    INT("rollout.sampling.candidates", rollout.sampling.candidates, "8", 1, 1000000,
+        "vade: rows that each group is chosen from"),
+    NUM("rollout.sampling.hit", rollout.sampling.hit, "0.5", -1e6, 1e6,
+        "vade: a response with at least this reward counts as right"),
+    NUM("rollout.sampling.decay_in", rollout.sampling.decay_in, "0.7", 0, 1,
+        "vade: what is left of a row's evidence when new evidence comes"),
+    NUM("rollout.sampling.decay_out", rollout.sampling.decay_out, "0.98", 0, 1,
+        "vade: and after each step without"),
+    NUM("rollout.sampling.decay_age", rollout.sampling.decay_age, "0.0", 0, 100,
+        "vade: new evidence counts exp(-decay_age * staleness)"),
     REWARD("type", type, RECIPE_STR, NULL, 0, 0,
            "gsm8k, math, choice, exact, regex, contains, format, length, finished"),
     REWARD("name", name, RECIPE_STR, NULL, 0, 0, "of its score; none: the type"),
@@ -283,6 +299,19 @@ static const struct peer {
     {"n_samples", "rollout.group_size"},
     {"n_samples_per_prompt", "rollout.group_size"},
     {"n", "rollout.group_size"},
+    {"filter_groups", "rollout.sampling.policy"},
+    {"algorithm.filter_groups.enable", "rollout.sampling.policy"},
+    {"dynamic_sampling", "rollout.sampling.policy"},
+    {"trainer.algorithm.dynamic_sampling.type", "rollout.sampling.policy"},
+    {"use_dynamic_sampling", "rollout.sampling.policy"},
+    {"dynamic_sampling_filter_path", "rollout.sampling.policy"},
+    {"dynamic_filtering", "rollout.sampling.policy"},
+    {"dynamic_filtering_enable", "rollout.sampling.policy"},
+    {"filter_zero_advantages", "rollout.sampling.policy"},
+    {"should_accept_fn", "rollout.sampling.policy"},
+    {"max_num_gen_batches", "rollout.sampling.max_rejected"},
+    {"dynamic_sampling_max_gen_batches", "rollout.sampling.max_rejected"},
+    {"max_sample_batches", "rollout.sampling.max_rejected"},
     {"max_concurrent_rollouts", "rollout.concurrency"},
     {"max_inflight_tasks", "rollout.concurrency"},
     {"num_parallel_generation_workers", "rollout.concurrency"},
@@ -419,6 +448,10 @@ static const struct peer {
 static const struct value {
     const char *key, *theirs, *ours;
 } values[] = {
+    {"rollout.sampling.policy", "true", "dapo"},
+    {"rollout.sampling.policy", "dynamic", "dapo"},
+    {"rollout.sampling.policy", "filter", "dapo"},
+    {"rollout.sampling.policy", "none", "plain"},
     {"trainer.algorithm.advantage", "dr-grpo", "grpo-nostd"},
     {"trainer.algorithm.advantage", "dr_grpo", "grpo-nostd"},
     {"trainer.algorithm.advantage", "group_norm", "grpo"},

@@ -90,6 +90,10 @@ static bool minibatches_many(const struct recipe *r) {
     return r->trainer.batch.minibatches > r->trainer.batch.groups;
 }
 
+static bool dapo_alone(const struct recipe *r) {
+    return r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO && r->rollout.group_size == 1;
+}
+
 static bool remax_run(const struct recipe *r) {
     return ALGO(r)->advantage == RECIPE_ADV_REMAX;
 }
@@ -178,6 +182,11 @@ static bool value_clip_dead(const struct recipe *r) {
     return ALGO(r)->advantage == RECIPE_ADV_GAE && ALGO(r)->critic.clip > 0 && one_step(r);
 }
 
+static bool dapo_with_gradient(const struct recipe *r) {
+    return r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO && !group_baseline(r) &&
+           ALGO(r)->advantage != RECIPE_ADV_REMAX;
+}
+
 static bool several_steps(const struct recipe *r) {
     return !one_step(r);
 }
@@ -218,6 +227,9 @@ static const struct trap {
      "rejected"},
     {TRAPS_ERROR, TRAPS_STEP, minibatches_many,
      "trainer.batch.minibatches is larger than trainer.batch.groups: a batch is split by groups"},
+    {TRAPS_ERROR, TRAPS_RUN, dapo_alone,
+     "rollout.sampling.policy: dapo with rollout.group_size 1: the rewards of a group are always "
+     "all equal, every group would be rejected"},
     {TRAPS_ERROR, TRAPS_RUN, remax_run,
      "trainer.algorithm.advantage: remax needs the reward of a greedy response for each prompt, "
      "which a run does not sample yet; `weir step` takes it as \"baseline\" in the batch file"},
@@ -281,6 +293,9 @@ static const struct trap {
     {TRAPS_WARNING, TRAPS_STEP, ess_recomputed,
      "ess_lr with denominator: recomputed and no tis: the effective sample size is that of weights "
      "which the loss does not use"},
+    {TRAPS_WARNING, TRAPS_RUN, dapo_with_gradient,
+     "rollout.sampling.policy: dapo rejects groups whose rewards are all equal; only advantages "
+     "against the group's own mean are 0 for them, this one learns from them"},
     {TRAPS_NOTE, TRAPS_STEP, value_clip_dead,
      "critic.clip acts from the second minibatch on; with one step per batch it does nothing"},
     {TRAPS_NOTE, TRAPS_STEP, several_steps,

@@ -13,6 +13,11 @@
  * When every group of the pool has finished, taking the B earliest deadlines keeps the claim, and
  * with fewer than B groups admission is open: so some event is always possible.
  *
+ * Dynamic sampling adds nothing to that: a group without a signal is one more rejection. With eta =
+ * 0 the batch is still a function of the groups alone (I8). Groups start only in the place of a
+ * rejected one, so of those started for a batch at most B ever have a signal, and the batch is the
+ * first B such groups in the order of their ids, in whatever order they finish.
+ *
  * The floor of a group is the version held by the rollout that starts it, not only what its slot
  * asks for: with slow rollouts that is much newer, and batches need not wait for stragglers. */
 #include "rollout/groups.h"
@@ -41,8 +46,8 @@ struct groups {
     uint64_t expect; /* restoring: next group id */
 };
 
-static const char *const reason_names[GROUPS_REASONS] = {"", "stale", "reward", "prompt",
-                                                         "aborted"};
+static const char *const reason_names[GROUPS_REASONS] = {"",       "stale",   "reward",
+                                                         "prompt", "aborted", "zero"};
 
 const char *groups_reason_name(enum groups_reason r) {
     return reason_names[r];
@@ -233,12 +238,24 @@ static void take_out(struct groups *g, uint64_t id) {
 }
 
 bool groups_reject(struct groups *g, uint64_t group, enum groups_reason reason) {
-    if (find(g, group) < 0) return false;
+    const struct groups_group *p = lookup(g, group);
+    if (!p) return false;
+    const struct groups_traj *t = members(g, p);
+    for (int64_t i = 0; i < g->cfg.size; i++) {
+        g->n.lost_trajectories += t[i].received > 0;
+        g->n.lost_tokens += t[i].received;
+    }
     take_out(g, group);
     g->n.live--;
     g->n.rejected[reason]++;
     g->n.failed_in_row += reason == GROUPS_REWARD || reason == GROUPS_ABORTED;
+    g->n.zero_rejected += reason == GROUPS_ZERO;
     return true;
+}
+
+bool groups_refused(const struct groups *g, uint64_t group) {
+    const struct groups_group *p = lookup(g, group);
+    return p && g->cfg.dynamic && p->state == GROUPS_FINISHED && p->zero;
 }
 
 static uint32_t lease_waiting(struct groups *g, struct groups_group *group, int32_t rollout,
@@ -426,6 +443,7 @@ bool groups_form(const struct groups *g, uint64_t *groups) {
     }
     for (int64_t i = 0; i < b; i++) {
         ASSERT(g->done_[i].deadline >= g->n.formed); /* I2 */
+        ASSERT(!groups_refused(g, g->done_[i].id));
         groups[i] = g->done_[i].id;
     }
     qsort(groups, (size_t)b, sizeof *groups, by_id);
@@ -437,6 +455,7 @@ void groups_train(struct groups *g, const uint64_t *groups) {
         ASSERT(lookup(g, groups[i]) && lookup(g, groups[i])->state == GROUPS_FINISHED);
         take_out(g, groups[i]);
     }
+    g->n.zero_rejected = 0;
     g->n.formed++;
 }
 
@@ -491,6 +510,10 @@ int groups_restore_group(struct groups *g, uint64_t group, int64_t slot, int64_t
                     slot, floor, g->n.formed);
     insert(g, group, slot, floor);
     return 0;
+}
+
+void groups_restore_zero(struct groups *g, int64_t formed) {
+    g->n.zero_rejected += formed == g->n.formed;
 }
 
 int groups_restore_traj(struct groups *g, uint64_t trajectory, int32_t received, int64_t oldest,

@@ -23,6 +23,7 @@ enum groups_reason {
     GROUPS_REWARD,  /* the reward of a trajectory is an error */
     GROUPS_PROMPT,  /* the dataset's row cannot be used */
     GROUPS_ABORTED, /* rollouts gave a trajectory back GROUPS_ABORTS_MAX times */
+    GROUPS_ZERO,    /* dynamic sampling: its rewards are all equal */
     GROUPS_REASONS
 };
 const char *groups_reason_name(enum groups_reason r);
@@ -36,6 +37,7 @@ struct groups_config {
     int64_t steps;       /* of the whole run */
     int64_t tokens_max;  /* per trajectory */
     bool drop;           /* late: drop */
+    bool dynamic;        /* groups whose rewards are all equal are not trained: groups_refused */
 };
 
 enum groups_traj_state {
@@ -78,6 +80,8 @@ struct groups_counts {
     int64_t leased, waiting, lost, unscored; /* trajectories */
     int64_t rejected[GROUPS_REASONS];        /* groups since the start of the run */
     int64_t failed_in_row; /* rejected for a reward or aborted since one finished (or restoring) */
+    int64_t zero_rejected; /* GROUPS_ZERO since the newest batch was formed */
+    int64_t lost_trajectories, lost_tokens; /* with tokens, of rejected groups, since groups_open */
 };
 
 struct groups;
@@ -123,6 +127,8 @@ enum groups_take groups_tokens(struct groups *g, int32_t rollout, uint64_t traje
                                uint32_t *known);
 /* The reward of a complete trajectory. false: not waited for (a duplicate, a rejected group). */
 bool groups_score(struct groups *g, uint64_t trajectory, float reward);
+/* Dynamic sampling: finished, but to be rejected with GROUPS_ZERO before anything else happens. */
+bool groups_refused(const struct groups *g, uint64_t group);
 /* Takes a group out of the pool for a reason; its slot is free again. false: not in the pool. */
 bool groups_reject(struct groups *g, uint64_t group, enum groups_reason reason);
 
@@ -143,6 +149,8 @@ const struct groups_group *groups_blocker(const struct groups *g);
 void groups_restore_batches(struct groups *g, int64_t formed, int64_t done);
 MUST_CHECK int groups_restore_group(struct groups *g, uint64_t group, int64_t slot, int64_t floor,
                                     enum groups_state state, enum groups_reason reason);
+/* After the record of a group with GROUPS_ZERO: how many batches were formed when it left. */
+void groups_restore_zero(struct groups *g, int64_t formed);
 /* complete: all its tokens are there; scored: reward holds. */
 MUST_CHECK int groups_restore_traj(struct groups *g, uint64_t trajectory, int32_t received,
                                    int64_t oldest, bool complete, bool scored, float reward);

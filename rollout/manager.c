@@ -182,7 +182,8 @@ static int open_data(struct manager *m) {
     TRY(setup_dataset(&m->data, &r->data.train, "data.train", r->seed));
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
     TRY(chat_choose(&m->chat, r->model.chat, r->model.path));
-    return manager_prompts_check(m);
+    TRY(manager_prompts_check(m));
+    return manager_sampling_open(m);
 }
 
 static int open_groups(struct manager *m) {
@@ -193,7 +194,8 @@ static int open_groups(struct manager *m) {
                                 .concurrency = r->rollout.concurrency,
                                 .steps = r->trainer.steps,
                                 .tokens_max = r->rollout.max_new_tokens,
-                                .drop = r->trainer.staleness.late == RECIPE_LATE_DROP};
+                                .drop = r->trainer.staleness.late == RECIPE_LATE_DROP,
+                                .dynamic = r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO};
     TRY(groups_open(&m->groups, &cfg));
     size_t n = (size_t)groups_capacity(m->groups);
     m->tokens = mem_array(n, sizeof *m->tokens);
@@ -220,6 +222,7 @@ static void manager_free(struct manager *m) {
     }
     runlog_close(&m->log);
     groups_close(&m->groups);
+    sampling_close(&m->sampling);
     dataset_close(&m->data);
     tokenizer_close(&m->tokenizer);
     net_close(&m->net);

@@ -4,6 +4,7 @@
  *   manager_clients.c   hello, heartbeats, who is alive
  *   manager_rollouts.c  work out, tokens in
  *   manager_prompts.c   rows of the data set as prompts; tokens of unfinished trajectories
+ *   manager_sampling.c  which groups have a signal, what is learned about rows
  *   manager_scores.c    finished trajectories to the reward service, scores back
  *   manager_weights.c   the content of each version, as told by trainer and rollouts
  *   manager_trainer.c   batches out, steps done in
@@ -21,6 +22,7 @@
 #include "proto/recipe.h"
 #include "rollout/manager_parts.h"
 #include "rollout/runlog.h"
+#include "rollout/sampling.h"
 
 enum {
     MANAGER_CLIENTS_MAX = 1100,    /* known at a time: all rollouts and a few others */
@@ -40,6 +42,7 @@ struct manager {
     struct groups *groups;
     struct runlog *log;
     struct dataset *data;
+    struct sampling *sampling;
     struct tokenizer *tokenizer;
     enum chat_format chat;
     uint64_t incarnation, now_us, started_us, silent_us;
@@ -125,10 +128,23 @@ void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
 MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
                                     struct runlog_record *hold);
 uint64_t manager_prompts_writer(const char *name);
+/* Of a group that a log has: the row that was chosen for it. */
+void manager_prompts_restore(struct manager *m, const struct runlog_group *g);
 /* Puts the group's record as it is in the pool, or as trained or rejected. */
 MUST_CHECK int manager_prompts_record(struct manager *m, uint64_t group);
 MUST_CHECK int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
                                      enum groups_reason reason, int64_t step);
+
+/* manager_sampling.c */
+MUST_CHECK int manager_sampling_open(struct manager *m);
+/* All trajectories of a group are scored: counts it; perhaps it is rejected now. */
+MUST_CHECK int manager_sampling_finished(struct manager *m, uint64_t group);
+/* The step trains the group, which is still in the pool. */
+void manager_sampling_trained(struct manager *m, uint64_t group, uint64_t row, int64_t step);
+/* The row's posterior after the step; zeros: nothing is learned. */
+struct sampling_beta manager_sampling_after(const struct manager *m, uint64_t row, int64_t step);
+MUST_CHECK int manager_sampling_restore(struct manager *m, const struct runlog_group *g);
+MUST_CHECK int manager_sampling_restored(struct manager *m); /* the whole pool is */
 
 /* manager_scores.c */
 void manager_scores_add(struct manager *m, uint64_t trajectory);

@@ -101,6 +101,25 @@ static void staleness(struct line *l, const struct manager_batch_facts *f) {
     buf_str(l->out, "]");
 }
 
+/* What was generated since the step before, and what of it nobody will train. */
+static void sampling(struct line *l, const struct manager *m) {
+    const struct manager_window *w = &m->window;
+    struct groups_counts n = groups_counts(m->groups);
+    int64_t zero = (int64_t)w->rejected[GROUPS_ZERO];
+    whole(l, "sampling/groups", w->groups);
+    whole(l, "sampling/zero_groups", w->zero);
+    whole(l, "sampling/rejected_groups", zero);
+    num(l, "sampling/accept_rate",
+        w->groups > 0 ? (double)(w->groups - zero) / (double)w->groups : NAN);
+    whole(l, "sampling/lost_trajectories", n.lost_trajectories - w->lost_trajectories);
+    whole(l, "sampling/lost_tokens", n.lost_tokens - w->lost_tokens);
+    if (m->recipe->rollout.sampling.policy != RECIPE_SAMPLING_VADE) return;
+    double judged = w->judged > 0 ? w->judged : NAN;
+    num(l, "sampling/expected_rate", w->expected / judged);
+    num(l, "sampling/right_rate", w->right / judged);
+    whole(l, "sampling/rows_visited", (int64_t)sampling_visited(m->sampling));
+}
+
 static double seconds(uint64_t from, uint64_t to) {
     return to > from ? (double)(to - from) * 1e-6 : 0;
 }
@@ -129,6 +148,7 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     num(&l, "off_policy/predicted", manager_metrics_predicted(m));
     whole(&l, "reward/errors", (int64_t)w->rejected[GROUPS_REWARD]);
     whole(&l, "reward/zero_groups", f->zero_groups);
+    sampling(&l, m);
     whole(&l, "rejected/prompt", (int64_t)w->rejected[GROUPS_PROMPT]);
     whole(&l, "rejected/aborted", (int64_t)w->rejected[GROUPS_ABORTED]);
     num(&l, "perf/rollout_tokens_per_s",
@@ -146,7 +166,11 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
 }
 
 void manager_metrics_window(struct manager *m) {
-    m->window = (struct manager_window){.start_us = m->now_us, .at_us = m->now_us};
+    struct groups_counts n = groups_counts(m->groups);
+    m->window = (struct manager_window){.start_us = m->now_us,
+                                        .at_us = m->now_us,
+                                        .lost_trajectories = n.lost_trajectories,
+                                        .lost_tokens = n.lost_tokens};
 }
 
 static int write_line(int fd, const char *text, size_t n, const char *path) {

@@ -81,6 +81,9 @@ struct manager_window { /* since the last step was done, for its line in metrics
     double leased_us; /* integral of running trajectories over time */
     double busy_sum;  /* of rollouts' heartbeats */
     uint64_t busy_n, at_us;
+    int64_t groups, zero;                   /* finished; of them with equal rewards */
+    int64_t lost_trajectories, lost_tokens; /* of rejected groups until this window */
+    double expected, right, judged;         /* vade: right responses by the posteriors, and found */
 };
 
 struct manager_batch_facts { /* of the newest batch formed */

@@ -2,8 +2,7 @@
  * prompts, tokens streamed so far, records. Kept by place in the pool, so that memory is bounded by
  * the pool; a place that got a new owner is recognised by the id in it.
  *
- * Which row a group gets is a function of its id, the seed and the data alone: nothing about the
- * data set's cursor has to be stored. */
+ * Which row a group gets is sampling.h's business and is in its record from the start. */
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -14,14 +13,25 @@
 
 enum { FAILED_BATCHES = 4, FAILED_MIN = 32 };
 
+/* On failure there is nothing of it. */
 static int render(struct manager *m, struct manager_prompt *p) {
     const struct recipe *r = m->recipe;
-    TRY(dataset_render(m->data, p->row, m->chat, m->tokenizer, &p->text, &p->ids, &p->n));
-    if (p->n >= 1 && p->n <= (size_t)r->rollout.max_prompt_tokens) return 0;
+    char *text = NULL;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    TRY(dataset_render(m->data, p->row, m->chat, m->tokenizer, &text, &ids, &n));
+    if (n >= 1 && n <= (size_t)r->rollout.max_prompt_tokens) {
+        p->text = text;
+        p->ids = ids;
+        p->n = n;
+        return 0;
+    }
+    mem_free(text);
+    mem_free(ids);
     return FAIL(ERR_CONFIG,
                 "%s row %" PRIu64
                 " is a prompt of %zu tokens, rollout.max_prompt_tokens is %" PRId64,
-                r->data.train.path, p->row, p->n, r->rollout.max_prompt_tokens);
+                r->data.train.path, p->row, n, r->rollout.max_prompt_tokens);
 }
 
 /* Reads rows only until one is good, so that a large data set costs nothing when it is usable. */
@@ -54,22 +64,32 @@ int manager_prompts_check(struct manager *m) {
                 rows, r->data.train.path, r->rollout.max_prompt_tokens, shortest);
 }
 
-int manager_prompts_get(struct manager *m, uint64_t group, const struct manager_prompt **out) {
+static struct manager_prompt *place_of(struct manager *m, uint64_t group) {
     uint64_t size = (uint64_t)m->recipe->rollout.group_size;
-    int64_t place = groups_index(m->groups, group * size) / (int64_t)size;
     ASSERT(groups_group(m->groups, group));
-    struct manager_prompt *p = &m->prompt[place];
+    return &m->prompt[groups_index(m->groups, group * size) / (int64_t)size];
+}
+
+static void take_row(struct manager_prompt *p, uint64_t group, uint64_t row, uint64_t epoch) {
+    mem_free(p->text);
+    mem_free(p->ids);
+    *p = (struct manager_prompt){.used = true, .group = group, .row = row, .epoch = epoch};
+}
+
+int manager_prompts_get(struct manager *m, uint64_t group, const struct manager_prompt **out) {
+    struct manager_prompt *p = place_of(m, group);
     if (!p->used || p->group != group) {
-        uint64_t rows = dataset_rows(m->data);
-        mem_free(p->text);
-        mem_free(p->ids);
-        *p = (struct manager_prompt){.group = group, .epoch = group / rows};
-        p->row = dataset_row_at(m->data, group, m->recipe->seed, m->recipe->data.train.shuffle);
-        TRY(render(m, p));
-        p->used = true;
+        uint64_t epoch = 0;
+        uint64_t row = sampling_row(m->sampling, group, groups_counts(m->groups).formed, &epoch);
+        take_row(p, group, row, epoch);
     }
+    if (!p->text) TRY(render(m, p));
     *out = p;
     return 0;
+}
+
+void manager_prompts_restore(struct manager *m, const struct runlog_group *g) {
+    take_row(place_of(m, g->id), g->id, g->row, g->epoch);
 }
 
 struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajectory) {
@@ -170,12 +190,17 @@ static int put_group(struct manager *m, const struct groups_group *g, enum group
     const struct manager_prompt *p = NULL;
     TRY(manager_prompts_get(m, g->id, &p));
     const char *answer = dataset_answer(m->data, p->row);
+    struct sampling_beta b = {0, 0};
+    if (state == GROUPS_TRAINED) b = manager_sampling_after(m, p->row, step);
     struct runlog_group r = {.id = g->id,
                              .row = p->row,
                              .epoch = p->epoch,
                              .slot = g->slot,
                              .floor = g->floor,
                              .step = step,
+                             .before = reason == GROUPS_ZERO ? groups_counts(m->groups).formed : 0,
+                             .alpha = b.alpha,
+                             .beta = b.beta,
                              .state = state,
                              .reason = reason,
                              .prompt = p->text,
@@ -191,17 +216,17 @@ int manager_prompts_record(struct manager *m, uint64_t group) {
 
 /* A group whose prompt cannot be used has no record yet. */
 static int put_useless(struct manager *m, uint64_t group, int64_t slot, int64_t floor) {
-    struct runlog_group r = {
-        .id = group,
-        .row = dataset_row_at(m->data, group, m->recipe->seed, m->recipe->data.train.shuffle),
-        .epoch = group / dataset_rows(m->data),
-        .slot = slot,
-        .floor = floor,
-        .step = -1,
-        .state = GROUPS_REJECTED,
-        .reason = GROUPS_PROMPT,
-        .prompt = "",
-        .answer = ""};
+    const struct manager_prompt *p = place_of(m, group);
+    struct runlog_group r = {.id = group,
+                             .row = p->row,
+                             .epoch = p->epoch,
+                             .slot = slot,
+                             .floor = floor,
+                             .step = -1,
+                             .state = GROUPS_REJECTED,
+                             .reason = GROUPS_PROMPT,
+                             .prompt = "",
+                             .answer = ""};
     return runlog_put_group(m->log, &r);
 }
 

@@ -87,6 +87,10 @@ static int restore_traj(struct manager *m, uint64_t id) {
 /* A group that goes on must get the prompt that it had. */
 static int same_prompt(struct manager *m, const struct runlog_group *g) {
     const struct manager_prompt *p = NULL;
+    if (g->row >= dataset_rows(m->data))
+        return FAIL(ERR_MISMATCH, "%s changed since the run began: it has no row %" PRIu64,
+                    m->recipe->data.train.path, g->row);
+    manager_prompts_restore(m, g);
     TRY(manager_prompts_get(m, g->id, &p));
     if (strcmp(p->text, g->prompt) == 0) return 0;
     return FAIL(ERR_MISMATCH, "%s changed since the run began: row %" PRIu64 " is another prompt",
@@ -96,6 +100,7 @@ static int same_prompt(struct manager *m, const struct runlog_group *g) {
 static int restore_group(struct manager *m, const struct runlog_group *g) {
     uint64_t size = (uint64_t)m->recipe->rollout.group_size;
     TRY(groups_restore_group(m->groups, g->id, g->slot, g->floor, g->state, g->reason));
+    TRY(manager_sampling_restore(m, g));
     if (g->state != GROUPS_RUNNING) return 0;
     TRY(same_prompt(m, g));
     for (uint64_t i = 0; i < size; i++)
@@ -138,5 +143,6 @@ int manager_restore(struct manager *m) {
     groups_restore_batches(m->groups, formed, done);
     TRY(restore_groups(m));
     TRY(err_wrap(groups_restore_end(m->groups), "%s", runlog_dir(m->log)));
+    TRY(manager_sampling_restored(m));
     return restore_last(m, done);
 }

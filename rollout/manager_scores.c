@@ -175,8 +175,9 @@ static int take_score(struct manager *m, const Weir__ScoreRecord *s) {
     manager_progress(m);
     if (s->error == 0) {
         groups_score(m->groups, s->trajectory, (float)s->total);
-        if (groups_group(m->groups, group)->state == GROUPS_FINISHED) note_tail(m, group);
-        return 0;
+        if (groups_group(m->groups, group)->state != GROUPS_FINISHED) return 0;
+        note_tail(m, group);
+        return manager_sampling_finished(m, group);
     }
     buf_reset(&m->failure);
     buf_printf(&m->failure, "trajectory=%" PRIu64 " reward error %s: %s", s->trajectory,

@@ -169,8 +169,12 @@ static int record_batch(struct manager *m, struct runlog_batch *r, uint64_t *ids
             ids[i * size + k] = m->form[i] * (uint64_t)size + (uint64_t)k;
     }
     TRY(build(m, r->step, ids, r->n, s));
-    for (int64_t i = 0; i < b; i++)
+    for (int64_t i = 0; i < b; i++) {
+        const struct manager_prompt *p = NULL;
+        TRY(manager_prompts_get(m, m->form[i], &p));
+        manager_sampling_trained(m, m->form[i], p->row, r->step);
         TRY(manager_prompts_leave(m, m->form[i], GROUPS_TRAINED, GROUPS_KEPT, r->step));
+    }
     TRY(runlog_put_batch(m->log, r));
     groups_train(m->groups, m->form);
     while (groups_expire(m->groups, &late))

@@ -186,6 +186,9 @@ int runlog_put_group(struct runlog *l, const struct runlog_group *r) {
     m.epoch = r->epoch;
     m.slot = r->slot;
     m.floor = r->floor;
+    m.before = r->before;
+    m.alpha = r->alpha;
+    m.beta = r->beta;
     m.state = (uint32_t)r->state;
     m.reason = lend_text(groups_reason_name(r->reason));
     m.step = r->step;

@@ -39,6 +39,8 @@ struct runlog_meta {
 struct runlog_group {
     uint64_t id, row, epoch;
     int64_t slot, floor, step; /* step: that trained it, -1 */
+    int64_t before;            /* rejected as zero: the step that was next */
+    double alpha, beta;        /* its row's posterior after that step; 0: none (sampling.h) */
     enum groups_state state;
     enum groups_reason reason;
     const char *prompt, *answer; /* text */

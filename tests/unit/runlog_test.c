@@ -68,6 +68,9 @@ static void put_all(struct runlog *l) {
                              .step = -1,
                              .state = GROUPS_REJECTED,
                              .reason = GROUPS_STALE,
+                             .before = 8,
+                             .alpha = 2.5,
+                             .beta = 1.0 / 3,
                              .prompt = "what?",
                              .n_prompt = 5,
                              .answer = "42",
@@ -96,7 +99,8 @@ static void check_all(struct runlog *l) {
     struct runlog_record r = {0};
     CHECK_OK(runlog_get(l, RUNLOG_GROUP, 2, &r));
     CHECK(r.u.group.row == 9 && r.u.group.epoch == 1 && r.u.group.slot == 3);
-    CHECK(r.u.group.floor == 1 && r.u.group.step == -1);
+    CHECK(r.u.group.floor == 1 && r.u.group.step == -1 && r.u.group.before == 8);
+    CHECK(r.u.group.alpha == 2.5 && r.u.group.beta == 1.0 / 3);
     CHECK(r.u.group.state == GROUPS_REJECTED && r.u.group.reason == GROUPS_STALE);
     CHECK_STR(r.u.group.prompt, "what?");
     CHECK_STR(r.u.group.answer, "42");

@@ -76,6 +76,9 @@ TEST(traps_are_refused) {
          "must contain 1"},
         {{"trainer.batch.minibatches=9"}, "split by groups"},
         {{A "advantage=dr-grpo"}, "in Weir this is called grpo-nostd"},
+        {{"rollout.sampling.policy=dynamic"}, "in Weir this is called dapo"},
+        {{"algorithm.filter_groups.enable=true"}, "in Weir this is rollout.sampling.policy"},
+        {{"rollout.max_num_gen_batches=10"}, "in Weir this is rollout.sampling.max_rejected"},
         {{A "aggregation=seq-mean-token-mean"}, "in Weir this is called sequence-mean"},
         {{A "tis_imp_ratio_cap=2"}, "in Weir this is trainer.algorithm.correction.cap"},
         {{A "loss=ppoclip"}, "must be one of: ppo-clip, gspo"},
@@ -128,6 +131,20 @@ TEST(traps_that_only_a_run_has) {
     CHECK_OK(parse(&r, remax));
     CHECK_OK(traps_check(r, TRAPS_STEP));
     CHECK_ERR(traps_check(r, TRAPS_RUN), ERR_CONFIG, "greedy response");
+    recipe_close(&r);
+    static const char *const alone[] = {"rollout.sampling.policy=dapo", "rollout.group_size=1",
+                                        NULL};
+    CHECK_OK(parse(&r, alone));
+    CHECK_ERR(traps_check(r, TRAPS_RUN), ERR_CONFIG, "every group would be rejected");
+    CHECK_INT(r->rollout.sampling.max_rejected, 10 * 5 * 8);
+    recipe_close(&r);
+    static const char *const learns[] = {"rollout.sampling.policy=dapo", A "advantage=reinforce++",
+                                         NULL};
+    struct buf text = {0};
+    CHECK_OK(parse(&r, learns));
+    traps_warn(&text, r, TRAPS_RUN);
+    CHECK(text.len && strstr(text.data, "this one learns from them"));
+    buf_close(&text);
     recipe_close(&r);
 }
 
