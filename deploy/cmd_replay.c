@@ -11,6 +11,7 @@
 #include "deploy/replay.h"
 #include "deploy/retrain.h"
 #include "deploy/rundir.h"
+#include "deploy/staleness.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
@@ -326,7 +327,6 @@ static int show(struct replay *p, const struct options *o) {
 struct stats {
     int64_t groups[GROUPS_REJECTED + 1], rejected[GROUPS_REASONS];
     int64_t trajectories, tokens, truncated, mixed, steps, errors, scored;
-    int64_t staleness[64];
     double reward;
 };
 
@@ -366,9 +366,7 @@ static void count_score(struct stats *s, const struct runlog_record *r) {
 }
 
 static void count_batch(struct stats *s, const struct runlog_record *r) {
-    const struct runlog_batch *b = &r->u.batch;
-    s->steps += b->done;
-    if (b->done && b->staleness_max >= 0 && b->staleness_max < 64) s->staleness[b->staleness_max]++;
+    s->steps += r->u.batch.done;
 }
 
 /* The evaluations as they were reported: ", "evals": [{...}, ...]", or a line for each. */
@@ -414,6 +412,7 @@ static int stats(struct replay *p, const struct options *o) {
                ", \"reward_errors\": %" PRId64 ", \"reward_mean\": %.9g",
                s.steps, s.groups[GROUPS_TRAINED], s.groups[GROUPS_REJECTED], s.trajectories,
                s.tokens, s.truncated, s.mixed, s.errors, mean_reward);
+        TRY(staleness_print(p->log, p->recipe->trainer.staleness.max, o->every, true));
         TRY(show_evals(p, true));
         printf("}\n");
         return 0;
@@ -432,9 +431,7 @@ static int stats(struct replay *p, const struct options *o) {
            s.trajectories, mean_tokens, s.truncated, s.mixed);
     printf("reward        mean %.4f over %" PRId64 ", %" PRId64 " errors\n", mean_reward, s.scored,
            s.errors);
-    for (int i = 0; i < 64; i++)
-        if (s.staleness[i])
-            printf("staleness     max %d in %" PRId64 " steps\n", i, s.staleness[i]);
+    TRY(staleness_print(p->log, p->recipe->trainer.staleness.max, o->every, false));
     return show_evals(p, false);
 }
 
@@ -633,14 +630,17 @@ int cmd_replay(int argc, char **argv) {
          0},
         {"metric", ARGS_LIST, &o.metrics, "NAME",
          "compare: a key of metrics.jsonl; may be repeated", 0, 0},
-        {"every", ARGS_INT, &o.every, "N", "compare: every Nth step, and the last", 1, 1e9},
+        {"every", ARGS_INT, &o.every, "N",
+         "compare: every Nth step, and the last; stats: staleness of each N steps", 1, 1e9},
         {"json", ARGS_FLAG, &o.json, NULL, "JSON lines", 0, 0},
     };
     struct args_verb verb = {
         "weir replay RUN list|show|stats|export|verify|retrain|compare [RUN2...] [options]",
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     trajectories with per-token log-probs and versions\n"
-        "stats    what happened to groups, trajectories and rewards\n"
+        "stats    what happened to groups, trajectories and rewards; staleness as measured, in "
+        "flight "
+        "and in queue, and as predicted\n"
         "export   finished trajectories as JSON lines; those of a --step are a batch for `weir\n"
         "         step`. state: trained, rejected, or not yet either: unscored, reward-error,\n"
         "         waiting (for a batch)\n"

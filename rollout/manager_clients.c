@@ -110,10 +110,6 @@ void manager_clients_heartbeat(struct manager *m, const struct net_id *from,
     c->kv_total = h->kv_total;
     c->tokens = h->tokens;
     c->busy = h->busy;
-    if (c->role == MANAGER_ROLLOUT) {
-        m->window.busy_sum += h->busy;
-        m->window.busy_n++;
-    }
     send_ack(m, from, c->session);
 }
 

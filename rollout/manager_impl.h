@@ -9,6 +9,7 @@
  *   manager_weights.c   the content of each version, as told by trainer and rollouts
  *   manager_trainer.c   batches out, steps done in
  *   manager_metrics.c   metrics.jsonl
+ *   manager_predict.c   the staleness to expect
  *   manager_status.c    who waits for what
  *   manager_restore.c   the state from the log */
 #ifndef ROLLOUT_MANAGER_IMPL_H
@@ -69,13 +70,13 @@ struct manager {
     uint64_t *form; /* [batch.groups] scratch */
     struct manager_window window;
     struct manager_batch_facts facts;
+    struct manager_rates rates;
     struct {
         int64_t step;
         double reward_mean;
     } last;                    /* newest step done */
     double tail_max, tail_len; /* sums for the longest response of a group over the mean */
     uint64_t tail_groups, tail_trajs;
-    double train_s; /* of the newest step that was not a repetition */
     uint64_t progress_us, stall_said_us, warned_us, warnings;
     struct buf failure; /* why a group was rejected last, for a reward or aborted */
     bool work_changed;  /* something happened that may let kept requests be answered */
@@ -174,7 +175,12 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
 MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* from the log */
 MUST_CHECK int manager_metrics_append(struct manager *m, const struct buf *line);
 void manager_metrics_window(struct manager *m); /* starts a new one */
-double manager_metrics_predicted(const struct manager *m);
+
+/* manager_predict.c */
+void manager_predict_tick(struct manager *m); /* each turn */
+void manager_predict_step(struct manager *m); /* a step was done */
+/* NAN until there is something to go by. */
+double manager_predict(const struct manager *m, double *rho);
 
 /* manager_status.c */
 void manager_status_json(struct manager *m, struct buf *out);

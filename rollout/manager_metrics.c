@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "rollout/manager_impl.h"
-#include "rollout/predict.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,24 +67,6 @@ static void whole(struct line *l, const char *key, int64_t x) {
     if (begin(l, key)) buf_printf(l->out, "%" PRId64, x);
 }
 
-double manager_metrics_predicted(const struct manager *m) {
-    const struct manager_window *w = &m->window;
-    double span = (double)(m->now_us - w->start_us);
-    double busy = w->busy_n > 0 ? w->busy_sum / (double)w->busy_n : 1;
-    double trained =
-        (double)m->recipe->trainer.batch.groups * (double)m->recipe->rollout.group_size;
-    if (m->tail_groups == 0 || m->tail_len <= 0 || m->train_s <= 0 || span <= 0) return NAN;
-    struct predict_input in = {
-        .concurrency = w->leased_us / span,
-        .batch = trained,
-        .tail = m->tail_max / (double)m->tail_groups / (m->tail_len / (double)m->tail_trajs),
-        .rollout = (double)w->finished * 1e6 / span / (busy > 0.01 ? busy : 0.01),
-        .train = trained / m->train_s,
-        .queue = (double)m->recipe->trainer.staleness.max};
-    /* Admission holds what the closed form does not know: the bound. */
-    return fmin(predict_staleness(&in), (double)m->recipe->trainer.staleness.max);
-}
-
 static void staleness(struct line *l, const struct manager_batch_facts *f) {
     double n = f->n > 0 ? (double)f->n : 1;
     num(l, "off_policy/mean", f->staleness / n);
@@ -130,6 +111,7 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     const struct manager_window *w = &m->window;
     struct groups_counts n = groups_counts(m->groups);
     struct json_doc *doc = NULL;
+    double rho = NAN, predicted = manager_predict(m, &rho);
     if (json_parse(&doc, report, bytes, "step report") < 0)
         LOG(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step, err_text());
     struct line l = {out, doc && json_is(json_root(doc), JSON_OBJECT) ? json_root(doc) : NULL};
@@ -145,7 +127,8 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     }
     staleness(&l, f);
     whole(&l, "off_policy/dropped", (int64_t)w->rejected[GROUPS_STALE]);
-    num(&l, "off_policy/predicted", manager_metrics_predicted(m));
+    num(&l, "off_policy/predicted", predicted);
+    num(&l, "off_policy/rho", rho);
     whole(&l, "reward/errors", (int64_t)w->rejected[GROUPS_REWARD]);
     whole(&l, "reward/zero_groups", f->zero_groups);
     sampling(&l, m);
@@ -168,7 +151,6 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
 void manager_metrics_window(struct manager *m) {
     struct groups_counts n = groups_counts(m->groups);
     m->window = (struct manager_window){.start_us = m->now_us,
-                                        .at_us = m->now_us,
                                         .lost_trajectories = n.lost_trajectories,
                                         .lost_tokens = n.lost_tokens};
 }

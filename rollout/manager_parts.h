@@ -78,12 +78,19 @@ struct manager_job { /* a finished trajectory without a score */
 struct manager_window { /* since the last step was done, for its line in metrics.jsonl */
     uint64_t start_us, tokens, finished;
     uint64_t rejected[GROUPS_REASONS];
-    double leased_us; /* integral of running trajectories over time */
-    double busy_sum;  /* of rollouts' heartbeats */
-    uint64_t busy_n, at_us;
     int64_t groups, zero;                   /* finished; of them with equal rewards */
     int64_t lost_trajectories, lost_tokens; /* of rejected groups until this window */
     double expected, right, judged;         /* vade: right responses by the posteriors, and found */
+};
+
+struct manager_rates { /* for the prediction of staleness, see manager_predict.c */
+    struct manager_mark {
+        uint64_t us; /* 0: not set */
+        double held_us, wait_us;
+        int64_t steps, finished; /* finished: groups ever */
+        double waiting;          /* batches that waited */
+    } now, since, next;          /* now: sums since the start; rates are taken from `since` on */
+    int64_t seats;               /* most trajectories that could run */
 };
 
 struct manager_batch_facts { /* of the newest batch formed */

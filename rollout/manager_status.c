@@ -154,7 +154,8 @@ static void staleness_json(const struct manager *m, struct buf *out) {
     for (int64_t i = 0; i <= last; i++)
         buf_printf(out, "%s%" PRId64, i ? "," : "[", f->histogram[i]);
     buf_str(out, "],\"predicted\":");
-    buf_json_num(out, manager_metrics_predicted(m));
+    double rho = 0;
+    buf_json_num(out, manager_predict(m, &rho));
     buf_str(out, "}");
 }
 
@@ -188,9 +189,7 @@ void manager_status_json(struct manager *m, struct buf *out) {
 void manager_status_watch(struct manager *m) {
     struct waits w = {.n = 0};
     uint64_t quiet = m->progress_us > m->stall_said_us ? m->progress_us : m->stall_said_us;
-    m->window.leased_us +=
-        (double)groups_counts(m->groups).leased * (double)(m->now_us - m->window.at_us);
-    m->window.at_us = m->now_us;
+    manager_predict_tick(m);
     if (m->now_us < quiet + MANAGER_STALL_US) return;
     m->stall_said_us = m->now_us;
     collect(m, &w);

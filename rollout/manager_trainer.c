@@ -245,9 +245,8 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
         rc = build(m, d->step, r->ids, r->n, &s);
         send_free(&s);
         TRY_OUT(rc);
-    } else {
-        m->train_s = (double)(m->now_us - m->facts.answered_us) * 1e-6;
     }
+    manager_predict_step(m);
     r->before = sealed_hash_get(d->hash_before.data);
     r->after = sealed_hash_get(d->hash_after.data);
     TRY_OUT(manager_weights_published(m, d->step, r->before));

@@ -3,20 +3,22 @@
 #define ROLLOUT_PREDICT_H
 
 struct predict_input {
-    double concurrency; /* C: sequences running at a time */
+    double concurrency; /* C: sequences that run when nothing holds rollouts back */
     double batch;       /* B: trajectories per step */
     double tail;        /* M: mean of the longest response of a group / mean response, >= 1 */
-    double rollout;     /* trajectories per second that rollouts can make */
-    double train;       /* trajectories per second that the trainer can use */
-    double queue;       /* q: batches that may wait */
+    double rho;         /* batches that rollouts could finish while the trainer trains one */
+    double bound;       /* eta */
+    double waiting;     /* batches that were finished and not trained when counting began */
+    double steps;       /* since then; INFINITY: in the long run */
 };
 
-/* Mean staleness in versions: what accrues while generating, and in the queue.
- *   rho = rollout / train
- *   rho <= 1: C * M / B + rho
- *   rho >  1: C * M / (rho * B) + (2 * q + rho - 1) / (2 * rho)
- * It does not depend on the mean length. NAN when an input is not positive or not finite (queue may
- * be 0). The bound of a run is not in it: min() with that is the caller's. */
+/* Mean staleness in versions: what accrues while generating, and in the queue, within the bound.
+ *   flight = C * M / B / max(1, rho)
+ *   queue = max(min(1, rho), (waiting + (rho - 1) * steps) / rho)
+ *   min(eta, flight + queue)
+ * In the long run that is flight + rho for rho < 1 and eta for rho > 1. It does not depend on the
+ * mean length. NAN when an input is negative or not a number, or one that must be positive is not
+ * (C, B, M, rho). */
 double predict_staleness(const struct predict_input *in);
 
 #endif

@@ -1,21 +1,45 @@
-/* predict_test.c - the published example, the limits, and nonsense. */
+/* predict_test.c - both regimes, the bound, the published in-flight term, nonsense. */
 #include "rollout/predict.h"
 
 #include "tests/test.h"
 
-TEST(predict_published_example) {
+TEST(predict_slow_rollouts) {
     struct predict_input in = {
-        .concurrency = 128, .batch = 128, .tail = 1.44, .rollout = 1.07, .train = 1, .queue = 2};
-    CHECK_NEAR(predict_staleness(&in), 3.25, 0.06); /* published: 3.29 predicted, 3.09 measured */
-    in.queue = 1;
-    CHECK(predict_staleness(&in) < 2.4);
-    in.rollout = 0.5;
-    CHECK_NEAR(predict_staleness(&in), 1.94, 1e-9);
-    in.concurrency = 64; /* halving it halves the first term */
+        .concurrency = 128, .batch = 128, .tail = 1.44, .rho = 0.5, .bound = 8, .steps = INFINITY};
+    CHECK_NEAR(predict_staleness(&in), 1.94, 1e-9); /* as published for rho < 1 */
+    in.concurrency = 64;                            /* halving it halves the first term */
     CHECK_NEAR(predict_staleness(&in), 1.22, 1e-9);
-    in.train = 0;
+    in.bound = 1; /* admission holds it */
+    CHECK_NEAR(predict_staleness(&in), 1, 1e-9);
+    in.bound = 0;
+    CHECK_NEAR(predict_staleness(&in), 0, 0);
+}
+
+TEST(predict_fast_rollouts_fill_the_bound) {
+    struct predict_input in = {
+        .concurrency = 16, .batch = 32, .tail = 1, .rho = 1.25, .bound = 8, .steps = INFINITY};
+    CHECK_NEAR(predict_staleness(&in), 8, 0);
+    in.steps = 4; /* on the way there */
+    CHECK_NEAR(predict_staleness(&in), 0.4 + 1, 1e-9);
+    in.waiting = 2;
+    CHECK_NEAR(predict_staleness(&in), 0.4 + (2 + 1) / 1.25, 1e-9);
+    in.rho = 0.5; /* and slow again: the line gets shorter */
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 0.5, 1e-9);
+    in.steps = 1;
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 3, 1e-9);
+    in.rho = 1;
+    in.steps = INFINITY;
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 2, 1e-9);
+}
+
+TEST(predict_nonsense) {
+    struct predict_input in = {.concurrency = 1, .batch = 1, .tail = 1, .rho = 1, .bound = 1};
+    CHECK(!isnan(predict_staleness(&in)));
+    in.rho = 0;
     CHECK(isnan(predict_staleness(&in)));
-    in.train = 1;
+    in.rho = INFINITY;
+    CHECK(isnan(predict_staleness(&in)));
+    in.rho = 1;
     in.tail = NAN;
     CHECK(isnan(predict_staleness(&in)));
 }
