@@ -11,6 +11,8 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -174,3 +176,224 @@ SAME(decoupled, 5, 11, "trainer.algorithm.loss=decoupled", "trainer.batch.miniba
 SAME(alignment, 5, 12, "trainer.alignment.mode=on", "trainer.alignment.c_low=0",
      "trainer.alignment.c_high=0.9", "trainer.alignment.previous=bf16")
 SAME(prefixes, 6, 13, "trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]")
+
+/* --- checkpoints ---------------------------------------------------------------------------- */
+
+static const char *const kinds[] = {
+    "trainer.alignment.previous=fp32", "trainer.alignment.previous=bf16",
+    "trainer.alignment.previous=host", "trainer.alignment.previous=momentum"};
+
+/* Saved by `from` ranks, continued by others: as near to each other as any two counts are, the
+ * same bits where the count is the same, and the files are the whole slabs in every case. */
+static void across(const char *kind, int from) {
+    const char *const sets[] = {"trainer.alignment.mode=on", "trainer.alignment.c_low=0",
+                                "trainer.alignment.c_high=0.9", kind, NULL};
+    struct setup x = {sets, 5, 30, test_dir()};
+    struct step_report want = {0}, got;
+    struct step *s = open_step(sets, from);
+    struct batch *b = batch_of(&x, 4);
+    float *moment[2];
+    size_t n = (size_t)params_slab_elements(params_shape(step_weights(s)));
+    step_set_version(s, 4);
+    CHECK_OK(step_run(s, b, &want));
+    CHECK_OK(step_save(s, x.dir, 1));
+    moment[0] = read_moment(x.dir, 5, n);
+    CHECK_OK(step_run(s, b, &want));
+    CHECK(isfinite(want.gac_cosine) && want.gac_cosine > 0.5); /* the previous gradient is there */
+    step_close(&s);
+    for (int ranks = 1; ranks <= 4; ranks++) {
+        s = open_step(sets, ranks);
+        CHECK_OK(step_load(s, x.dir, -1));
+        CHECK_INT(step_version(s), 5);
+        CHECK_OK(step_save(s, x.dir, 1));
+        moment[1] = read_moment(x.dir, 5, n);
+        CHECK(memcmp(moment[0], moment[1], n * sizeof(float)) == 0);
+        mem_free(moment[1]);
+        CHECK_OK(step_run(s, b, &got));
+        CHECK_NEAR(got.gac_cosine, want.gac_cosine, 1e-6);
+        CHECK_STR(got.gac_action, want.gac_action);
+        CHECK_NEAR(got.grad_norm, want.grad_norm, 1e-6 * want.grad_norm);
+        if (ranks == from) {
+            CHECK(hash_equal(got.weights_hash, want.weights_hash));
+            CHECK(got.gac_cosine == want.gac_cosine);
+        }
+        step_close(&s);
+    }
+    batch_close(&b);
+    mem_free(moment[0]);
+}
+
+TEST(ranks_checkpoints_fit_any_count) {
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        across(kinds[i], 1 + (int)i % 3);
+}
+
+/* A save that fails between two pieces, or before the first, leaves the ranks as they were. */
+TEST(ranks_go_on_after_a_failed_save) {
+    struct setup x = {NULL, 3, 31, test_dir()};
+    char *file = file_join(test_dir(), "file");
+    struct step *s = open_step(NULL, 2);
+    struct batch *b = batch_of(&x, 4);
+    struct step_report r;
+    struct rlimit old, small = {.rlim_cur = 4096, .rlim_max = 4096};
+    step_set_version(s, 4);
+    CHECK_OK(file_write_atomic(file, "x", 1));
+    CHECK(step_save(s, file, 1) == ERR_IO); /* not a folder */
+    CHECK(getrlimit(RLIMIT_FSIZE, &old) == 0);
+    small.rlim_max = old.rlim_max;
+    CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR && setrlimit(RLIMIT_FSIZE, &small) == 0);
+    CHECK_ERR(step_save(s, x.dir, 1), ERR_IO, "version 4 not written");
+    CHECK(setrlimit(RLIMIT_FSIZE, &old) == 0);
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_OK(step_save(s, x.dir, 1));
+    batch_close(&b);
+    step_close(&s);
+    mem_free(file);
+}
+
+/* --- what else a step does ------------------------------------------------------------------- */
+
+TEST(ranks_refuse_a_batch_and_go_on) {
+    struct setup x = {NULL, 3, 32, test_dir()};
+    struct step *s = open_step(NULL, 3);
+    struct batch *b = batch_of(&x, 4);
+    struct step_report r;
+    struct hash before = trainer_fixture_hash(s);
+    CHECK_ERR(step_run(s, b, &r), ERR_MISMATCH, "the weights are version 0");
+    step_set_version(s, 99);
+    CHECK_ERR(step_run(s, b, &r), ERR_STALE, "staleness.max");
+    CHECK(hash_equal(before, trainer_fixture_hash(s)));
+    batch_close(&b);
+    b = batch_of(&x, 99);
+    CHECK_OK(step_run(s, b, &r));
+    batch_close(&b);
+    step_close(&s);
+}
+
+/* What only the recipe's advantage asks for is looked at before anybody starts, too. */
+TEST(ranks_refuse_what_the_advantage_lacks) {
+    const char *const sets[] = {"trainer.algorithm.advantage=remax", NULL};
+    struct setup x = {sets, 3, 36, test_dir()};
+    struct step *s = open_step(sets, 2);
+    struct batch *b = batch_of(&x, 4);
+    struct step_report r;
+    step_set_version(s, 4);
+    CHECK_ERR(step_run(s, b, &r), ERR_CONFIG, "has no baseline");
+    for (uint32_t i = 0; i < b->n; i++)
+        b->traj[i].baseline = 0.5F;
+    CHECK_OK(step_run(s, b, &r));
+    batch_close(&b);
+    step_close(&s);
+}
+
+TEST(ranks_train_supervised) {
+    struct setup x = {NULL, 5, 33, test_dir()};
+    struct step_report r[2][2];
+    for (int k = 0; k < 2; k++) {
+        struct step *s = open_step(NULL, 1 + 2 * k);
+        struct batch *b = batch_of(&x, 0);
+        for (int i = 0; i < 2; i++)
+            CHECK_OK(step_run_sft(s, b, &r[k][i]));
+        batch_close(&b);
+        step_close(&s);
+    }
+    CHECK(r[0][0].loss == r[1][0].loss && r[0][0].entropy == r[1][0].entropy);
+    CHECK(r[1][1].loss < r[1][0].loss);
+    CHECK_NEAR(r[1][1].loss, r[0][1].loss, 1e-6 * r[0][1].loss);
+    CHECK_NEAR(r[1][1].grad_norm, r[0][1].grad_norm, 1e-6 * r[0][1].grad_norm);
+}
+
+/* --- ends ------------------------------------------------------------------------------------ */
+
+/* Processes that this one started and that are not waited for; returns how many. */
+static int children(pid_t *out, int most) {
+    char path[64];
+    int n = 0, pid;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    FILE *f = fopen(path, "r");
+    if (!f) test_skip("/proc/.../children is not there");
+    while (n < most && fscanf(f, "%d", &pid) == 1)
+        out[n++] = (pid_t)pid;
+    fclose(f);
+    return n;
+}
+
+TEST(ranks_end_with_the_step) {
+    pid_t pid[4];
+    struct step *s = open_step(NULL, 4);
+    CHECK_INT(children(pid, 4), 3);
+    step_close(&s);
+    CHECK_INT(children(pid, 4), 0);
+}
+
+/* Whatever the deadline, a rank that is killed is named by the next step, and the others end. */
+TEST(ranks_name_the_one_that_was_killed) {
+    struct setup x = {NULL, 3, 34, test_dir()};
+    pid_t pid[4];
+    struct step *s = open_step(NULL, 3);
+    struct batch *b = batch_of(&x, 4);
+    struct step_report r;
+    step_set_version(s, 4);
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_INT(children(pid, 4), 2);
+    CHECK(kill(pid[1], SIGKILL) == 0);
+    CHECK_ERR(step_run(s, b, &r), ERR_CLOSED, "rank 2 of 3 of the trainer was killed by signal 9");
+    CHECK(step_run(s, b, &r) < 0);
+    batch_close(&b);
+    step_close(&s);
+    CHECK_INT(children(pid, 4), 0);
+}
+
+TEST(ranks_name_the_one_that_hangs) {
+    const char *const sets[] = {"trainer.rank_timeout_ms=300", NULL};
+    struct setup x = {sets, 3, 35, test_dir()};
+    pid_t pid[4];
+    struct step *s = open_step(sets, 2);
+    struct batch *b = batch_of(&x, 4);
+    struct step_report r;
+    step_set_version(s, 4);
+    CHECK_INT(children(pid, 4), 1);
+    CHECK(kill(pid[0], SIGSTOP) == 0);
+    CHECK_ERR(step_run(s, b, &r), ERR_TIMEOUT, "rank 1 of 2 did not arrive");
+    CHECK(kill(pid[0], SIGCONT) == 0);
+    batch_close(&b);
+    step_close(&s);
+    CHECK_INT(children(pid, 4), 0);
+}
+
+/* Rank 0 is killed, and cannot end the others any more. */
+TEST(ranks_die_with_rank_0) {
+    int at[2];
+    pid_t of[4];
+    CHECK(pipe(at) == 0);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct step *s = open_step(NULL, 3);
+        CHECK_INT(children(of, 4), 2);
+        CHECK(s && write(at[1], of, 2 * sizeof *of) == 2 * (ssize_t)sizeof *of);
+        for (;;)
+            pause();
+    }
+    CHECK(read(at[0], of, 2 * sizeof *of) == 2 * (ssize_t)sizeof *of);
+    CHECK(kill(pid, SIGKILL) == 0);
+    CHECK_INT(waitpid(pid, NULL, 0), pid);
+    for (int i = 0; i < 2; i++) /* orphans are this process's; the time limit ends a wait */
+        CHECK_INT(waitpid(of[i], NULL, 0), of[i]);
+}
+
+/* What makes a rank fail reaches the caller in its own words. */
+TEST(ranks_say_why_one_could_not_start) {
+    const char *const bad[] = {"trainer.algorithm.kl.coef=0.1",
+                               "trainer.algorithm.kl.reference=/nowhere", NULL};
+    char count[] = "trainer.ranks=2";
+    const char *const all[] = {count, bad[0], bad[1], NULL};
+    struct recipe *r = trainer_fixture_recipe(all);
+    struct step *s = NULL;
+    pid_t pid[4];
+    CHECK_ERR(step_open(&s, r, trainer_fixture_model()), ERR_NOTFOUND, "/nowhere");
+    CHECK(s == NULL);
+    CHECK_INT(children(pid, 4), 0);
+    recipe_close(&r);
+}
