@@ -13,6 +13,8 @@ typedef int bench_main(void); /* 0, or the exit status */
 int bench_engine(void);       /* engine_bench.c */
 int bench_kernels(void);      /* kernels_bench.c */
 int bench_manager(void);      /* manager_bench.c */
+int bench_prefix(void);       /* prefix_bench.c */
+int bench_prefix_grid(void);  /* on request: takes minutes */
 int bench_publish(void);      /* publish_bench.c */
 int bench_start(void);        /* start_bench.c */
 int bench_train(void);        /* train_bench.c */

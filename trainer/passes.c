@@ -147,6 +147,14 @@ size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
     return bytes + actor_bytes(&cfg);
 }
 
+size_t passes_host_bytes(const struct kern_backend *b, const struct shape *shape,
+                         const struct recipe *r) {
+    struct feed_limits l;
+    limits_of(&l, b, shape, r);
+    struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
+    return actor_host_bytes(&cfg);
+}
+
 int passes_open(struct passes **out, const struct kern_backend *b, const struct shape *shape,
                 const struct recipe *r) {
     struct passes *p = mem_zalloc(sizeof *p);

@@ -30,6 +30,9 @@ void passes_close(struct passes **p);
 /* Backend and host memory of these settings, without the weights. */
 size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
                     const struct recipe *r);
+/* Of them, host memory in which frames wait (trainer.prefix_offload). */
+size_t passes_host_bytes(const struct kern_backend *b, const struct shape *shape,
+                         const struct recipe *r);
 bool passes_wants_reference(const struct recipe *r);
 
 struct kern_stream *passes_stream(const struct passes *p);
