@@ -18,6 +18,10 @@ uint64_t clock_wall_us(void) {
     return read_us(CLOCK_REALTIME);
 }
 
+uint64_t clock_cpu_us(void) {
+    return read_us(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 void clock_sleep_us(uint64_t us) {
     struct timespec ts = {.tv_sec = (time_t)(us / 1000000u),
                           .tv_nsec = (long)(us % 1000000u) * 1000};

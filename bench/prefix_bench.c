@@ -12,8 +12,10 @@
  * activations were there. */
 #include "bench/bench.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "trainer/fit.h"
 #include "trainer/passes.h"
 
 #include <inttypes.h>
@@ -21,7 +23,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SCALE = 16, WHOLE = 12288 / SCALE, BUDGET = 4 * WHOLE, SETS = 4 };
@@ -156,11 +157,9 @@ static const char *const modes[MODES] = {"off", "auto", "packed", "schedule"};
 
 /* One thread does all: its time without that which the machine gave to other processes. */
 static double step_us(struct run *r) {
-    struct timespec a, b;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
+    uint64_t start = clock_cpu_us();
     step_once(r);
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
-    return (double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) / 1e3;
+    return (double)(clock_cpu_us() - start);
 }
 
 static void line(const struct group *g, const char *mode, const struct run *r, double *us,
@@ -186,9 +185,12 @@ static void lines(const struct run *base, const struct group *g, int rounds, int
         char set[64];
         snprintf(set, sizeof set, "trainer.prefix=%s", modes[m]);
         r[m] = *base;
-        r[m].batch = b;
         open_mode(&r[m], g, (const char *const[SETS]){set});
-        if (rounds > 1) step_once(&r[m]);
+        struct group few = {g->prompt, g->response, m == 0 && g->n > 4 ? 4 : g->n, g->budget};
+        r[m].batch = batch_of(&few); /* memory is touched; of `off`, four fill a pass */
+        step_once(&r[m]);
+        batch_close(&r[m].batch);
+        r[m].batch = b;
     }
     for (int k = 0; k < rounds; k++)
         for (int m = 0; m < n_modes; m++)
@@ -222,7 +224,8 @@ static void measure(const struct group *g, const char *const *sets, struct memor
     step_once(&r);
     out->peak = peak_mib() - before - packed;
     struct recipe *recipe = recipe_for(g, sets);
-    out->host = (double)passes_host_bytes(r.b, &shape, recipe) / (1 << 20);
+    out->host = (double)passes_host_bytes(r.b, &shape, recipe) / (1 << 20) * (g->prompt - 1) /
+                (g->prompt + g->response); /* room for a whole context, as much as was used */
     recipe_close(&recipe);
 }
 
@@ -263,6 +266,17 @@ static void memory_line(int32_t prompt, int32_t n) {
     fflush(stdout);
 }
 
+/* --- the cost model ------------------------------------------------------------------------ */
+
+static void fit_line(const struct run *base) {
+    struct fit_prefix fit;
+    bench_must(fit_prefix(&fit, base->weights, 9), "fit");
+    printf("{\"bench\": \"prefix_fit\", \"pass_rows\": %.1f, \"attention\": %.2f, "
+           "\"row_us\": %.1f}\n",
+           fit.pass, fit.attention, fit.row_us);
+    fflush(stdout);
+}
+
 /* --- benchmarks ---------------------------------------------------------------------------- */
 
 static struct group split_of(int32_t prompt_k, int32_t n) {
@@ -278,6 +292,7 @@ int bench_prefix(void) {
     struct run base = {0};
     memory_line(10 * 1024 / SCALE, 16);
     open_weights(&base);
+    fit_line(&base);
     lines(&base, &(struct group){512, 64, 8, 4608}, 7, MODES);
     for (size_t i = 0; i < sizeof some / sizeof some[0]; i++) {
         struct group g = split_of(some[i].prompt_k, some[i].n);
@@ -292,10 +307,11 @@ int bench_prefix_grid(void) {
     for (int32_t k = 2; k <= 10; k += 2)
         memory_line(k * 1024 / SCALE, 16);
     open_weights(&base);
-    for (int32_t k = 2; k <= 10; k += 2)
-        for (int32_t n = 2; n <= 128; n *= 2) {
+    fit_line(&base);
+    for (int32_t n = 2; n <= 128; n *= n < 32 ? 2 : 4)
+        for (int32_t k = 2; k <= 10; k += 2) {
             struct group g = split_of(k, n);
-            lines(&base, &g, n <= 4 ? 5 : n <= 16 ? 3 : 1, MODES);
+            lines(&base, &g, n <= 4 ? 3 : n <= 8 ? 2 : 1, n <= 32 ? MODES : 2);
         }
     close_weights(&base);
     return 0;

@@ -1,5 +1,6 @@
 /* cmd_bench.c - `weir bench`: how fast this machine decodes and trains one model, in a few seconds,
- * as JSON lines. The benchmarks against ceilings and peers are in bench/ (`make bench`). */
+ * as JSON lines; or with --fit-prefix what trainer.prefix_cost is for it here, as a line of a
+ * recipe. The benchmarks against ceilings and peers are in bench/ (`make bench`). */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -8,6 +9,7 @@
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
+#include "trainer/fit.h"
 #include "trainer/step.h"
 
 #include <inttypes.h>
@@ -18,6 +20,7 @@
 struct options {
     const char *model, *device;
     int64_t threads, prompt, tokens;
+    bool fit_prefix;
 };
 
 /* Prompt token i of sequence s: any id that ends nothing. */
@@ -137,10 +140,26 @@ out:
     return rc;
 }
 
+/* With random weights: a trained model's attention on random tokens is so sharp that its reverse
+ * ends in denormal numbers, which are slow and not what training sees. */
+static int print_fit(struct params *w) {
+    enum { ROUNDS = 9 };
+    struct fit_prefix fit;
+    TRY(params_init(w, 1));
+    TRY(fit_prefix(&fit, w, ROUNDS));
+    printf("trainer: {prefix_cost: [%.1f, %.2f]} # a row takes %.2f us\n", fit.pass, fit.attention,
+           fit.row_us);
+    return fflush(stdout) == 0 ? 0 : FAIL(ERR_IO, "cannot write to stdout");
+}
+
 static int bench(const struct options *o) {
     struct loaded l;
     int rc;
     TRY(loaded_open(&l, o->model, "plain", o->device, o->threads));
+    if (o->fit_prefix) {
+        rc = print_fit(l.weights);
+        goto out;
+    }
     if (o->prompt + o->tokens > l.policy.shape.context)
         TRY_OUT(FAIL(ERR_CONFIG, "--prompt + --tokens = %" PRId64 ", the model's context is %d",
                      o->prompt + o->tokens, l.policy.shape.context));
@@ -160,6 +179,7 @@ int cmd_bench(int argc, char **argv) {
         {"threads", ARGS_INT, &o.threads, "N", "CPU threads, 0: all cores", 0, 1024},
         {"prompt", ARGS_INT, &o.prompt, "N", "prompt tokens, default 32", 1, 1 << 20},
         {"tokens", ARGS_INT, &o.tokens, "N", "new tokens, default 64", 1, 1 << 20},
+        {"fit-prefix", ARGS_FLAG, &o.fit_prefix, NULL, "measure trainer.prefix_cost instead", 0, 0},
     };
     struct args_verb verb = {
         "weir bench --model DIR [options]",

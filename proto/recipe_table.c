@@ -247,8 +247,10 @@ static const struct recipe_field fields[] = {
     BOOL("trainer.prefix_offload", trainer.prefix_offload, "false",
          "activations of shared prefixes wait in host memory (schedule, auto)"),
     {"trainer.prefix_cost[]", RECIPE_NUM, AT(trainer.prefix_cost_pass), sizeof(double), 2, 0,
-     "40 3", 0, 1e6, NULL,
-     "cost model: rows that a pass costs; attention's time per FLOP, a matrix product's being 1"},
+     "10 2", 0, 1e6, NULL,
+     "cost model: rows that a pass costs; attention's time per FLOP, a matrix product's being 1 "
+     "(weir "
+     "bench --fit-prefix)"},
     NUM("trainer.optimizer.lr", trainer.optimizer.lr, "1.0e-6", 0, 100, "AdamW learning rate"),
     NUM("trainer.optimizer.weight_decay", trainer.optimizer.weight_decay, "0.01", 0, 100,
         "decoupled, matrices only"),

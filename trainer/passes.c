@@ -27,6 +27,7 @@ struct passes {
     struct split one;             /* of passes_score */
     struct split_limits limits;
     int64_t n_tokens, microbatches;
+    int64_t n_rows; /* of all forward passes */
     /* by trajectory */
     int32_t *rows;
     int64_t *first;
@@ -273,6 +274,10 @@ int64_t passes_microbatches(const struct passes *p) {
     return p->microbatches;
 }
 
+int64_t passes_rows(const struct passes *p) {
+    return p->n_rows;
+}
+
 /* --- microbatches -------------------------------------------------------------------------- */
 
 struct job { /* a part of a batch, and where its numbers go, by token */
@@ -312,6 +317,7 @@ static int forward_part(struct job *j, struct actor *a) {
         if (op->kind == SPLIT_POP) continue;
         feed_op(j, op);
         TRY(actor_forward(a, &f->in));
+        p->n_rows += f->in.n_rows;
         if (f->n == 0) continue;
         TRY(actor_logprobs(a, f->row, f->target, f->n, j->inv_temp, p->mb_logprob,
                            j->entropy ? p->mb_entropy : NULL));
@@ -413,6 +419,7 @@ static int gradient_op(struct job *j, const struct split_op *op, struct params *
     if (op->kind == SPLIT_POP)
         return actor_pop(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
     TRY(actor_forward(a, &f->in));
+    j->p->n_rows += f->in.n_rows;
     if (op->kind == SPLIT_PUSH) return actor_push(a);
     return actor_backward(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
 }

@@ -56,6 +56,7 @@ int64_t passes_first(const struct passes *p, uint32_t i); /* number of trajector
 void passes_plan(struct passes *p, const bool *flat);
 /* Of all ranks, after passes_gradient. */
 int64_t passes_microbatches(const struct passes *p);
+int64_t passes_rows(const struct passes *p); /* that forward passes computed since it was opened */
 
 /* By token, of the whole batch, after passes_plan; entropy and value may be NULL. value: what the
  * value head says where the token is predicted (the policy with a value head only). */

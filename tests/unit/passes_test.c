@@ -251,3 +251,52 @@ TEST(passes_score_in_pieces) {
     CHECK(memcmp(lp[0], lp[1], (size_t)b->traj[1].n_response * sizeof(float)) == 0);
     batch_close(&b);
 }
+
+/* Log-probs of the reference, and those of the policy before the step (proximal, behaviour), follow
+ * the plan too: a prompt's rows are computed once. */
+TEST(passes_share_prefixes_of_references) {
+    enum { GROUP = 6, P = 40, S = 20, PAGES = P - 1 };
+    static const char *const sets[][4] = {
+        {"trainer.algorithm.kl.coef=0.1", "trainer.batch.tokens=64", "trainer.prefix=off"},
+        {"trainer.algorithm.kl.coef=0.1", "trainer.batch.tokens=64", "trainer.prefix=schedule",
+         "trainer.prefix_cost=[0, 1]"}};
+    struct batch *b = batch_open(GROUP);
+    float lp[2][PASSES_REFERENCE + 1][GROUP * S];
+    const bool flat[GROUP] = {false};
+    int32_t ids[P + S];
+    b->n_groups = 1;
+    for (uint32_t i = 0; i < GROUP; i++) {
+        for (int32_t k = 0; k < P + S; k++)
+            ids[k] = k < P ? letter(test_seed(), 1, k) : letter(test_seed(), 60 + i, k);
+        ids[P] = (int32_t)i; /* they differ from the first response token on */
+        batch_set(b, i, ids, P, ids + P, S, NULL, NULL, NULL, 0);
+    }
+    for (int k = 0; k < 2; k++) {
+        struct recipe *r = NULL;
+        const struct kern_backend *kern;
+        struct shape shape;
+        struct params *w;
+        struct passes *p;
+        CHECK_OK(recipe_parse(&r, "seed: 1\n", 8, "passes", sets[k], k ? 4 : 3));
+        CHECK_OK(kern_open(&kern, "cpu", 1));
+        CHECK_OK(shape_read(&shape, rig_model("llama-gqa")));
+        CHECK_OK(params_open(&w, kern, &shape));
+        CHECK_OK(params_load(w, rig_model("llama-gqa")));
+        CHECK_OK(passes_open(&p, kern, &shape, r));
+        passes_begin(p, b);
+        passes_plan(p, flat);
+        for (enum passes_net net = PASSES_POLICY; net <= PASSES_REFERENCE; net++) {
+            CHECK_OK(passes_use(p, net, w));
+            CHECK_OK(passes_logprobs(p, net, 1, lp[k][net], NULL, NULL));
+            int64_t rows = k ? PAGES + GROUP * S : GROUP * (P + S - 1);
+            CHECK_INT(passes_rows(p), rows * (net + 1));
+        }
+        passes_close(&p);
+        params_close(&w);
+        kern_close(kern);
+        recipe_close(&r);
+    }
+    CHECK(memcmp(lp[0], lp[1], sizeof lp[0]) == 0);
+    CHECK(memcmp(lp[0][PASSES_POLICY], lp[0][PASSES_REFERENCE], sizeof lp[0][0]) == 0);
+    batch_close(&b);
+}

@@ -1,0 +1,30 @@
+/* fit_test.c - the measured cost model gives numbers that a recipe takes; what they are is not
+ * tested, because it is time. */
+#include "trainer/fit.h"
+
+#include "tests/golden/rig.h"
+#include "tests/test.h"
+
+#include <math.h>
+
+TEST(fit_prefix_gives_costs) {
+    const struct kern_backend *k;
+    struct shape shape;
+    struct params *w;
+    struct fit_prefix fit;
+    CHECK_OK(kern_open(&k, "cpu", 1));
+    CHECK_OK(shape_read(&shape, rig_model("llama-gqa")));
+    shape.value_head = true;
+    CHECK(shape.context > 64);
+    CHECK_OK(params_open(&w, k, &shape));
+    CHECK_OK(params_init(w, 1));
+    CHECK_OK(fit_prefix(&fit, w, 2));
+    CHECK(isfinite(fit.row_us) && fit.row_us > 0);
+    CHECK(fit.pass >= 0 && fit.pass < 1e6 && fit.attention >= 0 && fit.attention < 1e6);
+    params_close(&w);
+    shape.context = 64;
+    CHECK_OK(params_open(&w, k, &shape));
+    CHECK_ERR(fit_prefix(&fit, w, 2), ERR_CONFIG, "context");
+    params_close(&w);
+    kern_close(k);
+}
