@@ -399,16 +399,18 @@ static int read_tokens(struct shape *s, const struct source *in) {
     return read_eos(s, in);
 }
 
+static int check_object(const struct source *in) {
+    if (json_type(in->root) == JSON_OBJECT) return 0;
+    return FAIL(ERR_CORRUPT, "%s: must be an object, it is %s", in->name,
+                json_type_name(json_type(in->root)));
+}
+
 static int parse_config(struct shape *s, const char *text, size_t n, const char *name) {
     struct json_doc *doc = NULL;
     int rc;
     TRY_OUT(json_parse(&doc, text, n, name));
     struct source in = {json_root(doc), name};
-    if (json_type(in.root) != JSON_OBJECT) {
-        rc = FAIL(ERR_CORRUPT, "%s: must be an object, it is %s", name,
-                  json_type_name(json_type(in.root)));
-        goto out;
-    }
+    TRY_OUT(check_object(&in));
     TRY_OUT(read_family(s, &in));
     TRY_OUT(refuse_unsupported(&in, s));
     TRY_OUT(read_sizes(s, &in));
@@ -425,6 +427,7 @@ static int parse_generation(struct shape *s, const char *text, size_t n, const c
     int rc;
     TRY_OUT(json_parse(&doc, text, n, name));
     struct source in = {json_root(doc), name};
+    TRY_OUT(check_object(&in));
     if (s->bos < 0) TRY_OUT(maybe_int(&s->bos, &in, "bos_token_id", 0, s->vocab - 1));
     TRY_OUT(read_eos(s, &in));
 out:

@@ -23,10 +23,11 @@ static int fail_errno(const char *verb, const char *path) {
     return FAIL(code, "cannot %s %s: %s", verb, path, strerror(errno));
 }
 
-/* Opens for reading and gives the size; refuses what is not a regular file. */
+/* Opens for reading and gives the size; refuses what is not a regular file, and does not wait for
+ * the writer of a pipe to find out. */
 static int open_regular(int *fd, size_t *bytes, const char *path) {
     struct stat st;
-    int f = open(path, O_RDONLY | O_CLOEXEC);
+    int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (f < 0) return fail_errno("open", path);
     if (fstat(f, &st) != 0) {
         int rc = fail_errno("stat", path);

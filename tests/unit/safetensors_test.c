@@ -7,6 +7,7 @@
 #include "tests/test.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* A file in memory: header text (length added) and n bytes of data. The block is exact, so that the
  * address sanitizer sees a read past its end. */
@@ -152,6 +153,15 @@ static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
 }
 
 /* Round to nearest even; what is above the largest bf16 becomes infinite; NaN never does. */
+/* A pipe in the place of a file must not hold the reader up until somebody writes to it. */
+TEST_TIMEOUT(safetensors_waits_for_no_pipe, 10) {
+    struct safetensors *f;
+    char *path = file_join(test_dir(), "pipe.safetensors");
+    CHECK_INT(mkfifo(path, 0600), 0);
+    CHECK_ERR(safetensors_open(&f, path), ERR_IO, "not a regular file");
+    mem_free(path);
+}
+
 TEST(safetensors_rounds_to_bf16) {
     static const uint32_t want[] = {0x3F80, 0x3F80, 0x3F82, 0x3F81, 0x7F80, 0x7FFF,
                                     0x7FC0, 0xFF80, 0x8000, 0x7F80, 0x0000, 0x3F80};

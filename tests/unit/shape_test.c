@@ -172,6 +172,8 @@ TEST(shape_eos_of_generation_config_wins) {
     static const char bad[] = "{\"eos_token_id\": [5, 600]}";
     CHECK_ERR(shape_parse(&s, config, sizeof config - 1, "c", bad, sizeof bad - 1), ERR_CORRUPT,
               "generation_config.json: eos_token_id is 600");
+    CHECK_ERR(shape_parse(&s, config, sizeof config - 1, "c", "[]", 2), ERR_CORRUPT,
+              "generation_config.json: must be an object");
 }
 
 static void round_trip(const char *config) {
