@@ -149,7 +149,7 @@ lint: $(OBJ) | build/.tools ## formatting, layers, lengths, banned calls, symbol
 fmt: | build/.tools ## clang-format every source
 	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 
-quickstart: all ## the main job: a tiny policy gets measurably better, about a minute
+quickstart: $(WEIR) ## the main job: a tiny policy gets measurably better, about a minute
 	@scripts/quickstart.sh
 
 clean: ## remove everything that was built

@@ -27,7 +27,9 @@ enum {
     KV_OPEN_FILES = 128,
     KV_INFO_WARN = 2,         /* rocksdb InfoLogLevel */
     KV_RECOVER_TORN_TAIL = 0, /* rocksdb WALRecoveryMode kTolerateCorruptedTailRecords */
-    KV_READONLY_TRIES = 5,    /* a live writer may delete a file while we open */
+    KV_LOCK_US = 10 * 1000 * 1000,
+    KV_LOCK_TRY_US = 20 * 1000,
+    KV_READONLY_TRIES = 5, /* a live writer may delete a file while we open */
     KV_READONLY_PAUSE_US = 20000
 };
 
@@ -122,13 +124,26 @@ static int check_exists(const char *dir) {
     return there ? 0 : FAIL(ERR_NOTFOUND, "no log in %s", dir);
 }
 
+static bool is_held_by_another(const char *text) {
+    return text && strstr(text, "LOCK: ") && !strstr(text, "by current process");
+}
+
+/* A writer that was killed, or told to end, holds its lock until the kernel is through with it: a
+ * run that is resumed at once waits for that. */
 static int open_db(struct kv *k, bool readonly) {
+    uint64_t until = clock_us() + KV_LOCK_US;
     char *text = NULL;
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    k->db = readonly ? rocksdb_open_for_read_only(k->options, k->dir, 0, &text)
-                     : rocksdb_open(k->options, k->dir, &text);
+    for (;;) {
+        k->db = readonly ? rocksdb_open_for_read_only(k->options, k->dir, 0, &text)
+                         : rocksdb_open(k->options, k->dir, &text);
+        if (!is_held_by_another(text) || clock_us() >= until) break;
+        rocksdb_free(text);
+        text = NULL;
+        clock_sleep_us(KV_LOCK_TRY_US);
+    }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return fail_rocks(text, "open", k->dir);
 }

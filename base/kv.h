@@ -16,6 +16,7 @@ struct kv;
 struct kv_batch;
 struct kv_iter;
 
+/* Waits up to ten seconds for another process that holds the store. */
 MUST_CHECK int kv_open(struct kv **out, const char *dir, bool create);
 MUST_CHECK int kv_open_readonly(struct kv **out, const char *dir);
 void kv_close(struct kv **k);

@@ -1,5 +1,6 @@
 #include "base/kv.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -108,6 +109,27 @@ TEST(missing_locked_and_misplaced) {
     CHECK_OK(file_write_atomic(dir = file_join(test_dir(), "file"), "x", 1));
     CHECK(kv_open(&k, dir, true) < 0);
     mem_free(dir);
+}
+
+/* The writer before is told to end and needs a moment: the next one waits for it. */
+TEST(waits_for_the_writer_before) {
+    int fds[2];
+    char byte = 0;
+    CHECK(pipe(fds) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct kv *k = open_in("held");
+        CHECK(write(fds[1], &byte, 1) == 1);
+        clock_sleep_us(300 * 1000);
+        kv_close(&k);
+        _exit(0);
+    }
+    CHECK(read(fds[0], &byte, 1) == 1);
+    struct kv *k = open_in("held");
+    kv_close(&k);
+    CHECK(waitpid(pid, NULL, 0) == pid);
+    close(fds[0]);
+    close(fds[1]);
 }
 
 static int info_logs(const char *dir) {
