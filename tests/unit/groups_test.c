@@ -1,7 +1,12 @@
 /* groups_test.c - random runs of the state machine with rollouts that are slow, late, dead or
  * undead, a trainer that publishes before it reports, and a manager that is rebuilt from its
  * records at any moment. The simulation keeps its own records, as the log does, and judges by them:
- * I2 and I3. */
+ * I2, I3, and that the oldest go first.
+ *
+ * The log is one of write batches. What a manager recorded and had not committed is gone when it
+ * dies, and nobody was told of it; after a power cut the log ends with any commit since the last
+ * synced one. So records can be undone: a journal has what each was before, and marks where the
+ * commits are. */
 #include "rollout/groups.h"
 
 #include "base/mem.h"
@@ -36,6 +41,21 @@ struct saved_group {
     enum groups_reason reason;
 };
 
+struct undo {
+    bool is_group;
+    uint64_t id;
+    struct saved_group group;
+    struct saved_traj traj;
+};
+
+struct mark { /* a commit: what counts as recorded up to it */
+    size_t undo;
+    uint64_t next;
+    int64_t rejected;
+};
+
+enum { UNDO_MAX = 4096, MARKS_MAX = 512, ACKS_MAX = 4096 };
+
 struct sim {
     struct groups_config cfg;
     struct groups *g;
@@ -45,6 +65,16 @@ struct sim {
     struct saved_group group[IDS];
     struct saved_traj traj[IDS * GROUP_MAX];
     int64_t formed, done, published, rejected;
+    struct undo undo[UNDO_MAX]; /* since the last synced commit */
+    size_t n_undo;
+    struct mark mark[MARKS_MAX]; /* [0]: the synced one */
+    size_t n_marks;
+    struct {
+        int32_t worker;
+        uint64_t id;
+    } ack[ACKS_MAX]; /* that it is complete: said after the next commit */
+    size_t n_acks;
+    int64_t crashes, cuts;
 };
 
 static uint64_t below(struct sim *s, uint64_t n) {
@@ -63,11 +93,70 @@ static int32_t length(const struct sim *s, uint64_t id) {
     return 1 + (int32_t)rng_below(rng_key(s->seed, RNG_DATA), 2, id, (uint64_t)s->cfg.tokens_max);
 }
 
+static void forget(struct worker *w, int32_t i) {
+    w->run[i] = w->run[--w->n];
+}
+
+/* Before each change of a record. */
+static void journal(struct sim *s, bool is_group, uint64_t id) {
+    CHECK(s->n_undo < UNDO_MAX);
+    struct undo *u = &s->undo[s->n_undo++];
+    *u = (struct undo){.is_group = is_group, .id = id};
+    if (is_group)
+        u->group = s->group[id];
+    else
+        u->traj = s->traj[id];
+}
+
+static void commit(struct sim *s, bool sync) {
+    if (sync || s->n_marks == MARKS_MAX || s->n_undo > UNDO_MAX / 2) s->n_marks = s->n_undo = 0;
+    s->mark[s->n_marks++] = (struct mark){s->n_undo, s->next, s->rejected};
+    for (size_t i = 0; i < s->n_acks; i++) {
+        struct worker *w = &s->w[s->ack[i].worker];
+        for (int32_t k = w->n - 1; k >= 0; k--)
+            if (w->run[k].id == s->ack[i].id) forget(w, k);
+    }
+    s->n_acks = 0;
+}
+
+static void say_complete(struct sim *s, int32_t r, uint64_t id) {
+    CHECK(s->n_acks < ACKS_MAX);
+    s->ack[s->n_acks].worker = r;
+    s->ack[s->n_acks++].id = id;
+}
+
+/* The log as it was at its mark number i. */
+static void roll_back(struct sim *s, size_t i) {
+    const struct mark *m = &s->mark[i];
+    while (s->n_undo > m->undo) {
+        const struct undo *u = &s->undo[--s->n_undo];
+        if (u->is_group)
+            s->group[u->id] = u->group;
+        else
+            s->traj[u->id] = u->traj;
+    }
+    s->next = m->next;
+    s->rejected = m->rejected;
+    s->n_marks = i + 1;
+    s->n_acks = 0;
+}
+
 static void reject(struct sim *s, uint64_t group, enum groups_reason why) {
+    journal(s, true, group);
     CHECK_INT(s->group[group].state, GROUPS_RUNNING);
     s->group[group].state = GROUPS_REJECTED;
     s->group[group].reason = why;
     s->rejected++;
+}
+
+/* Nothing that could run by these weights was passed over for a younger group. */
+static void check_order(const struct sim *s, int64_t version, const struct groups_item *items,
+                        uint32_t n) {
+    const struct groups_group *p;
+    for (uint32_t i = 1; i < n; i++)
+        CHECK(items[i].group >= items[i - 1].group);
+    for (int64_t i = 0; n > 0 && (p = groups_at(s->g, i)); i++)
+        CHECK(p->waiting == 0 || p->floor > version || p->id >= items[n - 1].group);
 }
 
 static void request(struct sim *s, int32_t r) {
@@ -77,6 +166,8 @@ static void request(struct sim *s, int32_t r) {
     uint32_t room = (uint32_t)(SEATS - w->n);
     if (room == 0) return;
     room = 1 + (uint32_t)below(s, room);
+    commit(s, false); /* the end of a turn */
+    room = room < (uint32_t)(SEATS - w->n) ? room : (uint32_t)(SEATS - w->n);
     uint32_t n = groups_dispatch(s->g, r, w->version, room, items, &want);
     CHECK(n <= room && (n > 0 || want >= w->version));
     for (uint32_t i = 0; i < n; i++) {
@@ -86,6 +177,11 @@ static void request(struct sim *s, int32_t r) {
             CHECK_INT(p->id, s->next);
             CHECK(p->id < IDS && p->slot < (s->done + s->cfg.eta + 1) * s->cfg.groups);
             s->next++;
+            journal(s, true, p->id);
+            for (uint64_t k = 0; k < (uint64_t)s->cfg.size; k++) {
+                journal(s, false, first(s, p->id) + k);
+                s->traj[first(s, p->id) + k] = (struct saved_traj){0};
+            }
             s->group[p->id] =
                 (struct saved_group){p->slot, p->floor, -1, GROUPS_RUNNING, GROUPS_KEPT};
         }
@@ -95,14 +191,12 @@ static void request(struct sim *s, int32_t r) {
         *run = (struct run){.id = items[i].trajectory, .n = t->received};
         memcpy(run->version, t->version, sizeof run->version);
     }
+    check_order(s, w->version, items, n);
+    commit(s, false); /* groups are on record before anybody hears of them */
     if (n == 0 && want > w->version && (w->n == 0 || s->token_update)) {
         CHECK(want <= s->published); /* never asks for what does not exist */
         w->version = s->published;
     }
-}
-
-static void forget(struct worker *w, int32_t i) {
-    w->run[i] = w->run[--w->n];
 }
 
 static void generate(struct sim *s, int32_t r) {
@@ -131,14 +225,15 @@ static void stream(struct sim *s, int32_t r, bool clean) {
     case GROUPS_TAKE:
         CHECK_INT(offset + (int32_t)known, t->received);
         CHECK(!t->complete);
+        journal(s, false, run->id);
         memcpy(t->version, run->version, sizeof t->version);
         t->received = run->n;
         t->writer = r;
         t->complete = last;
-        if (last) forget(w, i);
+        if (last) say_complete(s, r, run->id);
         break;
     case GROUPS_KNOWN:
-        if (t->complete) forget(w, i);
+        if (t->complete) say_complete(s, r, run->id);
         break;
     case GROUPS_FORGET: forget(w, i); break;
     case GROUPS_MALFORMED: test_fail(__FILE__, __LINE__, "%s", err_text());
@@ -169,6 +264,7 @@ static void score(struct sim *s) {
         reject(s, group, GROUPS_REWARD);
         return;
     }
+    journal(s, false, id);
     s->traj[id].scored = true;
     s->traj[id].reward = (float)below(s, 2);
     CHECK(groups_score(s->g, id, s->traj[id].reward));
@@ -181,6 +277,7 @@ static void judge(struct sim *s, const uint64_t *ids) {
         struct saved_group *p = &s->group[ids[i]];
         CHECK_INT(p->state, GROUPS_RUNNING);
         CHECK(i == 0 || ids[i] > ids[i - 1]);
+        journal(s, true, ids[i]);
         p->state = GROUPS_TRAINED;
         p->step = s->formed;
         for (uint64_t k = 0; k < (uint64_t)s->cfg.size; k++) {
@@ -193,6 +290,23 @@ static void judge(struct sim *s, const uint64_t *ids) {
     }
 }
 
+static bool older(const struct sim *s, uint64_t a, uint64_t b) {
+    int64_t x = groups_deadline(s->g, a), y = groups_deadline(s->g, b);
+    return x < y || (x == y && a < b);
+}
+
+/* The oldest of the finished ones are in the batch. */
+static void check_oldest(const struct sim *s, const uint64_t *ids) {
+    const struct groups_group *p;
+    for (int64_t i = 0; (p = groups_at(s->g, i)); i++) {
+        bool in = p->state != GROUPS_FINISHED;
+        for (int64_t k = 0; k < s->cfg.groups; k++)
+            in |= ids[k] == p->id;
+        for (int64_t k = 0; !in && k < s->cfg.groups; k++)
+            CHECK(older(s, ids[k], p->id));
+    }
+}
+
 static void train(struct sim *s) {
     uint64_t ids[BATCH_MAX], stale = 0;
     if (s->formed > s->done) { /* in training: published first, reported then */
@@ -202,9 +316,11 @@ static void train(struct sim *s) {
         }
         CHECK_OK(groups_step_done(s->g, s->done));
         s->done++;
+        commit(s, true);
         return;
     }
     if (!groups_form(s->g, ids)) return;
+    check_oldest(s, ids);
     judge(s, ids);
     groups_train(s->g, ids);
     s->formed++;
@@ -212,6 +328,7 @@ static void train(struct sim *s) {
         CHECK(s->cfg.drop);
         reject(s, stale, GROUPS_STALE);
     }
+    commit(s, true); /* before the trainer sees it */
 }
 
 static void hello(struct sim *s, int32_t r) {
@@ -251,7 +368,8 @@ static bool same(struct groups_counts a, struct groups_counts b) {
            memcmp(a.rejected, b.rejected, sizeof a.rejected) == 0;
 }
 
-static void restore(struct sim *s) {
+/* exact: nothing was lost, so the counters must be what they were. */
+static void restore(struct sim *s, bool exact) {
     struct groups_counts before = groups_counts(s->g);
     groups_close(&s->g);
     CHECK_OK(groups_open(&s->g, &s->cfg));
@@ -269,9 +387,27 @@ static void restore(struct sim *s) {
         }
     }
     CHECK_OK(groups_restore_end(s->g));
-    CHECK(same(before, groups_counts(s->g)));
+    CHECK(!exact || same(before, groups_counts(s->g)));
     for (int32_t r = 0; r < ROLLOUTS; r++)
         s->w[r].stranger = true; /* each says hello before its next message */
+}
+
+/* The manager dies: what it had not committed is lost. */
+static void crash(struct sim *s) {
+    bool exact = s->n_undo == s->mark[s->n_marks - 1].undo;
+    s->crashes++;
+    roll_back(s, s->n_marks - 1);
+    restore(s, exact);
+}
+
+/* The machine dies, rollouts and all; the log keeps what was synced, and more or less of the rest.
+ */
+static void power_cut(struct sim *s) {
+    s->cuts++;
+    roll_back(s, below(s, s->n_marks));
+    for (int32_t r = 0; r < ROLLOUTS; r++)
+        s->w[r] = (struct worker){.version = -1};
+    restore(s, false);
 }
 
 /* Counters against the pool, and the claim of groups.c that keeps I2. */
@@ -318,10 +454,13 @@ static void event(struct sim *s) {
         train(s);
     else if (x < 96)
         pull(s, r);
-    else if (x < 99 && s->deaths)
+    else if (x < 98 && s->deaths)
         die(s, r);
+    else if (x < 99 && s->deaths && chance(s, 20))
+        power_cut(s);
     else if (s->deaths)
-        restore(s);
+        crash(s);
+    if (chance(s, 30)) commit(s, false);
 }
 
 /* Everybody does what he can, in turn: the run must come to its end. */
@@ -338,6 +477,7 @@ static void drain(struct sim *s) {
         }
         for (int i = 0; i < 8; i++)
             score(s);
+        commit(s, false);
         train(s);
     }
 }
@@ -356,6 +496,7 @@ static void configure(struct sim *s, uint64_t seed) {
     s->deaths = chance(s, 70);
     s->errors = chance(s, 40);
     CHECK_OK(groups_open(&s->g, &s->cfg));
+    commit(s, true);
 }
 
 static void simulate(struct sim *s, uint64_t seed) {
@@ -377,10 +518,14 @@ static void simulate(struct sim *s, uint64_t seed) {
 
 TEST(groups_random_runs) {
     struct sim *s = mem_zalloc(sizeof *s);
-    for (uint64_t i = 0; i < 5000; i++) {
+    int64_t crashes = 0, cuts = 0;
+    for (uint64_t i = 0; i < 3000; i++) {
         err_set("", 0, "run %llu", (unsigned long long)i);
         simulate(s, test_seed() * 1000003 + i);
+        crashes += s->crashes;
+        cuts += s->cuts;
     }
+    CHECK(crashes > 10000 && cuts > 500);
     mem_free(s);
 }
 
