@@ -88,9 +88,9 @@ struct manager_rates { /* for the prediction of staleness, see manager_predict.c
         uint64_t us; /* 0: not set */
         double held_us, wait_us;
         int64_t steps, finished; /* finished: groups ever */
+        int64_t running;         /* trajectories, summed over the steps' ends */
         double waiting;          /* batches that waited */
     } now, since, next;          /* now: sums since the start; rates are taken from `since` on */
-    int64_t seats;               /* most trajectories that could run */
 };
 
 struct manager_batch_facts { /* of the newest batch formed */

@@ -32,7 +32,6 @@ void manager_predict_tick(struct manager *m) {
     if (seats > most) seats = most;
     double span = (double)(m->now_us - r->now.us);
     r->now.us = m->now_us;
-    if (seats > r->seats) r->seats = seats;
     if (seats > leased) r->now.held_us += span * (double)(seats - leased) / (double)seats;
 }
 
@@ -44,6 +43,7 @@ void manager_predict_step(struct manager *m) {
     if (r->since.us && f->answered_us > from) r->now.wait_us += (double)(f->answered_us - from);
     r->now.steps++;
     r->now.finished = finished_groups(m);
+    r->now.running += groups_counts(m->groups).leased;
     r->now.waiting = (double)finished / (double)m->recipe->trainer.batch.groups;
     if (r->since.us == 0) r->since = r->next = r->now;
     if (r->now.steps < r->next.steps + WINDOW) return;
@@ -62,7 +62,7 @@ double manager_predict(const struct manager *m, double *rho) {
     double training = fmax(0.001, 1 - (b->wait_us - a->wait_us) / span);
     double rolling = fmax(0.001, 1 - (b->held_us - a->held_us) / span);
     *rho = made / steps * training / rolling;
-    struct predict_input in = {.concurrency = (double)m->rates.seats,
+    struct predict_input in = {.concurrency = (double)(b->running - a->running) / steps,
                                .batch = groups * (double)r->rollout.group_size,
                                .tail = m->tail_max / (double)m->tail_groups /
                                        (m->tail_len / (double)m->tail_trajs),

@@ -15,10 +15,10 @@
 #include <stdbool.h>
 
 double predict_staleness(const struct predict_input *in) {
-    bool known = in->concurrency > 0 && in->batch > 0 && in->tail > 0 && in->rho > 0 &&
+    bool known = in->concurrency >= 0 && in->batch > 0 && in->tail > 0 && in->rho > 0 &&
                  isfinite(in->rho) && in->bound >= 0 && in->waiting >= 0 && in->steps >= 0;
     if (!known) return NAN;
-    double flight = in->concurrency * in->tail / in->batch / fmax(1, in->rho);
+    double flight = in->concurrency * in->tail / in->batch;
     double grown = in->rho == 1 ? 0 : (in->rho - 1) * in->steps;
     double queue = fmax(fmin(1, in->rho), (in->waiting + grown) / in->rho);
     return fmin(in->bound, flight + queue);

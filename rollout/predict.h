@@ -3,7 +3,7 @@
 #define ROLLOUT_PREDICT_H
 
 struct predict_input {
-    double concurrency; /* C: sequences that run when nothing holds rollouts back */
+    double concurrency; /* C: sequences that run when a new version appears */
     double batch;       /* B: trajectories per step */
     double tail;        /* M: mean of the longest response of a group / mean response, >= 1 */
     double rho;         /* batches that rollouts could finish while the trainer trains one */
@@ -13,12 +13,12 @@ struct predict_input {
 };
 
 /* Mean staleness in versions: what accrues while generating, and in the queue, within the bound.
- *   flight = C * M / B / max(1, rho)
+ *   flight = C * M / B
  *   queue = max(min(1, rho), (waiting + (rho - 1) * steps) / rho)
  *   min(eta, flight + queue)
  * In the long run that is flight + rho for rho < 1 and eta for rho > 1. It does not depend on the
  * mean length. NAN when an input is negative or not a number, or one that must be positive is not
- * (C, B, M, rho). */
+ * (B, M, rho). */
 double predict_staleness(const struct predict_input *in);
 
 #endif

@@ -20,9 +20,9 @@ TEST(predict_fast_rollouts_fill_the_bound) {
         .concurrency = 16, .batch = 32, .tail = 1, .rho = 1.25, .bound = 8, .steps = INFINITY};
     CHECK_NEAR(predict_staleness(&in), 8, 0);
     in.steps = 4; /* on the way there */
-    CHECK_NEAR(predict_staleness(&in), 0.4 + 1, 1e-9);
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 1, 1e-9);
     in.waiting = 2;
-    CHECK_NEAR(predict_staleness(&in), 0.4 + (2 + 1) / 1.25, 1e-9);
+    CHECK_NEAR(predict_staleness(&in), 0.5 + (2 + 1) / 1.25, 1e-9);
     in.rho = 0.5; /* and slow again: the line gets shorter */
     CHECK_NEAR(predict_staleness(&in), 0.5 + 0.5, 1e-9);
     in.steps = 1;
