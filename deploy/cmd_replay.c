@@ -28,7 +28,7 @@ struct options {
     int64_t step, trajectory, group, every;
     const char *recipe, *out;
     struct args_list sets, compare, metrics;
-    bool all, json, eval;
+    bool all, json, eval, logprobs;
 };
 
 struct replay { /* an opened run */
@@ -438,25 +438,36 @@ static int stats(struct replay *p, const struct options *o) {
 /* --- verify
  * ------------------------------------------------------------------------------------------ */
 
-static void print_verified(void *ctx, int64_t step, struct hash want, struct hash got) {
+static void print_verified(void *ctx, const struct replay_step *s) {
     const struct options *o = ctx;
     char w[HASH_HEX], g[HASH_HEX];
-    bool same = hash_equal(want, got);
-    hash_hex(want, w);
-    hash_hex(got, g);
-    if (o->json)
-        printf("{\"step\": %" PRId64
-               ", \"recorded\": \"%s\", \"replayed\": \"%s\", \"equal\": %s}\n",
-               step, w, g, same ? "true" : "false");
-    else if (same)
-        printf("step %5" PRId64 "  %s  equal\n", step, w);
+    bool same = hash_equal(s->want, s->got);
+    hash_hex(s->want, w);
+    hash_hex(s->got, g);
+    if (o->json) {
+        printf("{\"step\": %" PRId64 ", \"recorded\": \"%s\", \"replayed\": \"%s\", \"equal\": %s",
+               s->step, w, g, same ? "true" : "false");
+        if (o->logprobs)
+            printf(", \"logprobs\": {\"tokens\": %" PRId64 ", \"unequal\": %" PRId64
+                   ", \"mean\": %.9g, \"max\": %.9g}",
+                   s->tokens, s->unequal, s->mean, s->max);
+        printf("}\n");
+        return;
+    }
+    if (same)
+        printf("step %5" PRId64 "  %s  equal", s->step, w);
     else
-        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT\n", step, w, g);
+        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT", s->step, w, g);
+    if (o->logprobs)
+        printf("  %6" PRId64 " tokens by version %" PRId64 ": log-probs differ by %.3g, max %.3g",
+               s->tokens, s->step, s->mean, s->max);
+    printf("\n");
 }
 
 static int verify(const struct options *o) {
     struct replay_verify v = {.first = o->step >= 0 ? o->step : 0,
                               .last = o->step,
+                              .logprobs = o->logprobs,
                               .each = print_verified,
                               .ctx = (void *)(uintptr_t)o};
     TRY(replay_verify(&v, o->run));
@@ -464,7 +475,15 @@ static int verify(const struct options *o) {
         return FAIL(ERR_MISMATCH,
                     "%" PRId64 " of %" PRId64 " steps gave other weights than recorded", v.failed,
                     v.checked);
-    if (!o->json) printf("%" PRId64 " steps re-executed, all hashes equal\n", v.checked);
+    if (v.unequal)
+        return FAIL(ERR_MISMATCH,
+                    "%" PRId64 " of %" PRId64 " log-probs are not those of their version's weights",
+                    v.unequal, v.tokens);
+    if (o->json) return 0;
+    printf("%" PRId64 " steps re-executed, all hashes equal\n", v.checked);
+    if (o->logprobs)
+        printf("%" PRId64 " log-probs recomputed by the version of their token, all equal\n",
+               v.tokens);
     return 0;
 }
 
@@ -618,6 +637,8 @@ int cmd_replay(int argc, char **argv) {
     struct args_option options[] = {
         {"step", ARGS_INT, &o.step, "N", "export, verify: this step only", 0, 1e15},
         {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
+        {"logprobs", ARGS_FLAG, &o.logprobs, NULL,
+         "verify: also log-probs of trained tokens, each by the version that generated it", 0, 0},
         {"trajectory", ARGS_INT, &o.trajectory, "N", "show: this trajectory", 0, 1e15},
         {"group", ARGS_INT, &o.group, "N", "show: every trajectory of this group", 0, 1e15},
         {"recipe", ARGS_STR, &o.recipe, "R2", "retrain: its trainer section (default: the run's)",

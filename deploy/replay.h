@@ -13,17 +13,28 @@
 MUST_CHECK int replay_batch(struct batch **out, struct runlog *log,
                             const struct runlog_batch *record);
 
+struct replay_step { /* one that was compared */
+    int64_t step;
+    struct hash want, got; /* of the weights after it */
+    /* Trained tokens that the weights before it generated: |recorded - recomputed log-prob|. */
+    int64_t tokens, unequal;
+    double mean, max;
+};
+
 struct replay_verify {
     int64_t first, last;     /* steps asked for; last -1: all that were done */
+    bool logprobs;           /* recompute log-probs by the version of each token */
     int64_t checked, failed; /* results: hashes compared, hashes that differ */
+    int64_t tokens, unequal; /* log-probs compared, those with other bits */
     /* Called after each compared step; may be NULL. */
-    void (*each)(void *ctx, int64_t step, struct hash want, struct hash got);
+    void (*each)(void *ctx, const struct replay_step *s);
     void *ctx;
 };
 
-/* Re-executes the steps of RUN from the initial model, or from the newest checkpoint at or before
- * `first`. Returns 0 if it could be done, whatever the hashes say; ERR_NOTFOUND when the run has no
- * such step. */
+/* Also compares each version's hash as the rollouts had it, where the log has one (I1): another one
+ * counts as a hash that differs. Re-executes the steps of RUN from the initial model, or from the
+ * newest checkpoint at or before `first`. Returns 0 if it could be done, whatever the hashes say;
+ * ERR_NOTFOUND when the run has no such step. */
 MUST_CHECK int replay_verify(struct replay_verify *v, const char *run_dir);
 
 #endif

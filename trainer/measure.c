@@ -53,26 +53,45 @@ int64_t measure_zero_groups(const struct batch *b) {
     return zero;
 }
 
+struct diff { /* sums over tokens */
+    int64_t n;
+    double sum, max;
+};
+
+static void diff_add(struct diff *d, double x) {
+    d->n++;
+    d->sum += fabs(x);
+    d->max = fmax(d->max, fabs(x));
+}
+
+static struct step_diff diff_of(struct diff d) {
+    if (d.n == 0) return (struct step_diff){(double)NAN, (double)NAN};
+    return (struct step_diff){d.sum / (double)d.n, d.max};
+}
+
 void measure_mismatch(struct step_report *out, const struct batch *b, int64_t version,
                       const float *logprob, uint32_t n) {
-    int64_t e = 0, same = 0;
-    double kl = 0, most = 0;
+    struct diff engine = {0}, lag = {0};
+    int64_t e = 0;
+    double kl = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct batch_traj *t = &b->traj[i];
         for (int32_t k = 0; k < t->n_response; k++) {
             if (!t->mask[k]) continue;
             double x = (double)logprob[e++] - (double)t->logprob[k];
-            if (t->version[k] != version || b->foreign) continue;
-            same++;
-            kl += exp(fmin(x, 20)) - 1 - x;
-            most = fmax(most, fabs(x));
+            bool current = t->version[k] == version && !b->foreign;
+            diff_add(current ? &engine : &lag, x);
+            if (current) kl += exp(fmin(x, 20)) - 1 - x;
         }
     }
-    out->mismatch_kl = same ? kl / (double)same : (double)NAN;
-    out->logprob_diff_max = same ? most : (double)NAN;
-    if (most > 0)
+    out->mismatch_kl = engine.n ? kl / (double)engine.n : (double)NAN;
+    out->logprob_engine = diff_of(engine);
+    out->logprob_lag = diff_of(lag);
+    out->logprob_diff =
+        diff_of((struct diff){engine.n + lag.n, engine.sum + lag.sum, fmax(engine.max, lag.max)});
+    if (engine.max > 0)
         LOG(WARN, TRAINER,
             "version=%" PRId64 " rollout and trainer disagree at equal weights: "
             "logprob_diff_max=%.3g mismatch_kl=%.3g tokens=%" PRId64,
-            version, most, out->mismatch_kl, same);
+            version, engine.max, out->mismatch_kl, engine.n);
 }

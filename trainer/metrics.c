@@ -28,7 +28,12 @@ static void policy(struct buf *out, const struct step_report *r) {
     num(out, "actor/ratio_mean", r->ratio_mean);
     num(out, "actor/ratio_max", r->ratio_max);
     num(out, "mismatch_kl/mean", r->mismatch_kl);
-    num(out, "rollout_logprob_abs_diff/max", r->logprob_diff_max);
+    num(out, "rollout_logprob_abs_diff/mean", r->logprob_diff.mean);
+    num(out, "rollout_logprob_abs_diff/max", r->logprob_diff.max);
+    num(out, "rollout_logprob_abs_diff/mean/engine", r->logprob_engine.mean);
+    num(out, "rollout_logprob_abs_diff/max/engine", r->logprob_engine.max);
+    num(out, "rollout_logprob_abs_diff/mean/lag", r->logprob_lag.mean);
+    num(out, "rollout_logprob_abs_diff/max/lag", r->logprob_lag.max);
     num(out, "off_policy/mean", r->staleness_mean);
     num(out, "off_policy/max", r->staleness_max);
     num(out, "gac/cosine", r->gac_cosine);

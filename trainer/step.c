@@ -255,8 +255,10 @@ static struct step_report blank_report(const struct step *s) {
                                 .value_clip_fraction = none,
                                 .value_mean = none,
                                 .explained_variance = none,
-                                .mismatch_kl = none,
-                                .logprob_diff_max = none};
+                                .logprob_diff = {none, none},
+                                .logprob_engine = {none, none},
+                                .logprob_lag = {none, none},
+                                .mismatch_kl = none};
 }
 
 /* The last look at the batch: after it nothing is refused. */

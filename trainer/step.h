@@ -26,8 +26,13 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
     double tis_mean, tis_max, tis_capped, mask_fraction;                    /* correct.h */
     double lr_scale;                                                        /* in lr already */
     double value_loss, value_clip_fraction, value_mean, explained_variance; /* NAN: no critic */
-    double mismatch_kl,
-        logprob_diff_max; /* rollout against trainer, tokens of the current version only for max */
+    /* |log-prob of the rollout - of the trainer| over trained tokens; NAN: there are none. engine:
+     * those of the version that is trained, where only the engines can differ (mismatch_kl too).
+     * lag: older ones, where the weights do. */
+    struct step_diff {
+        double mean, max;
+    } logprob_diff, logprob_engine, logprob_lag;
+    double mismatch_kl;
     double reward_mean, reward_std, response_length_mean, response_length_max;
     double staleness_mean, staleness_max;
     double gac_cosine;            /* NAN: invalid (first step) */

@@ -5,7 +5,7 @@
 pid=$!
 kills=$(kill_while_running "$pid" "rollout|reward|manager|relay|trainer" 0.3)
 wait "$pid" || fail "the run failed: $(tail -n 5 "$DIR/run/weir.log")"
-"$WEIR" replay "$DIR/run" verify --all >"$DIR/verify" || fail "verify: $(tail -n 3 "$DIR/verify")"
+"$WEIR" replay "$DIR/run" verify --all --logprobs >"$DIR/verify" || fail "verify: $(tail -n 3 "$DIR/verify")"
 "$WEIR" replay "$DIR/run" list --json >"$DIR/list"
 [ "$(grep -c '"done": true' "$DIR/list")" = 200 ] || fail "$(wc -l <"$DIR/list") steps, wanted 200"
 ! grep -E '"staleness_max": ([5-9]|[0-9]{2})' "$DIR/list" || fail "staleness above the bound"

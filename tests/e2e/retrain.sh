@@ -43,8 +43,8 @@ grep '^{"eval/version": 14' "$DIR/two/metrics.jsonl" | field eval/accuracy >"$DI
 # In a run without staleness every token is of the version that is trained; not so once the weights are others.
 small_run "$DIR/sync" --set trainer.steps=4 >/dev/null
 "$WEIR" replay "$DIR/sync" retrain --out "$DIR/other" --set trainer.optimizer.lr=1.0e-4 >/dev/null 2>"$DIR/err"
-[ "$(grep -c '"rollout_logprob_abs_diff/max": 0,' "$DIR/other/metrics.jsonl")" = 1 ] || fail "step 0 is on the logged weights"
-[ "$(grep -c '"rollout_logprob_abs_diff/max": null' "$DIR/other/metrics.jsonl")" = 3 ] ||
+[ "$(grep -c '"rollout_logprob_abs_diff/max/engine": 0,' "$DIR/other/metrics.jsonl")" = 1 ] || fail "step 0 is on the logged weights"
+[ "$(grep -c '"rollout_logprob_abs_diff/max/engine": null' "$DIR/other/metrics.jsonl")" = 3 ] ||
     fail "log-probs are compared at versions that name other weights"
 [ ! -s "$DIR/err" ] || ! grep disagree "$DIR/err" || fail "a warning about another run's log-probs"
 

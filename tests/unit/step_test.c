@@ -90,8 +90,8 @@ TEST(step_compares_no_log_probs_of_foreign_versions) {
         batch_close(&b);
         step_close(&s);
     }
-    CHECK(r[0].mismatch_kl > 0 && r[0].logprob_diff_max > 0);
-    CHECK(isnan(r[1].mismatch_kl) && isnan(r[1].logprob_diff_max));
+    CHECK(r[0].mismatch_kl > 0 && r[0].logprob_engine.max > 0);
+    CHECK(isnan(r[1].mismatch_kl) && isnan(r[1].logprob_engine.max));
     CHECK(hash_equal(h[0], h[1]));
 }
 
@@ -177,11 +177,13 @@ TEST(step_sees_equal_bits_as_no_mismatch) {
     for (uint32_t i = 0; i < b->n; i++)
         CHECK_OK(step_score(s, b, i, (float)(1 / 0.8), b->traj[i].logprob));
     CHECK_OK(step_run(s, b, &r));
-    CHECK(r.logprob_diff_max == 0 && r.mismatch_kl == 0);
+    CHECK(r.logprob_engine.max == 0 && r.mismatch_kl == 0);
+    CHECK(r.logprob_diff.max == 0 && isnan(r.logprob_lag.max));
     CHECK_NEAR(r.ratio_max, 1, 0);
     CHECK_NEAR(r.clip_fraction, 0, 0);
     CHECK_OK(step_run(s, b, &r)); /* now all tokens are one version old */
-    CHECK(isnan(r.logprob_diff_max) && isnan(r.mismatch_kl));
+    CHECK(isnan(r.logprob_engine.max) && isnan(r.mismatch_kl));
+    CHECK(r.logprob_lag.max == r.logprob_diff.max && r.logprob_lag.mean == r.logprob_diff.mean);
     CHECK_NEAR(r.staleness_mean, 1, 0);
     batch_close(&b);
     step_close(&s);

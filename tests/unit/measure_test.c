@@ -1,0 +1,32 @@
+/* measure_test.c - rollout against trainer, token by token: which part is whose. */
+#include "trainer/measure.h"
+
+#include "base/mem.h"
+#include "tests/test.h"
+
+TEST(measure_splits_engine_and_lag) {
+    static const int32_t prompt[1] = {1}, response[4] = {2, 3, 4, 5};
+    static const float behaviour[4] = {-1, -2, -3, -4};
+    static const uint8_t mask[4] = {1, 1, 0, 1};
+    static const int64_t version[4] = {3, 3, 4, 4};
+    /* By trained token: two old ones, then one of the current version, equal. */
+    static const float trainer[6] = {-1.5F, -2, -4, -1, -2.25F, -4};
+    struct batch *b = batch_open(2);
+    struct step_report r = {0};
+    for (uint32_t i = 0; i < 2; i++)
+        batch_set(b, i, prompt, 1, response, 4, behaviour, mask, version, 0);
+    measure_mismatch(&r, b, 4, trainer, 2);
+    CHECK(r.logprob_engine.mean == 0 && r.logprob_engine.max == 0 && r.mismatch_kl == 0);
+    CHECK(r.logprob_lag.mean == 0.1875 && r.logprob_lag.max == 0.5);
+    CHECK(r.logprob_diff.mean == 0.125 && r.logprob_diff.max == 0.5);
+    measure_mismatch(&r, b, 3, trainer, 1); /* the other way round, of one trajectory */
+    CHECK(r.logprob_engine.mean == 0.25 && r.logprob_engine.max == 0.5 && r.mismatch_kl > 0);
+    CHECK(r.logprob_lag.mean == 0 && r.logprob_diff.max == 0.5);
+    measure_mismatch(&r, b, 5, trainer, 2); /* nothing is current: the engines cannot be told */
+    CHECK(isnan(r.logprob_engine.mean) && isnan(r.logprob_engine.max) && isnan(r.mismatch_kl));
+    CHECK(r.logprob_lag.max == 0.5 && r.logprob_diff.mean == r.logprob_lag.mean);
+    b->foreign = true; /* equal numbers name other weights */
+    measure_mismatch(&r, b, 4, trainer, 2);
+    CHECK(isnan(r.logprob_engine.max) && r.logprob_lag.mean == 0.125);
+    batch_close(&b);
+}
