@@ -223,6 +223,8 @@ static int open_call(struct attn *out, const char *op, kern_arg q, kern_arg pool
                 .n_seqs = a->n_seqs,
                 .page = a->page,
                 .window = a->window,
+                .by_page = attn_divisor_of((uint32_t)a->page),
+                .by_share = attn_divisor_of((uint32_t)(q->dim[1] / pool_k->dim[2])),
                 .pages_max = a->pages.dim[1],
                 .n_pages = pool_k->dim[0],
                 .heads = q->dim[1],

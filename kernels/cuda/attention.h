@@ -8,9 +8,14 @@
 
 #include "kernels/cuda/mma.h"
 
+struct attn_divisor { /* n / d for 0 <= n < 2^31 is (n + n * mul / 2^32) >> shift */
+    uint32_t d, mul, shift;
+};
+
 struct attn { /* sizes and tables of a call, by value */
     const int32_t *q_start, *kv_len, *pages;
     int32_t n_seqs, page, window;
+    struct attn_divisor by_page, by_share;
     int64_t pages_max, n_pages, heads, kv_heads, width;
     float scale;
 };
@@ -34,6 +39,19 @@ int attention_bwd(ops_s s, const struct attn_reverse *x, const struct attn *a);
  */
 
 static const float ATTN_LOG2E = 1.4426950408889634f, ATTN_LN2 = 0.6931471805599453f;
+
+static inline struct attn_divisor attn_divisor_of(uint32_t d) {
+    struct attn_divisor x = {d, 0, 0};
+    while (1ull << x.shift < d)
+        x.shift++;
+    x.mul = (uint32_t)((((1ull << x.shift) - d) << 32) / d + 1);
+    return x;
+}
+
+static __device__ __forceinline__ int32_t attn_div(const struct attn_divisor *x, int32_t n) {
+    uint32_t high = (uint32_t)((uint64_t)x->mul * (uint32_t)n >> 32);
+    return (int32_t)((high + (uint32_t)n) >> x->shift);
+}
 
 struct attn_rows {           /* a tile's place among the packed rows of one sequence and key head */
     int32_t seq, from;       /* the sequence; its first query in the batch */
@@ -72,8 +90,9 @@ static inline int64_t attn_tiles(const struct attn *a, int64_t rows, int64_t per
 }
 
 /* Position of packed row r, the last for what lies beyond. */
-static __device__ __forceinline__ int32_t attn_position(const struct attn_rows *x, int32_t r) {
-    return x->position + min(r, x->n - 1) / x->share;
+static __device__ __forceinline__ int32_t attn_position(const struct attn *a,
+                                                        const struct attn_rows *x, int32_t r) {
+    return x->position + attn_div(&a->by_share, min(r, x->n - 1));
 }
 /* The first key seen from a position. */
 static __device__ __forceinline__ int32_t attn_first(const struct attn *a, int32_t position) {
@@ -84,40 +103,47 @@ static __device__ __forceinline__ int32_t attn_first(const struct attn *a, int32
 static __device__ __forceinline__ int64_t attn_row_at(const struct attn *a,
                                                       const struct attn_rows *x, int32_t r,
                                                       int64_t kv_head) {
-    return (int64_t)(x->from + r / x->share) * a->heads + kv_head * x->share + r % x->share;
+    int32_t query = attn_div(&a->by_share, r);
+    return (int64_t)(x->from + query) * a->heads + kv_head * x->share + (r - query * x->share);
 }
 
-/* Begins to load ROWS packed rows from r0 on; zeros beyond the sequence's and the head's width. */
+/* Begins to load ROWS packed rows from r0 on, of one array or of two; zeros beyond the sequence's
+ * and the head's width. */
 template <int WIDTH, int ROWS>
 static __device__ __forceinline__ void
-attn_load_rows(bf16 *tile, const bf16 *src, const struct attn *a, const struct attn_rows *x,
-               int32_t r0, int64_t kv_head) {
+attn_load_rows(bf16 *tile, const bf16 *src, bf16 *tile2, const bf16 *src2, const struct attn *a,
+               const struct attn_rows *x, int32_t r0, int64_t kv_head) {
     const int PIECES = WIDTH / 8;
     for (int i = (int)threadIdx.x; i < ROWS * PIECES; i += (int)blockDim.x) {
         int r = i / PIECES, p = i % PIECES;
         bool there = r0 + r < x->n && p * 8 < a->width;
         int64_t at = there ? attn_row_at(a, x, r0 + r, kv_head) * a->width + p * 8 : 0;
         mma_copy(mma_piece<WIDTH>(tile, r, p), src + at, there);
+        if (tile2) mma_copy(mma_piece<WIDTH>(tile2, r, p), src2 + at, there);
     }
 }
 
 /* Begins to load keys key0..key0+63 of the sequence and their values; zeros from key `end` on and
- * for pages that are not there. */
-template <int WIDTH>
+ * for pages that are not there. All look-ups before the first copy: they wait together. */
+template <int WIDTH, int THREADS>
 static __device__ __forceinline__ void
 attn_load_keys(bf16 *k_tile, bf16 *v_tile, const bf16 *k, const bf16 *v, const struct attn *a,
                int32_t seq, int32_t key0, int32_t end, int64_t kv_head) {
-    const int PIECES = WIDTH / 8;
-    for (int i = (int)threadIdx.x; i < ATTN_KEYS * PIECES; i += (int)blockDim.x) {
-        int r = i / PIECES, p = i % PIECES;
-        uint32_t key = (uint32_t)(key0 + r), index = key / (uint32_t)a->page;
-        bool there = key0 + r < end && p * 8 < a->width;
-        int64_t page = there ? a->pages[seq * a->pages_max + index] : 0;
-        there &= page >= 0 && page < a->n_pages;
-        int64_t slot = page * a->page + (key - index * (uint32_t)a->page);
-        int64_t at = there ? (slot * a->kv_heads + kv_head) * a->width + p * 8 : 0;
-        mma_copy(mma_piece<WIDTH>(k_tile, r, p), k + at, there);
-        mma_copy(mma_piece<WIDTH>(v_tile, r, p), v + at, there);
+    const int PIECES = WIDTH / 8, EACH = ATTN_KEYS * PIECES / THREADS, STEP = THREADS / PIECES;
+    const int32_t *pages = a->pages + seq * a->pages_max;
+    int r = (int)threadIdx.x / PIECES, p = (int)threadIdx.x % PIECES;
+    int32_t slot[EACH];
+    MMA_UNROLL for (int i = 0; i < EACH; i++) {
+        int32_t key = key0 + r + i * STEP, index = attn_div(&a->by_page, key);
+        int32_t page = key < end ? pages[index] : -1;
+        slot[i] = page < 0 || page >= a->n_pages ? -1 : page * a->page + (key - index * a->page);
+    }
+    int64_t row = a->kv_heads * a->width, at0 = kv_head * a->width + p * 8;
+    MMA_UNROLL for (int i = 0; i < EACH; i++) {
+        bool there = slot[i] >= 0 && p * 8 < a->width;
+        int64_t at = there ? slot[i] * row + at0 : 0;
+        mma_copy(mma_piece<WIDTH>(k_tile, r + i * STEP, p), k + at, there);
+        mma_copy(mma_piece<WIDTH>(v_tile, r + i * STEP, p), v + at, there);
     }
 }
 

@@ -98,7 +98,7 @@ static __device__ __forceinline__ struct lane_rows lane_rows_of(const struct rev
     MMA_UNROLL for (int i = 0; i < 2; i++) {
         int32_t r = r0 + (int)threadIdx.x % CUDA_WARP / 4 + 8 * i;
         int64_t at = attn_row_at(a, x, min(r, x->n - 1), kv_head);
-        l.last[i] = attn_position(x, r);
+        l.last[i] = attn_position(a, x, r);
         l.first[i] = attn_first(a, l.last[i]);
         l.lse2[i] = c->lse[at] * ATTN_LOG2E;
         l.t[i] = c->t[at];
@@ -110,12 +110,12 @@ static __device__ __forceinline__ struct lane_rows lane_rows_of(const struct rev
 static __device__ __forceinline__ void score_gradient(float (&s)[ATTN_KEYS / 8][4],
                                                       const float (&gp)[ATTN_KEYS / 8][4],
                                                       const struct lane_rows *l, int32_t key0,
-                                                      float unit) {
+                                                      bool whole, float unit) {
     int32_t mine = key0 + (int32_t)threadIdx.x % 4 * 2;
     MMA_UNROLL for (int n = 0; n < ATTN_KEYS / 8; n++) MMA_UNROLL for (int i = 0; i < 4; i++) {
         int32_t key = mine + n * 8 + i % 2;
         float p = mma_exp2(fmaf(s[n][i], unit, -l->lse2[i / 2]));
-        bool seen = key >= l->first[i / 2] && key <= l->last[i / 2];
+        bool seen = whole || (key >= l->first[i / 2] && key <= l->last[i / 2]);
         s[n][i] = seen ? p * (gp[n][i] - l->t[i / 2]) : 0;
     }
 }
@@ -131,16 +131,17 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     int64_t kv_head = blockIdx.y;
     int row = (int)threadIdx.x / CUDA_WARP * 16;
     float unit = unit_of(&a);
-    int32_t end = attn_position(&x, x.r0 + TILE - 1) + 1;
-    int32_t first = attn_first(&a, attn_position(&x, x.r0)) / ATTN_KEYS;
-    int32_t last = (end - 1) / ATTN_KEYS, seen_by_one = attn_position(&x, x.r0 + row + 15);
+    int32_t end = attn_position(&a, &x, x.r0 + TILE - 1) + 1;
+    int32_t first = attn_first(&a, attn_position(&a, &x, x.r0)) / ATTN_KEYS;
+    int32_t last = (end - 1) / ATTN_KEYS, seen_by_one = attn_position(&a, &x, x.r0 + row + 15);
+    int32_t seen_by_all = attn_position(&a, &x, x.r0 + row);
+    int32_t from_all = attn_first(&a, seen_by_one);
     struct lane_rows l = lane_rows_of(&c, &a, &x, x.r0 + row, kv_head);
     float sum[WIDTH / 8][4];
     clear(sum);
-    attn_load_rows<WIDTH, TILE>(q_tile, c.q, &a, &x, x.r0, kv_head);
-    attn_load_rows<WIDTH, TILE>(g_tile, c.gout, &a, &x, x.r0, kv_head);
-    attn_load_keys<WIDTH>(stages, stages + STAGE / 2, c.k, c.v, &a, x.seq, first * ATTN_KEYS, end,
-                          kv_head);
+    attn_load_rows<WIDTH, TILE>(q_tile, c.q, g_tile, c.gout, &a, &x, x.r0, kv_head);
+    attn_load_keys<WIDTH, TILE_THREADS>(stages, stages + STAGE / 2, c.k, c.v, &a, x.seq,
+                                        first * ATTN_KEYS, end, kv_head);
     mma_commit();
     for (int32_t b = first; b <= last; b++) {
         bf16 *at = stages + (b - first) % 2 * STAGE, *next = stages + (b - first + 1) % 2 * STAGE;
@@ -148,14 +149,17 @@ static __global__ void __launch_bounds__(TILE_THREADS)
         mma_wait<0>();
         __syncthreads(); /* this block is there, and nobody is at the one before */
         if (b < last)
-            attn_load_keys<WIDTH>(next, next + STAGE / 2, c.k, c.v, &a, x.seq, key0 + ATTN_KEYS,
-                                  end, kv_head);
+            attn_load_keys<WIDTH, TILE_THREADS>(next, next + STAGE / 2, c.k, c.v, &a, x.seq,
+                                                key0 + ATTN_KEYS, end, kv_head);
         mma_commit();
         if (key0 > seen_by_one) continue;
         float s[ATTN_KEYS / 8][4], gp[ATTN_KEYS / 8][4];
         product<WIDTH>(s, q_tile, row, at);
         product<WIDTH>(gp, g_tile, row, at + STAGE / 2);
-        score_gradient(s, gp, &l, key0, unit);
+        if (key0 >= from_all && key0 + ATTN_KEYS - 1 <= seen_by_all)
+            score_gradient(s, gp, &l, key0, true, unit);
+        else
+            score_gradient(s, gp, &l, key0, false, unit);
         add_product<WIDTH>(sum, s, at);
     }
     float by[2] = {a.scale, a.scale};
@@ -168,7 +172,7 @@ static __global__ void __launch_bounds__(TILE_THREADS)
 template <int WIDTH> struct owner { /* the shared memory of a block */
     bf16 k[SLOTS * WIDTH], v[SLOTS * WIDTH];
     bf16 rows[2][2][ROWS * WIDTH]; /* q, gout */
-    float lse2[2][ROWS], t[2][ROWS];
+    float lse[2][ROWS], t[2][ROWS];
     int32_t position[2][ROWS]; /* -1: no row */
     int32_t key[SLOTS];        /* of the slots in the sequence; -1: not in it */
 };
@@ -191,7 +195,7 @@ load_slots(struct owner<WIDTH> *m, const struct reverse_call *c, const struct at
 /* Whether the sequence holds one of the pages; every warp finds out for itself. */
 static __device__ __forceinline__ bool holds(const struct attn *a, const struct attn_rows *x,
                                              int64_t page0, int64_t page1) {
-    int64_t n = x->n > 0 ? (x->position + x->n / x->share + a->page - 1) / a->page : 0;
+    int64_t n = x->n > 0 ? (attn_position(a, x, x->n - 1) + 1 + a->page - 1) / a->page : 0;
     for (int64_t i = threadIdx.x % CUDA_WARP; i - threadIdx.x % CUDA_WARP < n; i += CUDA_WARP) {
         int64_t page = i < n ? a->pages[x->seq * a->pages_max + i] : -1;
         if (__any_sync(0xffffffffu, page >= page0 && page <= page1)) return true;
@@ -203,7 +207,7 @@ static __device__ __forceinline__ bool holds(const struct attn *a, const struct 
 template <int WIDTH>
 static __device__ __forceinline__ void find_keys(struct owner<WIDTH> *m, const struct attn *a,
                                                  const struct attn_rows *x, int64_t slot0) {
-    int32_t len = x->position + x->n / x->share;
+    int32_t len = attn_position(a, x, x->n - 1) + 1;
     for (int i = (int)threadIdx.x; i < SLOTS; i += KEYS_THREADS)
         m->key[i] = -1;
     __syncthreads();
@@ -229,7 +233,7 @@ rows_that_see(const struct owner<WIDTH> *m, const struct attn *a, const struct a
         low = min(low, m->key[i]);
         high = max(high, m->key[i]);
     }
-    int32_t first = max(low - x->position, 0), last = x->n / x->share;
+    int32_t first = max(low - x->position, 0), last = attn_div(&a->by_share, x->n);
     if (a->window) last = (int32_t)min((int64_t)last, (int64_t)high + a->window - x->position);
     struct range r = {high < 0 ? 0 : first * x->share, high < 0 ? 0 : last * x->share};
     return r;
@@ -240,32 +244,35 @@ template <int WIDTH>
 static __device__ __forceinline__ void
 load_rows(struct owner<WIDTH> *m, int stage, const struct reverse_call *c, const struct attn *a,
           const struct attn_rows *x, int32_t r0, int64_t kv_head) {
-    attn_load_rows<WIDTH, ROWS>(m->rows[stage][0], c->q, a, x, r0, kv_head);
-    attn_load_rows<WIDTH, ROWS>(m->rows[stage][1], c->gout, a, x, r0, kv_head);
+    attn_load_rows<WIDTH, ROWS>(m->rows[stage][0], c->q, m->rows[stage][1], c->gout, a, x, r0,
+                                kv_head);
     for (int i = (int)threadIdx.x; i < ROWS; i += KEYS_THREADS) {
         bool there = r0 + i < x->n;
         int64_t at = there ? attn_row_at(a, x, r0 + i, kv_head) : 0;
-        m->position[stage][i] = there ? attn_position(x, r0 + i) : -1;
-        m->lse2[stage][i] = there ? c->lse[at] * ATTN_LOG2E : 0;
-        m->t[stage][i] = there ? c->t[at] : 0;
+        m->position[stage][i] = there ? attn_position(a, x, r0 + i) : -1;
+        mma_copy_float(&m->lse[stage][i], c->lse + at, there);
+        mma_copy_float(&m->t[stage][i], c->t + at, there);
     }
 }
 
+struct lane_slots { /* positions of the rows that see slots g and g + 8 of a lane */
+    int32_t first[2], last[2];
+};
+
 /* Scores s and v gout^T (gp), slots down and rows across, become weights (s) and their gradients
- * (gp). key: of the lane's slots. */
+ * (gp). */
 template <int WIDTH>
 static __device__ __forceinline__ void
 weights_and_gradient(float (&s)[ROWS / 8][4], float (&gp)[ROWS / 8][4],
-                     const struct owner<WIDTH> *m, int stage, const int32_t key[2], int32_t window,
+                     const struct owner<WIDTH> *m, int stage, const struct lane_slots *l,
                      float unit) {
     MMA_UNROLL for (int n = 0; n < ROWS / 8; n++) MMA_UNROLL for (int j = 0; j < 2; j++) {
         int r = n * 8 + (int)threadIdx.x % 4 * 2 + j;
-        float lse2 = m->lse2[stage][r], t = m->t[stage][r];
+        float lse2 = m->lse[stage][r] * ATTN_LOG2E, t = m->t[stage][r];
         int32_t position = m->position[stage][r];
         MMA_UNROLL for (int i = 0; i < 2; i++) {
-            bool seen =
-                key[i] >= 0 && key[i] <= position && (window == 0 || key[i] > position - window);
-            float p = seen ? mma_exp2(fmaf(s[n][2 * i + j], unit, -lse2)) : 0;
+            float p = mma_exp2(fmaf(s[n][2 * i + j], unit, -lse2));
+            p = position >= l->first[i] && position <= l->last[i] ? p : 0;
             s[n][2 * i + j] = p;
             gp[n][2 * i + j] = p * (gp[n][2 * i + j] - t);
         }
@@ -282,7 +289,13 @@ add_sequence(float (&gk)[WIDTH / 8][4], float (&gv)[WIDTH / 8][4], struct owner<
              int64_t kv_head) {
     struct range see = rows_that_see(m, a, x);
     int row = (int)threadIdx.x / CUDA_WARP * 16, g = (int)threadIdx.x % CUDA_WARP / 4;
-    int32_t key[2] = {m->key[row + g], m->key[row + g + 8]};
+    struct lane_slots l;
+    for (int i = 0; i < 2; i++) {
+        int32_t key = m->key[row + g + 8 * i];
+        l.first[i] = key < 0 ? INT32_MAX : key;
+        l.last[i] = a->window ? min(key, INT32_MAX - a->window) + a->window - 1 : INT32_MAX;
+    }
+
     float unit = unit_of(a);
     if (see.from < see.to) load_rows(m, 0, c, a, x, see.from, kv_head);
     mma_commit();
@@ -294,7 +307,7 @@ add_sequence(float (&gk)[WIDTH / 8][4], float (&gv)[WIDTH / 8][4], struct owner<
         float s[ROWS / 8][4], gp[ROWS / 8][4];
         product<WIDTH>(s, m->k, row, m->rows[stage][0]);
         product<WIDTH>(gp, m->v, row, m->rows[stage][1]);
-        weights_and_gradient(s, gp, m, stage, key, a->window, unit);
+        weights_and_gradient(s, gp, m, stage, &l, unit);
         add_product<WIDTH>(gv, s, m->rows[stage][1]);
         add_product<WIDTH>(gk, gp, m->rows[stage][0]);
     }

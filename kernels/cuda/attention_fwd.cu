@@ -102,6 +102,7 @@ static __device__ __forceinline__ void rise(struct sums<N> &x, const float top[2
         keep[i] = mma_exp2(x.m[i] - reference(m));
         x.m[i] = m;
     }
+    if (__all_sync(0xffffffffu, keep[0] == 1 && keep[1] == 1)) return; /* as most often */
     MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) x.o[n][i] =
         __fmul_rn(x.o[n][i], keep[i / 2]);
     MMA_UNROLL for (int i = 0; i < 4; i++) x.l[i] = __fmul_rn(x.l[i], keep[i / 2]);
@@ -166,7 +167,7 @@ static __device__ __forceinline__ struct bounds bounds_of(const struct attn *a,
                                                           const struct attn_rows *x, int32_t r) {
     struct bounds b;
     MMA_UNROLL for (int i = 0; i < 2; i++) {
-        b.last[i] = attn_position(x, r + (int)threadIdx.x % CUDA_WARP / 4 + 8 * i);
+        b.last[i] = attn_position(a, x, r + (int)threadIdx.x % CUDA_WARP / 4 + 8 * i);
         b.first[i] = attn_first(a, b.last[i]);
     }
     return b;
@@ -206,19 +207,19 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     int64_t kv_head = blockIdx.y;
     int row = (int)threadIdx.x / CUDA_WARP * 16;
     float unit = unit_of(&a);
-    int32_t end = attn_position(&x, x.r0 + TILE - 1) + 1;
-    int32_t first = attn_first(&a, attn_position(&x, x.r0)) / ATTN_KEYS;
+    int32_t end = attn_position(&a, &x, x.r0 + TILE - 1) + 1;
+    int32_t first = attn_first(&a, attn_position(&a, &x, x.r0)) / ATTN_KEYS;
     int32_t last = (end - 1) / ATTN_KEYS;
     struct bounds see = bounds_of(&a, &x, x.r0 + row);
-    int32_t seen_by_all = attn_position(&x, x.r0 + row); /* by the warp's rows */
-    int32_t seen_by_one = attn_position(&x, x.r0 + row + 15);
+    int32_t seen_by_all = attn_position(&a, &x, x.r0 + row); /* by the warp's rows */
+    int32_t seen_by_one = attn_position(&a, &x, x.r0 + row + 15);
     int32_t from_all = attn_first(&a, seen_by_one);
     struct sums<WIDTH / 8> total, part;
     clear(total);
     clear(part);
-    attn_load_rows<WIDTH, TILE>(q_tile, q, &a, &x, x.r0, kv_head);
-    attn_load_keys<WIDTH>(stages, stages + STAGE / 2, k, v, &a, x.seq, first * ATTN_KEYS, end,
-                          kv_head);
+    attn_load_rows<WIDTH, TILE>(q_tile, q, nullptr, nullptr, &a, &x, x.r0, kv_head);
+    attn_load_keys<WIDTH, TILE_THREADS>(stages, stages + STAGE / 2, k, v, &a, x.seq,
+                                        first * ATTN_KEYS, end, kv_head);
     mma_commit();
     for (int32_t b = first; b <= last; b++) {
         bf16 *at = stages + (b - first) % 2 * STAGE, *next = stages + (b - first + 1) % 2 * STAGE;
@@ -226,8 +227,8 @@ static __global__ void __launch_bounds__(TILE_THREADS)
         mma_wait<0>();
         __syncthreads(); /* this block is there, and nobody is at the one before */
         if (b < last)
-            attn_load_keys<WIDTH>(next, next + STAGE / 2, k, v, &a, x.seq, key0 + ATTN_KEYS, end,
-                                  kv_head);
+            attn_load_keys<WIDTH, TILE_THREADS>(next, next + STAGE / 2, k, v, &a, x.seq,
+                                                key0 + ATTN_KEYS, end, kv_head);
         mma_commit();
         if (key0 <= seen_by_one)
             add_block<WIDTH>(part, q_tile, row, at, at + STAGE / 2, key0,
@@ -268,7 +269,7 @@ struct chunks { /* that a sequence's queries see */
 static __device__ __forceinline__ struct chunks chunks_of(const struct attn *a,
                                                           const struct attn_rows *x) {
     const int KEYS = CHUNK * ATTN_KEYS;
-    struct chunks c = {attn_first(a, x->position) / KEYS, attn_position(x, x->n - 1) / KEYS};
+    struct chunks c = {attn_first(a, x->position) / KEYS, attn_position(a, x, x->n - 1) / KEYS};
     return c;
 }
 
@@ -354,7 +355,7 @@ static __global__ void __launch_bounds__(DECODE_THREADS)
     x.r0 = (int32_t)(blockIdx.y / a.kv_heads) * STREAM;
     if (x.n > FEW || x.r0 >= x.n) return;
     struct chunks c = chunks_of(&a, &x);
-    int32_t chunk = c.first + (int32_t)blockIdx.z, end = attn_position(&x, x.n - 1) + 1;
+    int32_t chunk = c.first + (int32_t)blockIdx.z, end = attn_position(&a, &x, x.n - 1) + 1;
     if (chunk > c.last) return;
     int32_t first = attn_first(&a, x.position) / ATTN_KEYS, last = (end - 1) / ATTN_KEYS;
     first = max(first, chunk * CHUNK);
@@ -363,17 +364,17 @@ static __global__ void __launch_bounds__(DECODE_THREADS)
     struct bounds see = bounds_of(&a, &x, x.r0);
     struct sums<WIDTH / 32> part;
     clear(part);
-    attn_load_rows<WIDTH, STREAM>(m->q, q, &a, &x, x.r0, kv_head);
-    attn_load_keys<WIDTH>(m->stage[0][0], m->stage[0][1], k, v, &a, x.seq, first * ATTN_KEYS, end,
-                          kv_head);
+    attn_load_rows<WIDTH, STREAM>(m->q, q, nullptr, nullptr, &a, &x, x.r0, kv_head);
+    attn_load_keys<WIDTH, DECODE_THREADS>(m->stage[0][0], m->stage[0][1], k, v, &a, x.seq,
+                                          first * ATTN_KEYS, end, kv_head);
     mma_commit();
     for (int32_t b = first; b <= last; b++) {
         int stage = (b - first) % 2;
         mma_wait<0>();
         __syncthreads(); /* this block is there, and nobody is at the one before */
         if (b < last)
-            attn_load_keys<WIDTH>(m->stage[1 - stage][0], m->stage[1 - stage][1], k, v, &a, x.seq,
-                                  (b + 1) * ATTN_KEYS, end, kv_head);
+            attn_load_keys<WIDTH, DECODE_THREADS>(m->stage[1 - stage][0], m->stage[1 - stage][1], k,
+                                                  v, &a, x.seq, (b + 1) * ATTN_KEYS, end, kv_head);
         mma_commit();
         add_block_together<WIDTH>(part, m, stage, b * ATTN_KEYS, &see, unit);
     }

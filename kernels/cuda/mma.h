@@ -57,10 +57,16 @@ static __device__ __forceinline__ uint32_t mma_pack(float low, float high) {
     return r;
 }
 
-/* 16 bytes to shared memory behind the thread's back, zeros if not there (src is then not read). */
+/* 16 or 4 bytes to shared memory behind the thread's back, zeros if not there (src is then not
+ * read). */
 static __device__ __forceinline__ void mma_copy(void *shared, const void *src, bool there) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(mma_address(shared)),
                  "l"(src), "r"(there ? 16 : 0)
+                 : "memory");
+}
+static __device__ __forceinline__ void mma_copy_float(float *shared, const float *src, bool there) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(mma_address(shared)),
+                 "l"(src), "r"(there ? 4 : 0)
                  : "memory");
 }
 static __device__ __forceinline__ void mma_commit(void) {
@@ -100,19 +106,20 @@ template <int WIDTH> static __device__ __forceinline__ bf16 *mma_piece(bf16 *til
 }
 
 /* Rows r..r+15, pieces p, p+1: A as it lies, or (transposed) B of the columns 8p (words 0, 1) and
- * 8p + 8 (words 2, 3), summing over the rows. */
+ * 8p + 8 (words 2, 3), summing over the rows. r is a multiple of 8 and p even, so that the lane's
+ * part of the swizzle does not depend on them: a loop over constants p, r costs no arithmetic. */
 template <int WIDTH, bool TRANS>
 static __device__ __forceinline__ void mma_rows(uint32_t f[4], bf16 *tile, int r, int p) {
-    int lane = (int)threadIdx.x % CUDA_WARP;
-    mma_load<TRANS>(f, mma_piece<WIDTH>(tile, r + lane % 16, p + lane / 16));
+    int lane = (int)threadIdx.x % CUDA_WARP, mine = (lane / 16) ^ (lane & 7);
+    mma_load<TRANS>(f, tile + (lane % 16) * WIDTH + (p ^ mine) * 8 + r * WIDTH);
 }
 
 /* The same as B whose columns are the rows: r..r+7 (words 0, 1), r+8..r+15 (words 2, 3), summing
  * over pieces p, p+1. */
 template <int WIDTH>
 static __device__ __forceinline__ void mma_columns(uint32_t f[4], bf16 *tile, int r, int p) {
-    int lane = (int)threadIdx.x % CUDA_WARP;
-    mma_load<false>(f, mma_piece<WIDTH>(tile, r + lane / 16 * 8 + lane % 8, p + lane / 8 % 2));
+    int lane = (int)threadIdx.x % CUDA_WARP, mine = (lane / 8 % 2) ^ (lane & 7);
+    mma_load<false>(f, tile + (lane / 16 * 8 + lane % 8) * WIDTH + (p ^ mine) * 8 + r * WIDTH);
 }
 
 #endif

@@ -58,8 +58,8 @@ uint64_t *sim_warp_slots(void); /* 32 words that the lanes of a warp share */
 [[noreturn]] void sim_die(const char *what);
 /* A whole warp's instruction: when all 32 lanes have come, fn gets what each gave. */
 void sim_warp_together(void *mine, void (*fn)(void *const *lanes));
-/* Asynchronous copies of 16 bytes (zeros if not there), in the thread's groups. */
-void sim_copy_begin(void *dst, const void *src, bool there);
+/* Asynchronous copies of 4 or 16 bytes (zeros if not there), in the thread's groups. */
+void sim_copy_begin(void *dst, const void *src, unsigned bytes, bool there);
 void sim_copy_commit(void);
 void sim_copy_wait(unsigned groups_left);
 

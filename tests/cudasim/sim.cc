@@ -31,10 +31,10 @@ struct fiber {
 struct copy {
     void *dst;
     const void *src; /* null: zeros */
-    unsigned group;
+    unsigned bytes, group;
 };
 
-enum { COPIES_MAX = 256, COPY = 16 };
+enum { COPIES_MAX = 256 };
 
 struct copies { /* of a thread: those begun and not waited for, oldest first */
     struct copy at[COPIES_MAX];
@@ -283,13 +283,13 @@ void sim_warp_together(void *mine, void (*fn)(void *const *lanes)) {
     fn(t->lane);
 }
 
-void sim_copy_begin(void *dst, const void *src, bool there) {
+void sim_copy_begin(void *dst, const void *src, unsigned bytes, bool there) {
     struct copies *c = &sim->now->copies;
     if (c->n == COPIES_MAX) sim_die("too many copies on their way");
-    if ((uintptr_t)dst % COPY || (there && (uintptr_t)src % COPY))
-        sim_die("a copy off its 16 bytes");
-    memset(dst, 0xff, COPY);
-    c->at[c->n++] = {dst, there ? src : nullptr, c->group};
+    if ((uintptr_t)dst % bytes || (there && (uintptr_t)src % bytes))
+        sim_die("a copy off its place");
+    memset(dst, 0xff, bytes);
+    c->at[c->n++] = {dst, there ? src : nullptr, bytes, c->group};
 }
 
 void sim_copy_commit(void) {
@@ -302,9 +302,9 @@ void sim_copy_wait(unsigned groups_left) {
     while (done < c->n && c->at[done].group + groups_left < c->group) {
         const struct copy *x = &c->at[done++];
         if (x->src)
-            memcpy(x->dst, x->src, COPY);
+            memcpy(x->dst, x->src, x->bytes);
         else
-            memset(x->dst, 0, COPY);
+            memset(x->dst, 0, x->bytes);
     }
     memmove(c->at, c->at + done, (c->n - done) * sizeof *c->at);
     c->n -= done;

@@ -74,7 +74,10 @@ static inline uint32_t mma_pack(float low, float high) {
 }
 
 static inline void mma_copy(void *shared, const void *src, bool there) {
-    sim_copy_begin(shared, src, there);
+    sim_copy_begin(shared, src, 16, there);
+}
+static inline void mma_copy_float(float *shared, const float *src, bool there) {
+    sim_copy_begin(shared, src, sizeof *src, there);
 }
 static inline void mma_commit(void) {
     sim_copy_commit();

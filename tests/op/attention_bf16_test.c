@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/op/op.h"
+#include "tests/shared.h"
 
 enum { TEXTS = 2, LENGTH = 330, H = 6, KV = 2, WIDTH_MAX = 128, PIECES = 6 };
 
@@ -259,15 +260,21 @@ static double rms(const float *x, int64_t n) {
     return sqrt(sum / (double)(n ? n : 1));
 }
 
-/* bf16 keeps 8 bits of a number, of a weight and of its gradient: errors of a few units of that in
- * the size of a typical element. */
-static void near(const char *what, const float *x, const float *y, int64_t n, double size) {
+/* bf16 keeps 8 bits of a number, of a weight and of its gradient. Their errors are a few parts in a
+ * thousand of a typical element taken together; a row that sees few keys may have ten times that,
+ * as its terms are large and cancel. */
+static void near(const char *what, const float *x, const float *y, int64_t n, double typical) {
+    double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         const double diff = fabs((double)x[i] - (double)y[i]);
-        if (!(diff <= size + fabs((double)y[i]) / 100))
-            test_fail(__FILE__, __LINE__, "%s[%lld] = %.9g, ref %.9g, may differ by %.3g", what,
-                      (long long)i, (double)x[i], (double)y[i], size);
+        if (!(diff <= typical / 10 + fabs((double)y[i]) / 100))
+            test_fail(__FILE__, __LINE__, "%s[%lld] = %.9g, ref %.9g, typical %.3g", what,
+                      (long long)i, (double)x[i], (double)y[i], typical);
+        sum += diff * diff;
     }
+    const double off = sqrt(sum / (double)n);
+    if (off > typical / 100)
+        test_fail(__FILE__, __LINE__, "%s is off by %.3g, typical %.3g", what, off, typical);
 }
 
 static const struct call calls[] = {
@@ -285,12 +292,12 @@ static void near_ref(const char *device) {
         const int64_t rows = compute(&d, c, &part), n = rows * H * c->width;
         const int64_t keys = (int64_t)LENGTH * KV * c->width;
         compute(&ref, c, &whole);
-        near("out", part.out, whole.out, n, 0.02 * rms(whole.out, n));
-        near("lse", part.lse, whole.lse, rows * H, 4e-3);
-        near("gq", part.gq, whole.gq, n, 0.04 * rms(whole.gq, n));
+        near("out", part.out, whole.out, n, rms(whole.out, n));
+        near("lse", part.lse, whole.lse, rows * H, 0.1);
+        near("gq", part.gq, whole.gq, n, rms(whole.gq, n));
         for (int32_t t = 0; t < TEXTS; t++) {
-            near("gk", part.gk[t], whole.gk[t], keys, 0.04 * rms(whole.gk[t], keys));
-            near("gv", part.gv[t], whole.gv[t], keys, 0.04 * rms(whole.gv[t], keys));
+            near("gk", part.gk[t], whole.gk[t], keys, rms(whole.gk[t], keys));
+            near("gv", part.gv[t], whole.gv[t], keys, rms(whole.gv[t], keys));
         }
         device_close(&d);
         device_close(&ref);
@@ -327,9 +334,9 @@ TEST_TIMEOUT(attention_bf16_cudasim_any_thread_order, 300) {
 
 TEST_TIMEOUT(attention_bf16_cuda, 300) {
     for (int32_t width = 40; width <= 128; width += 8) {
-        any_layout("cuda:0", width, 0);
-        any_layout("cuda:0", width, width);
+        any_layout(test_device(), width, 0);
+        any_layout(test_device(), width, width);
     }
-    near_ref("cuda:0");
-    same_bits("cuda:0", "cuda:0");
+    near_ref(test_device());
+    same_bits(test_device(), test_device());
 }
