@@ -17,7 +17,10 @@
  * prefix of few pages under many sequences makes few and long blocks.
  *
  * A sequence holds a page at most once. As in the forward kernel 16 rows a warp make shared memory
- * the bound: four products (five in gq and gk together would be the least) at one read each. */
+ * the bound: a product a read. Seven products in all where gq added up from all sides would need
+ * five. sm_90a, WIDTH 128: gq 246 registers and 128 KiB, one block of 8 warps a multiprocessor; gk
+ * and gv 252 registers and 65 KiB, two blocks of 4 warps (registers; on an A100 shared memory too).
+ * WIDTH 64: 171 and 64 KiB, 166 and 33 KiB, one and three blocks. Nothing is spilled. */
 #include "kernels/cuda/attention.h"
 
 static const int TILE = 128, TILE_THREADS = TILE / 16 * CUDA_WARP; /* gq */

@@ -18,15 +18,18 @@
  * stages, one barrier a block. Two sums of 16 x WIDTH stand in registers, the chunk's and the
  * total, which is why a warp has 16 rows and not 32: each piece of keys read from shared memory
  * feeds one product. At 128 bytes a clock that is a product in two clocks a multiprocessor, 2048
- * FLOP a clock: the whole rate of an A100's tensor cores, half of an H100's. Shared memory is
- * 96 KiB at WIDTH 128 (one block of 8 warps a multiprocessor, which the registers allow anyway), 48
- * KiB at 64.
+ * FLOP a clock: the whole rate of an A100's tensor cores, half of an H100's (which mma.sync cannot
+ * reach fully either; the rest needs wgmma). sm_90a, WIDTH 128: 254 registers (16 bytes spilled),
+ * 96 KiB: one block of 8 warps a multiprocessor, by registers. WIDTH 64: 168 registers, 48 KiB, one
+ * block. Of the loop's 974 instructions at WIDTH 128 132 are products and 72 ldmatrix; some 340
+ * are left out in most blocks (masks, merging, scaling).
  * Decode kernel: grid sequences x key heads x chunks, 4 warps for 16 rows (heads that share a key
  * head, padded). Warps divide the block's keys for the scores and the head's columns for the sums;
- * weights cross through shared memory. Bound by reading keys and values: 70 KiB at WIDTH 128, three
- * blocks in an H100's multiprocessor, two in an A100's, 32 KiB under way in each. Partial sums of
- * chunks are 1/64 of the bytes of the keys for each query head of a group, twice, mostly in L2;
- * they are held to PARTS_MAX by launching sequences in groups. */
+ * weights cross through shared memory. Bound by reading keys and values: 96 registers and 70 KiB at
+ * WIDTH 128, so three blocks in an H100's multiprocessor, two in an A100's, by shared memory, each
+ * with 32 KiB under way (WIDTH 64: 78 registers, 36 KiB, six and four). Partial sums of chunks are
+ * 1/256 of the bytes of the keys and values for each query head of a group, written and read once,
+ * mostly in L2; they are held to PARTS_MAX by launching sequences in groups. */
 #include "kernels/cuda/attention.h"
 
 static const int CHUNK = 4;   /* blocks of keys that are summed from zero */
