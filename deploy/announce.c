@@ -228,6 +228,7 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
     size_text(out, p->rollout_kv);
     buf_str(out, "), trainer ");
     size_text(out, p->trainer);
+    if (r->trainer.ranks > 1) buf_printf(out, " in %" PRId64 " ranks", r->trainer.ranks);
     buf_str(out, ", relay ");
     size_text(out, p->relay);
     buf_str(out, ", in all ");
@@ -251,10 +252,12 @@ void announce_json(struct buf *out, const struct recipe *r, const struct shape *
                r->rollout.group_size, r->trainer.batch.groups * r->rollout.group_size,
                r->trainer.steps, r->trainer.staleness.max);
     buf_printf(out,
+               ", \"trainer_ranks\": %" PRId64
                ", \"memory\": {\"weights\": %zu, \"rollout\": %zu, \"rollout_kv\": %zu, "
                "\"trainer\": %zu, \"relay\": %zu, "
                "\"total\": %zu}, \"loss\": ",
-               p->weights, p->rollout, p->rollout_kv, p->trainer, p->relay, p->total);
+               r->trainer.ranks, p->weights, p->rollout, p->rollout_kv, p->trainer, p->relay,
+               p->total);
     buf_json_str(out, loss.data, loss.len);
     buf_str(out, ", \"warnings\": ");
     buf_json_str(out, warned.data ? warned.data : "", warned.len);

@@ -155,7 +155,8 @@ static const struct recipe_field fields[] = {
     INT("trainer.threads", trainer.threads, "1", 0, 1024,
         "CPU threads of a rank, 0: all cores, divided among the ranks"),
     INT("trainer.ranks", trainer.ranks, "1", 1, 256,
-        "processes that train a batch together: groups divided, optimizer state sharded"),
+        "processes that train a batch together: groups divided, optimizer state sharded; rank i of "
+        "cuda:N uses cuda:N+i"),
     INT("trainer.rank_timeout_ms", trainer.rank_timeout_ms, "600000", 100, 86400000,
         "longest wait of a rank for another one that is alive"),
     INT("trainer.steps", trainer.steps, "100", 1, 1e9, "optimizer steps"),

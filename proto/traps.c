@@ -187,6 +187,10 @@ static bool dapo_with_gradient(const struct recipe *r) {
            ALGO(r)->advantage != RECIPE_ADV_REMAX;
 }
 
+static bool idle_ranks(const struct recipe *r) {
+    return r->trainer.ranks > r->trainer.batch.groups / r->trainer.batch.minibatches;
+}
+
 static bool several_steps(const struct recipe *r) {
     return !one_step(r);
 }
@@ -296,6 +300,9 @@ static const struct trap {
     {TRAPS_WARNING, TRAPS_RUN, dapo_with_gradient,
      "rollout.sampling.policy: dapo rejects groups whose rewards are all equal; only advantages "
      "against the group's own mean are 0 for them, this one learns from them"},
+    {TRAPS_WARNING, TRAPS_STEP, idle_ranks,
+     "trainer.ranks is larger than the groups of one optimizer step (trainer.batch.groups / "
+     "minibatches): a group is not divided, so some ranks have nothing to do"},
     {TRAPS_NOTE, TRAPS_STEP, value_clip_dead,
      "critic.clip acts from the second minibatch on; with one step per batch it does nothing"},
     {TRAPS_NOTE, TRAPS_STEP, several_steps,

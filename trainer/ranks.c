@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -80,6 +81,8 @@ static int receive_all(int fd, void *out, size_t bytes) {
     for (size_t at = 0; at < bytes;) {
         ssize_t n = recv(fd, (char *)out + at, bytes - at, 0);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && errno == EAGAIN)
+            return FAIL(ERR_TIMEOUT, "a rank of the trainer says nothing");
         if (n < 0 && errno != ECONNRESET)
             return FAIL(ERR_IO, "a rank of the trainer: %s", strerror(errno));
         if (n <= 0) return FAIL(ERR_CLOSED, "a rank of the trainer is gone");
@@ -105,6 +108,14 @@ static _Noreturn void become(int fd, char *const *args, pid_t parent) {
     _exit(127);
 }
 
+/* Rank 0 waits for an answer only while all start; the others wait for orders as long as it takes.
+ */
+static int limit_waiting(int fd, int ms) {
+    struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t) == 0) return 0;
+    return FAIL(ERR_IO, "socket of a rank: %s", strerror(errno));
+}
+
 static int start(struct ranks *r, int rank) {
     char number[16];
     char verb[] = "trainer-rank", option[] = "--rank", weir[] = "weir";
@@ -120,12 +131,12 @@ static int start(struct ranks *r, int rank) {
     r->peer[rank].fd = pair[0];
     if (pid < 0) return FAIL(ERR_IO, "cannot start rank %d: %s", rank, strerror(errno));
     r->peer[rank].pid = pid;
-    return 0;
+    return limit_waiting(pair[0], r->timeout_ms);
 }
 
 /* A GPU each, from rank 0's on; all the same processors. */
 static int device_of(char *out, size_t n, const struct ranks *r, const char *device, int rank) {
-    bool gpu = strcmp(r->backend->name, "cuda") == 0;
+    bool gpu = strcmp(r->backend->name, "cuda") == 0 && strncmp(device, "cudasim", 7) != 0;
     int first = 0, got;
     if (gpu && sscanf(device, "cuda:%d", &first) != 1) first = 0; /* auto */
     if (gpu)
@@ -292,6 +303,9 @@ static int await_ready(struct ranks *r) {
     for (int i = 1; i < r->n; i++) {
         struct word w;
         int rc = receive_all(r->peer[i].fd, &w, sizeof w);
+        if (rc == ERR_TIMEOUT)
+            return err_wrap(rc, "rank %d of %d, at its start, within %d ms", i, r->n,
+                            r->timeout_ms);
         if (rc < 0) {
             reap(&r->peer[i], clock_us() + RANKS_GRACE_US);
             if (was_killed(&r->peer[i])) return ranks_explain(r, rc);

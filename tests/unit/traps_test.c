@@ -47,6 +47,7 @@ TEST(traps_plain_recipes_are_quiet) {
         {A "correction.mask=token", NULL},
         {A "correction.mask=m2po", NULL},
         {A "ess_lr=true", A "optimal_baseline=true", NULL},
+        {"trainer.ranks=8", NULL},
         {A "aggregation=constant", A "advantage=grpo-nostd", A "kl.coef=0.1", NULL},
     };
     for (size_t i = 0; i < sizeof quiet / sizeof quiet[0]; i++) {
@@ -114,6 +115,7 @@ TEST(traps_are_warned_about) {
         {{A "advantage=gae", A "critic.coef=0"}, "never trained"},
         {{A "ess_lr=true", A "denominator=recomputed"}, "weights which the loss does not use"},
         {{A "advantage=gae"}, "note: critic.clip"},
+        {{"trainer.ranks=5", "trainer.batch.minibatches=2"}, "some ranks have nothing to do"},
         {{"trainer.batch.minibatches=2"}, "note: trainer.batch.minibatches above 1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
