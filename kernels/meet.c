@@ -78,13 +78,23 @@ static bool has_arrived(const struct meet *m, int rank) {
     return (int)(atomic_load(&m->seats[rank].arrived) - m->round) >= 0;
 }
 
-/* It may have arrived just before it went: then it did what was wanted of it. */
-static int check_present(struct meet *m, int rank) {
-    bool left = atomic_load(&m->seats[rank].left);
-    if ((!left && !has_ended(m, rank)) || has_arrived(m, rank)) return 0;
+static bool has_left(const struct meet *m, int rank) {
+    return atomic_load(&m->seats[rank].left);
+}
+
+/* This rank is gone. One that died is named before one that left, perhaps because of it. */
+static int fail_gone(struct meet *m, int rank) {
+    for (int r = 0; r < m->n_ranks && has_left(m, rank); r++)
+        if (!has_left(m, r) && has_ended(m, r)) rank = r;
     meet_break(m);
     return FAIL(ERR_CLOSED, "coll: rank %d of %d %s (rank %d waits)", rank, m->n_ranks,
-                left ? "has left" : "is dead", m->rank);
+                has_left(m, rank) ? "has left" : "is dead", m->rank);
+}
+
+/* It may have arrived just before it went: then it did what was wanted of it. */
+static int check_present(struct meet *m, int rank) {
+    if ((!has_left(m, rank) && !has_ended(m, rank)) || has_arrived(m, rank)) return 0;
+    return fail_gone(m, rank);
 }
 
 static int await_rank(struct meet *m, int rank, uint64_t deadline) {
@@ -155,13 +165,8 @@ static bool is_done(const struct meet *m, int r) {
 }
 
 int meet_check(struct meet *m) {
-    for (int r = 0; r < m->n_ranks; r++) {
-        bool left = atomic_load(&m->seats[r].left);
-        if ((!left && !has_ended(m, r)) || is_done(m, r)) continue;
-        meet_break(m);
-        return FAIL(ERR_CLOSED, "coll: rank %d of %d %s (rank %d waits)", r, m->n_ranks,
-                    left ? "has left" : "is dead", m->rank);
-    }
+    for (int r = 0; r < m->n_ranks; r++)
+        if ((has_left(m, r) || has_ended(m, r)) && !is_done(m, r)) return fail_gone(m, r);
     return 0;
 }
 
