@@ -6,11 +6,15 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 typedef int bench_main(void); /* 0, or the exit status */
 int bench_engine(void);       /* engine_bench.c */
+int bench_gpu_exact(void);    /* gpu_exact_bench.c */
+int bench_gpu_model(void);    /* gpu_model_bench.c */
+int bench_gpu_ops(void);      /* gpu_bench.c */
 int bench_kernels(void);      /* kernels_bench.c */
 int bench_manager(void);      /* manager_bench.c */
 int bench_prefix(void);       /* prefix_bench.c */
@@ -21,6 +25,8 @@ int bench_train(void);        /* train_bench.c */
 
 extern const char *bench_weir;   /* the binary, --weir */
 extern const char *bench_python; /* a python3 that has torch, --python; NULL: none, no peer */
+extern const char *bench_device; /* of the gpu-* benchmarks, --device */
+extern bool bench_quick;         /* gpu-*: tiny shapes, --quick: shows that they work */
 
 typedef void bench_fn(void *ctx);
 

@@ -1,6 +1,7 @@
-/* main.c - weir-bench [--weir BINARY] [--python PYTHON] [NAME...]: runs the named benchmarks
- * (without names all but those that take long), JSON lines on stdout. Each runs in a process of its
- * own: what one leaves in memory, threads or caches is not the next one's. */
+/* main.c - weir-bench [--weir BINARY] [--python PYTHON] [--device DEVICE] [--quick] [NAME...]: runs
+ * the named benchmarks (without names all but those that take long or are a GPU's), JSON lines on
+ * stdout. Each runs in a process of its own: what one leaves in memory, threads or caches is not
+ * the next one's. */
 #include "bench/bench.h"
 
 #include "base/clock.h"
@@ -13,17 +14,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-const char *bench_weir = "./weir", *bench_python;
+const char *bench_weir = "./weir", *bench_python, *bench_device = "cuda:0";
+bool bench_quick;
 
 static const struct entry {
     const char *name;
     bench_main *run;
-    bool on_request; /* takes minutes */
+    bool on_request; /* takes minutes, or a device */
 } entries[] = {
-    {"start", bench_start, false},     {"manager", bench_manager, false},
-    {"publish", bench_publish, false}, {"kernels", bench_kernels, false},
-    {"engine", bench_engine, false},   {"train", bench_train, false},
-    {"prefix", bench_prefix, false},   {"prefix-grid", bench_prefix_grid, true},
+    {"start", bench_start, false},        {"manager", bench_manager, false},
+    {"publish", bench_publish, false},    {"kernels", bench_kernels, false},
+    {"engine", bench_engine, false},      {"train", bench_train, false},
+    {"prefix", bench_prefix, false},      {"prefix-grid", bench_prefix_grid, true},
+    {"gpu-ops", bench_gpu_ops, true},     {"gpu-model", bench_gpu_model, true},
+    {"gpu-exact", bench_gpu_exact, true},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0], PAIRS_MAX = 64 };
 
@@ -109,6 +113,10 @@ int main(int argc, char **argv) {
             bench_weir = argv[++i];
         else if (strcmp(argv[i], "--python") == 0 && i + 1 < argc)
             bench_python = argv[++i];
+        else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc)
+            bench_device = argv[++i];
+        else if (strcmp(argv[i], "--quick") == 0)
+            bench_quick = true;
         else if (n == PAIRS_MAX || !(wanted[n++] = find(argv[i])))
             return 64;
     }
