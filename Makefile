@@ -124,7 +124,7 @@ build/.deps build/.tools: deploy/deps.sh
 	@mkdir -p build
 	@if [ "$(DEPS)" = 1 ]; then deploy/deps.sh $(patsubst build/.%,%,$@) && touch $@; fi
 
-test: all $(TESTBIN) $(CUDASIM) ## build and run all tests; ends with "N passed, N failed, N skipped"
+test: all $(TESTBIN) $(B)/weir-bench $(CUDASIM) ## build and run all tests; ends with "N passed, N failed, N skipped"
 	tests/run.sh $(TESTBIN) ./$(WEIR)
 
 check: $(TESTBIN) $(CUDASIM) ## only the unit, op and golden tests
@@ -139,6 +139,10 @@ tsan: ## queues, loop and services under the thread sanitizer
 
 fuzz: | build/.deps build/.tools ## every fuzzer, FUZZ_SECONDS (60) each
 	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
+# What tests/gpu.sh carries to a machine with a GPU; the simulated device too, for its dry run.
+gpu-bundle: all $(TESTBIN) $(B)/weir-bench $(CUDASIM) ## build/gpu: all that tests/gpu.sh needs on a machine with a GPU
+	scripts/gpu_bundle.sh build/gpu $(WEIR) $(TESTBIN) $(B)/weir-bench $(PLUGIN) $(B)/weir-cudasim.so
 
 bench: all $(B)/weir-bench ## benchmarks, JSON on stdout
 	bench/run.sh $(B)/weir-bench ./$(WEIR)
@@ -156,8 +160,8 @@ clean: ## remove everything that was built
 	rm -rf build weir weir-cuda.so
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-.PHONY: all cuda-notice test check asan tsan fuzz bench lint fmt quickstart clean help
+.PHONY: all cuda-notice gpu-bundle test check asan tsan fuzz bench lint fmt quickstart clean help
 .SECONDARY:
 -include $(shell find build -name '*.d' 2>/dev/null)
