@@ -21,7 +21,8 @@ int bench_prefix(void);       /* prefix_bench.c */
 int bench_prefix_grid(void);  /* on request: takes minutes */
 int bench_publish(void);      /* publish_bench.c */
 int bench_start(void);        /* start_bench.c */
-int bench_train(void);        /* train_bench.c */
+int bench_train(void);        /* train_bench.c: whole steps */
+int bench_trainer(void);      /* trainer_bench.c: head and optimizer alone */
 
 extern const char *bench_weir;   /* the binary, --weir */
 extern const char *bench_python; /* a python3 that has torch, --python; NULL: none, no peer */
@@ -35,6 +36,12 @@ struct bench_pair {
     double a_us, b_us;                  /* medians of one call */
     int n;
 };
+
+/* Clocks: of the wall, or with bench_by_cpu of this process's processors, which does not see what
+ * other processes take. The latter is right only for work of one thread that waits for nothing. */
+extern bool bench_by_cpu;
+uint64_t bench_now_us(void);
+uint64_t bench_cpu_us(void);
 
 /* Times a and b alternately, each turn repeating the call for at least turn_us. */
 struct bench_pair bench_pairs(bench_fn *a, void *a_ctx, bench_fn *b, void *b_ctx, int pairs,

@@ -1,8 +1,9 @@
-/* kernels_bench.c - the cpu backend against libraries and against the memory.
+/* kernels_bench.c - matrix products of the cpu backend against libraries.
  *
- * Matrix products: weights packed once (as decoding uses them) and packed on the fly, against
+ * Weights packed once (as decoding uses them) and packed on the fly, against
  * OpenBLAS and oneDNN if their shared libraries are on the machine; they are looked up at run time
- * and are no dependency. Streaming ops: against a plain read of as many bytes, the ceiling. */
+ * and are no dependency. All on one thread and by processor time: idle threads of these libraries
+ * spin for a while, which would take a core from whatever is timed next. */
 #include "bench/bench.h"
 
 #include "base/mem.h"
@@ -10,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PAIRS = 9, TURN_US = 20000 };
@@ -116,62 +118,19 @@ static void gemm(const struct kern_backend *b, struct kern_stream *s, int64_t m,
     kern_release(b, j.packed.data);
 }
 
-struct stream_job {
-    const struct kern_backend *b;
-    struct kern_stream *s;
-    struct kern_tensor w, m, v, g;
-};
-
-static void adamw(void *ctx) {
-    struct stream_job *j = ctx;
-    struct kern_adamw p = {.lr = 1e-4f,
-                           .beta1 = 0.9f,
-                           .beta2 = 0.95f,
-                           .eps = 1e-8f,
-                           .step = 10,
-                           .weight_decay = 0.01f,
-                           .grad_scale = 1};
-    bench_must(kern_adamw(j->b, j->s, &j->w, &j->m, &j->v, &j->g, &p), "adamw");
-}
-
-/* Reads the four arrays once: what adamw has to read at least. */
-static void read_four(void *ctx) {
-    struct stream_job *j = ctx;
-    double out[3];
-    bench_must(kern_dot(j->b, j->s, out, &j->w, &j->m), "dot");
-    bench_must(kern_dot(j->b, j->s, out, &j->v, &j->g), "dot");
-}
-
-static void streaming(const struct kern_backend *b, struct kern_stream *s) {
-    enum { N = 16 << 20 };
-    struct stream_job j = {.b = b, .s = s};
-    j.w = matrix(b, 1, N);
-    j.m = matrix(b, 1, N);
-    j.v = matrix(b, 1, N);
-    j.g = matrix(b, 1, N);
-    for (int64_t i = 0; i < N; i++)
-        ((float *)j.v.data)[i] = 0.01f;
-    struct bench_pair p = bench_pairs(adamw, &j, read_four, &j, PAIRS, TURN_US);
-    printf(
-        "{\"bench\": \"adamw\", \"n\": %d, \"against\": \"reading its inputs\", \"ratio\": %.3f, "
-        "\"min\": %.3f, \"max\": %.3f, \"pairs\": %d, \"own_ms\": %.2f, \"read_gb_s\": %.1f}\n",
-        N, p.ratio, p.ratio_min, p.ratio_max, p.n, p.a_us / 1e3, 16.0 * N / p.b_us / 1e3);
-    fflush(stdout);
-    kern_release(b, j.w.data);
-    kern_release(b, j.m.data);
-    kern_release(b, j.v.data);
-    kern_release(b, j.g.data);
-}
-
 int bench_kernels(void) {
     static const int64_t small[] = {1, 8, 16, 32, 64};
-    static const int64_t large[][3] = {{512, 768, 768}, {512, 2048, 768}, {2048, 2048, 2048}};
+    static const int64_t large[][3] = {
+        {512, 768, 768}, {512, 2048, 768}, {512, 32000, 768}, {2048, 2048, 2048}};
     struct kern_limits l = {.rows = 4096, .width_max = 32000, .heads = 32, .head_width = 64};
     const struct kern_backend *b = NULL;
     struct kern_stream *s = NULL;
+    bench_by_cpu = true;
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    setenv("OMP_NUM_THREADS", "1", 1);
     look_up(&libs.openblas, sizeof libs.openblas, "libopenblas.so.0", "cblas_sgemm");
     look_up(&libs.dnnl, sizeof libs.dnnl, "libdnnl.so.2", "dnnl_sgemm");
-    bench_must(kern_open(&b, "cpu", 0), "cpu");
+    bench_must(kern_open(&b, "cpu", 1), "cpu");
     bench_must(kern_stream_open(b, &s, kern_scratch_bytes(b, &l)), "stream");
     for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
         gemm(b, s, small[i], 2048, 768, FORWARD, true);
@@ -181,7 +140,6 @@ int bench_kernels(void) {
         gemm(b, s, large[i][0], large[i][1], large[i][2], DX, false);
         gemm(b, s, large[i][0], large[i][1], large[i][2], DW, false);
     }
-    streaming(b, s);
     kern_stream_close(b, s);
     kern_close(b);
     return 0;

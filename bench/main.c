@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *bench_weir = "./weir", *bench_python, *bench_device = "cuda:0";
@@ -22,21 +23,39 @@ static const struct entry {
     bench_main *run;
     bool on_request; /* takes minutes, or a device */
 } entries[] = {
-    {"start", bench_start, false},        {"manager", bench_manager, false},
-    {"publish", bench_publish, false},    {"kernels", bench_kernels, false},
-    {"engine", bench_engine, false},      {"train", bench_train, false},
-    {"prefix", bench_prefix, false},      {"prefix-grid", bench_prefix_grid, true},
-    {"gpu-ops", bench_gpu_ops, true},     {"gpu-model", bench_gpu_model, true},
+    {"start", bench_start, false},
+    {"manager", bench_manager, false},
+    {"publish", bench_publish, false},
+    {"kernels", bench_kernels, false},
+    {"engine", bench_engine, false},
+    {"train", bench_train, false},
+    {"trainer", bench_trainer, false},
+    {"prefix", bench_prefix, false},
+    {"prefix-grid", bench_prefix_grid, true},
+    {"gpu-ops", bench_gpu_ops, true},
+    {"gpu-model", bench_gpu_model, true},
     {"gpu-exact", bench_gpu_exact, true},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0], PAIRS_MAX = 64 };
 
+bool bench_by_cpu;
+
+uint64_t bench_cpu_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+uint64_t bench_now_us(void) {
+    return bench_by_cpu ? bench_cpu_us() : clock_us();
+}
+
 double bench_time_us(bench_fn *f, void *ctx, uint64_t turn_us) {
-    uint64_t start = clock_us(), now = start, calls = 0;
+    uint64_t start = bench_now_us(), now = start, calls = 0;
     do {
         f(ctx);
         calls++;
-        now = clock_us();
+        now = bench_now_us();
     } while (now - start < turn_us);
     return (double)(now - start) / (double)calls;
 }

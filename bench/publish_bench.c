@@ -119,12 +119,6 @@ static void reader_open(struct reader *r, const char *dir, int number, const str
     bench_must(swap_open(&r->swap, &swap), "swap");
 }
 
-static uint64_t cpu_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 static _Noreturn void read_versions(const char *dir, int number, const struct setting *k, int out) {
     struct reader r = {0};
     struct pull_version v = {.version = -1};
@@ -140,9 +134,9 @@ static _Noreturn void read_versions(const char *dir, int number, const struct se
             x = (struct said){.version = v.version, .ready_us = clock_us()};
             pull_release(r.pull, &v);
         }
-        uint64_t cpu = cpu_us();
+        uint64_t cpu = bench_cpu_us();
         bench_must(swap_turn(r.swap, clock_us(), swap_budget(0), true), "swap");
-        cpu = cpu_us() - cpu;
+        cpu = bench_cpu_us() - cpu;
         if (cpu > x.stall_cpu_us) x.stall_cpu_us = cpu;
         if (x.version < 0 || x.changed_us || swap_version(r.swap) < x.version) continue;
         x.changed_us = clock_us();

@@ -15,7 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 SHAPES = [("0.26M", 64, 5, 8, 4, 172, 512, 4, 256), ("10M", 288, 6, 6, 6, 768, 12288, 4, 256),
-          ("125M", 768, 12, 12, 12, 2048, 50304, 4, 64)]
+          ("125M", 768, 12, 12, 12, 2048, 50304, 4, 256)]
 
 
 def build(d, layers, heads, kv, ffn, vocab, context):

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MATS = 7, HEAD_ROWS = 64 };
+enum { MATS = 7 };
 
 static const struct setting {
     const char *name;
@@ -27,7 +27,7 @@ static const struct setting {
 } settings[] = {
     {"0.26M", 64, 5, 8, 4, 172, 512, 4, 256, 7},
     {"10M", 288, 6, 6, 6, 768, 12288, 4, 256, 5},
-    {"125M", 768, 12, 12, 12, 2048, 50304, 4, 64, 3},
+    {"125M", 768, 12, 12, 12, 2048, 50304, 4, 256, 3},
 };
 
 struct run {
@@ -77,8 +77,7 @@ static void products_once(void *ctx) {
     for (int32_t l = 0; l < r->shape.layers; l++)
         for (int i = 0; i < MATS; i++)
             product(r, i, r->rows, 1);
-    for (int64_t at = 0; at < r->trained; at += HEAD_ROWS)
-        product(r, MATS, r->trained - at < HEAD_ROWS ? r->trained - at : HEAD_ROWS, 3);
+    product(r, MATS, r->trained, 3); /* at once, where the trainer saves memory */
     for (int32_t l = 0; l < r->shape.layers; l++)
         for (int i = MATS; i-- > 0;)
             product(r, i, r->rows, 2);
@@ -99,7 +98,7 @@ static void open_products(struct run *r) {
     bench_must(kern_stream_open(r->b, &r->s, kern_scratch_bytes(r->b, &l)), "stream");
     r->x = tensor(r, r->rows, width);
     r->y = tensor(r, r->rows, width);
-    r->logits = tensor(r, HEAD_ROWS, s->vocab);
+    r->logits = tensor(r, r->trained, s->vocab);
     for (int i = 0; i <= MATS; i++) {
         r->w[i] = tensor(r, dims[i][0], dims[i][1]);
         r->g[i] = tensor(r, dims[i][0], dims[i][1]);

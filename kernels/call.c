@@ -92,6 +92,16 @@ static int want_flat(const char *op, const char *arg, const struct kern_tensor *
     return 0;
 }
 
+/* f32 or bf16; nothing is asked of a tensor without data. */
+static int want_either(const char *op, const char *arg, const struct kern_tensor *t, int64_t n) {
+    if (!t->data) return 0;
+    if (t->dtype != KERN_BF16) return want_flat(op, arg, t, n);
+    TRY(check_view(op, arg, t));
+    if (kern_elements(t) == n) return 0;
+    return FAIL(ERR_CONFIG, "%s: %s has %" PRId64 " elements, wanted %" PRId64, op, arg,
+                kern_elements(t), n);
+}
+
 static int finite_positive(const char *op, const char *arg, float x, bool or_zero) {
     if (isfinite(x) && (x > 0 || (or_zero && x == 0))) return 0;
     return FAIL(ERR_CONFIG, "%s: %s is %g, wanted a finite number %s 0", op, arg, (double)x,
@@ -462,13 +472,19 @@ int kern_adamw(kern_on b, struct kern_stream *s, kern_arg w, kern_arg m, kern_ar
     if (!(p->beta1 >= 0 && p->beta1 < 1 && p->beta2 >= 0 && p->beta2 < 1))
         return FAIL(ERR_CONFIG, "%s: betas %g, %g, wanted [0, 1)", op, (double)p->beta1,
                     (double)p->beta2);
+    TRY(want_either(op, "along", &p->along, n));
+    if (p->along.data && !isfinite(p->along_scale))
+        return FAIL(ERR_CONFIG, "%s: along_scale is %g", op, (double)p->along_scale);
+    TRY(want_either(op, "keep", &p->keep, n));
+    if (p->keep.data && p->keep.dtype != KERN_BF16)
+        return FAIL(ERR_CONFIG, "%s: keep is f32, wanted bf16", op);
     return n ? b->adamw(s, w, m, v, g, p) : 0;
 }
 
 int kern_dot(kern_on b, struct kern_stream *s, double out[3], kern_arg x, kern_arg y) {
     ENTER(dot, s);
     TRY(want_flat(op, "a", x, ANY));
-    if (y) TRY(want_flat(op, "b", y, kern_elements(x)));
+    if (y) TRY(want_either(op, "b", y, kern_elements(x)));
     return b->dot(s, out, x, y);
 }
 

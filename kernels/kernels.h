@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 2, KERN_PACK_ROWS = 64 };
+enum { KERN_ABI = 3, KERN_PACK_ROWS = 64 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
@@ -167,12 +167,12 @@ struct kern_backend {
 
     /* --- optimizer ------------------------------------------------------------------------------
      */
-    /* w, m, v, g: f32, same element count, any rank; in place */
+    /* w, m, v, g: f32, same element count, any rank; w, m, v in place */
     int (*adamw)(struct kern_stream *, const struct kern_tensor *w, const struct kern_tensor *m,
                  const struct kern_tensor *v, const struct kern_tensor *g,
                  const struct kern_adamw *p);
-    /* out (host) = {<a,b>, |a|^2, |b|^2} in double, in a fixed order; b may be NULL: {0, |a|^2, 0}
-     */
+    /* out (host) = {<a,b>, |a|^2, |b|^2} in double, in a fixed order; b: f32, bf16, or NULL: {0,
+     * |a|^2, 0} */
     int (*dot)(struct kern_stream *, double out[3], const struct kern_tensor *a,
                const struct kern_tensor *b);
     /* y = alpha * x + beta * y (f32) */

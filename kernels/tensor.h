@@ -36,6 +36,11 @@ struct kern_adamw { /* one AdamW step (Loshchilov & Hutter 2019), bias-corrected
     float lr, beta1, beta2, eps, weight_decay;
     int64_t step;     /* 1 for the first */
     float grad_scale; /* the gradient is multiplied by this first (clipping) */
+    /* Alignment control in the same pass: along_scale * along, f32 or bf16, is added to the
+     * gradient before all else, and keep, bf16, takes the raw gradient. data NULL: not wanted.
+     * along may be m or keep. */
+    struct kern_tensor along, keep;
+    float along_scale;
 };
 
 size_t kern_dtype_bytes(enum kern_dtype t);

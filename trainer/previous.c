@@ -1,6 +1,5 @@
-/* previous.c - see previous.h. What is not kept as f32 in the backend passes through one piece of
- * it, small enough to stay in a cache between being widened and being multiplied, so the ops need
- * no variants for other formats and the pass still reads every byte once. */
+/* previous.c - see previous.h. What is kept in host memory passes through one piece of backend
+ * memory: where that is the host too, the piece stays in a cache between copy and use. */
 #include "trainer/previous.h"
 
 #include "base/mem.h"
@@ -9,25 +8,24 @@
 
 enum { PIECE = 1 << 17 };
 
-static bool moves(enum recipe_previous kind) {
-    return kind == RECIPE_PREVIOUS_BF16 || kind == RECIPE_PREVIOUS_HOST;
-}
-
 static size_t size_of(enum recipe_previous kind) {
     return kind == RECIPE_PREVIOUS_BF16 ? sizeof(uint16_t) : sizeof(float);
 }
 
 size_t previous_bytes(enum recipe_previous kind, int64_t n) {
-    return moves(kind) ? (size_t)n * size_of(kind) + PIECE * sizeof(float) : 0;
+    if (kind == RECIPE_PREVIOUS_BF16) return (size_t)n * sizeof(uint16_t);
+    return kind == RECIPE_PREVIOUS_HOST ? (size_t)(n + PIECE) * sizeof(float) : 0;
 }
 
 int previous_open(struct previous *out, const struct kern_backend *b, enum recipe_previous kind,
                   int64_t n) {
     struct previous p = {.backend = b, .kind = kind, .n = n};
     int rc = 0;
-    if (kind == RECIPE_PREVIOUS_HOST) p.kept = mem_zalloc((size_t)n * size_of(kind));
     if (kind == RECIPE_PREVIOUS_BF16) TRY_OUT(kern_alloc(b, &p.kept, (size_t)n * size_of(kind)));
-    if (moves(kind)) TRY_OUT(kern_alloc(b, &p.piece, PIECE * sizeof(float)));
+    if (kind == RECIPE_PREVIOUS_HOST) {
+        p.kept = mem_zalloc((size_t)n * size_of(kind));
+        TRY_OUT(kern_alloc(b, &p.piece, PIECE * sizeof(float)));
+    }
     *out = p;
     p = (struct previous){0};
 out:
@@ -45,36 +43,21 @@ void previous_close(struct previous *p) {
 }
 
 int64_t previous_piece(const struct previous *p) {
-    return moves(p->kind) ? PIECE : p->n;
-}
-
-static struct kern_tensor bits(const struct previous *p, int64_t at, int64_t n) {
-    return kern_view1((uint16_t *)p->kept + at, KERN_BF16, n);
+    return p->kind == RECIPE_PREVIOUS_HOST ? PIECE : p->n;
 }
 
 int previous_load(const struct previous *p, struct kern_stream *s, struct kern_tensor *out,
                   int64_t at, int64_t n) {
-    struct kern_tensor piece = kern_view1(p->piece, KERN_F32, n);
-    ASSERT(moves(p->kind) && n <= PIECE && at + n <= p->n);
-    if (p->kind == RECIPE_PREVIOUS_BF16) {
-        struct kern_tensor from = bits(p, at, n);
-        TRY(kern_cast(p->backend, s, &piece, &from));
-    } else {
-        TRY(kern_put(p->backend, s, p->piece, (const float *)p->kept + at,
-                     (size_t)n * sizeof(float)));
-    }
-    *out = piece;
+    ASSERT(p->kind == RECIPE_PREVIOUS_HOST && n <= PIECE && at + n <= p->n);
+    TRY(kern_put(p->backend, s, p->piece, (const float *)p->kept + at, (size_t)n * sizeof(float)));
+    *out = kern_view1(p->piece, KERN_F32, n);
     return 0;
 }
 
 int previous_keep(const struct previous *p, struct kern_stream *s, const struct kern_tensor *g,
                   int64_t at) {
     int64_t n = kern_elements(g);
-    ASSERT(moves(p->kind) && at + n <= p->n);
-    if (p->kind == RECIPE_PREVIOUS_BF16) {
-        struct kern_tensor to = bits(p, at, n);
-        return kern_cast(p->backend, s, &to, g);
-    }
+    ASSERT(p->kind == RECIPE_PREVIOUS_HOST && at + n <= p->n);
     return kern_get(p->backend, s, (float *)p->kept + at, g->data, (size_t)n * sizeof(float));
 }
 
@@ -97,18 +80,12 @@ size_t previous_size(const struct previous *p) {
     return size_of(p->kind);
 }
 
-int previous_get(const struct previous *p, struct kern_stream *s, void *out, size_t at,
-                 size_t bytes) {
-    const char *from = (const char *)p->kept + at;
-    if (p->kind != RECIPE_PREVIOUS_HOST) return kern_get(p->backend, s, out, from, bytes);
-    memcpy(out, from, bytes);
-    return 0;
+void previous_get(const struct previous *p, void *out, size_t at, size_t bytes) {
+    ASSERT(p->kind == RECIPE_PREVIOUS_HOST);
+    memcpy(out, (const char *)p->kept + at, bytes);
 }
 
-int previous_put(const struct previous *p, struct kern_stream *s, const void *from, size_t at,
-                 size_t bytes) {
-    char *to = (char *)p->kept + at;
-    if (p->kind != RECIPE_PREVIOUS_HOST) return kern_put(p->backend, s, to, from, bytes);
-    memcpy(to, from, bytes);
-    return 0;
+void previous_put(const struct previous *p, const void *from, size_t at, size_t bytes) {
+    ASSERT(p->kind == RECIPE_PREVIOUS_HOST);
+    memcpy((char *)p->kept + at, from, bytes);
 }

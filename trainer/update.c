@@ -168,11 +168,13 @@ static void *gradient(const struct update *u) {
     return is_sharded(u) ? u->own : params_slab(u->grad).data;
 }
 
-/* The reference of this shard where it lies there as f32. */
-static void *reference(const struct update *u) {
-    if (u->previous.kind == RECIPE_PREVIOUS_MOMENTUM) return u->m;
-    if (u->previous.kind != RECIPE_PREVIOUS_FP32) return NULL;
-    return is_sharded(u) ? u->own_last : params_slab(u->last).data;
+/* The reference of this shard in backend memory; data NULL: it is in host memory. */
+static struct kern_tensor reference(const struct update *u) {
+    int64_t n = u->shard.n;
+    if (u->previous.kind == RECIPE_PREVIOUS_MOMENTUM) return kern_view1(u->m, KERN_F32, n);
+    if (u->previous.kind == RECIPE_PREVIOUS_BF16) return kern_view1(u->previous.kept, KERN_BF16, n);
+    if (u->previous.kind == RECIPE_PREVIOUS_HOST) return (struct kern_tensor){0};
+    return kern_view1(is_sharded(u) ? u->own_last : params_slab(u->last).data, KERN_F32, n);
 }
 
 static bool have_reference(const struct update *u) {
@@ -195,14 +197,12 @@ static void swap_gradients(struct update *u) {
 
 /* {<g,p>, |g|^2, |p|^2} over all ranks. */
 static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
-    struct kern_tensor g = part(gradient(u), 0, u->shard.n), p = {0};
+    struct kern_tensor g = part(gradient(u), 0, u->shard.n), p = reference(u);
     bool have = have_reference(u);
-    if (have && !reference(u)) {
+    if (have && !p.data)
         TRY(previous_dot(&u->previous, s, sums, &g));
-    } else {
-        if (have) p = part(reference(u), 0, u->shard.n);
+    else
         TRY(kern_dot(u->backend, s, sums, &g, have ? &p : NULL));
-    }
     return shard_sum(&u->shard, s, sums, 3);
 }
 
@@ -216,8 +216,15 @@ struct take { /* a step that is taken */
     bool project, keep;
 };
 
-/* AdamW over elements [at, end) of the shard, whose gradient begins at g. */
-static int adamw(struct update *u, const struct take *t, float *g, int64_t at, int64_t end) {
+static struct kern_tensor slice(const struct kern_tensor *t, int64_t at, int64_t n) {
+    if (!t->data) return *t;
+    return kern_view1((char *)t->data + (size_t)at * kern_dtype_bytes(t->dtype), t->dtype, n);
+}
+
+/* Elements [at, end) of the shard; g, along (data NULL: none) and keep begin at element `at`. */
+static int adamw(struct update *u, const struct take *t, const struct kern_tensor *g,
+                 const struct kern_tensor *along, const struct kern_tensor *keep, int64_t at,
+                 int64_t end) {
     int64_t offset = u->shard.offset;
     float *w = params_slab(t->weights).data;
     for (size_t i = 0; i < u->n_runs; i++) {
@@ -228,51 +235,44 @@ static int adamw(struct update *u, const struct take *t, float *g, int64_t at, i
         if (from >= to) continue;
         struct kern_adamw p = u->adamw;
         struct kern_tensor tw = part(w, offset + from, to - from);
-        struct kern_tensor tg = part(g, from - at, to - from);
+        struct kern_tensor tg = slice(g, from - at, to - from);
         struct kern_tensor m = part(u->m, from, to - from), v = part(u->v, from, to - from);
         p.lr = (float)(r->critic ? t->lr * u->critic_factor : t->lr);
         p.step = u->state.steps + 1;
         p.grad_scale = (float)t->scale;
+        p.along = slice(along, from - at, to - from);
+        p.along_scale = t->parallel;
+        p.keep = slice(keep, from - at, to - from);
         if (!r->decay) p.weight_decay = 0;
         TRY(kern_adamw(u->backend, t->stream, &tw, &m, &v, &tg, &p));
     }
     return 0;
 }
 
-/* The reference lies there whole. fp32: the sum is formed in its place and the raw gradient stays;
- * momentum: it must stay, and the gradient is not needed afterwards. */
+/* The reference lies in backend memory: one pass takes it out, and keeps the raw gradient where
+ * that is not done by a change of roles. */
 static int take_whole(struct update *u, const struct take *t) {
-    struct kern_tensor g = part(gradient(u), 0, u->shard.n);
-    float *used = g.data;
-    if (t->project) {
-        struct kern_tensor p = part(reference(u), 0, u->shard.n);
-        bool momentum = p.data == u->m;
-        if (momentum)
-            TRY(kern_axpby(u->backend, t->stream, &g, t->parallel, &p, 1));
-        else
-            TRY(kern_axpby(u->backend, t->stream, &p, 1, &g, t->parallel));
-        if (!momentum) used = p.data;
-    }
-    return adamw(u, t, used, 0, u->shard.n);
+    struct kern_tensor g = part(gradient(u), 0, u->shard.n), none = {0}, p = reference(u);
+    bool rounded = p.dtype == KERN_BF16;
+    if (t->keep) return rounded ? kern_cast(u->backend, t->stream, &p, &g) : 0;
+    return adamw(u, t, &g, t->project ? &p : &none, rounded ? &p : &none, 0, u->shard.n);
 }
 
-/* The raw gradient takes its reference's place, piece by piece; keep: and nothing else happens. */
+/* It is in host memory: the raw gradient takes its place piece by piece. */
 static int take_pieces(struct update *u, const struct take *t) {
     int64_t n = u->shard.n, step = previous_piece(&u->previous);
     for (int64_t at = 0; at < n; at += step) {
         int64_t end = at + step < n ? at + step : n;
-        struct kern_tensor g = part(gradient(u), at, end - at), p;
+        struct kern_tensor g = part(gradient(u), at, end - at), p = {0}, none = {0};
         if (t->project) TRY(previous_load(&u->previous, t->stream, &p, at, end - at));
         TRY(previous_keep(&u->previous, t->stream, &g, at));
-        if (t->keep) continue;
-        if (t->project) TRY(kern_axpby(u->backend, t->stream, &p, 1, &g, t->parallel));
-        TRY(adamw(u, t, t->project ? p.data : g.data, at, end));
+        if (!t->keep) TRY(adamw(u, t, &g, &p, &none, at, end));
     }
     return 0;
 }
 
 static bool in_pieces(const struct update *u) {
-    return u->previous.kept != NULL;
+    return u->previous.kind == RECIPE_PREVIOUS_HOST;
 }
 
 static int take_step(struct update *u, const struct take *t) {
@@ -284,7 +284,7 @@ static int take_step(struct update *u, const struct take *t) {
 static int skip_step(struct update *u, struct kern_stream *s) {
     struct take t = {.stream = s, .keep = true};
     u->state.skips++;
-    if (in_pieces(u)) TRY(take_pieces(u, &t));
+    TRY(in_pieces(u) ? take_pieces(u, &t) : take_whole(u, &t));
     swap_gradients(u);
     return 0;
 }
@@ -412,17 +412,19 @@ struct update_slab update_slab(const struct update *u, int i) {
 /* NULL: previous.c has it. */
 static char *memory_of(const struct update *u, int i) {
     ASSERT(i >= 0 && i < update_slabs(u));
-    return i == 0 ? u->m : i == 1 ? u->v : reference(u);
+    return i == 0 ? u->m : i == 1 ? u->v : reference(u).data;
 }
 
 int update_get(const struct update *u, int i, void *out, size_t at, size_t bytes) {
     const char *from = memory_of(u, i);
-    if (!from) return previous_get(&u->previous, u->copies, out, at, bytes);
-    return kern_get(u->backend, u->copies, out, from + at, bytes);
+    if (from) return kern_get(u->backend, u->copies, out, from + at, bytes);
+    previous_get(&u->previous, out, at, bytes);
+    return 0;
 }
 
 int update_put(struct update *u, int i, const void *from, size_t at, size_t bytes) {
     char *to = memory_of(u, i);
-    if (!to) return previous_put(&u->previous, u->copies, from, at, bytes);
-    return kern_put(u->backend, u->copies, to + at, from, bytes);
+    if (to) return kern_put(u->backend, u->copies, to + at, from, bytes);
+    previous_put(&u->previous, from, at, bytes);
+    return 0;
 }

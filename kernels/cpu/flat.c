@@ -50,13 +50,19 @@ int cpu_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const str
                           .eps = p->eps,
                           .decay = p->lr * p->weight_decay,
                           .grad_scale = p->grad_scale};
+    const struct kern_tensor *along = &p->along;
+    if (along->data && along->dtype == KERN_F32) a.along = along->data;
+    if (along->data && along->dtype == KERN_BF16) a.along16 = along->data;
+    a.along_scale = p->along_scale;
+    a.keep = p->keep.data;
     return cpu_for("adamw", cpu_isa()->adamw, &a, kern_elements(w), GRAIN, s, 0);
 }
 
 int cpu_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
     double partial[3 * DOT_SEGMENTS];
-    struct flat_args f = {
-        .a = host_f32(a), .b = host_f32(b), .partial = partial, .n = kern_elements(a)};
+    struct flat_args f = {.a = host_f32(a), .partial = partial, .n = kern_elements(a)};
+    if (b && b->dtype == KERN_F32) f.b = b->data;
+    if (b && b->dtype == KERN_BF16) f.b16 = b->data;
     f.segment = (f.n / DOT_SEGMENTS / LANES + 1) * LANES;
     const int64_t segments = (f.n + f.segment - 1) / f.segment;
     TRY(cpu_for("dot", cpu_isa()->dot, &f, segments, f.segment < GRAIN ? GRAIN / f.segment : 1, s,

@@ -65,6 +65,7 @@ struct norm_args { /* items: rows; of the weight gradient: 16 columns */
 struct flat_args { /* items: elements */
     float *out, *out2;
     const float *a, *b, *c;
+    const uint16_t *b16; /* dot: b as bf16 */
     float alpha, beta;
     double *partial; /* dot: 3 per segment; items: segments */
     int64_t n, segment;
@@ -86,6 +87,10 @@ struct rows_args { /* items: rows; of adding into rows: 16 columns */
 struct adam_args { /* items: elements */
     float *w, *m, *v;
     const float *g;
+    const float *along; /* or along16, or neither */
+    const uint16_t *along16;
+    uint16_t *keep;
+    float along_scale;
     float beta1, beta2, rest1, rest2, step, root, eps, decay, grad_scale;
 };
 

@@ -57,46 +57,6 @@ static double vd_total(struct vd a) {
     return sum;
 }
 
-/* Segment i sums elements i*segment .. of a b, a a, b b. */
-static void k_dot(const void *args, int64_t begin, int64_t end, void *scratch) {
-    const struct flat_args *a = args;
-    (void)scratch;
-    for (int64_t s = begin; s < end; s++) {
-        const int64_t from = s * a->segment;
-        const int64_t to = from + a->segment < a->n ? from + a->segment : a->n;
-        struct vd xy = vd_zero(), xx = vd_zero(), yy = vd_zero();
-        for (int64_t i = from; i < to; i += VEC) {
-            vf x = vf_load_n(a->a + i, to - i);
-            xx = vd_fma(xx, x, x);
-            if (!a->b) continue;
-            vf y = vf_load_n(a->b + i, to - i);
-            xy = vd_fma(xy, x, y);
-            yy = vd_fma(yy, y, y);
-        }
-        a->partial[3 * s] = vd_total(xy);
-        a->partial[3 * s + 1] = vd_total(xx);
-        a->partial[3 * s + 2] = vd_total(yy);
-    }
-}
-
-static void k_adamw(const void *args, int64_t begin, int64_t end, void *scratch) {
-    const struct adam_args *a = args;
-    const vf b1 = vf_set(a->beta1), b2 = vf_set(a->beta2), r1 = vf_set(a->rest1);
-    const vf r2 = vf_set(a->rest2), step = vf_set(a->step), root = vf_set(a->root);
-    const vf eps = vf_set(a->eps), decay = vf_set(-a->decay), scale = vf_set(a->grad_scale);
-    (void)scratch;
-    for (int64_t i = begin; i < end; i += VEC) {
-        const int64_t n = end - i;
-        vf g = vf_mul(vf_load_n(a->g + i, n), scale), w = vf_load_n(a->w + i, n);
-        vf m = vf_fma(b1, vf_load_n(a->m + i, n), vf_mul(r1, g));
-        vf v = vf_fma(b2, vf_load_n(a->v + i, n), vf_mul(r2, vf_mul(g, g)));
-        vf delta = vf_div(vf_mul(step, m), vf_fma(vf_sqrt(v), root, eps));
-        vf_store_n(a->m + i, m, n);
-        vf_store_n(a->v + i, v, n);
-        vf_store_n(a->w + i, vf_sub(vf_fma(decay, w, w), delta), n);
-    }
-}
-
 /* Round to nearest even; a NaN stays one. Plain integer code: the compiler vectorises it. */
 static void to_bf16(uint16_t *out, const uint32_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
@@ -108,6 +68,82 @@ static void to_bf16(uint16_t *out, const uint32_t *x, int64_t n) {
 static void from_bf16(uint32_t *out, const uint16_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         out[i] = (uint32_t)x[i] << 16;
+}
+
+enum { FLAT_BLOCK = 32 * VEC }; /* elements of bf16 that are widened at a time */
+
+/* Elements [i, i + n) as f32, n <= FLAT_BLOCK: where they lie, or widened into buf. */
+static const float *widened(const float *x, const uint16_t *half, int64_t i, int64_t n,
+                            float *buf) {
+    if (!half) return x ? x + i : NULL;
+    from_bf16((uint32_t *)buf, half + i, n);
+    return buf;
+}
+
+struct dot_sums {
+    struct vd xy, xx, yy;
+};
+
+static struct dot_sums dot_block(struct dot_sums s, const float *a, const float *b, int64_t n) {
+    for (int64_t i = 0; i < n; i += VEC) {
+        vf x = vf_load_n(a + i, n - i);
+        s.xx = vd_fma(s.xx, x, x);
+        if (!b) continue;
+        vf y = vf_load_n(b + i, n - i);
+        s.xy = vd_fma(s.xy, x, y);
+        s.yy = vd_fma(s.yy, y, y);
+    }
+    return s;
+}
+
+/* Segment i sums elements i*segment .. of a b, a a, b b. */
+static void k_dot(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct flat_args *a = args;
+    float buf[FLAT_BLOCK];
+    (void)scratch;
+    for (int64_t s = begin; s < end; s++) {
+        const int64_t from = s * a->segment;
+        const int64_t to = from + a->segment < a->n ? from + a->segment : a->n;
+        struct dot_sums sum = {vd_zero(), vd_zero(), vd_zero()};
+        for (int64_t i = from; i < to; i += FLAT_BLOCK) {
+            const int64_t n = to - i < FLAT_BLOCK ? to - i : FLAT_BLOCK;
+            sum = dot_block(sum, a->a + i, widened(a->b, a->b16, i, n, buf), n);
+        }
+        a->partial[3 * s] = vd_total(sum.xy);
+        a->partial[3 * s + 1] = vd_total(sum.xx);
+        a->partial[3 * s + 2] = vd_total(sum.yy);
+    }
+}
+
+/* along NULL: the gradient is used as it is. m may be along. */
+static void adamw_block(const struct adam_args *a, int64_t at, const float *along, int64_t n) {
+    const vf b1 = vf_set(a->beta1), b2 = vf_set(a->beta2), r1 = vf_set(a->rest1);
+    const vf r2 = vf_set(a->rest2), step = vf_set(a->step), root = vf_set(a->root);
+    const vf eps = vf_set(a->eps), decay = vf_set(-a->decay), scale = vf_set(a->grad_scale);
+    const vf much = vf_set(a->along_scale);
+    float *pw = a->w + at, *pm = a->m + at, *pv = a->v + at;
+    for (int64_t i = 0; i < n; i += VEC) {
+        vf g = vf_load_n(a->g + at + i, n - i), w = vf_load_n(pw + i, n - i);
+        if (along) g = vf_fma(much, vf_load_n(along + i, n - i), g);
+        g = vf_mul(g, scale);
+        vf m = vf_fma(b1, vf_load_n(pm + i, n - i), vf_mul(r1, g));
+        vf v = vf_fma(b2, vf_load_n(pv + i, n - i), vf_mul(r2, vf_mul(g, g)));
+        vf delta = vf_div(vf_mul(step, m), vf_fma(vf_sqrt(v), root, eps));
+        vf_store_n(pm + i, m, n - i);
+        vf_store_n(pv + i, v, n - i);
+        vf_store_n(pw + i, vf_sub(vf_fma(decay, w, w), delta), n - i);
+    }
+}
+
+static void k_adamw(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct adam_args *a = args;
+    float buf[FLAT_BLOCK];
+    (void)scratch;
+    for (int64_t i = begin; i < end; i += FLAT_BLOCK) {
+        const int64_t n = end - i < FLAT_BLOCK ? end - i : FLAT_BLOCK;
+        adamw_block(a, i, widened(a->along, a->along16, i, n, buf), n);
+        if (a->keep) to_bf16(a->keep + i, (const uint32_t *)a->g + i, n);
+    }
 }
 
 static void k_cast(const void *args, int64_t begin, int64_t end, void *scratch) {

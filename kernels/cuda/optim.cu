@@ -11,14 +11,21 @@
 static const int DOT_GRID = 1024;
 
 struct adamw_numbers { /* of one step; the bias corrections are formed in double on the host */
-    float lr, beta1, beta2, eps, decay, scale, c1, c2;
+    float lr, beta1, beta2, eps, decay, scale, c1, c2, along_scale;
+    const float *along; /* or along16, or neither */
+    const bf16 *along16;
+    bf16 *keep;
 };
 
-static __global__ void adamw_flat(float *__restrict__ w, float *__restrict__ m,
-                                  float *__restrict__ v, const float *__restrict__ g,
-                                  struct adamw_numbers p, int64_t n) {
+/* m may be along, keep along16: an element is read before it is written. */
+static __global__ void adamw_flat(float *__restrict__ w, float *m, float *__restrict__ v,
+                                  const float *__restrict__ g, struct adamw_numbers p, int64_t n) {
     CUDA_EACH(i, n) {
-        float gi = g[i] * p.scale;
+        float gi = g[i];
+        if (p.along) gi += p.along_scale * p.along[i];
+        if (p.along16) gi += p.along_scale * __bfloat162float(p.along16[i]);
+        if (p.keep) p.keep[i] = __float2bfloat16_rn(g[i]);
+        gi *= p.scale;
         float mi = p.beta1 * m[i] + (1 - p.beta1) * gi;
         float vi = p.beta2 * v[i] + (1 - p.beta2) * gi * gi;
         m[i] = mi;
@@ -35,11 +42,12 @@ static __global__ void axpby_flat(float *__restrict__ y, float alpha, const floa
 }
 
 /* part[block] = {sum a b, sum a a, sum b b} of the block's elements */
+template <typename T>
 static __global__ void dot_blocks(double *__restrict__ part, const float *__restrict__ a,
-                                  const float *__restrict__ b, int64_t n) {
+                                  const T *__restrict__ b, int64_t n) {
     double ab = 0, aa = 0, bb = 0;
     CUDA_EACH(i, n) {
-        double x = a[i], y = b ? b[i] : 0;
+        double x = a[i], y = b ? (double)cuda_get(b + i) : 0;
         ab += x * y;
         aa += x * x;
         bb += y * y;
@@ -93,6 +101,10 @@ int cuda_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
         .scale = p->grad_scale,
         .c1 = (float)(1 - pow((double)p->beta1, (double)p->step)),
         .c2 = (float)(1 - pow((double)p->beta2, (double)p->step)),
+        .along_scale = p->along_scale,
+        .along = p->along.dtype == KERN_F32 ? cuda_data<float>(&p->along) : nullptr,
+        .along16 = p->along.dtype == KERN_BF16 ? cuda_data<bf16>(&p->along) : nullptr,
+        .keep = cuda_data<bf16>(&p->keep),
     };
     CUDA_LAUNCH(adamw_flat, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<float>(w),
                 cuda_data<float>(m), cuda_data<float>(v), cuda_data<float>(g), a, n);
@@ -113,8 +125,12 @@ int cuda_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
     if (blocks > DOT_GRID) blocks = DOT_GRID;
     TRY(cuda_scratch(&memory, s, "dot", (size_t)(3 * blocks + 3) * sizeof(double)));
     double *sums = static_cast<double *>(memory), *part = sums + 3;
-    CUDA_LAUNCH(dot_blocks, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(a),
-                cuda_data<float>(b), n);
+    if (b && b->dtype == KERN_BF16)
+        CUDA_LAUNCH(dot_blocks<bf16>, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(a),
+                    cuda_data<bf16>(b), n);
+    else
+        CUDA_LAUNCH(dot_blocks<float>, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(a),
+                    cuda_data<float>(b), n);
     CUDA_LAUNCH(dot_finish, 1, CUDA_BLOCK, 0, s, sums, part, (int)blocks);
     CUDA_TRY(cudaMemcpyAsync(out, sums, 3 * sizeof *out, cudaMemcpyDeviceToHost, s->on));
     CUDA_TRY(cudaStreamSynchronize(s->on));

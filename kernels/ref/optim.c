@@ -8,12 +8,35 @@
 #include <math.h>
 #include <string.h>
 
+/* Round to nearest even; a NaN keeps its sign and stays a NaN. */
+static uint16_t to_bf16(float x) {
+    uint32_t u = 0;
+    memcpy(&u, &x, sizeof u);
+    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static float from_bf16(uint16_t h) {
+    uint32_t u = (uint32_t)h << 16;
+    float x = 0;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static double at(const struct kern_tensor *t, int64_t i) {
+    if (t->dtype == KERN_BF16) return (double)from_bf16(((const uint16_t *)t->data)[i]);
+    return (double)((const float *)t->data)[i];
+}
+
 int ref_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const struct kern_adamw *p) {
     (void)s;
     double b1 = (double)p->beta1, b2 = (double)p->beta2;
     double c1 = 1 - pow(b1, (double)p->step), c2 = 1 - pow(b2, (double)p->step);
     for (int64_t i = 0, n = kern_elements(w); i < n; i++) {
-        double gi = (double)host_f32(g)[i] * (double)p->grad_scale, wi = host_f32(w)[i];
+        double gi = host_f32(g)[i], wi = host_f32(w)[i];
+        if (p->along.data) gi += (double)p->along_scale * at(&p->along, i);
+        if (p->keep.data) ((uint16_t *)p->keep.data)[i] = to_bf16(host_f32(g)[i]);
+        gi *= (double)p->grad_scale;
         double mi = b1 * (double)host_f32(m)[i] + (1 - b1) * gi;
         double vi = b2 * (double)host_f32(v)[i] + (1 - b2) * gi * gi;
         double step = mi / c1 / (sqrt(vi / c2) + (double)p->eps);
@@ -28,7 +51,7 @@ int ref_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
     (void)s;
     double ab = 0, aa = 0, bb = 0;
     for (int64_t i = 0, n = kern_elements(a); i < n; i++) {
-        double x = host_f32(a)[i], y = b ? (double)host_f32(b)[i] : 0;
+        double x = host_f32(a)[i], y = b ? at(b, i) : 0;
         ab += x * y;
         aa += x * x;
         bb += y * y;
@@ -45,21 +68,6 @@ int ref_axpby(ops_s s, kern_arg y, float alpha, kern_arg x, float beta) {
         host_f32(y)[i] =
             (float)((double)alpha * (double)host_f32(x)[i] + (double)beta * (double)host_f32(y)[i]);
     return 0;
-}
-
-/* Round to nearest even; a NaN keeps its sign and stays a NaN. */
-static uint16_t to_bf16(float x) {
-    uint32_t u = 0;
-    memcpy(&u, &x, sizeof u);
-    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
-static float from_bf16(uint16_t h) {
-    uint32_t u = (uint32_t)h << 16;
-    float x = 0;
-    memcpy(&x, &u, sizeof x);
-    return x;
 }
 
 int ref_cast(ops_s s, kern_arg dst, kern_arg src) {

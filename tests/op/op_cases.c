@@ -183,7 +183,17 @@ static void cast(struct op_run *r, const int64_t *p) { /* n: there and back */
     CHECK_OK(kern_cast(r->b, r->s, y, &h));
 }
 
-static void adamw(struct op_run *r, const int64_t *p) { /* n, step */
+/* Normal numbers as bf16, in the first half of the buffer. */
+static struct kern_tensor half_of(struct op_run *r, const char *name, int64_t n) {
+    arg x = op_whole(r, "wide", OP_NORMAL, n, 0, 0, 0);
+    struct kern_tensor half = *op_whole(r, name, OP_KEEP, n, 0, 0, 0);
+    half.dtype = KERN_BF16;
+    CHECK_OK(kern_cast(r->b, r->s, &half, x));
+    return half;
+}
+
+static void adamw(struct op_run *r,
+                  const int64_t *p) { /* n, step, along: 0 no, 1 f32, 2 bf16, 3 m */
     struct kern_adamw a = {.lr = 1e-2f,
                            .beta1 = 0.9f,
                            .beta2 = 0.95f,
@@ -199,15 +209,21 @@ static void adamw(struct op_run *r, const int64_t *p) { /* n, step */
         x[i] = (float)op_random(r, 902, (uint64_t)i);
     op_set(r, v, x, p[0]); /* second moments are not negative */
     mem_free(x);
+    a.along_scale = -0.75f;
+    if (p[2] == 1) a.along = *op_whole(r, "along", OP_NORMAL, p[0], 0, 0, 0);
+    if (p[2] == 2) a.keep = a.along = half_of(r, "along", p[0]); /* the gradient takes its place */
+    if (p[2] == 3) a.along = *m;
     CHECK_OK(kern_adamw(r->b, r->s, w, m, v, g, &a));
 }
 
-static void dot(struct op_run *r, const int64_t *p) { /* n, second vector */
+static void dot(struct op_run *r, const int64_t *p) { /* n, second vector: 0 no, 1 f32, 2 bf16 */
     double out[3] = {0};
     arg a = op_whole(r, "a", OP_NORMAL, p[0], 0, 0, 0),
         b = op_whole(r, "b", OP_NORMAL, p[0], 0, 0, 0);
     arg to = op_whole(r, "sums", OP_KEEP, 6, 0, 0, 0);
-    CHECK_OK(kern_dot(r->b, r->s, out, a, p[1] ? b : NULL));
+    struct kern_tensor half = {0};
+    if (p[1] == 2) half = half_of(r, "half", p[0]);
+    CHECK_OK(kern_dot(r->b, r->s, out, a, p[1] == 2 ? &half : p[1] ? b : NULL));
     float x[6];
     for (int i = 0; i < 3; i++) { /* both halves, so that a comparison of bits sees the double */
         x[2 * i] = (float)out[i];
@@ -347,9 +363,13 @@ const struct op_case op_cases[] = {
     CASE(cast, 5003),
     CASE(adamw, 1, 1),
     CASE(adamw, 40007, 10),
+    CASE(adamw, 40007, 2, 1),
+    CASE(adamw, 40007, 2, 2),
+    CASE(adamw, 40007, 2, 3),
     CASE(dot, 1, 1),
     CASE(dot, 100003, 1),
     CASE(dot, 5000, 0),
+    CASE(dot, 5003, 2),
     CASE(axpby, 1),
     CASE(axpby, 33333),
     CASE(attention, 1, 1, 1, 1, 1, 1, 0),

@@ -379,7 +379,8 @@ TEST(update_bytes_count_the_previous_gradient) {
     }
     CHECK_INT(bytes[0], 4 * n);
     CHECK_INT(bytes[3], 3 * n);
-    CHECK_INT(bytes[2] - bytes[1], n / 2); /* both have a piece to work in */
+    CHECK_INT(bytes[1], 3 * n + n / 2);
+    CHECK(bytes[2] > 4 * n); /* and a piece of backend memory */
     close_rig(&g);
 }
 
