@@ -18,13 +18,13 @@ TEST(fit_prefix_gives_costs) {
     CHECK(shape.context > 64);
     CHECK_OK(params_open(&w, k, &shape));
     CHECK_OK(params_init(w, 1));
-    CHECK_OK(fit_prefix(&fit, w, 2));
+    CHECK_OK(fit_prefix(&fit, w, 1));
     CHECK(isfinite(fit.row_us) && fit.row_us > 0);
     CHECK(fit.pass >= 0 && fit.pass < 1e6 && fit.attention >= 0 && fit.attention < 1e6);
     params_close(&w);
     shape.context = 64;
     CHECK_OK(params_open(&w, k, &shape));
-    CHECK_ERR(fit_prefix(&fit, w, 2), ERR_CONFIG, "context");
+    CHECK_ERR(fit_prefix(&fit, w, 1), ERR_CONFIG, "context");
     params_close(&w);
     kern_close(k);
 }
