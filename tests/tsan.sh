@@ -8,9 +8,16 @@ export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp exitcode=66 die_after_for
 dir=$(mktemp -d /tmp/weir-tsan-XXXXXX)
 trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0
+# The sanitizer (of GCC 12) now and then does not come back from looking for the racing address in a free() of ZeroMQ's own
+# thread: what ran out of time and reported nothing is tried again.
 for filter in tests/op workers_test coll_test kv_test net_test manager_test; do
-    if "$1" --filter "$filter" >"$dir/log" 2>&1; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
-    grep -E '^(FAIL|SUMMARY)' "$dir/log"
+    for _ in 1 2 3; do
+        rc=0
+        "$1" --filter "$filter" >"$dir/log" 2>&1 || rc=$?
+        grep -E '^(FAIL|SUMMARY)' "$dir/log"
+        if [ "$rc" = 0 ] || grep -q '^SUMMARY' "$dir/log" || ! grep -q 'Alarm clock' "$dir/log"; then break; fi
+    done
+    if [ "$rc" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 done
 whole_run() { # whole_run NAME [--set ...]
     local run=$dir/$1
