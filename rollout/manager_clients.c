@@ -74,12 +74,14 @@ void manager_clients_lose(struct manager *m, struct manager_client *c, const cha
             leases);
 }
 
+/* After the last step the clients are told to end: their silence is no news then. */
 void manager_clients_tick(struct manager *m) {
+    bool over = groups_counts(m->groups).done >= m->recipe->trainer.steps;
     for (size_t i = 0; i < m->n_clients; i++) {
         struct manager_client *c = &m->client[i];
         bool watched = c->role == MANAGER_ROLLOUT || c->role == MANAGER_REWARD;
         if (c->alive && watched && m->now_us > c->heard_us + m->silent_us)
-            manager_clients_lose(m, c, "silent for too long");
+            manager_clients_lose(m, c, over ? NULL : "silent for too long");
     }
 }
 
