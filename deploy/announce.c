@@ -216,6 +216,9 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
                r->trainer.staleness.max,
                r->trainer.staleness.late == RECIPE_LATE_WAIT ? "wait" : "drop",
                r->trainer.staleness.max == 0 ? "; synchronous and deterministic" : "");
+    if (recipe_generated(r) > G)
+        buf_printf(
+            out, "baseline   %" PRId64 " greedy responses more per step, one for each group\n", B);
     buf_str(out, "sampling   ");
     sampling_text(out, r);
     buf_str(out, "\nadvantage  ");

@@ -113,7 +113,9 @@ static const char *finish_name(uint32_t finish) {
 }
 
 /* Why a line has a reward or not, and whether it was trained. */
-static const char *state_name(const struct runlog_group *g, const struct runlog_score *s) {
+static const char *state_name(const struct runlog_group *g, const struct runlog_score *s,
+                              uint64_t id) {
+    if (g->greedy == id + 1) return "baseline";
     if (g->state == GROUPS_TRAINED) return "trained";
     if (g->state == GROUPS_REJECTED) return "rejected";
     return !s ? "unscored" : s->error ? "reward-error" : "waiting";
@@ -190,14 +192,14 @@ static void show_version(void *ctx, int64_t version, const struct content *c) {
 
 /* One trajectory as a line that `weir step` reads, with what else is known of it. */
 static int export_line(struct replay *p, const struct runlog_traj *t, const struct runlog_score *s,
-                       const struct runlog_group *g) {
+                       const struct runlog_score *baseline, const struct runlog_group *g) {
     struct buf line = {0};
     char *text = NULL;
     TRY(text_of(p, t->response, t->n_response, &text));
     buf_printf(&line,
                "{\"trajectory\": %" PRIu64 ", \"group\": \"g%" PRIu64
                "\", \"state\": \"%s\", \"step\": ",
-               t->id, t->group, state_name(g, s));
+               t->id, t->group, state_name(g, s, t->id));
     if (g->step >= 0)
         buf_printf(&line, "%" PRId64, g->step);
     else
@@ -222,6 +224,10 @@ static int export_line(struct replay *p, const struct runlog_traj *t, const stru
         buf_json_num(&line, s->total);
     else
         buf_str(&line, "null");
+    if (baseline && baseline->error == 0) {
+        buf_str(&line, ", \"baseline\": ");
+        buf_json_num(&line, baseline->total);
+    }
     for (size_t i = 0; s && i < s->n; i++) {
         buf_str(&line, i ? ", " : ", \"scores\": {");
         buf_json_str(&line, s->name[i], strlen(s->name[i]));
@@ -237,12 +243,26 @@ static int export_line(struct replay *p, const struct runlog_traj *t, const stru
     return 0;
 }
 
+/* *out: NULL while there is no score. */
+static int score_of(struct replay *p, uint64_t id, struct runlog_record *hold,
+                    const struct runlog_score **out) {
+    int rc = runlog_get(p->log, RUNLOG_SCORE, id, hold);
+    if (rc == 0) *out = &hold->u.score;
+    return rc == ERR_NOTFOUND ? 0 : rc;
+}
+
 static int export_traj(struct replay *p, const struct runlog_traj *t,
                        const struct runlog_group *g) {
-    struct runlog_record score = {0};
-    int rc = runlog_get(p->log, RUNLOG_SCORE, t->id, &score);
-    if (rc == 0 || rc == ERR_NOTFOUND) rc = export_line(p, t, rc == 0 ? &score.u.score : NULL, g);
+    struct runlog_record score = {0}, greedy = {0};
+    const struct runlog_score *of = NULL, *base = NULL;
+    int rc = 0;
+    TRY_OUT(score_of(p, t->id, &score, &of));
+    if (g->greedy > 0 && g->greedy != t->id + 1)
+        TRY_OUT(score_of(p, g->greedy - 1, &greedy, &base));
+    TRY_OUT(export_line(p, t, of, base, g));
+out:
     runlog_free(&score);
+    runlog_free(&greedy);
     return rc;
 }
 
@@ -256,7 +276,8 @@ static int export(struct replay *p, const struct options *o) {
         const struct runlog_traj *t = &record->u.traj;
         struct runlog_record group = {0};
         rc = runlog_get(p->log, RUNLOG_GROUP, t->group, &group);
-        if (rc == 0 && (o->step < 0 || group.u.group.step == o->step)) {
+        bool trained = group.u.group.step == o->step && group.u.group.greedy != t->id + 1;
+        if (rc == 0 && (o->step < 0 || trained)) {
             rc = export_traj(p, t, &group.u.group);
             lines++;
         }
@@ -313,7 +334,7 @@ out:
 }
 
 static int show(struct replay *p, const struct options *o) {
-    int64_t G = p->recipe->rollout.group_size;
+    int64_t G = recipe_generated(p->recipe);
     if (o->trajectory >= 0) return show_one(p, (uint64_t)o->trajectory);
     if (o->group < 0) return FAIL(ERR_CONFIG, "show needs --trajectory N or --group N");
     for (int64_t i = 0; i < G; i++)

@@ -13,26 +13,45 @@
 #include <inttypes.h>
 #include <math.h>
 
+static int reward_of(struct runlog *log, uint64_t id, float *out) {
+    struct runlog_record score = {0};
+    TRY(err_wrap(runlog_get(log, RUNLOG_SCORE, id, &score), "score of trajectory %" PRIu64, id));
+    *out = (float)score.u.score.total;
+    runlog_free(&score);
+    return 0;
+}
+
+/* The score of the group's greedy response, where it has one. */
+static int baseline_of(struct runlog *log, uint64_t group, float *out) {
+    struct runlog_record r = {0};
+    TRY(err_wrap(runlog_get(log, RUNLOG_GROUP, group, &r), "group %" PRIu64, group));
+    uint64_t greedy = r.u.group.greedy;
+    runlog_free(&r);
+    return greedy > 0 ? reward_of(log, greedy - 1, out) : 0;
+}
+
 /* Fills trajectory i of the batch from the log. *group: of the previous trajectory, then of this
  * one. */
 static int fill(struct batch *b, uint32_t i, struct runlog *log, uint64_t id, uint64_t *group) {
-    struct runlog_record traj = {0}, score = {0};
+    struct runlog_record traj = {0};
     int rc;
     TRY_OUT(err_wrap(runlog_get(log, RUNLOG_TRAJ, id, &traj), "trajectory %" PRIu64, id));
-    TRY_OUT(
-        err_wrap(runlog_get(log, RUNLOG_SCORE, id, &score), "score of trajectory %" PRIu64, id));
     const struct runlog_traj *t = &traj.u.traj;
     batch_set(b, i, t->prompt, t->n_prompt, t->response, t->n_response, t->logprob, NULL,
               t->version, 0);
-    if (i == 0 || t->group != *group) b->n_groups++;
+    TRY_OUT(reward_of(log, id, &b->traj[i].reward));
+    if (i == 0 || t->group != *group) {
+        b->n_groups++;
+        TRY_OUT(baseline_of(log, t->group, &b->traj[i].baseline));
+    } else {
+        b->traj[i].baseline = b->traj[i - 1].baseline;
+    }
     *group = t->group;
     b->traj[i].id = id;
     b->traj[i].group = b->n_groups - 1;
-    b->traj[i].reward = (float)score.u.score.total;
     b->traj[i].truncated = traj.u.traj.finish == ENGINE_LENGTH;
 out:
     runlog_free(&traj);
-    runlog_free(&score);
     return rc;
 }
 

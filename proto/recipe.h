@@ -173,6 +173,8 @@ MUST_CHECK int recipe_load(struct recipe **out, const char *path, const char *co
 MUST_CHECK int recipe_parse(struct recipe **out, const char *yaml, size_t bytes, const char *name,
                             const char *const *sets, size_t n_sets);
 void recipe_close(struct recipe **r);
+/* Trajectories that are generated for a prompt: the group, and with remax a greedy one after it. */
+int64_t recipe_generated(const struct recipe *r);
 /* The effective recipe as YAML that recipe_parse reads back to the same recipe. */
 void recipe_print(const struct recipe *r, struct buf *out);
 /* Every key with type, default, range and meaning, as Markdown. */

@@ -91,11 +91,7 @@ static bool minibatches_many(const struct recipe *r) {
 }
 
 static bool dapo_alone(const struct recipe *r) {
-    return r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO && r->rollout.group_size == 1;
-}
-
-static bool remax_run(const struct recipe *r) {
-    return ALGO(r)->advantage == RECIPE_ADV_REMAX;
+    return r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO && recipe_generated(r) == 1;
 }
 
 /* --- warnings -------------------------------------------------------------------------------- */
@@ -234,9 +230,6 @@ static const struct trap {
     {TRAPS_ERROR, TRAPS_RUN, dapo_alone,
      "rollout.sampling.policy: dapo with rollout.group_size 1: the rewards of a group are always "
      "all equal, every group would be rejected"},
-    {TRAPS_ERROR, TRAPS_RUN, remax_run,
-     "trainer.algorithm.advantage: remax needs the reward of a greedy response for each prompt, "
-     "which a run does not sample yet; `weir step` takes it as \"baseline\" in the batch file"},
 
     {TRAPS_WARNING, TRAPS_STEP, clip_dead,
      "denominator: recomputed with one step per batch: the ratio is exactly 1, so the clip is dead "

@@ -189,7 +189,7 @@ static int open_data(struct manager *m) {
 static int open_groups(struct manager *m) {
     const struct recipe *r = m->recipe;
     struct groups_config cfg = {.groups = r->trainer.batch.groups,
-                                .size = r->rollout.group_size,
+                                .size = recipe_generated(r),
                                 .eta = r->trainer.staleness.max,
                                 .concurrency = r->rollout.concurrency,
                                 .steps = r->trainer.steps,
@@ -197,6 +197,7 @@ static int open_groups(struct manager *m) {
                                 .drop = r->trainer.staleness.late == RECIPE_LATE_DROP,
                                 .dynamic = r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO};
     TRY(groups_open(&m->groups, &cfg));
+    m->size = cfg.size;
     size_t n = (size_t)groups_capacity(m->groups);
     m->tokens = mem_array(n, sizeof *m->tokens);
     m->prompt = mem_array(n / (size_t)cfg.size, sizeof *m->prompt);
@@ -216,7 +217,7 @@ static int open_socket(struct manager *m) {
 static void manager_free(struct manager *m) {
     for (int64_t i = 0; m->groups && i < groups_capacity(m->groups); i++) {
         manager_prompts_release(m, &m->tokens[i]);
-        if (i >= groups_capacity(m->groups) / m->recipe->rollout.group_size) continue;
+        if (i >= groups_capacity(m->groups) / m->size) continue;
         mem_free(m->prompt[i].text);
         mem_free(m->prompt[i].ids);
     }

@@ -41,6 +41,7 @@ struct manager {
     struct net *net;
     struct net_sock *sock;
     struct groups *groups;
+    int64_t size; /* trajectories of a group, the greedy one included: recipe_generated */
     struct runlog *log;
     struct dataset *data;
     struct sampling *sampling;
@@ -128,6 +129,8 @@ void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
  * (zeroed) owns what was read: runlog_free. */
 MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
                                     struct runlog_record *hold);
+/* The group's greedy trajectory, plus 1; 0: the recipe wants none. */
+uint64_t manager_prompts_greedy(const struct manager *m, uint64_t group);
 uint64_t manager_prompts_writer(const char *name);
 /* Of a group that a log has: the row that was chosen for it. */
 void manager_prompts_restore(struct manager *m, const struct runlog_group *g);

@@ -63,7 +63,7 @@ double manager_predict(const struct manager *m, double *rho) {
     double rolling = fmax(0.001, 1 - (b->held_us - a->held_us) / span);
     *rho = made / steps * training / rolling;
     struct predict_input in = {.concurrency = (double)(b->running - a->running) / steps,
-                               .batch = groups * (double)r->rollout.group_size,
+                               .batch = groups * (double)m->size,
                                .tail = m->tail_max / (double)m->tail_groups /
                                        (m->tail_len / (double)m->tail_trajs),
                                .rho = *rho,

@@ -65,7 +65,7 @@ int manager_prompts_check(struct manager *m) {
 }
 
 static struct manager_prompt *place_of(struct manager *m, uint64_t group) {
-    uint64_t size = (uint64_t)m->recipe->rollout.group_size;
+    uint64_t size = (uint64_t)m->size;
     ASSERT(groups_group(m->groups, group));
     return &m->prompt[groups_index(m->groups, group * size) / (int64_t)size];
 }
@@ -159,7 +159,7 @@ int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out
     int64_t i = groups_index(m->groups, id);
     const struct manager_tokens *t = i >= 0 ? &m->tokens[i] : NULL;
     const struct manager_prompt *p = NULL;
-    uint64_t group = id / (uint64_t)m->recipe->rollout.group_size;
+    uint64_t group = id / (uint64_t)m->size;
     if (!t || t->id != id || !t->kept) {
         TRY(runlog_get(m->log, RUNLOG_TRAJ, id, hold));
         *out = hold->u.traj;
@@ -178,6 +178,11 @@ int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out
                                 .logprob = t->logprob,
                                 .version = t->version};
     return 0;
+}
+
+uint64_t manager_prompts_greedy(const struct manager *m, uint64_t group) {
+    uint64_t sampled = (uint64_t)m->recipe->rollout.group_size, size = (uint64_t)m->size;
+    return size > sampled ? group * size + sampled + 1 : 0;
 }
 
 uint64_t manager_prompts_writer(const char *name) {
@@ -199,6 +204,7 @@ static int put_group(struct manager *m, const struct groups_group *g, enum group
                              .floor = g->floor,
                              .step = step,
                              .before = reason == GROUPS_ZERO ? groups_counts(m->groups).formed : 0,
+                             .greedy = manager_prompts_greedy(m, g->id),
                              .alpha = b.alpha,
                              .beta = b.beta,
                              .state = state,
@@ -257,7 +263,7 @@ static int put_gone(struct manager *m, uint64_t group, enum groups_state state,
 
 int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
                           enum groups_reason reason, int64_t step) {
-    uint64_t size = (uint64_t)m->recipe->rollout.group_size;
+    uint64_t size = (uint64_t)m->size;
     int64_t at = groups_index(m->groups, group * size);
     const struct groups_group *g = groups_group(m->groups, group);
     if (reason == GROUPS_PROMPT)

@@ -98,7 +98,7 @@ static int same_prompt(struct manager *m, const struct runlog_group *g) {
 }
 
 static int restore_group(struct manager *m, const struct runlog_group *g) {
-    uint64_t size = (uint64_t)m->recipe->rollout.group_size;
+    uint64_t size = (uint64_t)m->size;
     TRY(groups_restore_group(m->groups, g->id, g->slot, g->floor, g->state, g->reason));
     TRY(manager_sampling_restore(m, g));
     if (g->state != GROUPS_RUNNING) return 0;

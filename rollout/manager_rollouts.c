@@ -64,6 +64,7 @@ static int add_item(struct manager *m, struct work *w, const struct groups_item 
     w->items[i].n_prompt = (uint32_t)p->n;
     w->items[i].n_resume = (uint32_t)n;
     w->items[i].max_new_tokens = (uint32_t)m->recipe->rollout.max_new_tokens;
+    w->items[i].greedy = manager_prompts_greedy(m, it->group) == it->trajectory + 1;
     w->list[i] = &w->items[i];
     buf_add(&w->resume, t->response, n * sizeof *t->response);
     buf_add(&w->logprob, t->logprob, n * sizeof *t->logprob);
@@ -183,7 +184,7 @@ struct span { /* the part of a Tokens message that is about one trajectory */
 static int store_finished(struct manager *m, const struct manager_client *c, const struct span *s,
                           struct manager_tokens *t) {
     const struct manager_prompt *p = NULL;
-    uint64_t group = s->id / (uint64_t)m->recipe->rollout.group_size;
+    uint64_t group = s->id / (uint64_t)m->size;
     TRY(manager_prompts_get(m, group, &p));
     t->finish = s->finish;
     t->step = groups_counts(m->groups).done;
@@ -225,7 +226,7 @@ static int store(struct manager *m, const struct manager_client *c, const struct
     mem_grow(&t->partial, &t->partials_cap, t->n_partials + 1, sizeof *t->partial);
     t->partial[t->n_partials++] = (uint32_t)offset;
     struct runlog_traj r = {.id = s->id,
-                            .group = s->id / (uint64_t)m->recipe->rollout.group_size,
+                            .group = s->id / (uint64_t)m->size,
                             .n_response = n,
                             .rollout = c->name,
                             .started = t->started_us,
@@ -239,7 +240,7 @@ static int store(struct manager *m, const struct manager_client *c, const struct
 
 /* The rollout cannot or must not go on with it: somebody else tries. */
 static int give_back(struct manager *m, const struct manager_client *c, uint64_t id) {
-    uint64_t group = id / (uint64_t)m->recipe->rollout.group_size;
+    uint64_t group = id / (uint64_t)m->size;
     const struct groups_group *g = groups_group(m->groups, group);
     struct groups_group before = g ? *g : (struct groups_group){0};
     m->work_changed = true;

@@ -38,7 +38,7 @@ static bool learns(const struct manager *m) {
 }
 
 static int refuse(struct manager *m, uint64_t group) {
-    uint64_t size = (uint64_t)m->recipe->rollout.group_size;
+    uint64_t size = (uint64_t)m->size;
     float reward = groups_traj(m->groups, group * size)->reward;
     int64_t next = groups_counts(m->groups).formed;
     TRY(manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_ZERO, -1));
@@ -63,11 +63,11 @@ int manager_sampling_finished(struct manager *m, uint64_t group) {
 
 void manager_sampling_trained(struct manager *m, uint64_t group, uint64_t row, int64_t step) {
     const struct recipe *r = m->recipe;
-    uint64_t size = (uint64_t)r->rollout.group_size;
+    uint64_t size = (uint64_t)m->size, sampled = (uint64_t)r->rollout.group_size;
     double hits = 0, misses = 0;
     if (!learns(m)) return;
     struct sampling_beta b = sampling_posterior(m->sampling, row, step);
-    for (uint64_t i = 0; i < size; i++) {
+    for (uint64_t i = 0; i < sampled; i++) {
         const struct groups_traj *t = groups_traj(m->groups, group * size + i);
         bool hit = (double)t->reward >= r->rollout.sampling.hit;
         double weight = exp(-r->rollout.sampling.decay_age * (double)(step - t->oldest));
@@ -75,8 +75,8 @@ void manager_sampling_trained(struct manager *m, uint64_t group, uint64_t row, i
         misses += hit ? 0 : weight;
         m->window.right += hit;
     }
-    m->window.expected += b.alpha / (b.alpha + b.beta) * (double)size;
-    m->window.judged += (double)size;
+    m->window.expected += b.alpha / (b.alpha + b.beta) * (double)sampled;
+    m->window.judged += (double)sampled;
     sampling_learn(m->sampling, row, step, hits, misses);
 }
 

@@ -68,7 +68,7 @@ static int add_item(struct manager *m, struct request *q, struct manager_job *j)
     char *text = NULL;
     size_t bytes = 0;
     int rc = 0;
-    TRY_OUT(manager_prompts_get(m, j->id / (uint64_t)m->recipe->rollout.group_size, &p));
+    TRY_OUT(manager_prompts_get(m, j->id / (uint64_t)m->size, &p));
     TRY_OUT(manager_prompts_load(m, j->id, &t, &hold));
     TRY_OUT(tokenizer_decode(m->tokenizer, t.response, (size_t)t.n_response, true, &text, &bytes));
     const char *answer = dataset_answer(m->data, p->row);
@@ -144,7 +144,7 @@ static int put_score(struct manager *m, const Weir__ScoreRecord *s) {
 
 /* For the prediction: the longest response of each finished group. */
 static void note_tail(struct manager *m, uint64_t group) {
-    int64_t size = m->recipe->rollout.group_size;
+    int64_t size = m->size;
     int32_t longest = 0;
     for (int64_t i = 0; i < size; i++) {
         int32_t n = groups_traj(m->groups, group * (uint64_t)size + (uint64_t)i)->received;
@@ -163,7 +163,7 @@ static void put_off(struct manager *m, uint64_t trajectory) {
 }
 
 static int take_score(struct manager *m, const Weir__ScoreRecord *s) {
-    uint64_t group = s->trajectory / (uint64_t)m->recipe->rollout.group_size;
+    uint64_t group = s->trajectory / (uint64_t)m->size;
     const struct groups_traj *t = groups_traj(m->groups, s->trajectory);
     if (!t || t->state != GROUPS_GENERATED) return 0; /* a duplicate, or a rejected group */
     if (s->error == ERR_AGAIN) {

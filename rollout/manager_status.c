@@ -27,7 +27,7 @@ static struct buf *add_wait(struct waits *w, const char *who, uint64_t since_us)
 static void explain_batch(struct manager *m, struct buf *b) {
     struct groups_counts n = groups_counts(m->groups);
     const struct groups_group *g = groups_blocker(m->groups);
-    int64_t size = m->recipe->rollout.group_size;
+    int64_t size = m->size;
     if (m->ask.step > n.done) {
         buf_printf(b, "the end of step %" PRId64, n.done);
         return;

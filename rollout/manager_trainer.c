@@ -52,6 +52,12 @@ static int reward_of(struct manager *m, uint64_t id, float *reward) {
     return 0;
 }
 
+static int add_baseline(struct manager *m, Weir__BatchItem *item) {
+    uint64_t greedy = manager_prompts_greedy(m, item->group);
+    item->has_baseline = greedy > 0;
+    return greedy > 0 ? reward_of(m, greedy - 1, &item->baseline) : 0;
+}
+
 /* One trajectory with its score; all of the response is trained, truncated or not. */
 static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
                           struct manager_batch_facts *f) {
@@ -69,6 +75,7 @@ static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
     s->items[i].n_prompt = (uint32_t)t.n_prompt;
     s->items[i].n_response = (uint32_t)n;
     s->items[i].truncated = t.finish == ENGINE_LENGTH;
+    TRY_OUT(add_baseline(m, &s->items[i]));
     s->list[i] = &s->items[i];
     buf_add(&s->ids, t.prompt, (size_t)t.n_prompt * sizeof *t.prompt);
     buf_add(&s->ids, t.response, n * sizeof *t.response);
@@ -86,6 +93,7 @@ static int64_t count_zero(const struct send *s, int64_t size) {
         bool equal = true;
         for (int64_t k = i + 1; k < i + size && k < n; k++)
             equal = equal && s->items[k].reward == s->items[i].reward;
+        if (s->items[i].has_baseline) equal = equal && s->items[i].baseline == s->items[i].reward;
         zero += equal;
     }
     return zero;
@@ -166,7 +174,7 @@ static int record_batch(struct manager *m, struct runlog_batch *r, uint64_t *ids
         ASSERT(stale <= eta); /* I2 */
         if (stale > r->staleness_max) r->staleness_max = stale;
         for (int64_t k = 0; k < size; k++)
-            ids[i * size + k] = m->form[i] * (uint64_t)size + (uint64_t)k;
+            ids[i * size + k] = m->form[i] * (uint64_t)m->size + (uint64_t)k;
     }
     TRY(build(m, r->step, ids, r->n, s));
     for (int64_t i = 0; i < b; i++) {

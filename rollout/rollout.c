@@ -161,7 +161,7 @@ static int engine_request(struct rollout *r, const struct item *i) {
                                .resume_version = i->version,
                                .n_resume = (int32_t)i->w->n_resume,
                                .max_new_tokens = (int32_t)i->w->max_new_tokens,
-                               .temperature = (float)c->rollout.temperature,
+                               .temperature = i->w->greedy ? 0 : (float)c->rollout.temperature,
                                .top_p = (float)c->rollout.top_p,
                                .top_k = (int32_t)c->rollout.top_k,
                                .stop_ids = r->policy.stop_ids,

@@ -187,6 +187,7 @@ int runlog_put_group(struct runlog *l, const struct runlog_group *r) {
     m.slot = r->slot;
     m.floor = r->floor;
     m.before = r->before;
+    m.greedy = r->greedy;
     m.alpha = r->alpha;
     m.beta = r->beta;
     m.state = (uint32_t)r->state;

@@ -40,6 +40,7 @@ struct runlog_group {
     uint64_t id, row, epoch;
     int64_t slot, floor, step; /* step: that trained it, -1 */
     int64_t before;            /* rejected as zero: the step that was next */
+    uint64_t greedy;           /* remax: 1 + its trajectory that gives the baseline; 0: none */
     double alpha, beta;        /* its row's posterior after that step; 0: none (sampling.h) */
     enum groups_state state;
     enum groups_reason reason;

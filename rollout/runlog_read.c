@@ -67,6 +67,7 @@ static int read_group(struct runlog_group *out, const struct wire_msg *msg, uint
                                  .floor = m->floor,
                                  .step = m->step,
                                  .before = m->before,
+                                 .greedy = m->greedy,
                                  .alpha = m->alpha,
                                  .beta = m->beta,
                                  .state = (enum groups_state)m->state,

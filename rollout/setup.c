@@ -13,7 +13,7 @@ static size_t page_bytes(const struct shape *s, int64_t page) {
 
 struct engine_config setup_engine(const struct recipe *r, const struct shape *s,
                                   const struct tokenizer *tokenizer, const struct kern_backend *b) {
-    int64_t G = r->rollout.group_size,
+    int64_t G = recipe_generated(r),
             share = (r->rollout.concurrency + r->rollout.workers - 1) / r->rollout.workers;
     int64_t seqs = (share + G - 1) / G * G; /* whole groups */
     int64_t context = min64(s->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);

@@ -187,6 +187,7 @@ static struct batch *batch_of(const struct wire_msg *m) {
         b->traj[i].id = x->trajectory;
         b->traj[i].group = b->n_groups - 1;
         b->traj[i].reward = x->reward;
+        if (x->has_baseline) b->traj[i].baseline = x->baseline;
         b->traj[i].truncated = x->truncated;
         ids += n_prompt + n;
         logprob += n;

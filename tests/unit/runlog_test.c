@@ -69,6 +69,7 @@ static void put_all(struct runlog *l) {
                              .state = GROUPS_REJECTED,
                              .reason = GROUPS_STALE,
                              .before = 8,
+                             .greedy = 15,
                              .alpha = 2.5,
                              .beta = 1.0 / 3,
                              .prompt = "what?",
@@ -100,6 +101,7 @@ static void check_all(struct runlog *l) {
     CHECK_OK(runlog_get(l, RUNLOG_GROUP, 2, &r));
     CHECK(r.u.group.row == 9 && r.u.group.epoch == 1 && r.u.group.slot == 3);
     CHECK(r.u.group.floor == 1 && r.u.group.step == -1 && r.u.group.before == 8);
+    CHECK_INT(r.u.group.greedy, 15);
     CHECK(r.u.group.alpha == 2.5 && r.u.group.beta == 1.0 / 3);
     CHECK(r.u.group.state == GROUPS_REJECTED && r.u.group.reason == GROUPS_STALE);
     CHECK_STR(r.u.group.prompt, "what?");
