@@ -1,6 +1,11 @@
 /* head.cu - the policy's distribution over the vocabulary: log-probability, entropy, their
  * gradient, and sampling. Formulas in kernels/ref/head.c. One block a row.
  *
+ * Log-probability and entropy come from one reading of the row, online: with e = exp(z - max) and
+ * s = sum e, lse = max + log s and the entropy is log s - sum e (z - max) / s; when a thread meets
+ * a higher maximum it scales what it has. Bound by that reading (a row of 152k words is 600 KB, so
+ * rows under way do not stay in L2 for a second one). The gradient reads and writes the row once.
+ *
  * Sampling needs no sort. top_k finds the k-th largest value by radix selection over the values'
  * order-preserving bits, 8 bits a round with counts in shared memory; top_p does the same with
  * masses instead of counts. Masses are fixed-point integers (2^-40 of the largest word's), so they
@@ -12,18 +17,60 @@
 static const int RADIX = 256, MASS_BITS = 40;
 
 struct softmax { /* of one row at one temperature */
-    float max, lse;
+    float max, lse, entropy;
 };
 
+/* The one rounding of a logit at a temperature that every kernel of this file uses. */
+static __device__ __forceinline__ float at_temperature(float logit, float inv) {
+    return __fmul_rn(logit, inv);
+}
+
+/* What a thread has seen: the maximum, and of e = exp(z - max) the sums of e and of e (z - max). */
+struct seen {
+    float max, sum, dot;
+};
+
+static __device__ __forceinline__ void see_higher(struct seen *x, float max) {
+    float d = x->max - max, keep = expf(d);
+    x->dot = x->max == -INFINITY ? 0 : __fmul_rn(keep, __fmaf_rn(x->sum, d, x->dot));
+    x->sum = __fmul_rn(keep, x->sum);
+    x->max = max;
+}
+
+static __device__ __forceinline__ void see(struct seen *x, const float z[4]) {
+    float high = fmaxf(fmaxf(z[0], z[1]), fmaxf(z[2], z[3]));
+    if (high > x->max) see_higher(x, high);
+    float base = x->max == -INFINITY ? 0 : x->max;
+    for (int i = 0; i < 4; i++) {
+        float d = z[i] - base, e = expf(d);
+        x->sum += e;
+        if (e > 0) x->dot = __fmaf_rn(e, d, x->dot);
+    }
+}
+
+/* Reads the row once: thread t takes words 4t..4t+3 of each 4 * CUDA_BLOCK, in one load where the
+ * row allows it, which does not change the order. */
 static __device__ struct softmax softmax_of(const float *row, int64_t v, float inv) {
-    float top = -INFINITY, sum = 0;
-    for (int64_t j = threadIdx.x; j < v; j += CUDA_BLOCK)
-        top = fmaxf(top, row[j] * inv);
-    top = cuda_block_reduce<cuda_max>(top);
-    for (int64_t j = threadIdx.x; j < v; j += CUDA_BLOCK)
-        sum += expf(row[j] * inv - top);
-    sum = cuda_block_reduce<cuda_sum>(sum);
-    struct softmax s = {top, top + logf(sum)};
+    struct seen x = {-INFINITY, 0, 0};
+    bool whole = reinterpret_cast<uintptr_t>(row) % sizeof(float4) == 0;
+    for (int64_t j = 4 * (int64_t)threadIdx.x; j < v; j += 4 * CUDA_BLOCK) {
+        float z[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+        if (whole && j + 4 <= v) {
+            float4 four = *reinterpret_cast<const float4 *>(row + j);
+            z[0] = four.x, z[1] = four.y, z[2] = four.z, z[3] = four.w;
+        } else {
+            for (int i = 0; i < 4 && j + i < v; i++)
+                z[i] = row[j + i];
+        }
+        for (int i = 0; i < 4 && j + i < v; i++)
+            z[i] = at_temperature(z[i], inv);
+        see(&x, z);
+    }
+    float top = cuda_block_reduce<cuda_max>(x.max);
+    see_higher(&x, top);
+    float sum = cuda_block_reduce<cuda_sum>(x.sum), dot = cuda_block_reduce<cuda_sum>(x.dot);
+    float log_sum = logf(sum);
+    struct softmax s = {top, top + log_sum, log_sum - dot / sum};
     return s;
 }
 
@@ -36,16 +83,10 @@ static __global__ void logprob_block_per_row(float *__restrict__ logprob,
     const float *row = logits + i * v;
     float inv = inv_temp[i];
     struct softmax s = softmax_of(row, v, inv);
-    float h = 0;
-    for (int64_t j = threadIdx.x; entropy && j < v; j += CUDA_BLOCK) {
-        float x = row[j] * inv - s.lse, p = expf(x);
-        if (p > 0) h -= p * x;
-    }
-    if (entropy) h = cuda_block_reduce<cuda_sum>(h);
     if (threadIdx.x > 0) return;
     lse[i] = s.lse;
-    logprob[i] = id >= 0 && id < v ? row[id] * inv - s.lse : NAN;
-    if (entropy) entropy[i] = h;
+    logprob[i] = id >= 0 && id < v ? at_temperature(row[id], inv) - s.lse : NAN;
+    if (entropy) entropy[i] = s.entropy;
 }
 
 static __global__ void
@@ -265,7 +306,7 @@ static __global__ void sample_block_per_row(struct sample_out out, struct sample
     }
     if (threadIdx.x > 0) return;
     out.token[i] = id;
-    out.logprob[i] = r.logits[id] * inv - s.lse;
+    out.logprob[i] = at_temperature(r.logits[id], inv) - s.lse;
     out.kept[i] = cuts && t > 0 ? (float)total : 1;
 }
 
