@@ -77,7 +77,8 @@ static struct recipe *recipe_for(const struct group *g, const char *const *sets)
     while (n < SETS && sets[n])
         n++;
     snprintf(yaml, sizeof yaml,
-             "rollout: {group_size: %d, max_prompt_tokens: %d, max_new_tokens: %d}\n"
+             "rollout: {concurrency: 1024, group_size: %d, max_prompt_tokens: %d,\n"
+             "          max_new_tokens: %d}\n"
              "trainer: {batch: {groups: 1, tokens: %d}}\n",
              g->n, g->prompt, g->response, g->budget);
     bench_must(recipe_parse(&r, yaml, strlen(yaml), "bench", sets, n), "recipe");
