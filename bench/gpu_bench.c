@@ -417,7 +417,8 @@ struct optimizer {
     struct kern_tensor w, m, v, grad, previous, half;
 };
 
-/* As a step does: the scalars of alignment control, the update, the copy that computes. */
+/* As a step does: the scalars of alignment control, the update with the projection, which keeps the
+ * gradient for the next step in bf16, and the copy that computes. */
 static void optimizer_once(void *ctx) {
     struct optimizer *o = ctx;
     const struct gpu *g = o->g;
@@ -432,18 +433,20 @@ static void optimizer_once(void *ctx) {
 static void bench_optimizer(struct gpu *g, const struct gpu_ceiling *ceiling) {
     const int64_t n = bench_quick ? 1 << 10 : 1 << 28;
     struct optimizer o = {.g = g};
-    struct kern_tensor *f32[] = {&o.w, &o.m, &o.v, &o.grad, &o.previous};
-    for (int i = 0; i < 5; i++)
+    struct kern_tensor *f32[] = {&o.w, &o.m, &o.v, &o.grad};
+    for (int i = 0; i < 4; i++)
         *f32[i] = gpu_tensor(g, KERN_F32, 1, n);
+    o.previous = gpu_tensor(g, KERN_BF16, 1, n);
     bench_must(kern_axpby(g->b, g->s, &o.v, 0, &o.w, 0), "axpby"); /* squares are not negative */
     o.half = g->t == KERN_F32 ? o.w : gpu_tensor(g, g->t, 1, n);
-    double bytes = (28.0 + 8.0 + (g->t == KERN_F32 ? 0 : 6.0)) * (double)n;
+    double bytes = (6.0 + 32.0 + (g->t == KERN_F32 ? 0 : 6.0)) * (double)n;
     struct gpu_result r = gpu_against(g, &(struct gpu_work){optimizer_once, &o, bytes}, ceiling);
     printf("{\"bench\": \"gpu adamw with control\", \"n\": %lld, \"bytes_each\": %.0f",
            (long long)n, bytes / (double)n);
     print_bytes(&r);
     if (g->t != KERN_F32) gpu_free(g, &o.half);
-    for (int i = 0; i < 5; i++)
+    gpu_free(g, &o.previous);
+    for (int i = 0; i < 4; i++)
         gpu_free(g, f32[i]);
 }
 

@@ -285,7 +285,8 @@ static void one_hangs_inside(int rank) {
     struct rank r = {0};
     join(&r, rank, RANKS, 300);
     struct kern_tensor t = on_device(&r, NULL, SIZE);
-    if (rank == 1) *(bool *)dlsym(RTLD_DEFAULT, "nccl_double_hangs") = true;
+    const char *fault = rank == 1 ? "nccl_double_hangs" : "nccl_double_hands_over";
+    *(bool *)dlsym(RTLD_DEFAULT, fault) = true;
     CHECK_ERR(kern_coll_all_reduce(r.b, r.c, r.s, &t), ERR_TIMEOUT,
               "all_reduce: rank 1 of 3 takes no part any more");
     kern_release(r.b, t.data);
