@@ -283,7 +283,7 @@ static void one_ends_inside(int rank) {
 
 static void one_hangs_inside(int rank) {
     struct rank r = {0};
-    join(&r, rank, RANKS, 300);
+    join(&r, rank, RANKS, 1000);
     struct kern_tensor t = on_device(&r, NULL, SIZE);
     const char *fault = rank == 1 ? "nccl_double_hangs" : "nccl_double_hands_over";
     *(bool *)dlsym(RTLD_DEFAULT, fault) = true;
