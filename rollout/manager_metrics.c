@@ -129,6 +129,8 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     whole(&l, "off_policy/dropped", (int64_t)w->rejected[GROUPS_STALE]);
     num(&l, "off_policy/predicted", predicted);
     num(&l, "off_policy/rho", rho);
+    num(&l, "response_length/tail",
+        m->tail_max / (double)m->tail_groups / (m->tail_len / (double)m->tail_trajs));
     whole(&l, "reward/errors", (int64_t)w->rejected[GROUPS_REWARD]);
     whole(&l, "reward/zero_groups", f->zero_groups);
     sampling(&l, m);

@@ -88,7 +88,7 @@ struct manager_rates { /* for the prediction of staleness, see manager_predict.c
         uint64_t us; /* 0: not set */
         double held_us, wait_us;
         int64_t steps, finished; /* finished: groups ever */
-        int64_t running;         /* trajectories, summed over the steps' ends */
+        int64_t running;         /* groups, summed over the steps' ends */
         double waiting;          /* batches that waited */
     } now, since, next;          /* now: sums since the start; rates are taken from `since` on */
 };

@@ -43,7 +43,7 @@ void manager_predict_step(struct manager *m) {
     if (r->since.us && f->answered_us > from) r->now.wait_us += (double)(f->answered_us - from);
     r->now.steps++;
     r->now.finished = finished_groups(m);
-    r->now.running += groups_counts(m->groups).leased;
+    r->now.running += groups_counts(m->groups).running;
     r->now.waiting = (double)finished / (double)m->recipe->trainer.batch.groups;
     if (r->since.us == 0) r->since = r->next = r->now;
     if (r->now.steps < r->next.steps + WINDOW) return;
@@ -57,15 +57,12 @@ double manager_predict(const struct manager *m, double *rho) {
     double span = (double)(b->us - a->us), steps = (double)(b->steps - a->steps);
     double groups = (double)r->trainer.batch.groups;
     *rho = NAN;
-    if (a->us == 0 || span <= 0 || steps < 1 || m->tail_groups == 0 || m->tail_len <= 0) return NAN;
+    if (a->us == 0 || span <= 0 || steps < 1) return NAN;
     double made = (double)(b->finished - a->finished) / groups;
     double training = fmax(0.001, 1 - (b->wait_us - a->wait_us) / span);
     double rolling = fmax(0.001, 1 - (b->held_us - a->held_us) / span);
     *rho = made / steps * training / rolling;
-    struct predict_input in = {.concurrency = (double)(b->running - a->running) / steps,
-                               .batch = groups * (double)m->size,
-                               .tail = m->tail_max / (double)m->tail_groups /
-                                       (m->tail_len / (double)m->tail_trajs),
+    struct predict_input in = {.open = (double)(b->running - a->running) / steps / groups,
                                .rho = *rho,
                                .bound = (double)r->trainer.staleness.max,
                                .waiting = a->waiting,

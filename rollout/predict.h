@@ -3,22 +3,20 @@
 #define ROLLOUT_PREDICT_H
 
 struct predict_input {
-    double concurrency; /* C: sequences that run when a new version appears */
-    double batch;       /* B: trajectories per step */
-    double tail;        /* M: mean of the longest response of a group / mean response, >= 1 */
-    double rho;         /* batches that rollouts could finish while the trainer trains one */
-    double bound;       /* eta */
-    double waiting;     /* batches that were finished and not trained when counting began */
-    double steps;       /* since then; INFINITY: in the long run */
+    double open;    /* batches that are being generated when a new version appears */
+    double rho;     /* batches that rollouts could finish while the trainer trains one */
+    double bound;   /* eta */
+    double waiting; /* batches that were finished and not trained when counting began */
+    double steps;   /* since then; INFINITY: in the long run */
 };
 
 /* Mean staleness in versions: what accrues while generating, and in the queue, within the bound.
- *   flight = C * M / B
  *   queue = max(min(1, rho), (waiting + (rho - 1) * steps) / rho)
- *   min(eta, flight + queue)
- * In the long run that is flight + rho for rho < 1 and eta for rho > 1. It does not depend on the
- * mean length. NAN when an input is negative or not a number, or one that must be positive is not
- * (B, M, rho). */
+ *   min(eta, open + queue)
+ * In the long run that is open + rho for rho < 1 and eta for rho > 1. It does not depend on the
+ * mean length. NAN when an input is negative or not a number, or rho is 0 or not finite.
+ * For C sequences that always run, B trajectories per step and M, the mean of the longest response
+ * of a group over the mean response: open = C * M / B. */
 double predict_staleness(const struct predict_input *in);
 
 #endif

@@ -4,10 +4,10 @@
 #include "tests/test.h"
 
 TEST(predict_slow_rollouts) {
-    struct predict_input in = {
-        .concurrency = 128, .batch = 128, .tail = 1.44, .rho = 0.5, .bound = 8, .steps = INFINITY};
+    double c = 128, b = 128, m = 1.44;
+    struct predict_input in = {.open = c * m / b, .rho = 0.5, .bound = 8, .steps = INFINITY};
     CHECK_NEAR(predict_staleness(&in), 1.94, 1e-9); /* as published for rho < 1 */
-    in.concurrency = 64;                            /* halving it halves the first term */
+    in.open = c / 2 * m / b;
     CHECK_NEAR(predict_staleness(&in), 1.22, 1e-9);
     in.bound = 1; /* admission holds it */
     CHECK_NEAR(predict_staleness(&in), 1, 1e-9);
@@ -16,8 +16,7 @@ TEST(predict_slow_rollouts) {
 }
 
 TEST(predict_fast_rollouts_fill_the_bound) {
-    struct predict_input in = {
-        .concurrency = 16, .batch = 32, .tail = 1, .rho = 1.25, .bound = 8, .steps = INFINITY};
+    struct predict_input in = {.open = 0.5, .rho = 1.25, .bound = 8, .steps = INFINITY};
     CHECK_NEAR(predict_staleness(&in), 8, 0);
     in.steps = 4; /* on the way there */
     CHECK_NEAR(predict_staleness(&in), 0.5 + 1, 1e-9);
@@ -33,13 +32,13 @@ TEST(predict_fast_rollouts_fill_the_bound) {
 }
 
 TEST(predict_nonsense) {
-    struct predict_input in = {.concurrency = 1, .batch = 1, .tail = 1, .rho = 1, .bound = 1};
+    struct predict_input in = {.open = 1, .rho = 1, .bound = 1};
     CHECK(!isnan(predict_staleness(&in)));
     in.rho = 0;
     CHECK(isnan(predict_staleness(&in)));
     in.rho = INFINITY;
     CHECK(isnan(predict_staleness(&in)));
     in.rho = 1;
-    in.tail = NAN;
+    in.open = NAN;
     CHECK(isnan(predict_staleness(&in)));
 }
