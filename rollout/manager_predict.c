@@ -14,7 +14,7 @@
 
 #include <math.h>
 
-enum { WINDOW = 8 };
+enum { WINDOW = 4 };
 
 /* Groups that were ever finished, trained and dropped ones included. */
 static int64_t finished_groups(const struct manager *m) {
