@@ -11,7 +11,8 @@ struct predict_input {
 };
 
 /* Mean staleness in versions: what accrues while generating, and in the queue, within the bound.
- *   queue = max(min(1, rho), (waiting + (rho - 1) * steps) / rho)
+ *   queue = max(min(1, rho), waiting + (rho - 1) * joined)
+ *   joined = max(0, (steps - waiting) / rho)
  *   min(eta, open + queue)
  * In the long run that is open + rho for rho < 1 and eta for rho > 1. It does not depend on the
  * mean length. NAN when an input is negative or not a number, or rho is 0 or not finite.

@@ -21,11 +21,19 @@ TEST(predict_fast_rollouts_fill_the_bound) {
     in.steps = 4; /* on the way there */
     CHECK_NEAR(predict_staleness(&in), 0.5 + 1, 1e-9);
     in.waiting = 2;
-    CHECK_NEAR(predict_staleness(&in), 0.5 + (2 + 1) / 1.25, 1e-9);
-    in.rho = 0.5; /* and slow again: the line gets shorter */
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 2 + 0.25 * 2 / 1.25, 1e-9);
+    in.steps = 1; /* what is trained now joined before counting began */
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 2, 1e-9);
+    in.rho = 0.5; /* slow again: the line gets shorter */
+    in.steps = 3;
+    CHECK_NEAR(predict_staleness(&in), 0.5 + 1, 1e-9);
+    in.steps = 30;
     CHECK_NEAR(predict_staleness(&in), 0.5 + 0.5, 1e-9);
-    in.steps = 1;
-    CHECK_NEAR(predict_staleness(&in), 0.5 + 3, 1e-9);
+    in.waiting = 7.5; /* the bound is full, and stays so whatever rho is */
+    in.rho = 4;
+    in.steps = 4;
+    CHECK_NEAR(predict_staleness(&in), 8, 1e-9);
+    in.waiting = 2;
     in.rho = 1;
     in.steps = INFINITY;
     CHECK_NEAR(predict_staleness(&in), 0.5 + 2, 1e-9);
