@@ -102,6 +102,11 @@ static int want_either(const char *op, const char *arg, const struct kern_tensor
                 kern_elements(t), n);
 }
 
+/* The type that an op computes in, by one of its arguments: bf16, else f32 is wanted. */
+static enum kern_dtype real_of(kern_arg t) {
+    return t && t->dtype == KERN_BF16 ? KERN_BF16 : F32;
+}
+
 static int finite_positive(const char *op, const char *arg, float x, bool or_zero) {
     if (isfinite(x) && (x > 0 || (or_zero && x == 0))) return 0;
     return FAIL(ERR_CONFIG, "%s: %s is %g, wanted a finite number %s 0", op, arg, (double)x,
@@ -167,8 +172,9 @@ int kern_zero(kern_on b, struct kern_stream *s, void *dst, size_t bytes) {
 
 int kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids) {
     ENTER(embed, s);
-    WANT(out, F32, 2, ANY, ANY);
-    WANT(table, F32, 2, ANY, out->dim[1]);
+    const enum kern_dtype real = real_of(out);
+    WANT(out, real, 2, ANY, ANY);
+    WANT(table, real, 2, ANY, out->dim[1]);
     WANT(ids, I32, 1, out->dim[0]);
     return out->dim[0] ? b->embed(s, out, table, ids) : 0;
 }
@@ -176,17 +182,19 @@ int kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, k
 int kern_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg w,
                  float eps) {
     ENTER(rmsnorm, s);
-    WANT(x, F32, 2, ANY, ANY);
-    WANT(out, F32, 2, x->dim[0], x->dim[1]);
-    WANT(w, F32, 1, x->dim[1]);
+    const enum kern_dtype real = real_of(x);
+    WANT(x, real, 2, ANY, ANY);
+    WANT(out, real, 2, x->dim[0], x->dim[1]);
+    WANT(w, real, 1, x->dim[1]);
     TRY(finite_positive(op, "eps", eps, true));
     return kern_elements(x) ? b->rmsnorm(s, out, x, w, eps) : 0;
 }
 
 /* w of a matmul may be absent behind its shape when the packed copy is given. */
-static int want_packed(kern_on b, const char *op, kern_arg w, kern_arg packed) {
-    if (!w || w->rank != 2 || w->dim[0] < 0 || w->dim[1] < 0 || w->dtype != F32)
-        return FAIL(ERR_CONFIG, "%s: w must be a f32 matrix", op);
+static int want_packed(kern_on b, const char *op, kern_arg w, kern_arg packed,
+                       enum kern_dtype real) {
+    if (!w || w->rank != 2 || w->dim[0] < 0 || w->dim[1] < 0 || w->dtype != real)
+        return FAIL(ERR_CONFIG, "%s: w must be a %s matrix", op, kern_dtype_name(real));
     size_t need = kern_pack_bytes(b, w->dim[0], w->dim[1]);
     if (need == 0) return FAIL(ERR_CONFIG, "%s: backend %s does not pack", op, b->name);
     if (packed->data && packed->bytes >= need) return 0;
@@ -196,25 +204,27 @@ static int want_packed(kern_on b, const char *op, kern_arg w, kern_arg packed) {
 int kern_matmul(kern_on b, struct kern_stream *s, kern_arg y, kern_arg x, kern_arg w,
                 kern_arg packed, kern_arg bias) {
     ENTER(matmul, s);
-    WANT(x, F32, 2, ANY, ANY);
-    WANT(y, F32, 2, x->dim[0], ANY);
+    const enum kern_dtype real = real_of(x);
+    WANT(x, real, 2, ANY, ANY);
+    WANT(y, real == KERN_BF16 ? real_of(y) : F32, 2, x->dim[0], ANY);
     if (packed) {
-        TRY(want_packed(b, op, w, packed));
+        TRY(want_packed(b, op, w, packed, real));
         if (w->dim[0] != y->dim[1] || w->dim[1] != x->dim[1])
             return FAIL(ERR_CONFIG,
                         "%s: w is [%" PRId64 ", %" PRId64 "], wanted [%" PRId64 ", %" PRId64 "]",
                         op, w->dim[0], w->dim[1], y->dim[1], x->dim[1]);
     } else {
-        WANT(w, F32, 2, y->dim[1], x->dim[1]);
+        WANT(w, real, 2, y->dim[1], x->dim[1]);
     }
-    WANT_OPT(bias, F32, 1, y->dim[1]);
+    WANT_OPT(bias, real, 1, y->dim[1]);
     return kern_elements(y) ? b->matmul(s, y, x, w, packed, bias) : 0;
 }
 
 int kern_rope(kern_on b, struct kern_stream *s, kern_arg x, kern_arg pos, kern_arg cos,
               kern_arg sin, bool inverse) {
     ENTER(rope, s);
-    WANT(x, F32, 3, ANY, ANY, ANY);
+    const enum kern_dtype real = real_of(x);
+    WANT(x, real, 3, ANY, ANY, ANY);
     WANT(pos, I32, 1, x->dim[0]);
     if (x->dim[2] % 2) return FAIL(ERR_CONFIG, "%s: head width %" PRId64 " is odd", op, x->dim[2]);
     WANT(cos, F32, 2, ANY, x->dim[2] / 2);
@@ -225,10 +235,11 @@ int kern_rope(kern_on b, struct kern_stream *s, kern_arg x, kern_arg pos, kern_a
 /* Pools are [pages, page, Hkv, D]; rows k and v are [n, Hkv, D]. */
 static int want_kv(const char *op, kern_arg pool_k, kern_arg pool_v, kern_arg k, kern_arg v,
                    kern_arg slot) {
-    WANT(k, F32, 3, ANY, ANY, ANY);
-    WANT(v, F32, 3, k->dim[0], k->dim[1], k->dim[2]);
-    WANT(pool_k, F32, 4, ANY, ANY, k->dim[1], k->dim[2]);
-    WANT(pool_v, F32, 4, pool_k->dim[0], pool_k->dim[1], k->dim[1], k->dim[2]);
+    const enum kern_dtype real = real_of(k);
+    WANT(k, real, 3, ANY, ANY, ANY);
+    WANT(v, real, 3, k->dim[0], k->dim[1], k->dim[2]);
+    WANT(pool_k, real, 4, ANY, ANY, k->dim[1], k->dim[2]);
+    WANT(pool_v, real, 4, pool_k->dim[0], pool_k->dim[1], k->dim[1], k->dim[2]);
     WANT(slot, I32, 1, k->dim[0]);
     return 0;
 }
@@ -250,9 +261,10 @@ int kern_kv_read(kern_on b, struct kern_stream *s, kern_arg k, kern_arg v, kern_
 static int want_attn(const char *op, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                      const struct kern_attn *a) {
     if (!a) return FAIL(ERR_CONFIG, "%s: no struct kern_attn", op);
-    WANT(q, F32, 3, ANY, ANY, ANY);
-    WANT(pool_k, F32, 4, ANY, a->page, ANY, q->dim[2]);
-    WANT(pool_v, F32, 4, pool_k->dim[0], a->page, pool_k->dim[2], q->dim[2]);
+    const enum kern_dtype real = real_of(q);
+    WANT(q, real, 3, ANY, ANY, ANY);
+    WANT(pool_k, real, 4, ANY, a->page, ANY, q->dim[2]);
+    WANT(pool_v, real, 4, pool_k->dim[0], a->page, pool_k->dim[2], q->dim[2]);
     if (pool_k->dim[2] < 1 || q->dim[1] % pool_k->dim[2])
         return FAIL(ERR_CONFIG,
                     "%s: %" PRId64 " query heads do not divide by %" PRId64 " key heads", op,
@@ -274,16 +286,17 @@ int kern_attention(kern_on b, struct kern_stream *s, kern_arg out, kern_arg lse,
                    kern_arg pool_k, kern_arg pool_v, const struct kern_attn *a) {
     ENTER(attention, s);
     TRY(want_attn(op, q, pool_k, pool_v, a));
-    WANT(out, F32, 3, q->dim[0], q->dim[1], q->dim[2]);
+    WANT(out, real_of(q), 3, q->dim[0], q->dim[1], q->dim[2]);
     WANT_OPT(lse, F32, 2, q->dim[0], q->dim[1]);
     return kern_elements(q) ? b->attention(s, out, lse, q, pool_k, pool_v, a) : 0;
 }
 
 /* x, y, z are matrices of one shape. */
 static int want_same(const char *op, kern_arg x, kern_arg y, kern_arg z) {
-    WANT(x, F32, 2, ANY, ANY);
-    WANT(y, F32, 2, x->dim[0], x->dim[1]);
-    WANT(z, F32, 2, x->dim[0], x->dim[1]);
+    const enum kern_dtype real = real_of(x);
+    WANT(x, real, 2, ANY, ANY);
+    WANT(y, real, 2, x->dim[0], x->dim[1]);
+    WANT(z, real, 2, x->dim[0], x->dim[1]);
     return 0;
 }
 
@@ -301,8 +314,9 @@ int kern_add(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_ar
 
 int kern_gather(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg rows) {
     ENTER(gather, s);
-    WANT(out, F32, 2, ANY, ANY);
-    WANT(x, F32, 2, ANY, out->dim[1]);
+    const enum kern_dtype real = real_of(out);
+    WANT(out, real, 2, ANY, ANY);
+    WANT(x, real, 2, ANY, out->dim[1]);
     WANT(rows, I32, 1, out->dim[0]);
     return kern_elements(out) ? b->gather(s, out, x, rows) : 0;
 }
@@ -347,8 +361,8 @@ size_t kern_pack_bytes(kern_on b, int64_t out, int64_t in) {
 int kern_pack_weight(kern_on b, struct kern_stream *s, kern_arg packed, kern_arg w) {
     ENTER(pack_weight, s);
     if (!packed) return FAIL(ERR_CONFIG, "%s: packed is missing", op);
-    WANT(w, F32, 2, ANY, ANY);
-    TRY(want_packed(b, op, w, packed));
+    WANT(w, real_of(w), 2, ANY, ANY);
+    TRY(want_packed(b, op, w, packed, real_of(w)));
     return kern_elements(w) ? b->pack_weight(s, packed, w) : 0;
 }
 
@@ -371,7 +385,7 @@ int kern_cast(kern_on b, struct kern_stream *s, kern_arg dst, kern_arg src) {
 
 int kern_embed_bwd(kern_on b, struct kern_stream *s, kern_arg gtable, kern_arg gout, kern_arg ids) {
     ENTER(embed_bwd, s);
-    WANT(gout, F32, 2, ANY, ANY);
+    WANT(gout, real_of(gout), 2, ANY, ANY);
     WANT(gtable, F32, 2, ANY, gout->dim[1]);
     WANT(ids, I32, 1, gout->dim[0]);
     return kern_elements(gout) ? b->embed_bwd(s, gtable, gout, ids) : 0;
@@ -382,7 +396,7 @@ int kern_rmsnorm_bwd(kern_on b, struct kern_stream *s, kern_arg gx, kern_arg gw,
     ENTER(rmsnorm_bwd, s);
     TRY(want_same(op, gx, gout, x));
     WANT(gw, F32, 1, x->dim[1]);
-    WANT(w, F32, 1, x->dim[1]);
+    WANT(w, real_of(x), 1, x->dim[1]);
     TRY(finite_positive(op, "eps", eps, true));
     return kern_elements(x) ? b->rmsnorm_bwd(s, gx, gw, gout, x, w, eps, accumulate) : 0;
 }
@@ -390,17 +404,19 @@ int kern_rmsnorm_bwd(kern_on b, struct kern_stream *s, kern_arg gx, kern_arg gw,
 int kern_matmul_dx(kern_on b, struct kern_stream *s, kern_arg gx, kern_arg gy, kern_arg w,
                    bool accumulate) {
     ENTER(matmul_dx, s);
-    WANT(gy, F32, 2, ANY, ANY);
-    WANT(gx, F32, 2, gy->dim[0], ANY);
-    WANT(w, F32, 2, gy->dim[1], gx->dim[1]);
+    const enum kern_dtype real = real_of(gy);
+    WANT(gy, real, 2, ANY, ANY);
+    WANT(gx, real, 2, gy->dim[0], ANY);
+    WANT(w, real, 2, gy->dim[1], gx->dim[1]);
     return kern_elements(gx) ? b->matmul_dx(s, gx, gy, w, accumulate) : 0;
 }
 
 int kern_matmul_dw(kern_on b, struct kern_stream *s, kern_arg gw, kern_arg gbias, kern_arg gy,
                    kern_arg x) {
     ENTER(matmul_dw, s);
-    WANT(gy, F32, 2, ANY, ANY);
-    WANT(x, F32, 2, gy->dim[0], ANY);
+    const enum kern_dtype real = real_of(gy);
+    WANT(gy, real, 2, ANY, ANY);
+    WANT(x, real, 2, gy->dim[0], ANY);
     WANT(gw, F32, 2, gy->dim[1], x->dim[1]);
     WANT_OPT(gbias, F32, 1, gy->dim[1]);
     return kern_elements(gy) ? b->matmul_dw(s, gw, gbias, gy, x) : 0;
@@ -412,9 +428,10 @@ int kern_attention_bwd(kern_on b, struct kern_stream *s, kern_arg gq, kern_arg g
     ENTER(attention_bwd, s);
     TRY(want_attn(op, q, pool_k, pool_v, a));
     const int64_t *d = q->dim, *p = pool_k->dim;
-    WANT(gq, F32, 3, d[0], d[1], d[2]);
-    WANT(gout, F32, 3, d[0], d[1], d[2]);
-    WANT(out, F32, 3, d[0], d[1], d[2]);
+    const enum kern_dtype real = real_of(q);
+    WANT(gq, real, 3, d[0], d[1], d[2]);
+    WANT(gout, real, 3, d[0], d[1], d[2]);
+    WANT(out, real, 3, d[0], d[1], d[2]);
     WANT(lse, F32, 2, d[0], d[1]);
     WANT(gpool_k, F32, 4, p[0], p[1], p[2], p[3]);
     WANT(gpool_v, F32, 4, p[0], p[1], p[2], p[3]);
@@ -432,8 +449,9 @@ int kern_swiglu_bwd(kern_on b, struct kern_stream *s, kern_arg ggate, kern_arg g
 
 int kern_scatter_add(kern_on b, struct kern_stream *s, kern_arg x, kern_arg g, kern_arg rows) {
     ENTER(scatter_add, s);
-    WANT(g, F32, 2, ANY, ANY);
-    WANT(x, F32, 2, ANY, g->dim[1]);
+    const enum kern_dtype real = real_of(g);
+    WANT(g, real, 2, ANY, ANY);
+    WANT(x, real, 2, ANY, g->dim[1]);
     WANT(rows, I32, 1, g->dim[0]);
     return kern_elements(g) ? b->scatter_add(s, x, g, rows) : 0;
 }

@@ -5,6 +5,9 @@
 
 #include "kernels/kernels.h"
 
+#include <math.h>
+#include <string.h>
+
 struct kern_stream { /* of a host backend: ops run inline, so it is only scratch */
     char *scratch;   /* 64-byte aligned */
     size_t bytes;
@@ -38,6 +41,35 @@ static inline float *host_f32(kern_arg t) {
 }
 static inline const int32_t *host_i32(kern_arg t) {
     return t->data;
+}
+
+/* Round to nearest even; a NaN keeps its sign and stays a NaN. */
+static inline uint16_t host_to_bf16(float x) {
+    uint32_t u = 0;
+    memcpy(&u, &x, sizeof u);
+    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+static inline float host_from_bf16(uint16_t h) {
+    uint32_t u = (uint32_t)h << 16;
+    float x = 0;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* Element i of a f32 or bf16 view; a store rounds. */
+static inline bool host_is_half(kern_arg t) {
+    return t->dtype == KERN_BF16;
+}
+static inline double host_load(kern_arg t, int64_t i) {
+    if (host_is_half(t)) return (double)host_from_bf16(((const uint16_t *)t->data)[i]);
+    return (double)((const float *)t->data)[i];
+}
+static inline void host_store(kern_arg t, int64_t i, double x) {
+    if (host_is_half(t))
+        ((uint16_t *)t->data)[i] = host_to_bf16((float)x);
+    else
+        ((float *)t->data)[i] = (float)x;
 }
 
 #endif

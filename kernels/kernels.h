@@ -15,7 +15,12 @@
  *
  * Letters: n rows (tokens) of the batch, d model width, H query heads, Hkv key/value heads (H % Hkv
  * == 0), D head width, f feed-forward width, V vocabulary. Matrices are row-major and dense.
- * Weights are stored [out, in]. */
+ * Weights are stored [out, in].
+ *
+ * Types. Activations, weights, their K/V pools and gradients of activations have one type, f32 or
+ * bf16, within a call; sums are f32 or wider and each store rounds once, to nearest even. Always
+ * f32: gradients of weights (gtable, gw, gbias) and of pools, lse, cos and sin, all of logprob,
+ * logprob_bwd and sample, and the optimizer. matmul from bf16 may store y as f32 (logits). */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 
@@ -34,6 +39,7 @@ struct kern_coll;   /* opaque communicator of one rank */
 struct kern_limits {         /* of the batches that a stream will see */
     int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
     int64_t heads, head_width, kv_max;
+    int64_t half_width; /* largest width of bf16 rows, the vocabulary apart; 0: f32 only */
 };
 
 struct kern_backend {

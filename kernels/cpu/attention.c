@@ -3,6 +3,7 @@
  * reverse is cut by key head (k_attention_bwd.h says why). */
 #include "kernels/cpu/cpu.h"
 #include "kernels/host.h"
+#include "kernels/ref/ref.h"
 
 static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg pool_k,
                    kern_arg pool_v, const struct kern_attn *a) {
@@ -32,6 +33,7 @@ static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg poo
 
 int cpu_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                   const struct kern_attn *a) {
+    if (host_is_half(q)) return ref_attention(s, out, lse, q, pool_k, pool_v, a);
     struct attn_args t;
     TRY(prepare("attention", &t, q, pool_k, pool_v, a));
     t.out = host_f32(out);
@@ -43,6 +45,8 @@ int cpu_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool
 int cpu_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v, kern_arg gout,
                       kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                       const struct kern_attn *a) {
+    if (host_is_half(q))
+        return ref_attention_bwd(s, gq, gpool_k, gpool_v, gout, out, lse, q, pool_k, pool_v, a);
     struct attn_args t;
     TRY(prepare("attention_bwd", &t, q, pool_k, pool_v, a));
     t.out = host_f32(out);

@@ -5,6 +5,7 @@
  * opened. Since every instruction set gives the same bits (vec.h), the choice is about speed only:
  * a run may move between machines. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/half.h"
 
 #include "kernels/cpu/team.h"
 #include "kernels/host.h"
@@ -56,8 +57,12 @@ static void cpu_close(void) {
 size_t cpu_scratch_bytes(const struct kern_limits *l) {
     size_t most = cpu_gemm_scratch();
     size_t sample = cpu_sample_scratch(l->width_max) * (size_t)cpu_team_size();
+    size_t half = half_scratch(l->half_width) + cpu_gemm_scratch();
+    size_t ref = l->half_width ? ref_scratch_bytes(l) : 0; /* computes bf16 but for the products */
     size_t norms = (size_t)(l->rows * (l->heads + 1)) * sizeof(float);
     if (sample > most) most = sample;
+    if (half > most) most = half;
+    if (ref > most) most = ref;
     return norms > most ? norms : most;
 }
 

@@ -7,6 +7,7 @@
  * whoever uses it; items are cut along rows, so that is once too, except where the rows are few
  * (decoding): then all of A is packed beforehand, and items are cut along the columns. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/half.h"
 #include "kernels/cpu/team.h"
 #include "kernels/host.h"
 
@@ -104,6 +105,7 @@ static int run(const char *op, ops_s s, struct gemm_args *g) {
 }
 
 int cpu_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg packed, kern_arg bias) {
+    if (host_is_half(x)) return half_matmul(s, y, x, w, packed, bias);
     const int64_t n = y->dim[0], o = y->dim[1], in = x->dim[1];
     struct gemm_args g = {.a = host_f32(x),
                           .rs = in,
@@ -121,6 +123,7 @@ int cpu_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg packed, ker
 }
 
 int cpu_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate) {
+    if (host_is_half(gy)) return half_matmul_dx(s, gx, gy, w, accumulate);
     const int64_t n = gy->dim[0], o = gy->dim[1], in = gx->dim[1];
     struct gemm_args g = {.a = host_f32(gy),
                           .rs = o,
@@ -138,6 +141,7 @@ int cpu_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate
 }
 
 int cpu_matmul_dw(ops_s s, kern_arg gw, kern_arg gbias, kern_arg gy, kern_arg x) {
+    if (host_is_half(gy)) return half_matmul_dw(s, gw, gbias, gy, x);
     const int64_t n = gy->dim[0], o = gy->dim[1], in = x->dim[1];
     struct gemm_args g = {.a = host_f32(gy),
                           .rs = 1,
@@ -163,6 +167,7 @@ size_t cpu_pack_bytes(int64_t out, int64_t in) {
 }
 
 int cpu_pack_weight(ops_s s, kern_arg packed, kern_arg w) {
+    if (host_is_half(w)) return half_pack_weight(s, packed, w);
     struct gemm_args g = {.b = host_f32(w),
                           .layout = GEMM_NK,
                           .ldb = w->dim[1],

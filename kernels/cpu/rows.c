@@ -11,6 +11,7 @@ static int64_t grain(int64_t per_item) {
 }
 
 int cpu_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
+    if (host_is_half(x)) return ref_rmsnorm(s, out, x, w, eps);
     struct norm_args a = {.out = host_f32(out),
                           .x = host_f32(x),
                           .w = host_f32(w),
@@ -22,6 +23,7 @@ int cpu_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
 
 int cpu_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                     float eps, bool accumulate) {
+    if (host_is_half(x)) return ref_rmsnorm_bwd(s, gx, gw, gout, x, w, eps, accumulate);
     struct norm_args a = {.gx = host_f32(gx),
                           .gw = host_f32(gw),
                           .gout = host_f32(gout),
@@ -38,6 +40,7 @@ int cpu_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x
 }
 
 int cpu_rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool inverse) {
+    if (host_is_half(x)) return ref_rope(s, x, pos, cos, sin, inverse);
     struct rope_args a = {.x = host_f32(x),
                           .pos = host_i32(pos),
                           .cos = host_f32(cos),
@@ -74,6 +77,7 @@ static struct rows_args rows_of(kern_arg table, kern_arg x, kern_arg ids) {
 }
 
 int cpu_embed_bwd(ops_s s, kern_arg gtable, kern_arg gout, kern_arg ids) {
+    if (host_is_half(gout)) return ref_embed_bwd(s, gtable, gout, ids);
     struct rows_args a = rows_of(gtable, gout, ids);
     TRY(host_check_index("embed_bwd", "ids", ids, gtable->dim[0]));
     return cpu_for("embed_bwd", cpu_isa()->add_cols, &a, (a.d + LANES - 1) / LANES,
@@ -81,6 +85,7 @@ int cpu_embed_bwd(ops_s s, kern_arg gtable, kern_arg gout, kern_arg ids) {
 }
 
 int cpu_scatter_add(ops_s s, kern_arg x, kern_arg g, kern_arg rows) {
+    if (host_is_half(g)) return ref_scatter_add(s, x, g, rows);
     struct rows_args a = rows_of(x, g, rows);
     TRY(host_check_index("scatter_add", "rows", rows, x->dim[0]));
     return cpu_for("scatter_add", cpu_isa()->add_rows, &a, a.rows, grain(a.d), s, 0);

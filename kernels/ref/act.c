@@ -11,8 +11,8 @@ static double sigmoid(double x) {
 int ref_swiglu(ops_s s, kern_arg out, kern_arg gate, kern_arg up) {
     (void)s;
     for (int64_t i = 0, n = kern_elements(out); i < n; i++) {
-        double g = host_f32(gate)[i];
-        host_f32(out)[i] = (float)(g * sigmoid(g) * (double)host_f32(up)[i]);
+        double g = host_load(gate, i);
+        host_store(out, i, g * sigmoid(g) * host_load(up, i));
     }
     return 0;
 }
@@ -21,10 +21,10 @@ int ref_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_ar
                    kern_arg up) {
     (void)s;
     for (int64_t i = 0, n = kern_elements(gout); i < n; i++) {
-        double g = host_f32(gate)[i], u = host_f32(up)[i], go = host_f32(gout)[i];
+        double g = host_load(gate, i), u = host_load(up, i), go = host_load(gout, i);
         double sg = sigmoid(g);
-        host_f32(ggate)[i] = (float)(go * u * sg * (1 + g * (1 - sg)));
-        host_f32(gup)[i] = (float)(go * g * sg);
+        host_store(ggate, i, go * u * sg * (1 + g * (1 - sg)));
+        host_store(gup, i, go * g * sg);
     }
     return 0;
 }
@@ -32,6 +32,6 @@ int ref_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_ar
 int ref_add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
     (void)s;
     for (int64_t i = 0, n = kern_elements(out); i < n; i++)
-        host_f32(out)[i] = host_f32(a)[i] + host_f32(b)[i];
+        host_store(out, i, host_load(a, i) + host_load(b, i));
     return 0;
 }

@@ -12,7 +12,7 @@
 struct head {                 /* one query row of one head and the keys it sees */
     int64_t row, first, last; /* row * H + h; keys first..last */
     const int32_t *pages;
-    int64_t page, stride, offset; /* keys per page; floats from key to key; of this key head */
+    int64_t page, stride, offset; /* keys per page; elements from key to key; of this key head */
     int64_t width;
     double scale;
 };
@@ -21,10 +21,11 @@ static int64_t at(const struct head *h, int64_t key) { /* offset of a key in its
     return (h->pages[key / h->page] * h->page + key % h->page) * h->stride + h->offset;
 }
 
-static double product(const float *a, const float *b, int64_t n) {
+/* Of n elements of a from element i on and of b from element j on. */
+static double product(kern_arg a, int64_t i, kern_arg b, int64_t j, int64_t n) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)a[i] * (double)b[i];
+    for (int64_t k = 0; k < n; k++)
+        sum += host_load(a, i + k) * host_load(b, j + k);
     return sum;
 }
 
@@ -52,31 +53,30 @@ static void each_head(kern_arg q, kern_arg pool_k, const struct kern_attn *a, he
 }
 
 struct forward {
-    float *out, *lse;
-    const float *q, *k, *v;
+    kern_arg out, lse, q, k, v;
     double *z, *sum;
 };
 
 static void forward_head(const struct head *h, void *ctx) {
     struct forward *f = ctx;
-    const float *q = f->q + h->row * h->width;
+    const int64_t row = h->row * h->width;
     double max = -INFINITY, total = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
-        f->z[j] = h->scale * product(q, f->k + at(h, j), h->width);
+        f->z[j] = h->scale * product(f->q, row, f->k, at(h, j), h->width);
         if (f->z[j] > max) max = f->z[j];
     }
     for (int64_t i = 0; i < h->width; i++)
         f->sum[i] = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
         double p = exp(f->z[j] - max);
-        const float *v = f->v + at(h, j);
+        const int64_t o = at(h, j);
         total += p;
         for (int64_t i = 0; i < h->width; i++)
-            f->sum[i] += p * (double)v[i];
+            f->sum[i] += p * host_load(f->v, o + i);
     }
     for (int64_t i = 0; i < h->width; i++)
-        f->out[h->row * h->width + i] = (float)(f->sum[i] / total);
-    if (f->lse) f->lse[h->row] = (float)(max + log(total));
+        host_store(f->out, row + i, f->sum[i] / total);
+    if (f->lse) host_store(f->lse, h->row, max + log(total));
 }
 
 int ref_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
@@ -84,11 +84,11 @@ int ref_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool
     double *scratch = NULL;
     TRY(host_check_attn("attention", a, q->dim[0], pool_k->dim[0]));
     TRY(host_scratch(&scratch, s, "attention", (size_t)(a->kv_max + q->dim[2]) * sizeof *scratch));
-    struct forward f = {.out = host_f32(out),
-                        .lse = host_f32(lse),
-                        .q = host_f32(q),
-                        .k = host_f32(pool_k),
-                        .v = host_f32(pool_v),
+    struct forward f = {.out = out,
+                        .lse = lse,
+                        .q = q,
+                        .k = pool_k,
+                        .v = pool_v,
                         .sum = scratch,
                         .z = scratch + q->dim[2]};
     each_head(q, pool_k, a, forward_head, &f);
@@ -96,30 +96,32 @@ int ref_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool
 }
 
 struct reverse {
-    float *gq, *gk, *gv;
-    const float *gout, *out, *lse, *q, *k, *v;
+    kern_arg gq, gk, gv, gout, out, lse, q, k, v;
     double *sum; /* one head's gq */
 };
+
+static void add_to(kern_arg t, int64_t i, double x) {
+    host_store(t, i, host_load(t, i) + x);
+}
 
 static void reverse_head(const struct head *h, void *ctx) {
     struct reverse *f = ctx;
     const int64_t row = h->row * h->width, width = h->width;
-    const float *q = f->q + row, *gout = f->gout + row;
-    double t = product(gout, f->out + row, width), lse = f->lse[h->row];
+    double t = product(f->gout, row, f->out, row, width), lse = host_load(f->lse, h->row);
     for (int64_t i = 0; i < width; i++)
         f->sum[i] = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
         int64_t o = at(h, j);
-        double p = exp(h->scale * product(q, f->k + o, width) - lse);
-        double gz = h->scale * p * (product(gout, f->v + o, width) - t);
+        double p = exp(h->scale * product(f->q, row, f->k, o, width) - lse);
+        double gz = h->scale * p * (product(f->gout, row, f->v, o, width) - t);
         for (int64_t i = 0; i < width; i++) {
-            f->sum[i] += gz * (double)f->k[o + i];
-            f->gk[o + i] = (float)((double)f->gk[o + i] + gz * (double)q[i]);
-            f->gv[o + i] = (float)((double)f->gv[o + i] + p * (double)gout[i]);
+            f->sum[i] += gz * host_load(f->k, o + i);
+            add_to(f->gk, o + i, gz * host_load(f->q, row + i));
+            add_to(f->gv, o + i, p * host_load(f->gout, row + i));
         }
     }
     for (int64_t i = 0; i < width; i++)
-        f->gq[row + i] = (float)f->sum[i];
+        host_store(f->gq, row + i, f->sum[i]);
 }
 
 int ref_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v, kern_arg gout,
@@ -128,15 +130,15 @@ int ref_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v, 
     double *sum = NULL;
     TRY(host_check_attn("attention_bwd", a, q->dim[0], pool_k->dim[0]));
     TRY(host_scratch(&sum, s, "attention_bwd", (size_t)q->dim[2] * sizeof *sum));
-    struct reverse f = {.gq = host_f32(gq),
-                        .gk = host_f32(gpool_k),
-                        .gv = host_f32(gpool_v),
-                        .gout = host_f32(gout),
-                        .out = host_f32(out),
-                        .lse = host_f32(lse),
-                        .q = host_f32(q),
-                        .k = host_f32(pool_k),
-                        .v = host_f32(pool_v),
+    struct reverse f = {.gq = gq,
+                        .gk = gpool_k,
+                        .gv = gpool_v,
+                        .gout = gout,
+                        .out = out,
+                        .lse = lse,
+                        .q = q,
+                        .k = pool_k,
+                        .v = pool_v,
                         .sum = sum};
     each_head(q, pool_k, a, reverse_head, &f);
     return 0;

@@ -9,10 +9,10 @@ int ref_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg packed, ker
     const int64_t n = y->dim[0], o = y->dim[1], in = x->dim[1];
     for (int64_t r = 0; r < n; r++)
         for (int64_t c = 0; c < o; c++) {
-            double sum = bias ? (double)host_f32(bias)[c] : 0;
+            double sum = bias ? host_load(bias, c) : 0;
             for (int64_t k = 0; k < in; k++)
-                sum += (double)host_f32(x)[r * in + k] * (double)host_f32(w)[c * in + k];
-            host_f32(y)[r * o + c] = (float)sum;
+                sum += host_load(x, r * in + k) * host_load(w, c * in + k);
+            host_store(y, r * o + c, sum);
         }
     return 0;
 }
@@ -22,11 +22,10 @@ int ref_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate
     const int64_t n = gy->dim[0], o = gy->dim[1], in = gx->dim[1];
     for (int64_t r = 0; r < n; r++)
         for (int64_t i = 0; i < in; i++) {
-            float *out = &host_f32(gx)[r * in + i];
-            double sum = accumulate ? (double)*out : 0;
+            double sum = accumulate ? host_load(gx, r * in + i) : 0;
             for (int64_t k = 0; k < o; k++)
-                sum += (double)host_f32(gy)[r * o + k] * (double)host_f32(w)[k * in + i];
-            *out = (float)sum;
+                sum += host_load(gy, r * o + k) * host_load(w, k * in + i);
+            host_store(gx, r * in + i, sum);
         }
     return 0;
 }
@@ -38,13 +37,13 @@ int ref_matmul_dw(ops_s s, kern_arg gw, kern_arg gbias, kern_arg gy, kern_arg x)
         for (int64_t i = 0; i < in; i++) {
             double sum = (double)host_f32(gw)[c * in + i];
             for (int64_t r = 0; r < n; r++)
-                sum += (double)host_f32(gy)[r * o + c] * (double)host_f32(x)[r * in + i];
+                sum += host_load(gy, r * o + c) * host_load(x, r * in + i);
             host_f32(gw)[c * in + i] = (float)sum;
         }
         if (!gbias) continue;
         double sum = (double)host_f32(gbias)[c];
         for (int64_t r = 0; r < n; r++)
-            sum += (double)host_f32(gy)[r * o + c];
+            sum += host_load(gy, r * o + c);
         host_f32(gbias)[c] = (float)sum;
     }
     return 0;

@@ -7,10 +7,11 @@
 
 #include <math.h>
 
-static double inverse_rms(const float *x, int64_t d, float eps) {
+/* Of the row whose first element is number i. */
+static double inverse_rms(kern_arg x, int64_t i, int64_t d, float eps) {
     double sum = 0;
     for (int64_t j = 0; j < d; j++)
-        sum += (double)x[j] * (double)x[j];
+        sum += host_load(x, i + j) * host_load(x, i + j);
     return 1 / sqrt(sum / (double)d + (double)eps);
 }
 
@@ -18,10 +19,9 @@ int ref_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
     (void)s;
     const int64_t d = x->dim[1];
     for (int64_t i = 0; i < x->dim[0]; i++) {
-        const float *row = host_f32(x) + i * d;
-        double r = inverse_rms(row, d, eps);
+        double r = inverse_rms(x, i * d, d, eps);
         for (int64_t j = 0; j < d; j++)
-            host_f32(out)[i * d + j] = (float)((double)row[j] * r * (double)host_f32(w)[j]);
+            host_store(out, i * d + j, host_load(x, i * d + j) * r * host_load(w, j));
     }
     return 0;
 }
@@ -34,16 +34,15 @@ int ref_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x
     for (int64_t j = 0; j < d; j++)
         sum[j] = 0;
     for (int64_t i = 0; i < n; i++) {
-        const float *xi = host_f32(x) + i * d, *gi = host_f32(gout) + i * d, *wi = host_f32(w);
-        float *out = host_f32(gx) + i * d;
-        double r = inverse_rms(xi, d, eps), c = 0;
+        double r = inverse_rms(x, i * d, d, eps), c = 0;
         for (int64_t j = 0; j < d; j++)
-            c += (double)gi[j] * (double)wi[j] * (double)xi[j];
+            c += host_load(gout, i * d + j) * host_load(w, j) * host_load(x, i * d + j);
         for (int64_t j = 0; j < d; j++) {
-            double xj = xi[j], gj = gi[j];
-            double g = r * gj * (double)wi[j] - xj * r * r * r * c / (double)d;
+            const int64_t at = i * d + j;
+            double xj = host_load(x, at), gj = host_load(gout, at);
+            double g = r * gj * host_load(w, j) - xj * r * r * r * c / (double)d;
             sum[j] += gj * xj * r;
-            out[j] = (float)(accumulate ? (double)out[j] + g : g);
+            host_store(gx, at, accumulate ? host_load(gx, at) + g : g);
         }
     }
     for (int64_t j = 0; j < d; j++)

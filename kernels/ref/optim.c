@@ -77,12 +77,7 @@ int ref_cast(ops_s s, kern_arg dst, kern_arg src) {
         memmove(dst->data, src->data, (size_t)n * kern_dtype_bytes(src->dtype));
         return 0;
     }
-    const uint16_t *half = src->data;
-    uint16_t *to = dst->data;
     for (int64_t i = 0; i < n; i++)
-        if (dst->dtype == KERN_BF16)
-            to[i] = to_bf16(host_f32(src)[i]);
-        else
-            host_f32(dst)[i] = from_bf16(half[i]);
+        host_store(dst, i, host_load(src, i));
     return 0;
 }

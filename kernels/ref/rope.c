@@ -12,12 +12,12 @@ int ref_rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool
         const float *c = host_f32(cos) + host_i32(pos)[i] * half;
         const float *sn = host_f32(sin) + host_i32(pos)[i] * half;
         for (int64_t h = 0; h < heads; h++) {
-            float *v = host_f32(x) + (i * heads + h) * width;
             for (int64_t j = 0; j < half; j++) {
-                double a = v[j], b = v[j + half], cj = c[j];
+                const int64_t at = (i * heads + h) * width + j;
+                double a = host_load(x, at), b = host_load(x, at + half), cj = c[j];
                 double sj = inverse ? -(double)sn[j] : (double)sn[j];
-                v[j] = (float)(a * cj - b * sj);
-                v[j + half] = (float)(b * cj + a * sj);
+                host_store(x, at, a * cj - b * sj);
+                host_store(x, at + half, b * cj + a * sj);
             }
         }
     }

@@ -44,6 +44,18 @@ static const struct tolerance {
     {"dot", 1e-3, 1e-6}, /* stored as float by its case */
 };
 
+/* A bf16 result may be the neighbour of the reference's: 2^-7 of it at most. The reverse of
+ * attention also reads such a result (its own forward's). */
+static const double half_rel = 1.0 / 128, half_attention_abs = 0.02;
+
+static bool is_always_f32(const char *name) {
+    static const char *const names[] = {"gtable",  "gw",      "gbias", "y32", "lse",
+                                        "gpool_k", "gpool_v", "cos",   "sin"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
 static const struct tolerance *tolerance_of(const char *op) {
     for (size_t i = 0; i < sizeof tolerances / sizeof tolerances[0]; i++)
         if (strcmp(tolerances[i].op, op) == 0) return &tolerances[i];
@@ -66,6 +78,22 @@ static void fill_f32(const struct op_run *r, float *x, int64_t n, enum op_fill f
         else
             x[i] = (float)rng_normal(key, id, (uint64_t)i);
     }
+}
+
+static uint16_t to_half(float x) {
+    uint32_t u = 0;
+    memcpy(&u, &x, sizeof u);
+    return (uint16_t)(isnan(x) ? 0x7fc0 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+/* Element k of a buffer on the host. */
+static double element(const struct op_buf *b, int64_t k) {
+    const char *data = b->host + GUARD;
+    if (b->all.dtype != KERN_BF16) return (double)((const float *)data)[k];
+    uint32_t u = (uint32_t)((const uint16_t *)data)[k] << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return (double)x;
 }
 
 /* Puts guard, content, guard into backend memory and makes the view the op gets. */
@@ -97,16 +125,21 @@ static struct kern_tensor *make(struct op_run *r, const char *name, enum op_fill
                                 const int64_t dim[4], bool is_rows) {
     struct op_buf buf = {.name = name, .is_rows = is_rows};
     buf.is_out = fill == OP_NAN || fill == OP_KEEP;
-    buf.all.dtype = KERN_F32;
+    buf.all.dtype = r->c->half && !is_always_f32(name) ? KERN_BF16 : KERN_F32;
     int64_t n = 1;
     for (int i = 0; i < 4 && (i == 0 || dim[i] > 0); i++) {
         buf.all.dim[buf.all.rank++] = dim[i];
         n *= dim[i];
     }
-    buf.all.bytes = (size_t)n * sizeof(float);
-    float *x = mem_alloc(buf.all.bytes);
+    buf.all.bytes = (size_t)n * kern_dtype_bytes(buf.all.dtype);
+    float *x = mem_array((size_t)n + 1, sizeof *x);
+    uint16_t *half = mem_array((size_t)n + 1, sizeof *half);
     fill_f32(r, x, n, fill);
-    struct kern_tensor *view = place(r, buf, x);
+    for (int64_t i = 0; i < n; i++)
+        half[i] = to_half(x[i]);
+    const void *content = buf.all.dtype == KERN_BF16 ? (const void *)half : x;
+    struct kern_tensor *view = place(r, buf, content);
+    mem_free(half);
     mem_free(x);
     return view;
 }
@@ -194,6 +227,7 @@ void op_execute(struct op_run *r, const struct kern_backend *b, const struct op_
                 int64_t first, int64_t count, bool packed) {
     struct kern_limits l = {
         .rows = 4096, .width_max = 60000, .heads = 64, .head_width = 256, .kv_max = 4096};
+    if (c->half) l.half_width = 4096;
     memset(r, 0, sizeof *r);
     r->b = b;
     r->c = c;
@@ -221,27 +255,27 @@ static void shape_text(char *out, size_t n, const struct op_case *c) {
         at += (size_t)snprintf(out + at, n - at, "%s%lld", i ? "," : "", (long long)c->shape[i]);
 }
 
-static void check_f32(const struct op_run *x, const struct op_run *y, int i) {
+static void check_near(const struct op_run *x, const struct op_run *y, int i) {
     const struct tolerance *t = tolerance_of(x->c->op);
-    const float *a = (const float *)(x->bufs[i].host + GUARD);
-    const float *b = (const float *)(y->bufs[i].host + GUARD);
+    const bool half = x->bufs[i].all.dtype == KERN_BF16, exact = t->abs == 0;
+    const bool bwd = x->c->half && strcmp(x->c->op, "attention_bwd") == 0;
+    const double rel = half && !exact ? half_rel : t->rel, abs = bwd ? half_attention_abs : t->abs;
     char shape[128];
     shape_text(shape, sizeof shape, x->c);
     for (int64_t k = 0, n = kern_elements(&x->bufs[i].all); k < n; k++) {
-        double diff = fabs((double)a[k] - (double)b[k]);
-        if (diff <= t->abs + t->rel * fabs((double)b[k])) continue;
-        if (a[k] == b[k]) continue; /* infinities */
+        double a = element(&x->bufs[i], k), b = element(&y->bufs[i], k);
+        if (fabs(a - b) <= abs + rel * fabs(b)) continue;
+        if (a == b) continue; /* infinities */
         test_fail(__FILE__, __LINE__, "%s [%s]: %s[%lld] = %.9g on %s, %.9g on %s", x->c->op, shape,
-                  x->bufs[i].name, (long long)k, (double)a[k], x->b->name, (double)b[k],
-                  y->b->name);
+                  x->bufs[i].name, (long long)k, a, x->b->name, b, y->b->name);
     }
 }
 
 void op_check_near(const struct op_run *x, const struct op_run *y) {
     CHECK_INT(x->n_bufs, y->n_bufs);
     for (int i = 0; i < x->n_bufs; i++)
-        if (x->bufs[i].is_out && x->bufs[i].all.dtype == KERN_F32)
-            check_f32(x, y, i);
+        if (x->bufs[i].is_out && x->bufs[i].all.dtype != KERN_I32)
+            check_near(x, y, i);
         else if (x->bufs[i].is_out)
             for (int64_t k = 0; k < kern_elements(&x->bufs[i].all); k++)
                 CHECK_INT(((const int32_t *)(x->bufs[i].host + GUARD))[k],
@@ -253,14 +287,12 @@ static void check_range(const struct op_run *x, const struct op_run *y, int i, s
                         size_t to, const char *what) {
     char shape[128];
     shape_text(shape, sizeof shape, x->c);
-    for (size_t k = from; k < to; k += 4)
-        if (memcmp(x->bufs[i].host + GUARD + k, y->bufs[i].host + GUARD + k, 4) != 0) {
-            float a = 0, b = 0;
-            memcpy(&a, x->bufs[i].host + GUARD + k, sizeof a);
-            memcpy(&b, y->bufs[i].host + GUARD + k, sizeof b);
+    size_t size = kern_dtype_bytes(x->bufs[i].all.dtype);
+    for (size_t k = from; k < to; k += size)
+        if (memcmp(x->bufs[i].host + GUARD + k, y->bufs[i].host + GUARD + k, size) != 0)
             test_fail(__FILE__, __LINE__, "%s [%s] %s: %s[%zu] = %.9g and %.9g", x->c->op, shape,
-                      what, x->bufs[i].name, k / 4, (double)a, (double)b);
-        }
+                      what, x->bufs[i].name, k / size, element(&x->bufs[i], (int64_t)(k / size)),
+                      element(&y->bufs[i], (int64_t)(k / size)));
 }
 
 void op_check_bits(const struct op_run *x, const struct op_run *y, const char *what) {

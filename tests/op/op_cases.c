@@ -62,8 +62,8 @@ static void rmsnorm_bwd(struct op_run *r, const int64_t *p) { /* n, d, accumulat
     CHECK_OK(kern_rmsnorm_bwd(r->b, r->s, gx, gw, g, x, w, 1e-5f, p[2] != 0));
 }
 
-static void matmul(struct op_run *r, const int64_t *p) { /* n, out, in, bias */
-    arg y = op_rows(r, "y", OP_NAN, p[0], p[1], 0);
+static void matmul(struct op_run *r, const int64_t *p) { /* n, out, in, bias, f32 result */
+    arg y = op_rows(r, p[4] ? "y32" : "y", OP_NAN, p[0], p[1], 0);
     arg x = op_rows(r, "x", OP_NORMAL, p[0], p[2], 0);
     arg w = op_whole(r, "w", OP_NORMAL, p[1], p[2], 0, 0);
     arg bias = p[3] ? op_whole(r, "bias", OP_NORMAL, p[1], 0, 0, 0) : NULL;
@@ -295,9 +295,13 @@ static void attention_bwd(struct op_run *r, const int64_t *p) {
 }
 
 #define CASE(op, ...)                                                                              \
-    { #op, op, {__VA_ARGS__ }, false }
+    { #op, op, {__VA_ARGS__ }, false, false }
 #define CASE_BI(op, ...)                                                                           \
-    { #op, op, {__VA_ARGS__ }, true }
+    { #op, op, {__VA_ARGS__ }, true, false }
+#define HALF(op, ...)                                                                              \
+    { #op, op, {__VA_ARGS__ }, false, true }
+#define HALF_BI(op, ...)                                                                           \
+    { #op, op, {__VA_ARGS__ }, true, true }
 
 const struct op_case op_cases[] = {
     CASE_BI(embed, 1, 1, 1),
@@ -391,5 +395,35 @@ const struct op_case op_cases[] = {
     CASE(attention_bwd, 3, 90, 6, 2, 48, 16, 0),
     CASE(attention_bwd, 5, 100, 3, 1, 20, 64, 33),
     CASE(attention_bwd, 3, 70, 4, 2, 128, 256, 100),
+    HALF_BI(embed, 7, 33, 11),
+    HALF_BI(gather, 5, 48, 9),
+    HALF(embed_bwd, 9, 37, 4),
+    HALF(scatter_add, 5, 33, 9),
+    HALF(kv_write, 6, 2, 5, 4, 3),
+    HALF(kv_read, 6, 2, 5, 4, 3),
+    HALF_BI(rmsnorm, 3, 17),
+    HALF_BI(rmsnorm, 67, 288),
+    HALF(rmsnorm_bwd, 7, 65, 1),
+    HALF(rmsnorm_bwd, 70, 288, 0),
+    HALF_BI(matmul, 1, 1, 1, 0, 0),
+    HALF_BI(matmul, 9, 33, 65, 1, 0),
+    HALF_BI(matmul, 130, 100, 515, 1, 1),
+    HALF_BI(matmul, 70, 150, 288, 0, 0),
+    HALF(matmul_dx, 7, 33, 19, 1),
+    HALF(matmul_dx, 70, 150, 129, 0),
+    HALF(matmul_dw, 7, 33, 19, 1),
+    HALF(matmul_dw, 129, 150, 64, 1),
+    HALF_BI(rope, 9, 3, 10, 20, 0),
+    HALF_BI(rope, 33, 4, 64, 50, 1),
+    HALF_BI(swiglu, 7, 45),
+    HALF(swiglu_bwd, 9, 45, 1),
+    HALF(swiglu_bwd, 9, 45, 0),
+    HALF_BI(add, 9, 45, 1),
+    HALF_BI(add, 9, 45, 0),
+    HALF(attention, 1, 1, 1, 1, 1, 1, 0),
+    HALF(attention, 3, 90, 6, 2, 48, 16, 0),
+    HALF(attention, 5, 60, 3, 1, 20, 64, 33),
+    HALF(attention_bwd, 3, 40, 4, 2, 6, 16, 0),
+    HALF(attention_bwd, 3, 60, 4, 2, 48, 16, 33),
 };
 const int op_n_cases = sizeof op_cases / sizeof op_cases[0];
