@@ -20,22 +20,30 @@ enum { ALIGN = 64, HEAD_ROWS = 64, ROWS_MAX = 1 << 22, PAGE_MAX = 1 << 16 };
  */
 
 struct carve {
-    char *base; /* NULL: only counting */
-    size_t used;
+    char *base;        /* NULL: only counting */
+    size_t used, size; /* size: of an element of the actor's type */
     bool overflow;
 };
 
-/* The next a * b * c * 4 bytes. */
-static void *take(struct carve *c, int64_t x, int64_t y, int64_t z) {
-    size_t n = 4;
-    if (!mem_mul(&n, n, (size_t)x) || !mem_mul(&n, n, (size_t)y) || !mem_mul(&n, n, (size_t)z) ||
-        n > SIZE_MAX / 4 || c->used > SIZE_MAX / 4) {
+/* The next x * y elements. */
+static void *take_sized(struct carve *c, size_t size, int64_t x, int64_t y) {
+    size_t n = size;
+    if (!mem_mul(&n, n, (size_t)x) || !mem_mul(&n, n, (size_t)y) || n > SIZE_MAX / 4 ||
+        c->used > SIZE_MAX / 4) {
         c->overflow = true;
         return NULL;
     }
     void *p = c->base ? c->base + c->used : NULL;
     c->used += (n + ALIGN - 1) / ALIGN * ALIGN;
     return p;
+}
+
+static void *take(struct carve *c, int64_t x, int64_t y) { /* of the actor's type */
+    return take_sized(c, c->size, x, y);
+}
+
+static void *take_f32(struct carve *c, int64_t x, int64_t y) { /* or i32 */
+    return take_sized(c, sizeof(float), x, y);
 }
 
 struct sizes {
@@ -57,15 +65,15 @@ static struct sizes sizes_of(const struct actor_config *cfg) {
 /* What the reverse of a layer needs of its forward, x0, x1 and x2 apart. */
 static void carve_acts(struct carve *c, struct actor_acts *t, const struct sizes *z,
                        const struct shape *s) {
-    t->h1 = take(c, z->r, z->d, 1);
-    t->q = take(c, z->r, z->q, 1);
-    t->q0 = s->qk_norm ? take(c, z->r, z->q, 1) : t->q;
-    t->k0 = s->qk_norm ? take(c, z->r, z->kv, 1) : NULL;
-    t->att = take(c, z->r, z->q, 1);
-    t->lse = take(c, z->r, s->heads, 1);
-    t->h2 = take(c, z->r, z->d, 1);
-    t->gate = take(c, z->r, z->f, 1);
-    t->up = take(c, z->r, z->f, 1);
+    t->h1 = take(c, z->r, z->d);
+    t->q = take(c, z->r, z->q);
+    t->q0 = s->qk_norm ? take(c, z->r, z->q) : t->q;
+    t->k0 = s->qk_norm ? take(c, z->r, z->kv) : NULL;
+    t->att = take(c, z->r, z->q);
+    t->lse = take_f32(c, z->r, s->heads);
+    t->h2 = take(c, z->r, z->d);
+    t->gate = take(c, z->r, z->f);
+    t->up = take(c, z->r, z->f);
 }
 
 /* Who shares what, see struct actor_acts. Without training the residual stream is one buffer that
@@ -75,40 +83,45 @@ static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z
     const struct actor_config *cfg = &a->cfg;
     struct actor_acts shared = {0}, t;
     bool own = cfg->train && !cfg->recompute;
-    void *x = take(c, z->r, z->d, 1);
+    void *x = take(c, z->r, z->d);
     if (!own) carve_acts(c, &shared, z, &cfg->shape);
-    if (cfg->train && !own) shared.x1 = take(c, z->r, z->d, 1);
+    if (cfg->train && !own) shared.x1 = take(c, z->r, z->d);
     for (int32_t l = 0; l < cfg->shape.layers; l++) {
         t = shared;
         if (own) carve_acts(c, &t, z, &cfg->shape);
-        if (own) t.x1 = take(c, z->r, z->d, 1);
+        if (own) t.x1 = take(c, z->r, z->d);
         if (!cfg->train) t.x1 = x;
         t.x0 = x;
-        if (cfg->train) x = take(c, z->r, z->d, 1);
+        if (cfg->train) x = take(c, z->r, z->d);
         t.x2 = x;
-        t.pool_k = take(c, z->pool, z->kv, 1);
-        t.pool_v = take(c, z->pool, z->kv, 1);
-        if (cfg->frames) t.kept_gk = take(c, cfg->frames, z->kv, 1);
-        if (cfg->frames) t.kept_gv = take(c, cfg->frames, z->kv, 1);
+        t.pool_k = take(c, z->pool, z->kv);
+        t.pool_v = take(c, z->pool, z->kv);
+        if (cfg->frames) t.kept_gk = take_f32(c, cfg->frames, z->kv);
+        if (cfg->frames) t.kept_gv = take_f32(c, cfg->frames, z->kv);
         if (a->acts) a->acts[l] = t;
     }
 }
 
 /* Gradients of activations: one layer's worth, reused from layer to layer. */
 static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *z) {
-    a->g = take(c, z->r, z->d, 1);
-    a->gh = take(c, z->r, z->d, 1);
-    a->gact = take(c, z->r, z->f, 1);
-    a->gatt = take(c, z->r, z->q, 1);
-    a->gq = take(c, z->r, z->q, 1);
-    a->gk = take(c, z->r, z->kv, 1);
-    a->gv = take(c, z->r, z->kv, 1);
-    a->gq0 = a->cfg.shape.qk_norm ? take(c, z->r, z->q, 1) : a->gq;
-    a->gk0 = a->cfg.shape.qk_norm ? take(c, z->r, z->kv, 1) : a->gk;
-    a->ghh = take(c, z->hr, z->d, 1);
-    a->ghead = take(c, 3, z->hr, 1);
-    a->gpool_k = take(c, z->pool, z->kv, 1);
-    a->gpool_v = take(c, z->pool, z->kv, 1);
+    a->g = take(c, z->r, z->d);
+    a->gh = take(c, z->r, z->d);
+    a->gact = take(c, z->r, z->f);
+    a->gatt = take(c, z->r, z->q);
+    a->gq = take(c, z->r, z->q);
+    a->gk = take(c, z->r, z->kv);
+    a->gv = take(c, z->r, z->kv);
+    a->gq0 = a->cfg.shape.qk_norm ? take(c, z->r, z->q) : a->gq;
+    a->gk0 = a->cfg.shape.qk_norm ? take(c, z->r, z->kv) : a->gk;
+    a->ghh = take(c, z->hr, z->d);
+    a->ghead = take_f32(c, 3, z->hr);
+    a->gpool_k = take_f32(c, z->pool, z->kv);
+    a->gpool_v = take_f32(c, z->pool, z->kv);
+    if (!a->cfg.shape.half) return;
+    a->sum_gk = take_f32(c, z->r, z->kv);
+    a->sum_gv = take_f32(c, z->r, z->kv);
+    a->half_glogits = take(c, z->hr, z->v);
+    a->half_gval = take(c, z->hr, 1);
 }
 
 /* Room for the packed copy of one matrix, if the backend packs. w NULL: only counting. */
@@ -117,7 +130,7 @@ static void carve_packed(struct carve *c, struct actor *a, struct actor_weight *
     size_t bytes = a->cfg.pack ? kern_pack_bytes(a->b, out, in) : 0;
     int64_t words = (int64_t)((bytes + 3) / 4);
     if (bytes == 0) return;
-    void *p = take(c, words, 1, 1), *spare = a->cfg.spare ? take(c, words, 1, 1) : NULL;
+    void *p = take_f32(c, words, 1), *spare = a->cfg.spare ? take_f32(c, words, 1) : NULL;
     if (!w) return;
     w->packed = kern_view1(p, KERN_F32, words);
     w->spare = kern_view1(spare, KERN_F32, words);
@@ -148,23 +161,23 @@ static void carve_all(struct carve *c, struct actor *a) {
     struct sizes z = sizes_of(cfg);
     int64_t dims[MAT_N][2];
     matrix_dims(&z, dims);
-    a->meta = take(c, meta_elements(cfg), 1, 1);
-    a->cos = take(c, cfg->context, cfg->shape.head_width / 2, 1);
-    a->sin = take(c, cfg->context, cfg->shape.head_width / 2, 1);
+    a->meta = take_f32(c, meta_elements(cfg), 1);
+    a->cos = take_f32(c, cfg->context, cfg->shape.head_width / 2);
+    a->sin = take_f32(c, cfg->context, cfg->shape.head_width / 2);
     carve_layers(c, a, &z);
-    a->k = take(c, z.r, z.kv, 1);
-    a->v = take(c, z.r, z.kv, 1);
-    a->o = take(c, z.r, z.d, 1);
-    a->act = take(c, z.r, z.f, 1);
-    a->hidden = take(c, z.r, z.d, 1);
-    a->hh = take(c, z.hr, z.d, 1);
-    a->logits = take(c, z.hr, z.v, 1);
-    a->head_ids = take(c, 2, z.hr, 1);
-    a->lp = take(c, z.hr, 1, 1);
-    a->ent = take(c, z.hr, 1, 1);
-    a->head_lse = take(c, z.hr, 1, 1);
-    a->temp = take(c, z.hr, 1, 1);
-    a->val = take(c, z.hr, 1, 1);
+    a->k = take(c, z.r, z.kv);
+    a->v = take(c, z.r, z.kv);
+    a->o = take(c, z.r, z.d);
+    a->act = take(c, z.r, z.f);
+    a->hidden = take(c, z.r, z.d);
+    a->hh = take(c, z.hr, z.d);
+    a->logits = take_f32(c, z.hr, z.v);
+    a->head_ids = take_f32(c, 2, z.hr);
+    a->lp = take_f32(c, z.hr, 1);
+    a->ent = take_f32(c, z.hr, 1);
+    a->head_lse = take_f32(c, z.hr, 1);
+    a->temp = take_f32(c, z.hr, 1);
+    a->val = take_f32(c, z.hr, 1);
     if (cfg->train) carve_reverse(c, a, &z);
     for (int32_t l = 0; l < cfg->shape.layers; l++)
         for (int m = 0; m < MAT_N; m++)
@@ -180,17 +193,19 @@ static size_t scratch_bytes(const struct actor_config *cfg) {
     width = z.q > width ? z.q : width;
     width = z.f > width ? z.f : width;
     width = z.v > width ? z.v : width;
+    int64_t rows_width = z.q > z.f ? z.q : z.f;
     struct kern_limits l = {.rows = z.r > z.hr ? z.r : z.hr,
                             .width_max = width,
                             .heads = cfg->shape.heads,
                             .head_width = cfg->shape.head_width,
                             .kv_max = cfg->context};
+    if (cfg->shape.half) l.half_width = rows_width > z.d ? rows_width : z.d;
     return kern_scratch_bytes(cfg->backend, &l);
 }
 
 static int plan(size_t *out, const struct actor_config *cfg) {
     struct actor a = {.cfg = *cfg, .b = cfg->backend};
-    struct carve c = {0};
+    struct carve c = {.size = actor_size(cfg)};
     carve_all(&c, &a);
     if (c.overflow) return FAIL(ERR_NOMEM, "the actor's memory plan exceeds the address space");
     *out = c.used;
@@ -205,7 +220,7 @@ size_t actor_bytes(const struct actor_config *cfg) {
 
 size_t actor_host_bytes(const struct actor_config *cfg) {
     if (!cfg->offload) return 0;
-    return (size_t)cfg->frames * (size_t)actor_kept_floats(cfg) * sizeof(float);
+    return (size_t)cfg->frames * actor_kept_bytes(cfg);
 }
 
 /* --- open and close ------------------------------------------------------------------------------
@@ -258,8 +273,7 @@ static void alloc_host(struct actor *a) {
     a->head_host = mem_array(6 * hr, sizeof *a->head_host);
     a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
     if (a->cfg.train) a->slot_mark = mem_array((size_t)a->cfg.pages, (size_t)a->cfg.page);
-    if (a->cfg.offload)
-        a->host = mem_array((size_t)a->cfg.frames, (size_t)actor_kept_floats(&a->cfg) * 4);
+    if (a->cfg.offload) a->host = mem_array((size_t)a->cfg.frames, actor_kept_bytes(&a->cfg));
 }
 
 int actor_open(struct actor **out, const struct actor_config *cfg) {
@@ -275,7 +289,7 @@ int actor_open(struct actor **out, const struct actor_config *cfg) {
     alloc_host(a);
     TRY_OUT(err_wrap(kern_alloc(a->b, &a->memory, bytes), "actor"));
     TRY_OUT(kern_stream_open(a->b, &a->s, scratch_bytes(&a->cfg)));
-    struct carve c = {.base = a->memory};
+    struct carve c = {.base = a->memory, .size = actor_size(cfg)};
     carve_all(&c, a);
     ASSERT(c.used == bytes);
     TRY_OUT(fill_rope(a));
@@ -374,7 +388,7 @@ void actor_bind(const struct actor *a, const struct params *p, struct actor_weig
     out->head.w = view(p, a->index.head);
     if (a->index.value < 0) return;
     struct kern_tensor v = view(p, a->index.value);
-    out->value = kern_view2(v.data, KERN_F32, 1, v.dim[0]);
+    out->value = kern_view2(v.data, v.dtype, 1, v.dim[0]);
 }
 
 /* The bits of a product do not depend on packing; only its speed does. */
@@ -397,6 +411,10 @@ static struct actor_weight *matrix(struct actor *a, int32_t i, int32_t *index) {
 static int check_weights(struct actor *a, const struct params *weights) {
     if (!shape_equal(params_shape(weights), &a->cfg.shape))
         return FAIL(ERR_MISMATCH, "actor: these weights have another shape");
+    if (params_shape(weights)->half != a->cfg.shape.half)
+        return FAIL(ERR_MISMATCH, "actor: these weights are %s, the actor computes in %s",
+                    params_shape(weights)->half ? "bf16" : "f32",
+                    a->cfg.shape.half ? "bf16" : "f32");
     if (params_backend(weights) != a->b)
         return FAIL(ERR_MISMATCH, "actor: these weights are on backend %s, the actor is on %s",
                     params_backend(weights)->name, a->b->name);
@@ -410,14 +428,14 @@ static int pack_next(struct actor *a, size_t *bytes) {
     int32_t index;
     struct actor_weight *to = matrix(a, a->next_matrix, &index);
     struct kern_tensor w = view(a->next, index);
-    size_t row = (size_t)w.dim[1] * sizeof(float);
+    size_t row = (size_t)w.dim[1] * actor_size(&a->cfg);
     int64_t left = w.dim[0] - a->next_row, n = (int64_t)(*bytes / row);
     n = n / KERN_PACK_ROWS * KERN_PACK_ROWS + KERN_PACK_ROWS;
     n = n < left ? n : left;
     if (to->has_packed) {
         size_t at = kern_pack_bytes(a->b, a->next_row, w.dim[1]);
         struct kern_tensor from =
-            kern_view2((char *)w.data + (size_t)a->next_row * row, KERN_F32, n, w.dim[1]);
+            kern_view2((char *)w.data + (size_t)a->next_row * row, w.dtype, n, w.dim[1]);
         struct kern_tensor part = kern_view1((char *)to->spare.data + at, KERN_F32,
                                              to->spare.dim[0] - (int64_t)(at / sizeof(float)));
         TRY(kern_pack_weight(a->b, a->s, &part, &from));
@@ -470,7 +488,7 @@ int actor_use(struct actor *a, const struct params *weights) {
 
 int actor_copy_page(struct actor *a, int32_t dst, int32_t src, int32_t keys) {
     const struct shape *s = &a->cfg.shape;
-    size_t key = (size_t)s->kv_heads * (size_t)s->head_width * 4;
+    size_t key = (size_t)s->kv_heads * (size_t)s->head_width * actor_size(&a->cfg);
     size_t bytes = (size_t)keys * key, page = (size_t)a->cfg.page * key;
     TRY(check_limit("page to copy to", dst, 0, a->cfg.pages - 1));
     TRY(check_limit("page to copy", src, 0, a->cfg.pages - 1));

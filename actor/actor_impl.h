@@ -35,9 +35,9 @@ struct actor_index {
     int32_t embed, norm, head, value;
 };
 
-/* Activations of one layer (f32, backend memory). Without training all layers share one set and x0,
- * x1, x2 are the same memory; with recompute all layers share all but x0 and x2; else each has its
- * own. x2 of a layer is x0 of the next. */
+/* Activations of one layer (backend memory; of the shape's type, lse and kept_* f32). Without
+ * training all layers share one set and x0, x1, x2 are the same memory; with recompute all layers
+ * share all but x0 and x2; else each has its own. x2 of a layer is x0 of the next. */
 struct actor_acts {
     void *x0, *h1;           /* [R, d] input; its norm */
     void *q0, *k0;           /* [R, q], [R, kv] before qk-norm (without it: q0 = q, k0 = k) */
@@ -90,15 +90,17 @@ struct actor {
 
     /* reverse */
     void *g, *gh, *gact, *gatt, *gq, *gk, *gv, *gq0, *gk0;
-    void *ghh, *ghead; /* [hr, d], [3, hr]: derivatives by log-prob, entropy, value */
-    void *gpool_k, *gpool_v;
+    void *ghh, *ghead;       /* [hr, d]; f32 [3, hr]: derivatives by log-prob, entropy, value */
+    void *gpool_k, *gpool_v; /* f32 */
+    void *sum_gk, *sum_gv;   /* f32 [R, kv], from there; f32: gk, gv */
+    void *half_glogits, *half_gval; /* bf16 [hr, V], [hr]: rounded for products */
 
     /* frames, see actor_push. base: rows of the activations that live frames occupy, where those of
      * the next forward begin; keys: slots that they occupy. */
     struct actor_frame *frame;
     int32_t n_frames, base, keys;
     size_t frame_cap;
-    float *host; /* offload: activations, frame after frame */
+    char *host; /* offload: activations, frame after frame */
 
     /* the newest forward */
     int32_t n;             /* rows, 0: none is valid */
@@ -126,14 +128,26 @@ int actor_reverse(struct actor *a, const struct actor_batch *b, const int32_t *r
                   const int32_t *targets, int64_t n, float inv_temp, actor_loss_fn *loss, void *ctx,
                   struct params *grads, bool pop);
 
-/* frame.c: floats of one row that a frame keeps in host memory. */
-int64_t actor_kept_floats(const struct actor_config *cfg);
+/* frame.c: bytes of one row that a frame keeps in host memory. */
+size_t actor_kept_bytes(const struct actor_config *cfg);
 
 /* head.c: head forward, loss and reverse of all rows; leaves d loss / d hidden in gh. */
 int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *targets, int64_t n,
                         float inv_temp, actor_loss_fn *loss, void *ctx);
 
-static inline void *actor_row(void *p, int64_t row, int64_t width) {
+/* Type of activations and weights, and its size. */
+static inline enum kern_dtype actor_type(const struct actor_config *cfg) {
+    return cfg->shape.half ? KERN_BF16 : KERN_F32;
+}
+static inline size_t actor_size(const struct actor_config *cfg) {
+    return kern_dtype_bytes(actor_type(cfg));
+}
+
+/* Row of an array of that type; of a f32 one. */
+static inline void *actor_row(const struct actor *a, void *p, int64_t row, int64_t width) {
+    return p ? (char *)p + (size_t)(row * width) * actor_size(&a->cfg) : NULL;
+}
+static inline void *actor_row_f32(void *p, int64_t row, int64_t width) {
     return p ? (float *)p + row * width : NULL;
 }
 
@@ -145,27 +159,31 @@ static inline struct actor_acts actor_acts_at(const struct actor *a, int32_t l) 
     if (a->base == 0) return t;
     void **by_d[] = {&t.x0, &t.h1, &t.x1, &t.h2, &t.x2}, **by_q[] = {&t.q0, &t.q, &t.att};
     for (size_t i = 0; i < sizeof by_d / sizeof by_d[0]; i++)
-        *by_d[i] = actor_row(*by_d[i], a->base, s->d);
+        *by_d[i] = actor_row(a, *by_d[i], a->base, s->d);
     for (size_t i = 0; i < sizeof by_q / sizeof by_q[0]; i++)
-        *by_q[i] = actor_row(*by_q[i], a->base, q);
-    t.k0 = actor_row(t.k0, a->base, kv);
-    t.lse = actor_row(t.lse, a->base, s->heads);
-    t.gate = actor_row(t.gate, a->base, s->ffn);
-    t.up = actor_row(t.up, a->base, s->ffn);
+        *by_q[i] = actor_row(a, *by_q[i], a->base, q);
+    t.k0 = actor_row(a, t.k0, a->base, kv);
+    t.lse = actor_row_f32(t.lse, a->base, s->heads);
+    t.gate = actor_row(a, t.gate, a->base, s->ffn);
+    t.up = actor_row(a, t.up, a->base, s->ffn);
     return t;
 }
 
-static inline struct kern_tensor actor_mat(void *p, int64_t rows, int64_t cols) {
+static inline struct kern_tensor actor_mat(const struct actor *a, void *p, int64_t rows,
+                                           int64_t cols) {
+    return kern_view2(p, actor_type(&a->cfg), rows, cols);
+}
+static inline struct kern_tensor actor_f32(void *p, int64_t rows, int64_t cols) {
     return kern_view2(p, KERN_F32, rows, cols);
 }
 
 /* Rows of heads: [n, heads, D]. */
 static inline struct kern_tensor actor_heads(const struct actor *a, void *p, int32_t heads) {
-    return kern_view3(p, KERN_F32, a->n, heads, a->cfg.shape.head_width);
+    return kern_view3(p, actor_type(&a->cfg), a->n, heads, a->cfg.shape.head_width);
 }
 
-static inline struct kern_tensor actor_pool(const struct actor *a, void *p) {
-    return kern_view4(p, KERN_F32, a->cfg.pages, a->cfg.page, a->cfg.shape.kv_heads,
+static inline struct kern_tensor actor_pool(const struct actor *a, void *p, enum kern_dtype t) {
+    return kern_view4(p, t, a->cfg.pages, a->cfg.page, a->cfg.shape.kv_heads,
                       a->cfg.shape.head_width);
 }
 

@@ -20,9 +20,9 @@
 static int linear_bwd(struct actor *a, int32_t l, enum actor_matrix m, void *gx, void *gy, void *x,
                       bool accumulate) {
     const struct actor_weight *w = &a->weights.layers[l].mat[m], *g = &a->grads.layers[l].mat[m];
-    struct kern_tensor ty = actor_mat(gy, a->n, w->w.dim[0]);
-    struct kern_tensor tx = actor_mat(x, a->n, w->w.dim[1]);
-    struct kern_tensor tgx = actor_mat(gx, a->n, w->w.dim[1]);
+    struct kern_tensor ty = actor_mat(a, gy, a->n, w->w.dim[0]);
+    struct kern_tensor tx = actor_mat(a, x, a->n, w->w.dim[1]);
+    struct kern_tensor tgx = actor_mat(a, gx, a->n, w->w.dim[1]);
     TRY(kern_matmul_dw(a->b, a->s, &g->w, g->has_bias ? &g->bias : NULL, &ty, &tx));
     return kern_matmul_dx(a->b, a->s, &tgx, &ty, &w->w, accumulate);
 }
@@ -30,8 +30,9 @@ static int linear_bwd(struct actor *a, int32_t l, enum actor_matrix m, void *gx,
 /* gx (=, +=) the norm's reverse at x; gw accumulates. */
 static int norm_bwd(struct actor *a, void *gx, void *gout, void *x, int64_t rows,
                     const struct kern_tensor *w, const struct kern_tensor *gw, bool accumulate) {
-    struct kern_tensor tgx = actor_mat(gx, rows, w->dim[0]), tx = actor_mat(x, rows, w->dim[0]);
-    struct kern_tensor tg = actor_mat(gout, rows, w->dim[0]);
+    struct kern_tensor tgx = actor_mat(a, gx, rows, w->dim[0]),
+                       tx = actor_mat(a, x, rows, w->dim[0]);
+    struct kern_tensor tg = actor_mat(a, gout, rows, w->dim[0]);
     return kern_rmsnorm_bwd(a->b, a->s, &tgx, gw, &tg, &tx, w, a->cfg.shape.norm_eps, accumulate);
 }
 
@@ -39,8 +40,8 @@ static int norm_bwd(struct actor *a, void *gx, void *gout, void *x, int64_t rows
 static int ffn_bwd(struct actor *a, int32_t l) {
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     int64_t f = a->cfg.shape.ffn;
-    struct kern_tensor gate = actor_mat(t->gate, a->n, f), up = actor_mat(t->up, a->n, f);
-    struct kern_tensor act = actor_mat(a->act, a->n, f), gact = actor_mat(a->gact, a->n, f);
+    struct kern_tensor gate = actor_mat(a, t->gate, a->n, f), up = actor_mat(a, t->up, a->n, f);
+    struct kern_tensor act = actor_mat(a, a->act, a->n, f), gact = actor_mat(a, a->gact, a->n, f);
     if (!a->cfg.recompute) TRY(kern_swiglu(a->b, a->s, &act, &gate, &up));
     TRY(linear_bwd(a, l, MAT_DOWN, a->gact, a->g, a->act, false));
     TRY(kern_swiglu_bwd(a->b, a->s, &gate, &up, &gact, &gate, &up)); /* now their gradients */
@@ -53,8 +54,8 @@ static int ffn_bwd(struct actor *a, int32_t l) {
 /* y[rows from, n] += x[rows from, n], rows of keys */
 static int add_keys(struct actor *a, void *y, void *x, int32_t from, int32_t n) {
     int64_t kv = (int64_t)a->cfg.shape.kv_heads * a->cfg.shape.head_width;
-    struct kern_tensor ty = actor_mat(actor_row(y, from, kv), n, kv);
-    struct kern_tensor tx = actor_mat(actor_row(x, from, kv), n, kv);
+    struct kern_tensor ty = actor_f32(actor_row_f32(y, from, kv), n, kv);
+    struct kern_tensor tx = actor_f32(actor_row_f32(x, from, kv), n, kv);
     return n ? kern_axpby(a->b, a->s, &ty, 1, &tx, 1) : 0;
 }
 
@@ -74,17 +75,23 @@ static int zero_key_gradients(struct actor *a) {
     return kern_zero(a->b, a->s, a->gpool_v, bytes);
 }
 
-/* gk, gv of the batch's own keys, before rope. */
+/* gk, gv of the batch's own keys, before rope; they are sums and stay f32 until they are whole. */
 static int collect_keys(struct actor *a, const struct actor_acts *t, bool pop) {
     const struct shape *s = &a->cfg.shape;
-    struct kern_tensor gk = actor_heads(a, a->gk, s->kv_heads);
-    struct kern_tensor gv = actor_heads(a, a->gv, s->kv_heads);
-    struct kern_tensor gpool_k = actor_pool(a, a->gpool_k), gpool_v = actor_pool(a, a->gpool_v);
-    struct kern_tensor cos = actor_mat(a->cos, a->cfg.context, s->head_width / 2);
-    struct kern_tensor sin = actor_mat(a->sin, a->cfg.context, s->head_width / 2);
+    struct kern_tensor gk = actor_heads(a, a->gk, s->kv_heads), sum_k = gk;
+    struct kern_tensor gv = actor_heads(a, a->gv, s->kv_heads), sum_v = gv;
+    if (s->half) sum_k = kern_view3(a->sum_gk, KERN_F32, a->n, s->kv_heads, s->head_width);
+    if (s->half) sum_v = kern_view3(a->sum_gv, KERN_F32, a->n, s->kv_heads, s->head_width);
+    struct kern_tensor gpool_k = actor_pool(a, a->gpool_k, KERN_F32),
+                       gpool_v = actor_pool(a, a->gpool_v, KERN_F32);
+    struct kern_tensor cos = actor_f32(a->cos, a->cfg.context, s->head_width / 2);
+    struct kern_tensor sin = actor_f32(a->sin, a->cfg.context, s->head_width / 2);
     TRY(exchange_keys(a, t, pop));
-    TRY(kern_kv_read(a->b, a->s, &gk, &gv, &gpool_k, &gpool_v, &a->slot));
-    return kern_rope(a->b, a->s, &gk, &a->pos, &cos, &sin, true);
+    TRY(kern_kv_read(a->b, a->s, &sum_k, &sum_v, &gpool_k, &gpool_v, &a->slot));
+    TRY(kern_rope(a->b, a->s, &sum_k, &a->pos, &cos, &sin, true));
+    if (!s->half) return 0;
+    TRY(kern_cast(a->b, a->s, &gk, &sum_k));
+    return kern_cast(a->b, a->s, &gv, &sum_v);
 }
 
 /* Attention and the rotation: from gatt to gq, gk, gv (before rope, after qk-norm). */
@@ -94,11 +101,13 @@ static int mix_bwd(struct actor *a, int32_t l, bool pop) {
     struct kern_tensor q = actor_heads(a, t->q, s->heads), att = actor_heads(a, t->att, s->heads);
     struct kern_tensor gq = actor_heads(a, a->gq, s->heads);
     struct kern_tensor gatt = actor_heads(a, a->gatt, s->heads);
-    struct kern_tensor lse = actor_mat(t->lse, a->n, s->heads);
-    struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
-    struct kern_tensor gpool_k = actor_pool(a, a->gpool_k), gpool_v = actor_pool(a, a->gpool_v);
-    struct kern_tensor cos = actor_mat(a->cos, a->cfg.context, s->head_width / 2);
-    struct kern_tensor sin = actor_mat(a->sin, a->cfg.context, s->head_width / 2);
+    struct kern_tensor lse = actor_f32(t->lse, a->n, s->heads);
+    struct kern_tensor pool_k = actor_pool(a, t->pool_k, actor_type(&a->cfg)),
+                       pool_v = actor_pool(a, t->pool_v, actor_type(&a->cfg));
+    struct kern_tensor gpool_k = actor_pool(a, a->gpool_k, KERN_F32),
+                       gpool_v = actor_pool(a, a->gpool_v, KERN_F32);
+    struct kern_tensor cos = actor_f32(a->cos, a->cfg.context, s->head_width / 2);
+    struct kern_tensor sin = actor_f32(a->sin, a->cfg.context, s->head_width / 2);
     TRY(zero_key_gradients(a));
     a->attn.window = shape_window(s, l);
     TRY(kern_attention_bwd(a->b, a->s, &gq, &gpool_k, &gpool_v, &gatt, &att, &lse, &q, &pool_k,
@@ -121,7 +130,7 @@ static int keys_bwd(struct actor *a, int32_t l, const struct actor_acts *t, bool
 /* A layer that ended with its keys: they are all that has a gradient. g becomes d loss / d x0. */
 static int keys_only_bwd(struct actor *a, int32_t l) {
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
-    size_t bytes = (size_t)a->n * (size_t)a->cfg.shape.d * sizeof(float);
+    size_t bytes = (size_t)a->n * (size_t)a->cfg.shape.d * actor_size(&a->cfg);
     if (a->cfg.recompute) TRY(actor_layer_keys(a, l));
     TRY(zero_key_gradients(a));
     TRY(collect_keys(a, t, true));
@@ -163,7 +172,7 @@ static int layers_bwd(struct actor *a, bool pop) {
         TRY(ffn_bwd(a, l));
         TRY(attention_bwd(a, l, pop));
     }
-    struct kern_tensor g = actor_mat(a->g, a->n, s->d);
+    struct kern_tensor g = actor_mat(a, a->g, a->n, s->d);
     return kern_embed_bwd(a->b, a->s, &a->grads.embed, &g, &a->ids);
 }
 
@@ -209,8 +218,9 @@ int actor_reverse(struct actor *a, const struct actor_batch *b, const int32_t *r
                   const int32_t *targets, int64_t n, float inv_temp, actor_loss_fn *loss, void *ctx,
                   struct params *grads, bool pop) {
     TRY(check_keys(a, b));
-    if (!shape_equal(params_shape(grads), &a->cfg.shape) || params_backend(grads) != a->b)
-        return FAIL(ERR_MISMATCH, "backward: grads have another shape or backend");
+    const struct shape *shape = params_shape(grads);
+    if (!shape_equal(shape, &a->cfg.shape) || params_backend(grads) != a->b || shape->half)
+        return FAIL(ERR_MISMATCH, "backward: grads have another shape or backend, or are not f32");
     actor_bind(a, grads, &a->grads);
     if (!a->keys_only) TRY(actor_head_backward(a, rows, targets, n, inv_temp, loss, ctx));
     a->reverse = false;

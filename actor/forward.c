@@ -122,28 +122,30 @@ static int upload(struct actor *a, const struct actor_batch *b) {
 
 /* y[n, out] = x[n, in] w^T (+ bias) */
 static int linear(struct actor *a, void *y, void *x, const struct actor_weight *w) {
-    struct kern_tensor ty = actor_mat(y, a->n, w->w.dim[0]), tx = actor_mat(x, a->n, w->w.dim[1]);
+    struct kern_tensor ty = actor_mat(a, y, a->n, w->w.dim[0]),
+                       tx = actor_mat(a, x, a->n, w->w.dim[1]);
     return kern_matmul(a->b, a->s, &ty, &tx, &w->w, w->has_packed ? &w->packed : NULL,
                        w->has_bias ? &w->bias : NULL);
 }
 
 /* out = the norm of x, in rows as wide as w. */
 static int norm(struct actor *a, void *out, void *x, int64_t rows, const struct kern_tensor *w) {
-    struct kern_tensor to = actor_mat(out, rows, w->dim[0]), tx = actor_mat(x, rows, w->dim[0]);
+    struct kern_tensor to = actor_mat(a, out, rows, w->dim[0]),
+                       tx = actor_mat(a, x, rows, w->dim[0]);
     return kern_rmsnorm(a->b, a->s, &to, &tx, w, a->cfg.shape.norm_eps);
 }
 
 static int rope(struct actor *a, struct kern_tensor x) {
     int64_t half = a->cfg.shape.head_width / 2;
-    struct kern_tensor cos = actor_mat(a->cos, a->cfg.context, half);
-    struct kern_tensor sin = actor_mat(a->sin, a->cfg.context, half);
+    struct kern_tensor cos = actor_f32(a->cos, a->cfg.context, half);
+    struct kern_tensor sin = actor_f32(a->sin, a->cfg.context, half);
     return kern_rope(a->b, a->s, &x, &a->pos, &cos, &sin, false);
 }
 
 static int add(struct actor *a, void *out, void *x, void *y) {
     int64_t d = a->cfg.shape.d;
-    struct kern_tensor to = actor_mat(out, a->n, d), tx = actor_mat(x, a->n, d);
-    struct kern_tensor ty = actor_mat(y, a->n, d);
+    struct kern_tensor to = actor_mat(a, out, a->n, d), tx = actor_mat(a, x, a->n, d);
+    struct kern_tensor ty = actor_mat(a, y, a->n, d);
     return kern_add(a->b, a->s, &to, &tx, &ty);
 }
 
@@ -154,7 +156,8 @@ int actor_layer_keys(struct actor *a, int32_t l) {
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     void *k0 = s->qk_norm ? t->k0 : a->k;
     struct kern_tensor k = actor_heads(a, a->k, s->kv_heads), v = actor_heads(a, a->v, s->kv_heads);
-    struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
+    struct kern_tensor pool_k = actor_pool(a, t->pool_k, actor_type(&a->cfg)),
+                       pool_v = actor_pool(a, t->pool_v, actor_type(&a->cfg));
     TRY(norm(a, t->h1, t->x0, a->n, &w->norm[NORM_IN]));
     TRY(linear(a, k0, t->h1, &w->mat[MAT_K]));
     TRY(linear(a, a->v, t->h1, &w->mat[MAT_V]));
@@ -169,9 +172,10 @@ int actor_layer_attention(struct actor *a, int32_t l) {
     const struct actor_layer *w = &a->weights.layers[l];
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     struct kern_tensor q = actor_heads(a, t->q, s->heads);
-    struct kern_tensor pool_k = actor_pool(a, t->pool_k), pool_v = actor_pool(a, t->pool_v);
+    struct kern_tensor pool_k = actor_pool(a, t->pool_k, actor_type(&a->cfg)),
+                       pool_v = actor_pool(a, t->pool_v, actor_type(&a->cfg));
     struct kern_tensor att = actor_heads(a, t->att, s->heads);
-    struct kern_tensor lse = actor_mat(t->lse, a->n, s->heads);
+    struct kern_tensor lse = actor_f32(t->lse, a->n, s->heads);
     TRY(actor_layer_keys(a, l));
     TRY(linear(a, t->q0, t->h1, &w->mat[MAT_Q]));
     if (s->qk_norm) TRY(norm(a, t->q, t->q0, (int64_t)a->n * s->heads, &w->norm[NORM_Q]));
@@ -190,8 +194,8 @@ int actor_layer_ffn(struct actor *a, int32_t l) {
     TRY(norm(a, t->h2, t->x1, a->n, &w->norm[NORM_POST]));
     TRY(linear(a, t->gate, t->h2, &w->mat[MAT_GATE]));
     TRY(linear(a, t->up, t->h2, &w->mat[MAT_UP]));
-    struct kern_tensor gate = actor_mat(t->gate, a->n, f), up = actor_mat(t->up, a->n, f);
-    struct kern_tensor act = actor_mat(a->act, a->n, f);
+    struct kern_tensor gate = actor_mat(a, t->gate, a->n, f), up = actor_mat(a, t->up, a->n, f);
+    struct kern_tensor act = actor_mat(a, a->act, a->n, f);
     return kern_swiglu(a->b, a->s, &act, &gate, &up);
 }
 
@@ -203,7 +207,7 @@ int actor_last_norm(struct actor *a) {
 /* The residual stream from the embedding to the final norm, kept in hidden for the head. */
 static int layers(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
-    struct kern_tensor x = actor_mat(actor_acts_at(a, 0).x0, a->n, s->d);
+    struct kern_tensor x = actor_mat(a, actor_acts_at(a, 0).x0, a->n, s->d);
     TRY(kern_embed(a->b, a->s, &x, &a->weights.embed, &a->ids));
     for (int32_t l = 0; l < s->layers; l++) {
         const struct actor_acts at = actor_acts_at(a, l), *t = &at;

@@ -15,22 +15,26 @@
 
 enum { KEPT_MAX = 12 };
 
-struct kept { /* arrays of a layer that its reverse needs, and their widths */
+struct kept { /* arrays of a layer that its reverse needs, and the bytes of their rows */
     void *p[KEPT_MAX];
-    int64_t width[KEPT_MAX];
+    size_t row[KEPT_MAX], size;
     int n;
 };
 
-static void keep(struct kept *k, void *p, int64_t width) {
+static void keep_sized(struct kept *k, void *p, int64_t width, size_t size) {
     ASSERT(k->n < KEPT_MAX);
     k->p[k->n] = p;
-    k->width[k->n++] = width;
+    k->row[k->n++] = (size_t)width * size;
+}
+
+static void keep(struct kept *k, void *p, int64_t width) {
+    keep_sized(k, p, width, k->size);
 }
 
 static struct kept kept_of(const struct actor_config *cfg, const struct actor_acts *t, int32_t l) {
     const struct shape *s = &cfg->shape;
     int64_t q = (int64_t)s->heads * s->head_width, kv = (int64_t)s->kv_heads * s->head_width;
-    struct kept k = {.n = 0};
+    struct kept k = {.size = actor_size(cfg)};
     keep(&k, t->x0, s->d);
     if (l == s->layers - 1) keep(&k, t->x2, s->d);
     if (cfg->recompute) return k;
@@ -39,7 +43,7 @@ static struct kept kept_of(const struct actor_config *cfg, const struct actor_ac
     if (s->qk_norm) keep(&k, t->q0, q);
     if (s->qk_norm) keep(&k, t->k0, kv);
     keep(&k, t->att, q);
-    keep(&k, t->lse, s->heads);
+    keep_sized(&k, t->lse, s->heads, sizeof(float));
     keep(&k, t->x1, s->d);
     keep(&k, t->h2, s->d);
     keep(&k, t->gate, s->ffn);
@@ -47,29 +51,29 @@ static struct kept kept_of(const struct actor_config *cfg, const struct actor_ac
     return k;
 }
 
-int64_t actor_kept_floats(const struct actor_config *cfg) {
+size_t actor_kept_bytes(const struct actor_config *cfg) {
     const struct actor_acts none = {0};
-    int64_t floats = 0;
+    size_t bytes = 0;
     for (int32_t l = 0; l < cfg->shape.layers; l++) {
         struct kept k = kept_of(cfg, &none, l);
         for (int i = 0; i < k.n; i++)
-            floats += k.width[i];
+            bytes += k.row[i];
     }
-    return floats;
+    return bytes;
 }
 
 /* The rows of the loaded or newest batch, to the host (save) or back. */
 static int move(struct actor *a, const struct actor_frame *f, bool save) {
-    float *host = a->host + (int64_t)f->key * actor_kept_floats(&a->cfg);
+    char *host = a->host + (size_t)f->key * actor_kept_bytes(&a->cfg);
     for (int32_t l = 0; l < a->cfg.shape.layers; l++) {
         const struct actor_acts t = actor_acts_at(a, l);
         struct kept k = kept_of(&a->cfg, &t, l);
         for (int i = 0; i < k.n; i++) {
-            size_t n = (size_t)f->rows * (size_t)k.width[i];
+            size_t n = (size_t)f->rows * k.row[i];
             if (save)
-                TRY(kern_get(a->b, a->s, host, k.p[i], n * sizeof(float)));
+                TRY(kern_get(a->b, a->s, host, k.p[i], n));
             else
-                TRY(kern_put(a->b, a->s, k.p[i], host, n * sizeof(float)));
+                TRY(kern_put(a->b, a->s, k.p[i], host, n));
             host += n;
         }
     }
@@ -97,8 +101,8 @@ static int clear_gradient(struct actor *a) {
     int64_t kv = (int64_t)a->cfg.shape.kv_heads * a->cfg.shape.head_width;
     size_t bytes = (size_t)a->n * (size_t)kv * sizeof(float);
     for (int32_t l = 0; l < a->cfg.shape.layers; l++) {
-        TRY(kern_zero(a->b, a->s, actor_row(a->acts[l].kept_gk, a->keys, kv), bytes));
-        TRY(kern_zero(a->b, a->s, actor_row(a->acts[l].kept_gv, a->keys, kv), bytes));
+        TRY(kern_zero(a->b, a->s, actor_row_f32(a->acts[l].kept_gk, a->keys, kv), bytes));
+        TRY(kern_zero(a->b, a->s, actor_row_f32(a->acts[l].kept_gv, a->keys, kv), bytes));
     }
     return 0;
 }

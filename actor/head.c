@@ -46,8 +46,9 @@ static int chunk_logits(struct actor *a, const int32_t *rows, const int32_t *tar
     if (targets) memcpy(a->head_ids_host + hr, targets, (size_t)n * sizeof *targets);
     size_t bytes = (size_t)(targets ? hr + n : n) * sizeof(int32_t);
     TRY(kern_put(a->b, a->s, a->head_ids, a->head_ids_host, bytes));
-    struct kern_tensor hh = actor_mat(a->hh, n, s->d), hidden = actor_mat(a->hidden, a->n, s->d);
-    struct kern_tensor logits = actor_mat(a->logits, n, s->vocab), at = index_vec(a, 0, n);
+    struct kern_tensor hh = actor_mat(a, a->hh, n, s->d),
+                       hidden = actor_mat(a, a->hidden, a->n, s->d);
+    struct kern_tensor logits = actor_f32(a->logits, n, s->vocab), at = index_vec(a, 0, n);
     TRY(kern_gather(a->b, a->s, &hh, &hidden, &at));
     return kern_matmul(a->b, a->s, &logits, &hh, &w->w, w->has_packed ? &w->packed : NULL, NULL);
 }
@@ -58,7 +59,7 @@ int actor_logits(struct actor *a, const int32_t *rows, int32_t n, struct kern_te
         return FAIL(ERR_CONFIG, "head: %d rows of logits, the limit (head_rows) is %d", n,
                     a->cfg.head_rows);
     TRY(chunk_logits(a, rows, NULL, n));
-    *logits = actor_mat(a->logits, n, a->cfg.shape.vocab);
+    *logits = actor_f32(a->logits, n, a->cfg.shape.vocab);
     return 0;
 }
 
@@ -81,7 +82,7 @@ static int set_temperature(struct actor *a, float inv_temp) {
 /* Log-probs of one chunk, left on the device and copied to host; entropy NULL: not wanted. */
 static int chunk_logprobs(struct actor *a, const int32_t *rows, const int32_t *targets, int32_t n,
                           float *logprob, float *entropy) {
-    struct kern_tensor logits = actor_mat(a->logits, n, a->cfg.shape.vocab);
+    struct kern_tensor logits = actor_f32(a->logits, n, a->cfg.shape.vocab);
     struct kern_tensor lp = vec(a->lp, 0, n), ent = vec(a->ent, 0, n), lse = vec(a->head_lse, 0, n);
     struct kern_tensor temp = vec(a->temp, 0, n), target = index_vec(a, 1, n);
     TRY(chunk_logits(a, rows, targets, n));
@@ -93,7 +94,7 @@ static int chunk_logprobs(struct actor *a, const int32_t *rows, const int32_t *t
 
 /* Values of the chunk whose hidden rows chunk_logits or actor_values gathered. */
 static int chunk_values(struct actor *a, int32_t n, float *value) {
-    struct kern_tensor hh = actor_mat(a->hh, n, a->cfg.shape.d), v = actor_mat(a->val, n, 1);
+    struct kern_tensor hh = actor_mat(a, a->hh, n, a->cfg.shape.d), v = actor_f32(a->val, n, 1);
     TRY(kern_matmul(a->b, a->s, &v, &hh, &a->weights.value, NULL, NULL));
     return kern_get(a->b, a->s, value, a->val, (size_t)n * sizeof(float));
 }
@@ -121,8 +122,8 @@ int actor_values(struct actor *a, const int32_t *rows, int64_t n, float *value) 
     if (!s->value_head) return FAIL(ERR_CONFIG, "head: this network has no value head");
     for (int64_t i = 0; i < n;) {
         int32_t some = chunk_size(a, n - i);
-        struct kern_tensor hh = actor_mat(a->hh, some, s->d), at = index_vec(a, 0, some);
-        struct kern_tensor hidden = actor_mat(a->hidden, a->n, s->d);
+        struct kern_tensor hh = actor_mat(a, a->hh, some, s->d), at = index_vec(a, 0, some);
+        struct kern_tensor hidden = actor_mat(a, a->hidden, a->n, s->d);
         size_t bytes = (size_t)some * sizeof *rows;
         memcpy(a->head_ids_host, rows + i, bytes);
         TRY(kern_put(a->b, a->s, a->head_ids, a->head_ids_host, bytes));
@@ -144,12 +145,21 @@ static int check_distinct(struct actor *a, const int32_t *rows, int64_t n) {
     return 0;
 }
 
+/* What products take: f32 as it is, or rounded into the given bf16 memory. */
+static int for_products(struct actor *a, struct kern_tensor *t, void *half) {
+    struct kern_tensor f32 = *t;
+    if (!a->cfg.shape.half) return 0;
+    *t = kern_view2(half, KERN_BF16, t->dim[0], t->dim[1]);
+    return kern_cast(a->b, a->s, t, &f32);
+}
+
 /* d loss / d logits of the chunk -> gradient of the head, and of the hidden rows into gh. */
 static int chunk_backward(struct actor *a, int32_t n) {
     const struct shape *s = &a->cfg.shape;
     int32_t hr = a->cfg.head_rows;
-    struct kern_tensor logits = actor_mat(a->logits, n, s->vocab), hh = actor_mat(a->hh, n, s->d);
-    struct kern_tensor ghh = actor_mat(a->ghh, n, s->d), gh = actor_mat(a->gh, a->n, s->d);
+    struct kern_tensor logits = actor_f32(a->logits, n, s->vocab),
+                       hh = actor_mat(a, a->hh, n, s->d);
+    struct kern_tensor ghh = actor_mat(a, a->ghh, n, s->d), gh = actor_mat(a, a->gh, a->n, s->d);
     struct kern_tensor glp = vec(a->ghead, 0, n), gent = vec(a->ghead, hr, n);
     struct kern_tensor ent = vec(a->ent, 0, n), lse = vec(a->head_lse, 0, n);
     struct kern_tensor temp = vec(a->temp, 0, n), target = index_vec(a, 1, n);
@@ -157,10 +167,12 @@ static int chunk_backward(struct actor *a, int32_t n) {
     TRY(kern_put(a->b, a->s, a->ghead, a->head_host + 3 * (int64_t)hr,
                  (size_t)(2 * hr + n) * sizeof(float)));
     TRY(kern_logprob_bwd(a->b, a->s, &logits, &glp, &gent, &ent, &lse, &target, &temp));
+    TRY(for_products(a, &logits, a->half_glogits));
     TRY(kern_matmul_dw(a->b, a->s, &a->grads.head.w, NULL, &logits, &hh));
     TRY(kern_matmul_dx(a->b, a->s, &ghh, &logits, &a->weights.head.w, false));
     if (s->value_head) {
-        struct kern_tensor gval = actor_mat((float *)a->ghead + 2 * (int64_t)hr, n, 1);
+        struct kern_tensor gval = actor_f32((float *)a->ghead + 2 * (int64_t)hr, n, 1);
+        TRY(for_products(a, &gval, a->half_gval));
         TRY(kern_matmul_dw(a->b, a->s, &a->grads.value, NULL, &gval, &hh));
         TRY(kern_matmul_dx(a->b, a->s, &ghh, &gval, &a->weights.value, true));
     }
@@ -178,7 +190,7 @@ int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *tar
     TRY(check_rows(a, rows, targets, n));
     TRY(check_distinct(a, rows, n));
     TRY(set_temperature(a, inv_temp));
-    TRY(kern_zero(a->b, a->s, a->gh, (size_t)a->n * (size_t)a->cfg.shape.d * sizeof(float)));
+    TRY(kern_zero(a->b, a->s, a->gh, (size_t)a->n * (size_t)a->cfg.shape.d * actor_size(&a->cfg)));
     for (int64_t i = 0; i < n;) {
         int32_t some = chunk_size(a, n - i);
         TRY(chunk_logprobs(a, rows + i, targets + i, some, lp, ent));

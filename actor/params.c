@@ -34,6 +34,8 @@ struct params {
     struct params_entry *entries;
     size_t count;
     int64_t elements; /* of the slab, gaps included */
+    enum kern_dtype dtype;
+    size_t size; /* of an element */
     void *slab;
     float *piece; /* host, PIECE elements */
 };
@@ -119,17 +121,31 @@ int64_t params_policy_elements(const struct shape *s) {
     return params_slab_elements(&policy);
 }
 
+static size_t element_bytes(const struct shape *s) {
+    return kern_dtype_bytes(s->half ? KERN_BF16 : KERN_F32);
+}
+
+size_t params_slab_bytes(const struct shape *s) {
+    return (size_t)params_slab_elements(s) * element_bytes(s);
+}
+
+size_t params_policy_bytes(const struct shape *s) {
+    return (size_t)params_policy_elements(s) * element_bytes(s);
+}
+
 int params_open(struct params **out, const struct kern_backend *b, const struct shape *s) {
     struct table t = {0};
     int rc;
     build(&t, s);
     struct params *p = mem_zalloc(sizeof *p);
     *p = (struct params){.backend = b, .shape = *s, .count = t.count, .elements = t.elements};
+    p->dtype = s->half ? KERN_BF16 : KERN_F32;
+    p->size = kern_dtype_bytes(p->dtype);
     p->entries = mem_array(t.count, sizeof *p->entries);
     p->piece = mem_array(PIECE, sizeof *p->piece);
     t = (struct table){.entries = p->entries};
     build(&t, s);
-    TRY_OUT(kern_alloc(b, &p->slab, (size_t)p->elements * sizeof(float)));
+    TRY_OUT(kern_alloc(b, &p->slab, (size_t)p->elements * p->size));
     TRY_OUT(kern_stream_open(b, &p->stream, 0));
     *out = p;
     p = NULL;
@@ -172,23 +188,23 @@ const struct params_entry *params_find(const struct params *p, const char *name)
 }
 
 struct kern_tensor params_slab(const struct params *p) {
-    return kern_view1(p->slab, KERN_F32, p->elements);
+    return kern_view1(p->slab, p->dtype, p->elements);
 }
 
 static void *at(const struct params *p, int64_t element) {
-    return (char *)p->slab + (size_t)element * sizeof(float);
+    return (char *)p->slab + (size_t)element * p->size;
 }
 
 struct kern_tensor params_view(const struct params *p, const struct params_entry *e) {
-    if (!e->is_matrix) return kern_view1(at(p, e->offset), KERN_F32, e->cols);
-    return kern_view2(at(p, e->offset), KERN_F32, e->rows, e->cols);
+    if (!e->is_matrix) return kern_view1(at(p, e->offset), p->dtype, e->cols);
+    return kern_view2(at(p, e->offset), p->dtype, e->rows, e->cols);
 }
 
 /* --- moving the whole slab -----------------------------------------------------------------------
  */
 
 static int check_bytes(const struct params *p, size_t bytes) {
-    size_t want = (size_t)p->elements * sizeof(float);
+    size_t want = (size_t)p->elements * p->size;
     if (bytes != want)
         return FAIL(ERR_CONFIG, "a slab of this shape has %zu bytes, got %zu", want, bytes);
     return 0;
@@ -201,19 +217,30 @@ int params_put(struct params *p, const void *host, size_t bytes) {
 }
 
 int params_get(const struct params *p, void *host, size_t bytes) {
-    if (bytes != (size_t)params_policy_elements(&p->shape) * sizeof(float))
-        TRY(check_bytes(p, bytes));
+    if (bytes != params_policy_bytes(&p->shape)) TRY(check_bytes(p, bytes));
     return kern_get(p->backend, p->stream, host, p->slab, bytes);
 }
 
 int params_zero(struct params *p) {
-    TRY(kern_zero(p->backend, p->stream, p->slab, (size_t)p->elements * sizeof(float)));
+    TRY(kern_zero(p->backend, p->stream, p->slab, (size_t)p->elements * p->size));
     return kern_sync(p->backend, p->stream);
 }
 
-/* Copies the first n numbers of the host buffer to the slab. */
+int params_cast(struct params *to, const struct params *from, struct kern_stream *s) {
+    struct kern_tensor dst = params_slab(to), src = params_slab(from);
+    if (!shape_equal(&to->shape, &from->shape) || to->backend != from->backend)
+        return FAIL(ERR_MISMATCH, "params: the weights to copy have another shape or backend");
+    return kern_cast(to->backend, s, &dst, &src);
+}
+
+/* Copies the first n numbers of the host buffer to the slab; half: after rounding them in place. */
 static int put_piece(struct params *p, int64_t element, int64_t n) {
-    TRY(kern_put(p->backend, p->stream, at(p, element), p->piece, (size_t)n * sizeof(float)));
+    uint8_t *bytes = (uint8_t *)p->piece;
+    for (int64_t i = 0; p->dtype == KERN_BF16 && i < n; i++) {
+        uint16_t h = safetensors_to_bf16(p->piece[i]);
+        memcpy(bytes + 2 * i, &h, sizeof h);
+    }
+    TRY(kern_put(p->backend, p->stream, at(p, element), p->piece, (size_t)n * p->size));
     return kern_sync(p->backend, p->stream); /* the buffer is used again at once */
 }
 
@@ -251,7 +278,7 @@ static int get_hashed(struct hash *out, const struct params *p, void *to, size_t
 }
 
 static size_t policy_bytes(const struct params *p) {
-    return (size_t)params_policy_elements(&p->shape) * sizeof(float);
+    return params_policy_bytes(&p->shape);
 }
 
 static int check_policy_bytes(const struct params *p, size_t bytes) {
@@ -469,7 +496,7 @@ static int load_value_head(struct params *p, const char *dir, bool *loaded) {
     if (there) return load_file(p, dir, value_file, loaded);
     const struct params_entry *e = params_find(p, value_name);
     loaded[e - p->entries] = true;
-    TRY(kern_zero(p->backend, p->stream, at(p, e->offset), (size_t)e->n * sizeof(float)));
+    TRY(kern_zero(p->backend, p->stream, at(p, e->offset), (size_t)e->n * p->size));
     return kern_sync(p->backend, p->stream);
 }
 
@@ -503,8 +530,14 @@ struct shard { /* entries first..first+n-1 */
 static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
     const struct shard *s = ctx;
     const struct params *p = s->p;
-    return kern_get(p->backend, p->stream, out, at(p, p->entries[s->first + i].offset + first),
-                    (size_t)n * sizeof(float));
+    const void *from = at(p, p->entries[s->first + i].offset + first);
+    uint8_t *bytes = (uint8_t *)out;
+    TRY(kern_get(p->backend, p->stream, out, from, (size_t)n * p->size));
+    for (int64_t k = n; p->dtype == KERN_BF16 && k-- > 0;) { /* widened in place, from the end */
+        uint32_t u = (uint32_t)bytes[2 * k] << 16 | (uint32_t)bytes[2 * k + 1] << 24;
+        memcpy(out + k, &u, sizeof u);
+    }
+    return 0;
 }
 
 /* Writes entries first..first+n-1 as one file. */

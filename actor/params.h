@@ -22,13 +22,14 @@ struct params_entry {
 
 struct params; /* opaque: the table and the slab */
 
-/* A zeroed f32 slab of this shape in the backend's memory; the table has alignment gaps (zero) so
- * that every entry starts at a multiple of 16 elements. */
+/* A zeroed slab of this shape in the backend's memory, f32 or, if shape.half, bf16; the table has
+ * alignment gaps (zero) so that every entry starts at a multiple of 16 elements. */
 MUST_CHECK int params_open(struct params **out, const struct kern_backend *b,
                            const struct shape *s);
 void params_close(struct params **p);
 
-/* Reads DIR/model.safetensors or DIR/model.safetensors.index.json + shards (F32, F16, BF16 -> f32).
+/* Reads DIR/model.safetensors or DIR/model.safetensors.index.json + shards (F32, F16, BF16 -> f32,
+ * or rounded to nearest even to bf16).
  * Every tensor of the table must be there with its shape; tensors the table does not know are an
  * error, except a tied lm_head copy and rotary_emb.inv_freq buffers. A value head is read from
  * DIR/value_head.safetensors; without that file it is zero. */
@@ -47,14 +48,18 @@ size_t params_count(const struct params *p); /* entries */
 const struct params_entry *params_entry(const struct params *p, size_t i);
 const struct params_entry *params_find(const struct params *p,
                                        const char *name); /* NULL: not in the table */
-struct kern_tensor params_slab(const struct params *p);   /* f32 [slab elements] */
+struct kern_tensor params_slab(const struct params *p);   /* [slab elements] */
 struct kern_tensor params_view(const struct params *p,
                                const struct params_entry *e); /* [rows, cols] or [cols] */
 int64_t params_slab_elements(const struct shape *s);          /* without opening anything */
 int64_t params_policy_elements(const struct shape *s);        /* of them, the policy's: the first */
+size_t params_slab_bytes(const struct shape *s);
+size_t params_policy_bytes(const struct shape *s);
 
-/* Copies host memory of slab layout in or out (bytes = 4 * slab elements; getting 4 * policy
- * elements gives the policy). */
+/* to = from, which may be of the other type; ordered on the stream. */
+MUST_CHECK int params_cast(struct params *to, const struct params *from, struct kern_stream *s);
+/* Copies host memory of slab layout in or out (all of it; getting as many bytes as the policy has
+ * gives the policy). */
 MUST_CHECK int params_put(struct params *p, const void *host, size_t bytes);
 MUST_CHECK int params_get(const struct params *p, void *host, size_t bytes);
 MUST_CHECK int params_zero(struct params *p);

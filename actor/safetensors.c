@@ -266,7 +266,7 @@ static float from_f16(uint16_t h) {
 }
 
 /* Round to nearest even; a NaN stays a (quiet) NaN. */
-static uint16_t to_bf16(float x) {
+uint16_t safetensors_to_bf16(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(bits >> 16 | 0x40);
@@ -342,7 +342,7 @@ static int write_item(struct file_writer *w, const struct safetensors_item *item
         int64_t some = n - first < PIECE ? n - first : PIECE;
         TRY(fill(ctx, i, first, some, piece));
         for (int64_t j = 0; bf16 && j < some; j++)
-            rounded[j] = to_bf16(piece[j]);
+            rounded[j] = safetensors_to_bf16(piece[j]);
         TRY(bf16 ? file_writer_add(w, rounded, 2 * (size_t)some)
                  : file_writer_add(w, piece, 4 * (size_t)some));
     }

@@ -64,6 +64,8 @@ struct safetensors_item { /* one tensor to write */
 /* Gives elements first..first+n-1 of item i as f32. */
 typedef int safetensors_fill_fn(void *ctx, size_t i, int64_t first, int64_t n, float *out);
 
+uint16_t safetensors_to_bf16(float x); /* round to nearest even; a NaN stays one */
+
 /* Writes path atomically as F32 or (bf16) BF16 rounded to nearest even; items in the given order,
  * their data asked for in order, a piece at a time. */
 MUST_CHECK int safetensors_write(const char *path, const struct safetensors_item *items, size_t n,

@@ -171,8 +171,7 @@ struct kern_backend {
                        const struct kern_tensor *entropy, const struct kern_tensor *lse,
                        const struct kern_tensor *target, const struct kern_tensor *inv_temp);
 
-    /* --- optimizer ------------------------------------------------------------------------------
-     */
+    /* --- optimizer -------------------------------------------------------------------------- */
     /* w, m, v, g: f32, same element count, any rank; w, m, v in place */
     int (*adamw)(struct kern_stream *, const struct kern_tensor *w, const struct kern_tensor *m,
                  const struct kern_tensor *v, const struct kern_tensor *g,
