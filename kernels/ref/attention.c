@@ -22,7 +22,7 @@ static int64_t at(const struct head *h, int64_t key) { /* offset of a key in its
 }
 
 /* Of n elements of a from element i on and of b from element j on. */
-static double product(kern_arg a, int64_t i, kern_arg b, int64_t j, int64_t n) {
+static double inner(kern_arg a, int64_t i, kern_arg b, int64_t j, int64_t n) {
     double sum = 0;
     for (int64_t k = 0; k < n; k++)
         sum += host_load(a, i + k) * host_load(b, j + k);
@@ -62,7 +62,7 @@ static void forward_head(const struct head *h, void *ctx) {
     const int64_t row = h->row * h->width;
     double max = -INFINITY, total = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
-        f->z[j] = h->scale * product(f->q, row, f->k, at(h, j), h->width);
+        f->z[j] = h->scale * inner(f->q, row, f->k, at(h, j), h->width);
         if (f->z[j] > max) max = f->z[j];
     }
     for (int64_t i = 0; i < h->width; i++)
@@ -107,13 +107,13 @@ static void add_to(kern_arg t, int64_t i, double x) {
 static void reverse_head(const struct head *h, void *ctx) {
     struct reverse *f = ctx;
     const int64_t row = h->row * h->width, width = h->width;
-    double t = product(f->gout, row, f->out, row, width), lse = host_load(f->lse, h->row);
+    double t = inner(f->gout, row, f->out, row, width), lse = host_load(f->lse, h->row);
     for (int64_t i = 0; i < width; i++)
         f->sum[i] = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
         int64_t o = at(h, j);
-        double p = exp(h->scale * product(f->q, row, f->k, o, width) - lse);
-        double gz = h->scale * p * (product(f->gout, row, f->v, o, width) - t);
+        double p = exp(h->scale * inner(f->q, row, f->k, o, width) - lse);
+        double gz = h->scale * p * (inner(f->gout, row, f->v, o, width) - t);
         for (int64_t i = 0; i < width; i++) {
             f->sum[i] += gz * host_load(f->k, o + i);
             add_to(f->gk, o + i, gz * host_load(f->q, row + i));

@@ -11,10 +11,15 @@
 
 void rig_open(struct rig *r, const struct rig_config *cfg) {
     *r = (struct rig){.page = cfg->page ? cfg->page : 4};
-    int rc = kern_open(&r->b, cfg->backend, 2);
+    char device[32];
+    const char *half = strstr(cfg->backend, " bf16");
+    snprintf(device, sizeof device, "%.*s", (int)strcspn(cfg->backend, " "), cfg->backend);
+    int rc = kern_open(&r->b, device, 2);
     if (rc == ERR_UNSUP) test_skip(err_text());
     CHECK_OK(rc);
     CHECK_OK(shape_read(&r->shape, cfg->dir));
+    struct shape sums = r->shape; /* gradients are f32 */
+    r->shape.half = half != NULL;
     CHECK_OK(params_open(&r->weights, r->b, &r->shape));
     CHECK_OK(params_load(r->weights, cfg->dir));
     int32_t context = r->shape.context < RIG_ROWS ? r->shape.context : RIG_ROWS;
@@ -35,7 +40,7 @@ void rig_open(struct rig *r, const struct rig_config *cfg) {
                               .pack = cfg->pack};
     CHECK_OK(actor_open(&r->actor, &ac));
     CHECK_OK(actor_use(r->actor, r->weights));
-    if (cfg->train) CHECK_OK(params_open(&r->grads, r->b, &r->shape));
+    if (cfg->train) CHECK_OK(params_open(&r->grads, r->b, &sums));
 }
 
 void rig_close(struct rig *r) {

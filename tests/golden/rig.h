@@ -9,7 +9,7 @@
 enum { RIG_SEQS = 8, RIG_ROWS = 256 };
 
 struct rig_config {
-    const char *backend, *dir; /* dir: of the model */
+    const char *backend, *dir; /* "DEVICE" or "DEVICE bf16"; of the model */
     int32_t page, head_rows;   /* 0: 4 and 16 */
     bool train, recompute, pack;
 };

@@ -20,13 +20,13 @@ int twice_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg po
 int twice_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v, kern_arg gout,
                         kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                         const struct kern_attn *a);
-#define float double
 #define ref_attention twice_attention
 #define ref_attention_bwd twice_attention_bwd
-#define host_f32(t) ((double *)((t) ? (t)->data : NULL))
+#define host_load(t, i) (((const double *)(t)->data)[i])
+#define host_store(t, i, x) (((double *)(t)->data)[i] = (x))
 #include "kernels/ref/attention.c"
-#undef float
-#undef host_f32
+#undef host_load
+#undef host_store
 
 enum { P = 75, N = 7, ROWS_MAX = P + N * 40, H = 4, KV = 2, D = 16, Q = H * D, K = KV * D };
 
@@ -37,6 +37,13 @@ struct numbers { /* by row: the prompt's, then response after response */
     double gq[ROWS_MAX * Q], gk[ROWS_MAX * K], gv[ROWS_MAX * K];
     int32_t start[N + 1]; /* rows of response i: start[i] .. */
 };
+
+static double product(const double *x, const double *y, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
 
 static void fill(double *x, int64_t n, uint64_t stream) {
     for (int64_t i = 0; i < n; i++)
