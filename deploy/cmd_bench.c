@@ -18,7 +18,7 @@
 #include <string.h>
 
 struct options {
-    const char *model, *device;
+    const char *model, *device, *dtype;
     int64_t threads, prompt, tokens;
     bool fit_prefix;
 };
@@ -155,7 +155,9 @@ static int print_fit(struct params *w) {
 static int bench(const struct options *o) {
     struct loaded l;
     int rc;
-    TRY(loaded_open(&l, o->model, "plain", o->device, o->threads));
+    bool half;
+    TRY(loaded_dtype(&half, o->dtype));
+    TRY(loaded_open(&l, o->model, "plain", o->device, o->threads, half));
     if (o->fit_prefix) {
         rc = print_fit(l.weights);
         goto out;
@@ -177,6 +179,7 @@ int cmd_bench(int argc, char **argv) {
         {"model", ARGS_STR, &o.model, "DIR", "Hugging Face folder", 0, 0},
         {"device", ARGS_STR, &o.device, "D", "auto, cpu, ref or cuda:N", 0, 0},
         {"threads", ARGS_INT, &o.threads, "N", "CPU threads, 0: all cores", 0, 1024},
+        {"dtype", ARGS_STR, &o.dtype, "T", "fp32 (default) or bf16", 0, 0},
         {"prompt", ARGS_INT, &o.prompt, "N", "prompt tokens, default 32", 1, 1 << 20},
         {"tokens", ARGS_INT, &o.tokens, "N", "new tokens, default 64", 1, 1 << 20},
         {"fit-prefix", ARGS_FLAG, &o.fit_prefix, NULL, "measure trainer.prefix_cost instead", 0, 0},

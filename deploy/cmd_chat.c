@@ -23,7 +23,7 @@ enum {
 };
 
 struct chat {
-    const char *model, *system, *format, *device;
+    const char *model, *system, *format, *device, *dtype;
     int64_t max_tokens, top_k, seed, threads, context;
     double temperature, top_p;
 
@@ -47,7 +47,9 @@ static void forget(struct chat *c, size_t n) {
 }
 
 static int open_all(struct chat *c) {
-    TRY(loaded_open(&c->loaded, c->model, c->format, c->device, c->threads));
+    bool half;
+    TRY(loaded_dtype(&half, c->dtype));
+    TRY(loaded_open(&c->loaded, c->model, c->format, c->device, c->threads, half));
     int32_t context = c->loaded.policy.shape.context;
     if (c->context > context)
         return FAIL(ERR_CONFIG, "--context %lld: the model's is %d", (long long)c->context,
@@ -182,6 +184,7 @@ int cmd_chat(int argc, char **argv) {
         {"seed", ARGS_INT, &c.seed, "S", "of the sampling (0)", 0, 9e15},
         {"device", ARGS_STR, &c.device, "D", "auto, cpu, ref, cuda:N", 0, 0},
         {"threads", ARGS_INT, &c.threads, "N", "of a CPU device, 0: all cores", 0, 4096},
+        {"dtype", ARGS_STR, &c.dtype, "T", "fp32 (default) or bf16", 0, 0},
     };
     struct args_verb verb = {"weir chat --model DIR [options]",
                              "Reads a message per line, streams the answers.",

@@ -13,7 +13,8 @@ static int evaluate_folder(const char *model, const struct recipe *r) {
     struct evaluate *e = NULL;
     struct evaluate_report report;
     int rc;
-    TRY_OUT(loaded_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads));
+    TRY_OUT(loaded_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads,
+                        r->model.dtype == RECIPE_DTYPE_BF16));
     TRY_OUT(evaluate_open(&e, r, &l.policy, l.backend));
     TRY_OUT(evaluate_run(e, l.weights, 0, NULL, NULL, &report));
     struct buf line = {0};

@@ -34,7 +34,7 @@ struct sample {
 };
 
 struct generate {
-    const char *model, *prompt, *chat, *device, *system;
+    const char *model, *prompt, *chat, *device, *dtype, *system;
     int64_t max_tokens, top_k, seed, n, threads;
     double temperature, top_p;
     bool raw, json;
@@ -190,7 +190,9 @@ static int take_events(struct generate *g, const struct engine_token *events, in
 static int run(struct generate *g) {
     const struct engine_token *events;
     int32_t n;
-    TRY(loaded_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads));
+    bool half;
+    TRY(loaded_dtype(&half, g->dtype));
+    TRY(loaded_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads, half));
     TRY(encode_prompt(g));
     TRY(open_engine(g));
     while (g->written < g->n) {
@@ -233,6 +235,7 @@ int cmd_generate(int argc, char **argv) {
         {"n", ARGS_INT, &g.n, "N", "number of samples (1)", 1, SAMPLES_MAX},
         {"device", ARGS_STR, &g.device, "D", "auto, cpu, ref, cuda:N", 0, 0},
         {"threads", ARGS_INT, &g.threads, "N", "of a CPU device, 0: all cores", 0, 4096},
+        {"dtype", ARGS_STR, &g.dtype, "T", "fp32 (default) or bf16", 0, 0},
         {"json", ARGS_FLAG, &g.json, NULL, "one JSON object per sample", 0, 0},
     };
     struct args_verb verb = {

@@ -32,6 +32,7 @@ int cmd_plan(int argc, char **argv) {
     TRY(recipe_load(&r, recipe, sets.at, sets.n));
     if (!r->model.path) rc = FAIL(ERR_CONFIG, "%s: model.path is missing", recipe);
     if (rc == 0) rc = shape_read(&shape, r->model.path);
+    if (rc == 0) shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
     if (rc == 0) rc = announce_plan(&plan, r, &shape);
     if (rc == 0) {
         if (json)

@@ -81,6 +81,7 @@ static int check(const struct recipe *r, struct shape *shape) {
     TRY(check_devices(r));
     TRY(policy_open(&p, r->model.path, r->model.chat));
     *shape = p.shape;
+    shape->half = r->model.dtype == RECIPE_DTYPE_BF16;
     int rc = check_data(&r->data.train, r, &p, "data.train");
     for (int64_t i = 0; rc == 0 && i < r->data.n_eval; i++)
         rc = check_data(&r->data.eval[i].rows, r, &p, r->data.eval[i].name);

@@ -8,6 +8,7 @@
 #include "base/lines.h"
 #include "base/mem.h"
 #include "deploy/args.h"
+#include "deploy/loaded.h"
 #include "deploy/score.h"
 #include "deploy/verbs.h"
 
@@ -19,7 +20,7 @@
 enum { LINE_BYTES_MAX = 64 << 20, WINDOW_LINES = 4096, WINDOW_TOKENS = 1 << 20 };
 
 struct score {
-    const char *model, *engine, *file, *device;
+    const char *model, *engine, *file, *device, *dtype;
     int64_t threads, batch, chunk, page, pages;
     double temperature;
 
@@ -157,7 +158,10 @@ static int score_window(struct score *c) {
 static int run(struct score *c) {
     const char *text;
     size_t bytes;
+    bool half;
+    TRY(loaded_dtype(&half, c->dtype));
     TRY(shape_read(&c->shape, c->model));
+    c->shape.half = half;
     TRY(lines_open(&c->in, c->file, LINE_BYTES_MAX));
     TRY(kern_open(&c->backend, c->device, (int)c->threads));
     TRY(params_open(&c->weights, c->backend, &c->shape));
@@ -191,6 +195,7 @@ int cmd_score(int argc, char **argv) {
          INT32_MAX},
         {"device", ARGS_STR, &c->device, "D", "auto, cpu, ref, cuda:N", 0, 0},
         {"threads", ARGS_INT, &c->threads, "N", "of a CPU device, 0: all cores", 0, 4096},
+        {"dtype", ARGS_STR, &c->dtype, "T", "fp32 (default) or bf16", 0, 0},
     };
     struct args_verb verb = {
         "weir score --model DIR [--engine rollout|trainer] [--file F] [options]",

@@ -7,11 +7,20 @@
  * the very beginning. */
 #include "deploy/loaded.h"
 
+#include <string.h>
+
+int loaded_dtype(bool *half, const char *dtype) {
+    *half = dtype && strcmp(dtype, "bf16") == 0;
+    if (!dtype || *half || strcmp(dtype, "fp32") == 0) return 0;
+    return FAIL(ERR_CONFIG, "--dtype %s: allowed are fp32 and bf16", dtype);
+}
+
 int loaded_open(struct loaded *out, const char *dir, const char *chat, const char *device,
-                int64_t threads) {
+                int64_t threads, bool half) {
     struct loaded l = {0};
     int rc;
     TRY_OUT(policy_open(&l.policy, dir, chat));
+    l.policy.shape.half = half;
     TRY_OUT(kern_open(&l.backend, device, (int)threads));
     TRY_OUT(params_open(&l.weights, l.backend, &l.policy.shape));
     TRY_OUT(params_load(l.weights, dir));

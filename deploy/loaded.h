@@ -12,7 +12,9 @@ struct loaded { /* a zeroed one may be closed */
 };
 
 MUST_CHECK int loaded_open(struct loaded *out, const char *dir, const char *chat,
-                           const char *device, int64_t threads);
+                           const char *device, int64_t threads, bool half);
+/* --dtype: fp32 (also if NULL) or bf16. */
+MUST_CHECK int loaded_dtype(bool *half, const char *dtype);
 void loaded_close(struct loaded *l);
 
 /* Text of one response as it comes. What the prompt ended with decides whether the response begins

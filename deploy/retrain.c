@@ -132,6 +132,7 @@ static int open_evaluation(struct work *w) {
     if (!w->t->eval) return 0;
     TRY(kern_open(&w->backend, r->rollout.device, (int)r->rollout.threads));
     TRY(policy_open(&w->policy, r->model.path, r->model.chat));
+    w->policy.shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(params_open(&w->weights, w->backend, &w->policy.shape));
     return evaluate_open(&w->evaluate, r, &w->policy, w->backend);
 }
@@ -185,7 +186,7 @@ static int evaluate(struct work *w, bool last) {
     if (!last && version != 0 && (every == 0 || version % every != 0)) return 0;
     size_t bytes = params_slab(w->weights).bytes;
     void *copy = mem_alloc(bytes);
-    int rc = params_get(step_weights(w->step), copy, bytes);
+    int rc = params_get(step_policy(w->step), copy, bytes);
     if (rc == 0) rc = params_put(w->weights, copy, bytes);
     mem_free(copy);
     TRY(rc);

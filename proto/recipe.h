@@ -64,6 +64,7 @@ struct recipe {
         char *path, *chat;
         enum recipe_weights
             weights; /* random: config.json and tokenizer.json only, weights from the seed */
+        enum recipe_dtype dtype;
     } model;
     struct {
         struct recipe_data train;

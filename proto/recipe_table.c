@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const char *const weights_names[] = {"load", "random", NULL};
+static const char *const dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const sampling_names[] = {"plain", "dapo", "vade", NULL};
 static const char *const update_names[] = {"trajectory", "token", NULL};
 static const char *const advantage_names[] = {
@@ -71,6 +72,9 @@ static const struct recipe_field fields[] = {
     STR("model.chat", model.chat, "auto", "chat format: auto, plain, chatml, llama3, mistral"),
     ENUM("model.weights", model.weights, weights_names, "load",
          "random: config.json and tokenizer only, weights from the seed"),
+    ENUM("model.dtype", model.dtype, dtype_names, "fp32",
+         "of weights, activations, keys and published versions; sums, gradients of weights and the "
+         "optimizer are fp32"),
     DATA("data.train", data.train),
     BOOL("data.train.shuffle", data.train.shuffle, "true", "shuffle each epoch by the seed"),
     EVAL("name", RECIPE_STR, name, NULL, 0, 0, "metrics are eval/NAME; none: the path's last part"),

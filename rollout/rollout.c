@@ -76,6 +76,7 @@ static int open_model(struct rollout *r, const char *run_dir) {
     mem_free(path);
     TRY(rc);
     TRY(policy_open(&r->policy, r->recipe->model.path, r->recipe->model.chat));
+    r->policy.shape.half = r->recipe->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&r->backend, r->recipe->rollout.device, (int)r->recipe->rollout.threads));
     struct engine_config cfg =
         setup_engine(r->recipe, &r->policy.shape, r->policy.tokenizer, r->backend);

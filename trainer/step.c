@@ -30,7 +30,9 @@
 struct step {
     const struct kern_backend *backend;
     struct shape shape;
-    struct params *weights, *reference; /* the latter only where KL is used */
+    struct params *weights;   /* f32 */
+    struct params *rounded;   /* model.dtype bf16: the weights rounded, NULL: used as they are */
+    struct params *reference; /* only where KL is used */
     struct passes *passes;
     struct update *update;
     char *model_dir;
@@ -48,7 +50,8 @@ static size_t bytes_of(const struct kern_backend *b, const struct shape *shape,
                        const struct recipe *r) {
     struct shard_ranks place = {.n = (int)r->trainer.ranks};
     size_t weights = (size_t)params_slab_elements(shape) * sizeof(float), updates = 0;
-    if (passes_wants_reference(r)) weights += (size_t)params_policy_elements(shape) * sizeof(float);
+    if (shape->half) weights += params_slab_bytes(shape);
+    if (passes_wants_reference(r)) weights += params_policy_bytes(shape);
     for (; place.rank < place.n; place.rank++)
         updates += update_bytes(shape, r, &place);
     size_t each = weights + passes_bytes(b, shape, r) + exchange_bytes(place.n);
@@ -85,11 +88,28 @@ static int agree(const struct step *s, struct hash h, const char *what) {
     return s->ranks ? exchange_agree(&s->exchange, h, what) : 0;
 }
 
-static int agree_on_weights(const struct step *s) {
+static int agree_on_weights(const struct step *s, const char *what) {
     struct hash h;
     if (!s->ranks) return 0;
     TRY(params_hash(&h, s->weights));
-    return agree(s, h, "weights as loaded");
+    return agree(s, h, what);
+}
+
+/* The passes compute with the weights as they are now; the stream is empty afterwards, so that they
+ * can be read on another one. */
+static int use_weights(struct step *s) {
+    struct kern_stream *stream = passes_stream(s->passes);
+    if (s->rounded) TRY(params_cast(s->rounded, s->weights, stream));
+    TRY(kern_sync(s->backend, stream));
+    return passes_use(s->passes, PASSES_POLICY, step_policy(s));
+}
+
+static int open_weights(struct step *s, const struct recipe *r) {
+    struct shape master = s->shape;
+    master.half = false;
+    TRY(params_open(&s->weights, s->backend, &master));
+    if (s->shape.half) TRY(params_open(&s->rounded, s->backend, &s->shape));
+    return load_weights(s->weights, r, s->model_dir);
 }
 
 /* The backend is open. */
@@ -98,21 +118,21 @@ static int open_model(struct step *s, const struct recipe *r) {
     TRY(meet(s, &place));
     s->shape.value_head = objective_wants_value_head(r);
     s->bytes = bytes_of(s->backend, &s->shape, r);
-    TRY(params_open(&s->weights, s->backend, &s->shape));
-    TRY(load_weights(s->weights, r, s->model_dir));
-    TRY(update_open(&s->update, s->backend, &s->shape, r, &place));
+    TRY(open_weights(s, r));
+    TRY(update_open(&s->update, s->backend, params_shape(s->weights), r, &place));
     TRY(passes_open(&s->passes, s->backend, &s->shape, r));
-    TRY(passes_use(s->passes, PASSES_POLICY, s->weights));
+    TRY(use_weights(s));
     TRY(open_reference(s, r));
     if (s->ranks) {
         passes_share(s->passes, &s->exchange);
         objective_share(s->objective, &s->exchange);
     }
-    return agree_on_weights(s);
+    return agree_on_weights(s, "weights as loaded");
 }
 
 static int open_backend(struct step *s, const struct recipe *r) {
     TRY(shape_read(&s->shape, s->model_dir));
+    s->shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
     return kern_open(&s->backend, r->trainer.device, ranks_threads(r));
 }
 
@@ -142,6 +162,7 @@ void step_close(struct step **s) {
     passes_close(&p->passes);
     update_close(&p->update);
     params_close(&p->weights);
+    params_close(&p->rounded);
     params_close(&p->reference);
     objective_close(&p->objective);
     exchange_close(&p->exchange);
@@ -156,6 +177,7 @@ int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *sha
     const struct kern_backend *b;
     struct shape own = *shape;
     own.value_head = objective_wants_value_head(r);
+    own.half = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&b, r->trainer.device, 1));
     *out = bytes_of(b, &own, r);
     kern_close(b);
@@ -229,7 +251,7 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
         LOG(WARN, TRAINER, "version=%" PRId64 " gradient is not finite: step not taken",
             s->version);
     all->taken += u.applied;
-    return u.applied ? passes_use(s->passes, PASSES_POLICY, s->weights) : 0;
+    return u.applied ? use_weights(s) : 0;
 }
 
 /* One gradient and one update after another; one version for all of them. */
@@ -244,7 +266,8 @@ static int descend(struct step *s, bool control, struct step_report *out) {
     out->grad_norm = all.norm / (double)all.steps;
     out->gac_cosine = all.cosines ? all.cosine / (double)all.cosines : (double)NAN;
     s->version += all.taken > 0;
-    TRY(params_hash(&out->weights_hash, s->weights));
+    TRY(params_hash(&out->weights_hash, step_policy(s)));
+    if (s->rounded) return agree_on_weights(s, "weights after the step");
     return agree(s, out->weights_hash, "weights after the step");
 }
 
@@ -321,6 +344,10 @@ const struct params *step_weights(const struct step *s) {
     return s->weights;
 }
 
+const struct params *step_policy(const struct step *s) {
+    return s->rounded ? s->rounded : s->weights;
+}
+
 int64_t step_version(const struct step *s) {
     return s->version;
 }
@@ -335,7 +362,7 @@ void step_set_version(struct step *s, int64_t version) {
 }
 
 int step_hash(struct hash *out, const struct step *s) {
-    return params_hash(out, s->weights);
+    return params_hash(out, step_policy(s));
 }
 
 /* --- checkpoints --------------------------------------------------------------------------- */
@@ -396,7 +423,7 @@ static int load(struct step *s, const char *dir, int64_t at) {
     TRY(ckpt_load(&c, dir, at));
     update_restore(s->update, &c.state);
     s->version = c.version;
-    return passes_use(s->passes, PASSES_POLICY, s->weights);
+    return use_weights(s);
 }
 
 /* Rank 0 finds out which one is whole; the others take that one. */
@@ -407,7 +434,7 @@ int step_load(struct step *s, const char *dir, int64_t at) {
     int rc = give(s, ORDER_LOAD, s->version, name, strlen(name) + 1);
     mem_free(name);
     TRY(rc);
-    return ranks_explain(s->ranks, agree_on_weights(s));
+    return ranks_explain(s->ranks, agree_on_weights(s, "weights as loaded"));
 }
 
 /* --- another rank ---------------------------------------------------------------------------- */
@@ -427,7 +454,7 @@ out:
 static int obey_load(struct step *s, char *dir, size_t bytes, int64_t version) {
     if (dir[bytes - 1] != '\0') return FAIL(ERR_CORRUPT, "the folder's name is not whole");
     TRY(load(s, dir, version));
-    return agree_on_weights(s);
+    return agree_on_weights(s, "weights as loaded");
 }
 
 static int obey(struct step *s, const struct ranks_order *o, void *data) {

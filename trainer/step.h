@@ -44,7 +44,7 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
     int64_t tokens, trained_tokens, sequences, microbatches, zero_groups;
     int64_t truncated; /* trajectories cut at the length limit */
     int64_t optimizer_steps;
-    struct hash weights_hash; /* after the step */
+    struct hash weights_hash; /* of the policy (step_policy) after the step */
 };
 
 /* model_dir: HF folder of the initial weights (recipe.model.weights may ask for random ones). */
@@ -66,7 +66,8 @@ MUST_CHECK int step_run_sft(struct step *s, struct batch *b, struct step_report 
 MUST_CHECK int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp,
                           float *logprob);
 
-const struct params *step_weights(const struct step *s);
+const struct params *step_weights(const struct step *s); /* f32: what the optimizer changes */
+const struct params *step_policy(const struct step *s);  /* what is computed with and published */
 int64_t step_version(const struct step *s);
 /* Counts a version without changing the weights. A run numbers batches and versions alike, so after
  * a step that was skipped the next version is these same weights. */

@@ -89,8 +89,8 @@ static void close_all(struct trainer *t) {
 static int publish(struct trainer *t) {
     void *area;
     struct hash hash;
-    const struct params *w = step_weights(t->step);
-    size_t bytes = (size_t)params_policy_elements(params_shape(w)) * sizeof(float);
+    const struct params *w = step_policy(t->step);
+    size_t bytes = params_policy_bytes(params_shape(w));
     TRY(push_reserve(t->push, bytes)); /* at the start, while rollouts still start too */
     TRY(push_begin(t->push, bytes, &area));
     TRY(params_get_hashed(&hash, w, area, bytes));
