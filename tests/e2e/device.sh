@@ -23,6 +23,12 @@ for model in llama-gqa qwen3-norm mistral-window; do
     done
 done
 
+# The same in bf16.
+model=qwen3-norm
+score --dtype bf16 --engine trainer >"$DIR/half"
+! cmp -s "$DIR/half" "$DIR/want" || fail "bf16 has the digits of fp32"
+score --dtype bf16 --engine rollout --chunk 2 | cmp - "$DIR/half" || fail "bf16: the engines differ"
+
 # step: the numbers of ref to five digits.
 recipe=$DIR/recipe.yaml
 cat >"$recipe" <<'YAML'
@@ -46,6 +52,10 @@ small_run "$DIR/run" --set "model.path=$DIR/tiny" --set rollout.device=$device -
     --set rollout.workers=1 --set rollout.max_new_tokens=6 --set trainer.steps=2 --set trainer.batch.groups=2 \
     --set trainer.checkpoint.every=1 --set data.eval.limit=2 >"$DIR/json" 2>"$DIR/err" || fail "run: $(tail "$DIR/err")"
 [ "$(grep -c '"rollout_logprob_abs_diff/max":0[,}]' "$DIR/json")" = 2 ] || fail "log-probs differ: $(cat "$DIR/json")"
+small_run "$DIR/half-run" --set model.dtype=bf16 --set "model.path=$DIR/tiny" --set rollout.device=$device \
+    --set trainer.device=$device --set rollout.workers=1 --set rollout.max_new_tokens=6 --set trainer.steps=2 \
+    --set trainer.batch.groups=2 --set data.eval.limit=2 >"$DIR/json" 2>"$DIR/err" || fail "bf16 run: $(tail "$DIR/err")"
+[ "$(grep -c '"rollout_logprob_abs_diff/max":0[,}]' "$DIR/json")" = 2 ] || fail "bf16 log-probs differ: $(cat "$DIR/json")"
 "$WEIR" replay "$DIR/run" verify >"$DIR/out" 2>&1 || fail "replay: $(cat "$DIR/out")"
 "$WEIR" generate --model "$DIR/run/hf" --device $device --prompt 1+2= --max-tokens 4 --temperature 0 --raw >"$DIR/text" 2>"$DIR/err" ||
     fail "generate: $(cat "$DIR/err")"
