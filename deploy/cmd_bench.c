@@ -112,11 +112,12 @@ static int bench_train(const struct options *o, const struct policy *p) {
     struct recipe *r;
     struct step *s = NULL;
     struct step_report report;
-    char *yaml =
-        mem_printf("rollout: {max_prompt_tokens: %" PRId64 ", max_new_tokens: %" PRId64 "}\n"
-                   "trainer: {device: %s, threads: %" PRId64 ", batch: {tokens: %" PRId64
-                   "}, staleness: {max: 1000}}\n",
-                   o->prompt, o->tokens, o->device, o->threads, SEQS * (o->prompt + o->tokens));
+    char *yaml = mem_printf("model: {dtype: %s}\nrollout: {max_prompt_tokens: %" PRId64
+                            ", max_new_tokens: %" PRId64 "}\n"
+                            "trainer: {device: %s, threads: %" PRId64 ", batch: {tokens: %" PRId64
+                            "}, staleness: {max: 1000}}\n",
+                            o->dtype ? o->dtype : "fp32", o->prompt, o->tokens, o->device,
+                            o->threads, SEQS * (o->prompt + o->tokens));
     struct batch *b = random_batch(p, SEQS, (int32_t)o->prompt, (int32_t)o->tokens);
     int rc;
     TRY_OUT(recipe_parse(&r, yaml, strlen(yaml), "bench", NULL, 0));

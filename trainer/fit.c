@@ -115,13 +115,15 @@ static int32_t long_rows(const struct shape *s) {
 
 int fit_prefix(struct fit_prefix *out, const struct params *weights, int rounds) {
     const struct shape *s = params_shape(weights);
+    struct shape sums = *s; /* gradients are f32 */
     struct trial t[3] = {0};
     struct params *grads = NULL;
     int32_t rows = long_rows(s);
     int rc = 0;
     if (rows < LONG_MIN)
         return FAIL(ERR_CONFIG, "fit: the context of %d tokens is too short to fit", s->context);
-    TRY_OUT(params_open(&grads, params_backend(weights), s));
+    sums.half = false;
+    TRY_OUT(params_open(&grads, params_backend(weights), &sums));
     TRY_OUT(open_trial(&t[0], weights, SEQS, SHORT, SEQS * SHORT));
     TRY_OUT(open_trial(&t[1], weights, SEQS, SHORT, SEQS * SHORT / PASSES));
     TRY_OUT(open_trial(&t[2], weights, 1, rows, rows));
