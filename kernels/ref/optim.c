@@ -8,34 +8,14 @@
 #include <math.h>
 #include <string.h>
 
-/* Round to nearest even; a NaN keeps its sign and stays a NaN. */
-static uint16_t to_bf16(float x) {
-    uint32_t u = 0;
-    memcpy(&u, &x, sizeof u);
-    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
-static float from_bf16(uint16_t h) {
-    uint32_t u = (uint32_t)h << 16;
-    float x = 0;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-static double at(const struct kern_tensor *t, int64_t i) {
-    if (t->dtype == KERN_BF16) return (double)from_bf16(((const uint16_t *)t->data)[i]);
-    return (double)((const float *)t->data)[i];
-}
-
 int ref_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const struct kern_adamw *p) {
     (void)s;
     double b1 = (double)p->beta1, b2 = (double)p->beta2;
     double c1 = 1 - pow(b1, (double)p->step), c2 = 1 - pow(b2, (double)p->step);
     for (int64_t i = 0, n = kern_elements(w); i < n; i++) {
         double gi = host_f32(g)[i], wi = host_f32(w)[i];
-        if (p->along.data) gi += (double)p->along_scale * at(&p->along, i);
-        if (p->keep.data) ((uint16_t *)p->keep.data)[i] = to_bf16(host_f32(g)[i]);
+        if (p->along.data) gi += (double)p->along_scale * host_load(&p->along, i);
+        if (p->keep.data) host_store(&p->keep, i, (double)host_f32(g)[i]);
         gi *= (double)p->grad_scale;
         double mi = b1 * (double)host_f32(m)[i] + (1 - b1) * gi;
         double vi = b2 * (double)host_f32(v)[i] + (1 - b2) * gi * gi;
@@ -51,7 +31,7 @@ int ref_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
     (void)s;
     double ab = 0, aa = 0, bb = 0;
     for (int64_t i = 0, n = kern_elements(a); i < n; i++) {
-        double x = host_f32(a)[i], y = b ? at(b, i) : 0;
+        double x = host_f32(a)[i], y = b ? host_load(b, i) : 0;
         ab += x * y;
         aa += x * x;
         bb += y * y;
