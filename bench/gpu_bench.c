@@ -480,11 +480,19 @@ static void bench_publish_bytes(struct gpu *g) {
 }
 
 static struct kern_limits limits(void) {
-    struct kern_limits l = {
-        .rows = 16384, .width_max = 151936, .heads = 32, .head_width = 128, .kv_max = 8192};
+    struct kern_limits l = {.rows = 16384,
+                            .width_max = 151936,
+                            .heads = 32,
+                            .head_width = 128,
+                            .kv_max = 8192,
+                            .half_width = 16384};
     if (bench_quick)
-        l = (struct kern_limits){
-            .rows = 64, .width_max = 128, .heads = 8, .head_width = 32, .kv_max = 64};
+        l = (struct kern_limits){.rows = 64,
+                                 .width_max = 128,
+                                 .heads = 8,
+                                 .head_width = 32,
+                                 .kv_max = 64,
+                                 .half_width = 128};
     return l;
 }
 

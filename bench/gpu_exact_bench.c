@@ -71,8 +71,12 @@ static void check_product(struct exact *e, const struct gpu_model *m, int64_t ou
 }
 
 int bench_gpu_exact(void) {
-    const struct kern_limits l = {
-        .rows = ROWS, .width_max = 151936, .heads = 32, .head_width = 128, .kv_max = 64};
+    const struct kern_limits l = {.rows = ROWS,
+                                  .width_max = 151936,
+                                  .heads = 32,
+                                  .head_width = 128,
+                                  .kv_max = 64,
+                                  .half_width = 16384};
     struct exact e = {.rows = bench_quick ? QUICK_ROWS : ROWS};
     gpu_open(&e.g, &l);
     for (int i = 0; gpu_model(i); i++) {

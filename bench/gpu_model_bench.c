@@ -194,7 +194,8 @@ static void bench_training(struct gpu *g, const struct gpu_model *m, int32_t seq
                          12.0 * layers * m->heads * m->head_width * pairs;
     train_open(&t, g, &s, seqs, length);
     struct gpu_result r = gpu_against(g, &(struct gpu_work){train_once, &t, flops}, ceiling);
-    printf("{\"bench\": \"gpu train\", \"model\": \"%s\", \"layers\": %d, \"of_layers\": %d, "
+    printf("{\"bench\": \"gpu train\", \"dtype\": \"f32\", \"model\": \"%s\", \"layers\": %d, "
+           "\"of_layers\": %d, "
            "\"tokens\": \"%dx%d\", \"tokens_per_s\": %.0f",
            m->name, (int)layers, (int)m->layers, (int)seqs, (int)length, rows / r.us * 1e6);
     gpu_print_end(&r, "a large square product", "TFLOP/s", 1e6);
@@ -304,7 +305,8 @@ static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t bat
                                                                      context;
     decode_open(&d, g, &s, batch, context);
     struct gpu_result r = gpu_against(g, &(struct gpu_work){decode_once, &d, bytes}, ceiling);
-    printf("{\"bench\": \"gpu decode\", \"model\": \"%s\", \"layers\": %d, \"of_layers\": %d, "
+    printf("{\"bench\": \"gpu decode\", \"dtype\": \"f32\", \"model\": \"%s\", \"layers\": %d, "
+           "\"of_layers\": %d, "
            "\"batch\": %d, \"context\": %d, \"tokens_per_s\": %.0f",
            m->name, (int)layers, (int)m->layers, (int)batch, (int)context, batch / r.us * 1e6);
     gpu_print_end(&r, "a copy", "GB/s", 1e3);
@@ -402,7 +404,8 @@ static void bench_prefixes(void) {
 
 int bench_gpu_model(void) {
     static const int32_t batches[] = {1, 64, 256};
-    const struct kern_limits l = {.rows = 64, .width_max = 8192, .heads = 8, .head_width = 128};
+    const struct kern_limits l = {
+        .rows = 64, .width_max = 8192, .heads = 8, .head_width = 128, .half_width = 8192};
     struct gpu g;
     struct gpu_ceiling product, copy;
     gpu_open(&g, &l);
