@@ -32,8 +32,9 @@ refuses "cannot open" "$WEIR" run "$DIR/no-such-recipe.yaml"
 cp "$WEIR" "$DIR/weir"
 refuses "trainer.device: cuda: $DIR/weir-cuda.so: cannot open shared object file" \
     "$DIR/weir" run tests/e2e/small.yaml --set trainer.device=cuda:0 --dry-run
-[ ! -e weir-cuda.so ] || cp weir-cuda.so "$DIR/weir-cuda.so"
-if [ -e weir-cuda.so ] && [ ! -e /dev/nvidiactl ]; then
+plugin=$(dirname "$WEIR")/weir-cuda.so
+[ ! -e "$plugin" ] || cp "$plugin" "$DIR/weir-cuda.so"
+if [ -e "$plugin" ] && [ ! -e /dev/nvidiactl ]; then
     refuses "rollout.device: cuda: " "$DIR/weir" run tests/e2e/small.yaml --set rollout.device=cuda:0 --dry-run
     grep -q "driver\|CUDA-capable" "$DIR/err" || fail "not the driver's message: $(cat "$DIR/err")"
 fi
