@@ -102,31 +102,12 @@ part_golden() {
 }
 
 # Log-probs as `weir score` prints them, digit for digit, in every way of computing them.
-score_lines() { # score_lines N: N lines of mixed lengths from a fixed generator, ids below 32, at most 24 tokens
-    awk -v lines="$1" 'BEGIN {
-        x = 12345
-        for (line = 0; line < lines; line++) {
-            for (part = 0; part < 2; part++) {
-                x = (x * 1103515245 + 12345) % 2147483648
-                n = 1 + int(x / 65536) % 12
-                s = ""
-                for (i = 0; i < n; i++) {
-                    x = (x * 1103515245 + 12345) % 2147483648
-                    s = s (i ? ", " : "") int(x / 65536) % 32
-                }
-                ids[part] = s
-            }
-            printf "{\"prompt_ids\": [%s], \"response_ids\": [%s]}\n", ids[0], ids[1]
-        }
-    }'
-}
-
 part_exact() {
     local model models="llama-gqa mistral-window qwen2-tied qwen3-norm" n=256 options ways=0
     local all=("--engine rollout --batch 1" "--engine rollout --batch 256" "--engine rollout --chunk 1"
         "--engine rollout --chunk 7 --batch 64 --page 5" "--engine trainer --batch 3")
     [ -z "$quick" ] || { n=2 models=qwen3-norm && all=("--engine rollout --chunk 2 --batch 1"); }
-    score_lines "$n" >"$work/lines"
+    awk -v lines="$n" -f tests/score_lines.awk >"$work/lines"
     for model in $models; do
         score() { ours 60 weir score --model "tests/golden/models/$model" --device "$device" --file "$work/lines" "$@"; }
         score --engine trainer >"$work/want" || return
