@@ -23,7 +23,7 @@ static struct test {
     int timeout_s;
 } tests[TESTS_MAX];
 static size_t n_tests;
-static uint64_t seed;
+static uint64_t seed = 1; /* the same test everywhere; other seeds by hand (tests/seeds.sh) */
 static char dir[64];
 
 void test_register(const char *file, const char *name, test_fn *fn, int timeout_s) {
@@ -99,7 +99,6 @@ int main(int argc, char **argv) {
     const char *filter = "";
     unsigned patience = SANITIZED ? 4 : 1; /* --slow: for runs under valgrind */
     int passed = 0, failed = 0, skipped = 0, list = 0;
-    seed = (uint64_t)time(NULL);
     if (argc > 1 && strcmp(argv[1], "trainer-rank") == 0) /* started by a trainer under test */
         return err_exit_code(cmd_trainer_rank(argc - 1, argv + 1));
     for (int i = 1; i < argc; i++) {

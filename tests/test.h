@@ -1,7 +1,7 @@
 /* test.h - the test framework. TEST(name) { ... } registers a test; each runs in a process of its
  * own with a timeout, so a crash or a hang is one failed test. A failed CHECK prints both sides and
- * ends the test. Randomness comes from test_seed(), which is printed and can be replayed with
- * --seed. */
+ * ends the test. Randomness comes from test_seed(), 1 unless --seed gives another, which is
+ * printed. */
 #ifndef TESTS_TEST_H
 #define TESTS_TEST_H
 

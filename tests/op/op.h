@@ -71,8 +71,9 @@ void op_execute(struct op_run *r, const struct kern_backend *b, const struct op_
                 int64_t first, int64_t count, bool packed);
 void op_free(struct op_run *r);
 
-/* Every output of x equals y's within the op's tolerance, or in its bits. */
-void op_check_near(const struct op_run *x, const struct op_run *y);
+/* Every output of x equals y's within the op's tolerance (one draw of x beside a boundary takes y's
+ * values); or in its bits. */
+void op_check_near(struct op_run *x, const struct op_run *y);
 void op_check_bits(const struct op_run *x, const struct op_run *y, const char *what);
 /* Rows of the window of `part` have the bits they have in `whole`. */
 void op_check_rows(const struct op_run *part, const struct op_run *whole);
