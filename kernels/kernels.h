@@ -31,7 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 3, KERN_PACK_ROWS = 64 };
+enum { KERN_ABI = 4, KERN_PACK_ROWS = 64 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */

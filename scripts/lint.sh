@@ -22,7 +22,7 @@ for f in "${sources[@]}"; do
     n=$(wc -l <"$f")
     limit=800
     [[ $f == *.h ]] && limit=200
-    [ "$f" = kernels/kernels.h ] && limit=220 # one table, kept whole
+    [ "$f" = kernels/kernels.h ] && limit=300 # one table, kept whole
     [ "$n" -le "$limit" ] || echo "$f:1: $n lines, limit $limit"
 done | say "file length"
 awk 'FNR == 1 { start = 0 }
