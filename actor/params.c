@@ -253,25 +253,30 @@ static size_t block_end(size_t bytes, size_t block) {
     return bytes / HASH_BLOCK <= block ? bytes : (block + 1) * HASH_BLOCK;
 }
 
-/* From a device, block by block: to != NULL into its place there, else through the buffer. */
-static int get_leaves(struct hash *leaf, const struct params *p, char *to, size_t bytes) {
-    for (size_t b = 0; b < hash_blocks(bytes); b++) {
-        size_t at = b * HASH_BLOCK, n = block_end(bytes, b) - at;
-        void *host = to ? (void *)(to + at) : p->piece;
-        TRY(kern_get(p->backend, p->stream, host, (const char *)p->slab + at, n));
-        leaf[b] = hash_bytes(host, n);
+/* From a device, some blocks at a time: to != NULL into its place there, else through the buffer.
+ */
+static int get_leaves(struct hash *leaf, const struct params *p, struct kern_stream *s, char *to,
+                      size_t bytes) {
+    const size_t blocks = hash_blocks(bytes), step = PIECE * sizeof *p->piece / HASH_BLOCK;
+    for (size_t b = 0; b < blocks; b += step) {
+        size_t last = b + step < blocks ? b + step : blocks;
+        size_t at = b * HASH_BLOCK, n = block_end(bytes, last - 1) - at;
+        char *host = to ? to + at : (char *)p->piece;
+        TRY(kern_get(p->backend, s, host, (const char *)p->slab + at, n));
+        hash_leaves(leaf + b, NULL, host, n, 0, last - b);
     }
     return 0;
 }
 
-static int get_hashed(struct hash *out, const struct params *p, void *to, size_t bytes) {
+static int get_hashed(struct hash *out, const struct params *p, struct kern_stream *s, void *to,
+                      size_t bytes) {
     if (on_host(p)) {
-        TRY(kern_sync(p->backend, p->stream));
+        TRY(kern_sync(p->backend, s));
         *out = hash_slab(to, p->slab, bytes, 0);
         return 0;
     }
     struct hash *leaf = mem_array(hash_blocks(bytes), sizeof *leaf);
-    int rc = get_leaves(leaf, p, to, bytes);
+    int rc = get_leaves(leaf, p, s, to, bytes);
     if (rc == 0) *out = hash_root(leaf, bytes);
     mem_free(leaf);
     return rc;
@@ -288,12 +293,13 @@ static int check_policy_bytes(const struct params *p, size_t bytes) {
 }
 
 int params_hash(struct hash *out, const struct params *p) {
-    return get_hashed(out, p, NULL, policy_bytes(p));
+    return get_hashed(out, p, p->stream, NULL, policy_bytes(p));
 }
 
-int params_get_hashed(struct hash *out, const struct params *p, void *host, size_t bytes) {
+int params_get_hashed(struct hash *out, const struct params *p, struct kern_stream *s, void *host,
+                      size_t bytes) {
     TRY(check_policy_bytes(p, bytes));
-    return get_hashed(out, p, host, bytes);
+    return get_hashed(out, p, s ? s : p->stream, host, bytes);
 }
 
 int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t first, size_t n,

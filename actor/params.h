@@ -65,9 +65,10 @@ MUST_CHECK int params_get(const struct params *p, void *host, size_t bytes);
 MUST_CHECK int params_zero(struct params *p);
 /* hash_slab of the policy's bytes: the content hash of a version. */
 MUST_CHECK int params_hash(struct hash *out, const struct params *p);
-/* params_get of the policy and params_hash in one pass over the memory. */
-MUST_CHECK int params_get_hashed(struct hash *out, const struct params *p, void *host,
-                                 size_t bytes);
+/* params_get of the policy and params_hash in one pass over the memory, on stream s (NULL: p's
+ * own): with one of its own another thread may do it while this one reads the same weights. */
+MUST_CHECK int params_get_hashed(struct hash *out, const struct params *p, struct kern_stream *s,
+                                 void *host, size_t bytes);
 /* Copies blocks first..first+n-1 (hash.h) of a policy in host memory in and writes the hashes of
  * what it copied into leaf: a version is taken over in slices, and was whole if hash_root agrees.
  */

@@ -160,6 +160,12 @@ int kern_copy(kern_on b, struct kern_stream *s, void *dst, const void *src, size
     return b->copy(s, dst, src, bytes);
 }
 
+int kern_after(kern_on b, struct kern_stream *s, struct kern_stream *other) {
+    ENTER(after, s);
+    if (!other) return FAIL(ERR_CONFIG, "%s: no stream to wait for", op);
+    return err_wrap(b->after(s, other), "%s", op);
+}
+
 int kern_zero(kern_on b, struct kern_stream *s, void *dst, size_t bytes) {
     ENTER(zero, s);
     if (bytes == 0) return 0;

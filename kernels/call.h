@@ -22,6 +22,7 @@ KERN_CALL kern_put(kern_on b, struct kern_stream *s, void *dst, const void *host
 KERN_CALL kern_get(kern_on b, struct kern_stream *s, void *host_dst, const void *src, size_t bytes);
 KERN_CALL kern_copy(kern_on b, struct kern_stream *s, void *dst, const void *src, size_t bytes);
 KERN_CALL kern_zero(kern_on b, struct kern_stream *s, void *dst, size_t bytes);
+KERN_CALL kern_after(kern_on b, struct kern_stream *s, struct kern_stream *other);
 
 KERN_CALL kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids);
 KERN_CALL kern_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg w,

@@ -21,6 +21,7 @@ int host_sync(struct kern_stream *s);
 int host_put(struct kern_stream *s, void *dst, const void *src, size_t bytes);
 int host_copy(struct kern_stream *s, void *dst, const void *src, size_t bytes); /* may overlap */
 int host_zero(struct kern_stream *s, void *dst, size_t bytes);
+int host_after(struct kern_stream *s, struct kern_stream *other);
 
 /* The stream's scratch if it holds `bytes`, else ERR_CONFIG naming op and both sizes. */
 MUST_CHECK int host_scratch(void *out_pointer, struct kern_stream *s, const char *op, size_t bytes);
@@ -33,7 +34,7 @@ MUST_CHECK int host_check_attn(const char *op, const struct kern_attn *a, int64_
 #define HOST_MEMORY                                                                                \
     .alloc = host_alloc, .release = host_release, .stream_open = host_stream_open,                 \
     .stream_close = host_stream_close, .sync = host_sync, .put = host_put, .get = host_put,        \
-    .copy = host_copy, .zero = host_zero
+    .copy = host_copy, .zero = host_zero, .after = host_after
 
 /* Typed data of a view whose dtype was checked by kern_x(). */
 static inline float *host_f32(kern_arg t) {

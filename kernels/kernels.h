@@ -60,6 +60,8 @@ struct kern_backend {
                size_t bytes); /* done on return */
     int (*copy)(struct kern_stream *s, void *dst, const void *src, size_t bytes);
     int (*zero)(struct kern_stream *s, void *dst, size_t bytes);
+    /* What is issued on s from now on waits for everything issued on other so far. */
+    int (*after)(struct kern_stream *s, struct kern_stream *other);
 
     /* --- forward ops; all [BI] -------------------------------------------------------------- */
     /* out[n,d] = table[ids[n], d] */

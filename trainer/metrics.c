@@ -60,7 +60,7 @@ static void critic(struct buf *out, const struct step_report *r) {
 }
 
 void metrics_json(struct buf *out, const struct step_report *r, const struct metrics_times *t) {
-    double turn = t->step + t->wait + t->publish;
+    double turn = t->step + t->wait;
     buf_str(out, "{");
     whole(out, "step", r->step);
     num(out, "reward/mean", r->reward_mean);
@@ -81,6 +81,7 @@ void metrics_json(struct buf *out, const struct step_report *r, const struct met
     num(out, "time/step", t->step);
     num(out, "time/wait", t->wait);
     num(out, "relay/publish_s", t->publish);
+    num(out, "relay/publish_wait_s", t->publish_wait);
     num(out, "idle/trainer", turn > 0 ? t->wait / turn : 0);
     buf_str(out, "}");
 }

@@ -6,8 +6,10 @@
 #include "base/buf.h"
 #include "trainer/step.h"
 
-struct metrics_times {          /* seconds */
-    double step, wait, publish; /* the step's computation; waiting for its batch; handing it over */
+struct metrics_times {   /* seconds */
+    double step, wait;   /* the step's computation; waiting for its batch */
+    double publish;      /* handing over the version that it began with, beside all that */
+    double publish_wait; /* of that, what held up the step */
 };
 
 /* One JSON object with flat keys. A number that does not exist is null. */

@@ -36,6 +36,8 @@ struct passes {
     float *mb_logprob, *mb_entropy, *mb_value;
     float *spread; /* the same by trained token, and their derivatives */
     size_t spread_cap;
+    int (*watch)(void *ctx); /* NULL: nobody */
+    void *watch_ctx;
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -217,6 +219,11 @@ int passes_use(struct passes *p, enum passes_net net, const struct params *weigh
     return actor_use(actor_of(p, net), weights);
 }
 
+void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx) {
+    p->watch = fn;
+    p->watch_ctx = ctx;
+}
+
 /* --- the plan ------------------------------------------------------------------------------ */
 
 void passes_share(struct passes *p, const struct exchange *ranks) {
@@ -292,6 +299,10 @@ struct job { /* a part of a batch, and where its numbers go, by token */
     void *ctx;
 };
 
+static int look_up(const struct passes *p) {
+    return p->watch ? p->watch(p->watch_ctx) : 0;
+}
+
 static void feed_op(struct job *j, const struct split_op *op) {
     const struct split *plan = j->plan;
     struct feed *f = &j->p->feed;
@@ -316,6 +327,7 @@ static int forward_part(struct job *j, struct actor *a) {
     for (int32_t i = 0; i < j->plan->n_ops; i++) {
         const struct split_op *op = &j->plan->op[i];
         if (op->kind == SPLIT_POP) continue;
+        TRY(look_up(p));
         feed_op(j, op);
         TRY(actor_forward(a, &f->in));
         p->n_rows += f->in.n_rows;
@@ -416,6 +428,7 @@ static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, c
 static int gradient_op(struct job *j, const struct split_op *op, struct params *grads) {
     struct actor *a = j->p->actor;
     const struct feed *f = &j->p->feed;
+    TRY(look_up(j->p));
     feed_op(j, op);
     if (op->kind == SPLIT_POP)
         return actor_pop(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);

@@ -41,6 +41,9 @@ int32_t passes_context(const struct passes *p); /* longest trajectory, tokens */
 /* Borrows the weights of a network; again whenever their content changed. */
 MUST_CHECK int passes_use(struct passes *p, enum passes_net net, const struct params *weights);
 
+/* Called before each microbatch; an error ends what is being computed. */
+void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx);
+
 /* From here on batches are shared out among these ranks; borrowed. */
 void passes_share(struct passes *p, const struct exchange *ranks);
 

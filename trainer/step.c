@@ -41,6 +41,7 @@ struct step {
     struct objective *objective;
     struct ranks *ranks; /* NULL: one */
     struct exchange exchange;
+    struct step_watch watch;
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -184,6 +185,15 @@ int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *sha
     return 0;
 }
 
+void step_watch(struct step *s, const struct step_watch *w) {
+    s->watch = *w;
+    passes_watch(s->passes, w->between, w->ctx);
+}
+
+struct kern_stream *step_stream(const struct step *s) {
+    return passes_stream(s->passes);
+}
+
 size_t step_bytes(const struct step *s) {
     return s->bytes;
 }
@@ -233,6 +243,7 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
     struct update_turn turn = {.control = control,
                                .staleness = out->staleness_mean,
                                .lr_factor = objective_lr_scale(s->objective, k)};
+    if (s->watch.before_update) TRY(s->watch.before_update(s->watch.ctx));
     TRY(update_apply(s->update, passes_stream(s->passes), s->weights, &turn, &u));
     out->lr = u.lr;
     out->gac_removed = u.removed;

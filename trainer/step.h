@@ -53,6 +53,15 @@ void step_close(struct step **s);
 /* Another rank's life: fd is RANKS_FD. Returns when rank 0 wants no more, or has been told why this
  * rank cannot go on. */
 MUST_CHECK int step_serve(int fd);
+/* What wants to go on beside a step: `between` is called before each microbatch, `before_update`
+ * before the weights change; an error of theirs is the step's. Rank 0 only. */
+struct step_watch {
+    int (*between)(void *ctx);
+    int (*before_update)(void *ctx);
+    void *ctx;
+};
+void step_watch(struct step *s, const struct step_watch *w);
+struct kern_stream *step_stream(const struct step *s); /* that the weights are changed on */
 size_t step_bytes(const struct step *s); /* device and host memory taken at open, by all ranks */
 /* The same before anything is opened: the memory plan. */
 MUST_CHECK int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *shape);

@@ -1,7 +1,9 @@
 /* trainer.c - see trainer.h. A straight line rather than a state machine: ask for the batch of the
- * version that is held, train it, publish, report, go on. In each of the two places where it waits
- * (for the batch, for the report's confirmation) it answers the relay, sends heartbeats and says
- * again what a restarted manager cannot know. Nothing else needs it during a step: it has no
+ * version that is held, train it, publish, report, go on. Publishing is a copy that goes on beside
+ * the report and the next step (publish.c), up to where that changes the weights. In each of the
+ * two places where it waits (for the batch, for the report's confirmation) it answers the relay,
+ * sends heartbeats and says again what a restarted manager cannot know. Nothing else needs it
+ * during a step, but that a copy that is complete is offered between two microbatches: it has no
  * leases, and readers of the relay have their own mappings.
  *
  * After a crash it continues from the newest checkpoint and repeats the steps since; the manager
@@ -23,6 +25,7 @@
 #include "relay/sealed.h"
 #include "trainer/export.h"
 #include "trainer/metrics.h"
+#include "trainer/publish.h"
 #include "trainer/step.h"
 
 #include <inttypes.h>
@@ -43,12 +46,24 @@ struct trainer {
     struct net *net;
     struct client *client;
     struct push *push;
+    struct publish *publish;
     char *checkpoints, *hf;
     struct hash hash;      /* of the current weights */
     int64_t saved, tokens; /* newest checkpoint, -1; trained since start */
     bool stop;
     uint64_t beat_us, busy_us;
 };
+
+/* During a step. */
+static int between(void *ctx) {
+    struct trainer *t = ctx;
+    return publish_turn(t->publish);
+}
+
+static int before_update(void *ctx) {
+    struct trainer *t = ctx;
+    return publish_wait(t->publish);
+}
 
 static int open_all(struct trainer *t, const char *run_dir) {
     char *path = file_join(run_dir, "recipe.yaml"), *endpoint = NULL;
@@ -70,6 +85,9 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(client_open(&t->client, t->net, &client));
     TRY_OUT(net_endpoint(&endpoint, t->net, run_dir, "relay"));
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
+    TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push));
+    struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
+    step_watch(t->step, &watch);
 out:
     mem_free(path);
     mem_free(endpoint);
@@ -77,6 +95,7 @@ out:
 }
 
 static void close_all(struct trainer *t) {
+    publish_close(&t->publish);
     push_close(&t->push);
     client_close(&t->client);
     net_close(&t->net);
@@ -87,14 +106,8 @@ static void close_all(struct trainer *t) {
 }
 
 static int publish(struct trainer *t) {
-    void *area;
-    struct hash hash;
-    const struct params *w = step_policy(t->step);
-    size_t bytes = params_policy_bytes(params_shape(w));
-    TRY(push_reserve(t->push, bytes)); /* at the start, while rollouts still start too */
-    TRY(push_begin(t->push, bytes, &area));
-    TRY(params_get_hashed(&hash, w, area, bytes));
-    return push_publish(t->push, step_version(t->step), hash);
+    return publish_begin(t->publish, step_policy(t->step), step_version(t->step), t->hash,
+                         step_stream(t->step));
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -145,11 +158,18 @@ static int read_answer(struct trainer *t, const struct wait *w, struct link_msg 
     }
 }
 
+/* Until a message, the end of a copy, or for a little while. */
+static int idle(struct trainer *t) {
+    int fd = publish_fd(t->publish);
+    return net_wait(t->net, TRAINER_IDLE_US, &fd, 1, &t->stop);
+}
+
 static int converse(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
     uint64_t said_us = 0;
     while (!t->stop) {
         bool again = false;
         uint64_t now_us = clock_us();
+        TRY(publish_turn(t->publish));
         TRY(push_tick(t->push, now_us));
         TRY(read_answer(t, w, out, got, &again));
         if (*got) return 0;
@@ -162,7 +182,7 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
             if (rc < 0 && rc != ERR_AGAIN) return rc;
             if (rc == 0) said_us = now_us;
         }
-        TRY(net_wait(t->net, TRAINER_IDLE_US, NULL, 0, &t->stop));
+        TRY(idle(t));
     }
     return 0;
 }
@@ -267,10 +287,10 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     uint64_t start = clock_us();
     struct metrics_times times = {.wait = seconds(asked_us, start)};
     TRY(train(t, m, &r, &skipped));
-    uint64_t trained = clock_us();
-    times.step = seconds(start, trained);
+    times.step = seconds(start, clock_us());
+    times.publish = publish_times(t->publish).took;
+    times.publish_wait = publish_times(t->publish).waited;
     TRY(publish(t));
-    times.publish = seconds(trained, clock_us());
     LOG(INFO, TRAINER, "step=%" PRId64 " reward=%.4f grad_norm=%.4g staleness=%.2f step_s=%.3f%s",
         r.step, r.reward_mean, r.grad_norm, r.staleness_mean, times.step,
         skipped ? " skipped" : "");
@@ -285,9 +305,10 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
 /* A reader may still want the last version (an evaluation): the relay should have it. */
 static int hand_over_last(struct trainer *t) {
     uint64_t until = clock_us() + TRAINER_LAST_US;
+    TRY(publish_wait(t->publish));
     while (!t->stop && push_taken(t->push) < step_version(t->step) && clock_us() < until) {
         TRY(push_tick(t->push, clock_us()));
-        TRY(net_wait(t->net, TRAINER_IDLE_US, NULL, 0, &t->stop));
+        TRY(idle(t));
     }
     return 0;
 }

@@ -131,6 +131,16 @@ static int cuda_zero(struct kern_stream *s, void *dst, size_t bytes) {
     return 0;
 }
 
+static int cuda_after(struct kern_stream *s, struct kern_stream *other) {
+    cudaEvent_t done;
+    CUDA_TRY(cudaEventCreateWithFlags(&done, cudaEventDisableTiming));
+    cudaError_t e = cudaEventRecord(done, other->on);
+    if (e == cudaSuccess) e = cudaStreamWaitEvent(s->on, done, 0);
+    cudaEventDestroy(done); /* goes when it has happened */
+    if (e != cudaSuccess) return cuda_fail(e, "cudaStreamWaitEvent", __FILE__, __LINE__);
+    return 0;
+}
+
 extern "C" const struct kern_backend kern_plugin = {
     .abi = KERN_ABI,
     .size = sizeof(struct kern_backend),
@@ -147,6 +157,7 @@ extern "C" const struct kern_backend kern_plugin = {
     .get = cuda_get_bytes,
     .copy = cuda_copy,
     .zero = cuda_zero,
+    .after = cuda_after,
     OPS_TABLE(cuda),
     OPS_TABLE_COLL(cuda),
 };

@@ -56,7 +56,7 @@ static void publish(struct scene *s, int64_t version, uint64_t seed) {
     size_t bytes = (size_t)params_slab_elements(&p.shape) * sizeof(float);
     CHECK_OK(push_begin(s->push, bytes, &area));
     struct hash hash;
-    CHECK_OK(params_get_hashed(&hash, w, area, bytes));
+    CHECK_OK(params_get_hashed(&hash, w, NULL, area, bytes));
     CHECK_OK(push_publish(s->push, version, hash));
     CHECK(version < VERSIONS);
     s->hash[version] = hash;

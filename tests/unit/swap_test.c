@@ -43,8 +43,8 @@ static struct scene *open_scene(void) {
     for (int v = 0; v < 3; v++) {
         s->w[v] = tiny_params(s->backend, &s->shape, (uint64_t)v + 7);
         CHECK_OK(sealed_create(&s->file[v], params_slab(s->w[v]).bytes));
-        CHECK_OK(
-            params_get_hashed(&s->hash[v], s->w[v], sealed_area(&s->file[v]), s->file[v].bytes));
+        CHECK_OK(params_get_hashed(&s->hash[v], s->w[v], NULL, sealed_area(&s->file[v]),
+                                   s->file[v].bytes));
     }
     struct engine_config cfg = {.backend = s->backend,
                                 .shape = s->shape,
