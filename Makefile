@@ -75,7 +75,7 @@ build/cuda/%.o: %.cu
 	@echo "nvcc $<"
 	$(Q)$(NVCC) $(NVFLAGS) -c -o $@ $<
 
-$(B)/weir-cudasim.so: $(CUDASRC:%.cu=$(B)/sim/%.o) $(addprefix $(B)/sim/tests/cudasim/,sim.o arena.o)
+$(B)/weir-cudasim.so: $(CUDASRC:%.cu=$(B)/sim/%.o) $(addprefix $(B)/sim/tests/cudasim/,sim.o runtime.o arena.o)
 	@echo "link $@"
 	$(Q)$(CXX) -shared $(filter -fsanitize%,$(LDFLAGS)) -o $@ $^
 

@@ -173,6 +173,48 @@ int kern_zero(kern_on b, struct kern_stream *s, void *dst, size_t bytes) {
     return b->zero(s, dst, bytes);
 }
 
+int kern_alloc_host(kern_on b, void **out, size_t bytes) {
+    if (!b->alloc_host) return missing(b, "alloc_host");
+    return b->alloc_host(out, bytes);
+}
+
+void kern_release_host(kern_on b, void *p) {
+    if (p && b->release_host) b->release_host(p);
+}
+
+bool kern_records(kern_on b) {
+    return b->record_begin && b->record_end && b->replay && b->graph_close;
+}
+
+int kern_record_begin(kern_on b, struct kern_stream *s) {
+    ENTER(record_begin, s);
+    return b->record_begin(s);
+}
+
+int kern_record_end(kern_on b, struct kern_stream *s, struct kern_graph **out) {
+    ENTER(record_end, s);
+    return b->record_end(s, out);
+}
+
+int kern_replay(kern_on b, struct kern_stream *s, struct kern_graph *g) {
+    ENTER(replay, s);
+    if (!g) return FAIL(ERR_CONFIG, "%s: no graph", op);
+    return b->replay(s, g);
+}
+
+void kern_graph_close(kern_on b, struct kern_graph *g) {
+    if (g && b->graph_close) b->graph_close(g);
+}
+
+bool kern_has_memory(kern_on b) {
+    return b->memory != NULL;
+}
+
+int kern_memory(kern_on b, size_t *left, size_t *total) {
+    if (!b->memory) return missing(b, "memory");
+    return b->memory(left, total);
+}
+
 /* --- forward ops --------------------------------------------------------------------------------
  */
 

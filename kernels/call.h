@@ -23,6 +23,15 @@ KERN_CALL kern_get(kern_on b, struct kern_stream *s, void *host_dst, const void 
 KERN_CALL kern_copy(kern_on b, struct kern_stream *s, void *dst, const void *src, size_t bytes);
 KERN_CALL kern_zero(kern_on b, struct kern_stream *s, void *dst, size_t bytes);
 KERN_CALL kern_after(kern_on b, struct kern_stream *s, struct kern_stream *other);
+KERN_CALL kern_alloc_host(kern_on b, void **out, size_t bytes);
+void kern_release_host(kern_on b, void *p); /* accepts NULL */
+bool kern_records(kern_on b);               /* whether it has the next four */
+KERN_CALL kern_record_begin(kern_on b, struct kern_stream *s);
+KERN_CALL kern_record_end(kern_on b, struct kern_stream *s, struct kern_graph **out);
+KERN_CALL kern_replay(kern_on b, struct kern_stream *s, struct kern_graph *g);
+void kern_graph_close(kern_on b, struct kern_graph *g); /* accepts NULL */
+bool kern_has_memory(kern_on b);                        /* of its own: kern_memory says how much */
+KERN_CALL kern_memory(kern_on b, size_t *left, size_t *total);
 
 KERN_CALL kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids);
 KERN_CALL kern_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg w,

@@ -34,7 +34,8 @@ MUST_CHECK int host_check_attn(const char *op, const struct kern_attn *a, int64_
 #define HOST_MEMORY                                                                                \
     .alloc = host_alloc, .release = host_release, .stream_open = host_stream_open,                 \
     .stream_close = host_stream_close, .sync = host_sync, .put = host_put, .get = host_put,        \
-    .copy = host_copy, .zero = host_zero, .after = host_after
+    .copy = host_copy, .zero = host_zero, .after = host_after, .alloc_host = host_alloc,           \
+    .release_host = host_release
 
 /* Typed data of a view whose dtype was checked by kern_x(). */
 static inline float *host_f32(kern_arg t) {

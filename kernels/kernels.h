@@ -35,6 +35,7 @@ enum { KERN_ABI = 4, KERN_PACK_ROWS = 64 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
+struct kern_graph;  /* opaque; what was recorded of a stream */
 
 struct kern_limits {         /* of the batches that a stream will see */
     int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
@@ -62,6 +63,21 @@ struct kern_backend {
     int (*zero)(struct kern_stream *s, void *dst, size_t bytes);
     /* What is issued on s from now on waits for everything issued on other so far. */
     int (*after)(struct kern_stream *s, struct kern_stream *other);
+    /* Host memory, zeroed, that a device reaches by itself. put from it and get into it do not
+     * wait: they join the stream, and the memory is left alone until the next sync. */
+    int (*alloc_host)(void **out, size_t bytes);
+    void (*release_host)(void *p);
+    /* Recording: what is issued on s between begin and end is not done but kept, with its arguments
+     * and addresses as they were given; replay then does all of it, in order, as one operation. In
+     * between only ops, copy, zero and put and get of alloc_host memory are allowed; end, which
+     * must be called also after a failure, says what broke the recording. NULL on host backends.
+     */
+    int (*record_begin)(struct kern_stream *s);
+    int (*record_end)(struct kern_stream *s, struct kern_graph **out);
+    int (*replay)(struct kern_stream *s, struct kern_graph *g);
+    void (*graph_close)(struct kern_graph *g);
+    /* Bytes of device memory that are left and that there are. NULL on host backends. */
+    int (*memory)(size_t *left, size_t *total);
 
     /* --- forward ops; all [BI] -------------------------------------------------------------- */
     /* out[n,d] = table[ids[n], d] */

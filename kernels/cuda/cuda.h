@@ -33,6 +33,8 @@ struct kern_stream {
     cudaStream_t on;
     char *scratch; /* 256-byte aligned device memory */
     size_t bytes;
+    bool recording;
+    const char *broken; /* what was called that cannot be recorded, null: nothing */
 };
 
 typedef __nv_bfloat16 bf16;
@@ -44,6 +46,16 @@ static const int CUDA_NORM_SLICE = 64; /* rows whose weight gradients one thread
 
 /* Records the driver's message; ERR_NOMEM or ERR_DEVICE. */
 int cuda_fail(cudaError_t e, const char *what, const char *file, int line);
+
+/* ERR_CONFIG while s is recording, which is then broken: for what waits or touches pageable memory.
+ */
+MUST_CHECK int cuda_not_recording(struct kern_stream *s, const char *what);
+
+/* record.cu, for the table in plugin.cu */
+int cuda_record_begin(struct kern_stream *s);
+int cuda_record_end(struct kern_stream *s, struct kern_graph **out);
+int cuda_replay(struct kern_stream *s, struct kern_graph *g);
+void cuda_graph_close(struct kern_graph *g);
 
 /* Makes the device of this process the calling thread's. */
 MUST_CHECK int cuda_use_device(void);
@@ -68,7 +80,7 @@ MUST_CHECK int cuda_use_device(void);
     type *name = reinterpret_cast<type *>(cuda_shared_)
 #else
 #define CUDA_LAUNCH(kernel, grid, block, shared, s, ...)                                           \
-    ((void)(s), sim_launch(dim3(grid), dim3(block), shared, [&] { kernel(__VA_ARGS__); }))
+    sim_launch((s)->on, dim3(grid), dim3(block), shared, kernel __VA_OPT__(, ) __VA_ARGS__)
 #define CUDA_SHARED(type, name) type *name = static_cast<type *>(sim_shared())
 #endif
 

@@ -6,7 +6,17 @@
  * there. */
 #include "kernels/cuda/attention.h"
 
+#include <mutex>
+#include <vector>
+
 static int device_open = -1;
+
+struct pinned { /* host memory that the device reaches */
+    const char *at;
+    size_t bytes;
+};
+static std::mutex pinned_lock;
+static std::vector<struct pinned> pinned;
 
 int cuda_fail(cudaError_t e, const char *what, const char *file, int line) {
     err_set(file, line, "cuda: %s: %s", what, cudaGetErrorString(e));
@@ -83,7 +93,7 @@ static int cuda_stream_open(struct kern_stream **out, size_t scratch_bytes) {
         cudaFree(scratch);
         return cuda_fail(e, "cudaStreamCreate", __FILE__, __LINE__);
     }
-    struct kern_stream *s = new kern_stream;
+    struct kern_stream *s = new kern_stream();
     s->on = on;
     s->scratch = static_cast<char *>(scratch);
     s->bytes = scratch_bytes;
@@ -100,22 +110,66 @@ static void cuda_stream_close(struct kern_stream *s) {
 }
 
 static int cuda_sync(struct kern_stream *s) {
+    TRY(cuda_not_recording(s, "sync"));
     CUDA_TRY(cudaStreamSynchronize(s->on));
     return 0;
 }
 
-/* The source may be gone when this returns, so pageable memory is waited for. */
-static int cuda_put(struct kern_stream *s, void *dst, const void *src, size_t bytes) {
-    if (bytes == 0) return 0;
-    CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, s->on));
-    CUDA_TRY(cudaStreamSynchronize(s->on));
+static int cuda_alloc_host(void **out, size_t bytes) {
+    void *p = nullptr;
+    TRY(cuda_use_device());
+    CUDA_TRY(cudaHostAlloc(&p, bytes ? bytes : 1, cudaHostAllocDefault));
+    memset(p, 0, bytes);
+    std::lock_guard<std::mutex> hold(pinned_lock);
+    pinned.push_back({static_cast<const char *>(p), bytes});
+    *out = p;
     return 0;
+}
+
+static void cuda_release_host(void *p) {
+    if (!p) return;
+    std::lock_guard<std::mutex> hold(pinned_lock);
+    for (size_t i = 0; i < pinned.size(); i++)
+        if (pinned[i].at == p) {
+            pinned[i] = pinned.back();
+            pinned.pop_back();
+            break;
+        }
+    cudaFreeHost(p);
+}
+
+static bool is_pinned(const void *p, size_t bytes) {
+    const char *from = static_cast<const char *>(p);
+    std::lock_guard<std::mutex> hold(pinned_lock);
+    for (const struct pinned &x : pinned)
+        if (from >= x.at && bytes <= x.bytes && (size_t)(from - x.at) <= x.bytes - bytes)
+            return true;
+    return false;
+}
+
+/* Pageable memory may be gone or wanted when this returns, so it is waited for. */
+static int transfer(struct kern_stream *s, void *dst, const void *src, size_t bytes,
+                    enum cudaMemcpyKind kind) {
+    bool put = kind == cudaMemcpyHostToDevice, later = is_pinned(put ? src : dst, bytes);
+    if (bytes == 0) return 0;
+    if (!later)
+        TRY(cuda_not_recording(s, put ? "put of pageable memory" : "get to pageable memory"));
+    CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, kind, s->on));
+    if (!later) CUDA_TRY(cudaStreamSynchronize(s->on));
+    return 0;
+}
+
+static int cuda_put(struct kern_stream *s, void *dst, const void *src, size_t bytes) {
+    return transfer(s, dst, src, bytes, cudaMemcpyHostToDevice);
 }
 
 static int cuda_get_bytes(struct kern_stream *s, void *dst, const void *src, size_t bytes) {
-    if (bytes == 0) return 0;
-    CUDA_TRY(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s->on));
-    CUDA_TRY(cudaStreamSynchronize(s->on));
+    return transfer(s, dst, src, bytes, cudaMemcpyDeviceToHost);
+}
+
+static int cuda_memory(size_t *left, size_t *total) {
+    TRY(cuda_use_device());
+    CUDA_TRY(cudaMemGetInfo(left, total));
     return 0;
 }
 
@@ -133,6 +187,8 @@ static int cuda_zero(struct kern_stream *s, void *dst, size_t bytes) {
 
 static int cuda_after(struct kern_stream *s, struct kern_stream *other) {
     cudaEvent_t done;
+    TRY(cuda_not_recording(s, "after"));
+    TRY(cuda_not_recording(other, "after"));
     CUDA_TRY(cudaEventCreateWithFlags(&done, cudaEventDisableTiming));
     cudaError_t e = cudaEventRecord(done, other->on);
     if (e == cudaSuccess) e = cudaStreamWaitEvent(s->on, done, 0);
@@ -158,6 +214,13 @@ extern "C" const struct kern_backend kern_plugin = {
     .copy = cuda_copy,
     .zero = cuda_zero,
     .after = cuda_after,
+    .alloc_host = cuda_alloc_host,
+    .release_host = cuda_release_host,
+    .record_begin = cuda_record_begin,
+    .record_end = cuda_record_end,
+    .replay = cuda_replay,
+    .graph_close = cuda_graph_close,
+    .memory = cuda_memory,
     OPS_TABLE(cuda),
     OPS_TABLE_COLL(cuda),
 };

@@ -24,6 +24,10 @@ bool arena_has(const void *) {
     return true;
 }
 
+size_t arena_used(void) {
+    return 0;
+}
+
 void arena_guard(void) {
 }
 
@@ -124,6 +128,15 @@ void arena_release(void *p) {
 bool arena_has(const void *p) {
     const char *c = static_cast<const char *>(p);
     return arena.base && c >= arena.base && c < arena.base + RESERVED;
+}
+
+size_t arena_used(void) {
+    size_t bytes = 0;
+    pthread_mutex_lock(&arena.lock);
+    for (int i = 0; i < arena.blocks; i++)
+        bytes += arena.block[i].bytes;
+    pthread_mutex_unlock(&arena.lock);
+    return bytes;
 }
 
 void arena_guard(void) {

@@ -12,6 +12,7 @@
 void *arena_take(size_t bytes); /* 256-byte aligned, nullptr: none is left */
 void arena_release(void *p);
 bool arena_has(const void *p); /* whether it is an address of the device */
+size_t arena_used(void);       /* bytes; 0 where it is the heap */
 void arena_guard(void);        /* from now on */
 /* Around whatever a device does; they nest, and may be called by several threads. */
 void arena_enter(void);

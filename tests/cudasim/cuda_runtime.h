@@ -10,10 +10,12 @@
 #ifndef CUDASIM_CUDA_RUNTIME_H
 #define CUDASIM_CUDA_RUNTIME_H
 
+#include <functional>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <tuple>
 
 #include "sim_math.h"
 
@@ -51,7 +53,8 @@ static const int warpSize = 32;
 
 typedef void sim_body(void *ctx);
 void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *ctx);
-void *sim_shared(void); /* dynamic shared memory of the block */
+void sim_descend(bool on); /* threads in descending order, in launches of this host thread */
+void *sim_shared(void);    /* dynamic shared memory of the block */
 void sim_block_barrier(void);
 void sim_warp_barrier(unsigned mask);
 uint64_t *sim_warp_slots(void); /* 32 words that the lanes of a warp share */
@@ -63,9 +66,21 @@ void sim_copy_begin(void *dst, const void *src, unsigned bytes, bool there);
 void sim_copy_commit(void);
 void sim_copy_wait(unsigned groups_left);
 
-template <typename F> static void sim_launch(dim3 grid, dim3 block, size_t shared_bytes, F f) {
-    sim_run(
-        grid, block, shared_bytes, [](void *ctx) { (*(F *)ctx)(); }, &f);
+/* Work of a stream: kept if it is recorded, done later if something of the stream is to be done
+ * later, else done now. */
+struct sim_stream;
+void sim_submit(struct sim_stream *on, std::function<void()> work);
+
+/* The arguments are copied as the kernel's parameters: those of a recording outlive the call. */
+template <typename... P, typename... A>
+static void sim_launch(struct sim_stream *on, dim3 grid, dim3 block, size_t shared_bytes,
+                       void (*kernel)(P...), A... arguments) {
+    std::tuple<P...> kept(static_cast<P>(arguments)...);
+    sim_submit(on, [=] {
+        auto body = [&] { std::apply(kernel, kept); };
+        sim_run(
+            grid, block, shared_bytes, [](void *ctx) { (*(decltype(body) *)ctx)(); }, &body);
+    });
 }
 
 static inline void __syncthreads(void) {
@@ -152,17 +167,28 @@ enum cudaError_t {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
-    cudaErrorNotReady = 600
+    cudaErrorNotReady = 600,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
-enum { cudaStreamNonBlocking = 1 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+/* A copy from or to pinned memory and a graph's launch are done as late as a device may do them:
+ * when the host waits for the stream. Until then all that follows on the stream waits too. */
+struct sim_work;
 struct sim_stream {
-    bool busy; /* a library's work on it does not end (nccl/double.cc) */
+    bool busy;              /* a library's work on it does not end (nccl/double.cc) */
+    bool broken;            /* the recording */
+    struct sim_work *taken; /* by the recording, null: none */
+    struct sim_work *later;
 };
 typedef struct sim_stream *cudaStream_t;
 typedef struct sim_event *cudaEvent_t;
 enum { cudaEventDisableTiming = 2 };
+typedef struct sim_work *cudaGraph_t;
+typedef struct sim_work *cudaGraphExec_t;
 
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaSetDevice(int device); /* 0, 1: threads in ascending, descending order;
@@ -173,13 +199,23 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
 cudaError_t cudaStreamQuery(cudaStream_t s);
-/* Work is done when it was issued, so an event is nothing. */
+/* What may still be done later is done when an event is recorded behind it, so an event is nothing.
+ */
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind k, cudaStream_t s);
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t s);
+cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaMemGetInfo(size_t *left, size_t *total);
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
+cudaError_t cudaGraphDestroy(cudaGraph_t g);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t e);
 template <typename F> static cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int) {

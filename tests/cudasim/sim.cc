@@ -1,4 +1,4 @@
-/* sim.cc - the scheduler behind cuda_runtime.h of this folder.
+/* sim.cc - the scheduler of threads behind cuda_runtime.h of this folder.
  *
  * A fiber runs thread after thread of the block until one meets a barrier; then it belongs to that
  * thread, and another fiber goes on with the next. So a kernel without barriers costs one fiber for
@@ -74,15 +74,13 @@ struct sim { /* of one host thread */
     bool descending;
 };
 
-#if defined(__SANITIZE_ADDRESS__)
-static const bool on_heap = true; /* device memory, see arena.h */
-#else
-static const bool on_heap = false;
-#endif
-
 thread_local struct sim_thread *sim_self;
 static thread_local struct sim *sim;
 static thread_local bool descending;
+
+void sim_descend(bool on) {
+    descending = on;
+}
 
 [[noreturn]] void sim_die(const char *what) {
     fprintf(stderr, "cudasim: %s\n", what);
@@ -332,98 +330,4 @@ void sim_run(dim3 grid, dim3 block, size_t shared_bytes, sim_body *body, void *c
     arena_leave();
     sim->running = nullptr;
     sim->now = nullptr;
-}
-
-/* --- the runtime ----------------------------------------------------------------------------- */
-
-cudaError_t cudaGetDeviceCount(int *n) {
-    *n = 3;
-    return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) {
-    descending = device == 1;
-    if (device == 2) arena_guard();
-    return device >= 0 && device <= 2 ? cudaSuccess : cudaErrorInvalidValue;
-}
-
-cudaError_t cudaMalloc(void **out, size_t bytes) {
-    void *p = arena_take(bytes);
-    if (!p) return cudaErrorMemoryAllocation;
-    *out = p;
-    return cudaSuccess;
-}
-
-cudaError_t cudaFree(void *p) {
-    arena_release(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
-    (void)flags;
-    *out = new struct sim_stream();
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t s) {
-    delete s;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t s) {
-    return s && s->busy ? cudaErrorNotReady : cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
-    *out = nullptr;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-    return cudaSuccess;
-}
-
-/* A side that should be the device's but is not, or the other way round, is an error: a driver
- * would take it for what it is, on machines that can. */
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n, cudaMemcpyKind k, cudaStream_t) {
-    bool to_device = k != cudaMemcpyDeviceToHost, from_device = k != cudaMemcpyHostToDevice;
-    if (n == 0) return cudaSuccess;
-    if (!on_heap && (arena_has(dst) != to_device || arena_has(src) != from_device))
-        return cudaErrorInvalidValue;
-    arena_enter();
-    memmove(dst, src, n);
-    arena_leave();
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t) {
-    if (n == 0) return cudaSuccess;
-    if (!arena_has(dst)) return cudaErrorInvalidValue;
-    arena_enter();
-    memset(dst, value, n);
-    arena_leave();
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetLastError(void) {
-    return cudaSuccess;
-}
-
-const char *cudaGetErrorString(cudaError_t e) {
-    return e == cudaSuccess             ? "no error"
-           : e == cudaErrorInvalidValue ? "invalid value"
-           : e == cudaErrorNotReady     ? "not ready"
-                                        : "out of memory";
 }

@@ -156,6 +156,12 @@ TEST(op_cpu_any_isa) {
         if (cpu_isa_use(isas[i]) == 0) same_bits(isas[i], 1, i == 0);
 }
 
+static bool listed(const void *const *entry, const void *const *const *list, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (list[i] == entry) return true;
+    return false;
+}
+
 TEST(op_table_is_complete) {
     static const char *const devices[] = {"ref", "cpu"};
     for (size_t d = 0; d < 2; d++) {
@@ -163,8 +169,13 @@ TEST(op_table_is_complete) {
         /* from open to the last entry the table is pointers only */
         const void *const *entry = (const void *const *)&b->open;
         const void *const *end = (const void *const *)(b + 1);
+        const void *const *device_only[] = {
+            (const void *const *)&b->record_begin, (const void *const *)&b->record_end,
+            (const void *const *)&b->replay, (const void *const *)&b->graph_close,
+            (const void *const *)&b->memory};
         for (int i = 0; entry + i < end; i++)
-            if (!entry[i]) test_fail(__FILE__, __LINE__, "%s lacks entry %d", devices[d], i);
+            if (!entry[i] && !listed(entry + i, device_only, 5))
+                test_fail(__FILE__, __LINE__, "%s lacks entry %d", devices[d], i);
         kern_close(b);
     }
 }
