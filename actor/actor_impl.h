@@ -115,11 +115,12 @@ struct actor {
 /* actor.c */
 void actor_bind(const struct actor *a, const struct params *p, struct actor_weights *out);
 
-/* forward.c: checks and uploads a batch; a layer up to its keys in the pool, its halves; the last
- * norm. */
+/* forward.c: checks and uploads a batch; a layer's first norm, what follows up to its keys in the
+ * pool, its halves; the last norm. */
 int actor_load(struct actor *a, const struct actor_batch *b);
+int actor_layer_input(struct actor *a, int32_t l);
 int actor_layer_keys(struct actor *a, int32_t l);
-int actor_layer_attention(struct actor *a, int32_t l); /* keys and what follows */
+int actor_layer_attention(struct actor *a, int32_t l); /* keys and what follows, up to h2 */
 int actor_layer_ffn(struct actor *a, int32_t l);       /* up to act, before the down projection */
 int actor_last_norm(struct actor *a);
 

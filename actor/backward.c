@@ -131,7 +131,10 @@ static int keys_bwd(struct actor *a, int32_t l, const struct actor_acts *t, bool
 static int keys_only_bwd(struct actor *a, int32_t l) {
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     size_t bytes = (size_t)a->n * (size_t)a->cfg.shape.d * actor_size(&a->cfg);
-    if (a->cfg.recompute) TRY(actor_layer_keys(a, l));
+    if (a->cfg.recompute) {
+        TRY(actor_layer_input(a, l));
+        TRY(actor_layer_keys(a, l));
+    }
     TRY(zero_key_gradients(a));
     TRY(collect_keys(a, t, true));
     TRY(keys_bwd(a, l, t, false));
@@ -166,6 +169,7 @@ static int layers_bwd(struct actor *a, bool pop) {
         TRY(norm_bwd(a, a->g, a->gh, last.x2, a->n, &a->weights.norm, &a->grads.norm, false));
     for (; l >= 0; l--) {
         if (a->cfg.recompute) {
+            TRY(actor_layer_input(a, l));
             TRY(actor_layer_attention(a, l));
             TRY(actor_layer_ffn(a, l));
         }

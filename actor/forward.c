@@ -128,28 +128,41 @@ static int linear(struct actor *a, void *y, void *x, const struct actor_weight *
                        w->has_bias ? &w->bias : NULL);
 }
 
-/* out = the norm of x, in rows as wide as w. */
-static int norm(struct actor *a, void *out, void *x, int64_t rows, const struct kern_tensor *w) {
-    struct kern_tensor to = actor_mat(a, out, rows, w->dim[0]),
-                       tx = actor_mat(a, x, rows, w->dim[0]);
+/* out = the norm of x */
+static int norm(struct actor *a, void *out, void *x, const struct kern_tensor *w) {
+    struct kern_tensor to = actor_mat(a, out, a->n, w->dim[0]),
+                       tx = actor_mat(a, x, a->n, w->dim[0]);
     return kern_rmsnorm(a->b, a->s, &to, &tx, w, a->cfg.shape.norm_eps);
 }
 
-static int rope(struct actor *a, struct kern_tensor x) {
-    int64_t half = a->cfg.shape.head_width / 2;
+/* sum = x + y, and out = the norm of it: the block that adds to the residual stream and the one
+ * that reads it next meet in one op. */
+static int add_norm(struct actor *a, void *out, void *sum, void *x, void *y,
+                    const struct kern_tensor *w) {
+    int64_t d = a->cfg.shape.d;
+    struct kern_tensor to = actor_mat(a, out, a->n, d), ts = actor_mat(a, sum, a->n, d);
+    struct kern_tensor tx = actor_mat(a, x, a->n, d), ty = actor_mat(a, y, a->n, d);
+    return kern_add_rmsnorm(a->b, a->s, &to, &ts, &tx, &ty, w, a->cfg.shape.norm_eps);
+}
+
+/* x = the rotation of x0, of the norm of each of its heads where the shape has one */
+static int norm_rope(struct actor *a, void *x, void *x0, int32_t heads,
+                     const struct kern_tensor *w) {
+    const struct shape *s = &a->cfg.shape;
+    int64_t half = s->head_width / 2;
+    struct kern_tensor to = actor_heads(a, x, heads), from = actor_heads(a, x0, heads);
     struct kern_tensor cos = actor_f32(a->cos, a->cfg.context, half);
     struct kern_tensor sin = actor_f32(a->sin, a->cfg.context, half);
-    return kern_rope(a->b, a->s, &x, &a->pos, &cos, &sin, false);
+    return kern_norm_rope(a->b, a->s, &to, &from, s->qk_norm ? w : NULL, s->norm_eps, &a->pos, &cos,
+                          &sin);
 }
 
-static int add(struct actor *a, void *out, void *x, void *y) {
-    int64_t d = a->cfg.shape.d;
-    struct kern_tensor to = actor_mat(a, out, a->n, d), tx = actor_mat(a, x, a->n, d);
-    struct kern_tensor ty = actor_mat(a, y, a->n, d);
-    return kern_add(a->b, a->s, &to, &tx, &ty);
+int actor_layer_input(struct actor *a, int32_t l) {
+    const struct actor_acts t = actor_acts_at(a, l);
+    return norm(a, t.h1, t.x0, &a->weights.layers[l].norm[NORM_IN]);
 }
 
-/* x0 -> h1 -> k, v -> (k-norm) -> rope -> pool */
+/* h1 -> k, v -> (k-norm) -> rope -> pool */
 int actor_layer_keys(struct actor *a, int32_t l) {
     const struct shape *s = &a->cfg.shape;
     const struct actor_layer *w = &a->weights.layers[l];
@@ -158,15 +171,13 @@ int actor_layer_keys(struct actor *a, int32_t l) {
     struct kern_tensor k = actor_heads(a, a->k, s->kv_heads), v = actor_heads(a, a->v, s->kv_heads);
     struct kern_tensor pool_k = actor_pool(a, t->pool_k, actor_type(&a->cfg)),
                        pool_v = actor_pool(a, t->pool_v, actor_type(&a->cfg));
-    TRY(norm(a, t->h1, t->x0, a->n, &w->norm[NORM_IN]));
     TRY(linear(a, k0, t->h1, &w->mat[MAT_K]));
     TRY(linear(a, a->v, t->h1, &w->mat[MAT_V]));
-    if (s->qk_norm) TRY(norm(a, a->k, k0, (int64_t)a->n * s->kv_heads, &w->norm[NORM_K]));
-    TRY(rope(a, k));
+    TRY(norm_rope(a, a->k, k0, s->kv_heads, &w->norm[NORM_K]));
     return kern_kv_write(a->b, a->s, &pool_k, &pool_v, &k, &v, &a->slot);
 }
 
-/* h1 -> q -> (q-norm) -> rope -> att -> x1, over the keys */
+/* h1 -> q -> (q-norm) -> rope -> att -> x1, h2, over the keys */
 int actor_layer_attention(struct actor *a, int32_t l) {
     const struct shape *s = &a->cfg.shape;
     const struct actor_layer *w = &a->weights.layers[l];
@@ -178,20 +189,18 @@ int actor_layer_attention(struct actor *a, int32_t l) {
     struct kern_tensor lse = actor_f32(t->lse, a->n, s->heads);
     TRY(actor_layer_keys(a, l));
     TRY(linear(a, t->q0, t->h1, &w->mat[MAT_Q]));
-    if (s->qk_norm) TRY(norm(a, t->q, t->q0, (int64_t)a->n * s->heads, &w->norm[NORM_Q]));
-    TRY(rope(a, q));
+    TRY(norm_rope(a, t->q, t->q0, s->heads, &w->norm[NORM_Q]));
     a->attn.window = shape_window(s, l);
     TRY(kern_attention(a->b, a->s, &att, &lse, &q, &pool_k, &pool_v, &a->attn));
     TRY(linear(a, a->o, t->att, &w->mat[MAT_O]));
-    return add(a, t->x1, t->x0, a->o);
+    return add_norm(a, t->h2, t->x1, t->x0, a->o, &w->norm[NORM_POST]);
 }
 
-/* x1 -> h2 -> gate, up -> act */
+/* h2 -> gate, up -> act */
 int actor_layer_ffn(struct actor *a, int32_t l) {
     const struct actor_layer *w = &a->weights.layers[l];
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     int64_t f = a->cfg.shape.ffn;
-    TRY(norm(a, t->h2, t->x1, a->n, &w->norm[NORM_POST]));
     TRY(linear(a, t->gate, t->h2, &w->mat[MAT_GATE]));
     TRY(linear(a, t->up, t->h2, &w->mat[MAT_UP]));
     struct kern_tensor gate = actor_mat(a, t->gate, a->n, f), up = actor_mat(a, t->up, a->n, f);
@@ -199,9 +208,19 @@ int actor_layer_ffn(struct actor *a, int32_t l) {
     return kern_swiglu(a->b, a->s, &act, &gate, &up);
 }
 
+/* act -> x2, and the norm of it: h1 of the next layer, hidden behind the last. */
+static int layer_end(struct actor *a, int32_t l) {
+    const struct actor_acts t = actor_acts_at(a, l);
+    bool last = l == a->cfg.shape.layers - 1;
+    void *out = last ? a->hidden : actor_acts_at(a, l + 1).h1;
+    const struct kern_tensor *w = last ? &a->weights.norm : &a->weights.layers[l + 1].norm[NORM_IN];
+    TRY(linear(a, a->o, a->act, &a->weights.layers[l].mat[MAT_DOWN]));
+    return add_norm(a, out, t.x2, t.x1, a->o, w);
+}
+
 int actor_last_norm(struct actor *a) {
     const struct actor_acts last = actor_acts_at(a, a->cfg.shape.layers - 1);
-    return norm(a, a->hidden, last.x2, a->n, &a->weights.norm);
+    return norm(a, a->hidden, last.x2, &a->weights.norm);
 }
 
 /* The residual stream from the embedding to the final norm, kept in hidden for the head. */
@@ -209,15 +228,14 @@ static int layers(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
     struct kern_tensor x = actor_mat(a, actor_acts_at(a, 0).x0, a->n, s->d);
     TRY(kern_embed(a->b, a->s, &x, &a->weights.embed, &a->ids));
+    TRY(actor_layer_input(a, 0));
     for (int32_t l = 0; l < s->layers; l++) {
-        const struct actor_acts at = actor_acts_at(a, l), *t = &at;
         if (a->keys_only && l == s->layers - 1) return actor_layer_keys(a, l);
         TRY(actor_layer_attention(a, l));
         TRY(actor_layer_ffn(a, l));
-        TRY(linear(a, a->o, a->act, &a->weights.layers[l].mat[MAT_DOWN]));
-        TRY(add(a, t->x2, t->x1, a->o));
+        TRY(layer_end(a, l));
     }
-    return actor_last_norm(a);
+    return 0;
 }
 
 int actor_load(struct actor *a, const struct actor_batch *b) {

@@ -280,6 +280,37 @@ int kern_rope(kern_on b, struct kern_stream *s, kern_arg x, kern_arg pos, kern_a
     return kern_elements(x) ? b->rope(s, x, pos, cos, sin, inverse) : 0;
 }
 
+int kern_add_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg sum, kern_arg x,
+                     kern_arg r, kern_arg w, float eps) {
+    ENTER(add_rmsnorm, s);
+    const enum kern_dtype real = real_of(x);
+    WANT(x, real, 2, ANY, ANY);
+    WANT(r, real, 2, x->dim[0], x->dim[1]);
+    WANT(sum, real, 2, x->dim[0], x->dim[1]);
+    WANT(out, real, 2, x->dim[0], x->dim[1]);
+    WANT(w, real, 1, x->dim[1]);
+    TRY(finite_positive(op, "eps", eps, true));
+    if (kern_elements(x) == 0) return 0;
+    if (out->data == sum->data || out->data == x->data || out->data == r->data)
+        return FAIL(ERR_CONFIG, "%s: out is the memory of another argument", op);
+    return b->add_rmsnorm(s, out, sum, x, r, w, eps);
+}
+
+int kern_norm_rope(kern_on b, struct kern_stream *s, kern_arg q, kern_arg q0, kern_arg w, float eps,
+                   kern_arg pos, kern_arg cos, kern_arg sin) {
+    ENTER(norm_rope, s);
+    const enum kern_dtype real = real_of(q);
+    WANT(q, real, 3, ANY, ANY, ANY);
+    WANT(q0, real, 3, q->dim[0], q->dim[1], q->dim[2]);
+    WANT_OPT(w, real, 1, q->dim[2]);
+    WANT(pos, I32, 1, q->dim[0]);
+    if (q->dim[2] % 2) return FAIL(ERR_CONFIG, "%s: head width %" PRId64 " is odd", op, q->dim[2]);
+    WANT(cos, F32, 2, ANY, q->dim[2] / 2);
+    WANT(sin, F32, 2, cos->dim[0], q->dim[2] / 2);
+    TRY(finite_positive(op, "eps", eps, true));
+    return kern_elements(q) ? b->norm_rope(s, q, q0, w, eps, pos, cos, sin) : 0;
+}
+
 /* Pools are [pages, page, Hkv, D]; rows k and v are [n, Hkv, D]. */
 static int want_kv(const char *op, kern_arg pool_k, kern_arg pool_v, kern_arg k, kern_arg v,
                    kern_arg slot) {

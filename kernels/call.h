@@ -52,6 +52,10 @@ KERN_CALL kern_logprob(kern_on b, struct kern_stream *s, kern_arg logprob, kern_
 KERN_CALL kern_sample(kern_on b, struct kern_stream *s, kern_arg token, kern_arg logprob,
                       kern_arg kept, kern_arg logits, kern_arg temperature, kern_arg top_p,
                       kern_arg top_k, kern_arg uniform);
+KERN_CALL kern_add_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg sum, kern_arg x,
+                           kern_arg r, kern_arg w, float eps);
+KERN_CALL kern_norm_rope(kern_on b, struct kern_stream *s, kern_arg q, kern_arg q0, kern_arg w,
+                         float eps, kern_arg pos, kern_arg cos, kern_arg sin);
 
 size_t kern_pack_bytes(kern_on b, int64_t out, int64_t in); /* 0: this backend does not pack */
 KERN_CALL kern_pack_weight(kern_on b, struct kern_stream *s, kern_arg packed, kern_arg w);

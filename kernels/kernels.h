@@ -135,6 +135,17 @@ struct kern_backend {
                   const struct kern_tensor *logits, const struct kern_tensor *temperature,
                   const struct kern_tensor *top_p, const struct kern_tensor *top_k,
                   const struct kern_tensor *uniform);
+    /* sum[n,d] = x[n,d] + r[n,d], out[n,d] = rmsnorm(sum) * w[d]: the bits of add and then rmsnorm,
+     * so the norm reads what was stored. sum may be x or r; out is neither of the three. */
+    int (*add_rmsnorm)(struct kern_stream *, const struct kern_tensor *out,
+                       const struct kern_tensor *sum, const struct kern_tensor *x,
+                       const struct kern_tensor *r, const struct kern_tensor *w, float eps);
+    /* q[n,H,D] = rope(rmsnorm of each head of q0[n,H,D] * w[D]): the bits of rmsnorm over rows of D
+     * and then rope, so the rotation reads rounded numbers. w NULL: rope only. q may be q0. */
+    int (*norm_rope)(struct kern_stream *, const struct kern_tensor *q,
+                     const struct kern_tensor *q0, const struct kern_tensor *w, float eps,
+                     const struct kern_tensor *pos, const struct kern_tensor *cos,
+                     const struct kern_tensor *sin);
 
     /* --- weights ------------------------------------------------------------------------------ */
     /* Rows of w lie one after another in packed: packing rows r..r+n-1 on their own (r a multiple

@@ -24,6 +24,10 @@ typedef struct kern_stream *ops_s;
                     kern_arg target, kern_arg inv_temp);                                           \
     int P##_sample(ops_s, kern_arg token, kern_arg logprob, kern_arg kept, kern_arg logits,        \
                    kern_arg temperature, kern_arg top_p, kern_arg top_k, kern_arg uniform);        \
+    int P##_add_rmsnorm(ops_s, kern_arg out, kern_arg sum, kern_arg x, kern_arg r, kern_arg w,     \
+                        float eps);                                                                \
+    int P##_norm_rope(ops_s, kern_arg q, kern_arg q0, kern_arg w, float eps, kern_arg pos,         \
+                      kern_arg cos, kern_arg sin);                                                 \
     size_t P##_pack_bytes(int64_t out, int64_t in);                                                \
     int P##_pack_weight(ops_s, kern_arg packed, kern_arg w);                                       \
     int P##_cast(ops_s, kern_arg dst, kern_arg src);                                               \
@@ -51,11 +55,12 @@ typedef struct kern_stream *ops_s;
     .embed = P##_embed, .rmsnorm = P##_rmsnorm, .matmul = P##_matmul, .rope = P##_rope,            \
     .kv_write = P##_kv_write, .attention = P##_attention, .swiglu = P##_swiglu, .add = P##_add,    \
     .gather = P##_gather, .logprob = P##_logprob, .sample = P##_sample,                            \
-    .pack_bytes = P##_pack_bytes, .pack_weight = P##_pack_weight, .cast = P##_cast,                \
-    .embed_bwd = P##_embed_bwd, .rmsnorm_bwd = P##_rmsnorm_bwd, .matmul_dx = P##_matmul_dx,        \
-    .matmul_dw = P##_matmul_dw, .attention_bwd = P##_attention_bwd, .kv_read = P##_kv_read,        \
-    .swiglu_bwd = P##_swiglu_bwd, .scatter_add = P##_scatter_add, .logprob_bwd = P##_logprob_bwd,  \
-    .adamw = P##_adamw, .dot = P##_dot, .axpby = P##_axpby
+    .add_rmsnorm = P##_add_rmsnorm, .norm_rope = P##_norm_rope, .pack_bytes = P##_pack_bytes,      \
+    .pack_weight = P##_pack_weight, .cast = P##_cast, .embed_bwd = P##_embed_bwd,                  \
+    .rmsnorm_bwd = P##_rmsnorm_bwd, .matmul_dx = P##_matmul_dx, .matmul_dw = P##_matmul_dw,        \
+    .attention_bwd = P##_attention_bwd, .kv_read = P##_kv_read, .swiglu_bwd = P##_swiglu_bwd,      \
+    .scatter_add = P##_scatter_add, .logprob_bwd = P##_logprob_bwd, .adamw = P##_adamw,            \
+    .dot = P##_dot, .axpby = P##_axpby
 
 /* Collectives, likewise. */
 #define OPS_DECLARE_COLL(P)                                                                        \

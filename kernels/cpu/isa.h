@@ -57,6 +57,8 @@ struct colsum_args { /* out[c] += sum over rows; items: 16 columns */
 struct norm_args { /* items: rows; of the weight gradient: 16 columns */
     float *out, *gx, *gw, *r;
     const float *x, *w, *gout;
+    float *sum; /* with the residual: x + add */
+    const float *add;
     int64_t rows, d;
     float eps;
     bool accumulate;
@@ -96,6 +98,8 @@ struct adam_args { /* items: elements */
 
 struct rope_args { /* items: rows */
     float *x;
+    const float *from, *w; /* norm_rope: from is normalised by w (NULL: not) into x first */
+    float eps;
     const int32_t *pos;
     const float *cos, *sin;
     int64_t heads, width;
@@ -128,7 +132,7 @@ struct cpu_isa {
     const char *name;
     int tile_rows; /* of a tile of A at most */
     cpu_kernel *gemm, *pack, *pack_tiles, *colsum;
-    cpu_kernel *rmsnorm, *rmsnorm_bwd, *rmsnorm_gw;
+    cpu_kernel *rmsnorm, *rmsnorm_bwd, *rmsnorm_gw, *add_rmsnorm, *norm_rope;
     cpu_kernel *swiglu, *swiglu_bwd, *add, *axpby, *dot, *adamw, *cast, *rope, *add_rows, *add_cols;
     cpu_kernel *attention, *attention_bwd;
     cpu_kernel *logprob, *logprob_bwd, *sample;
@@ -143,7 +147,8 @@ struct cpu_isa {
         .swiglu_bwd = k_swiglu_bwd, .add = k_add, .axpby = k_axpby, .dot = k_dot,                  \
         .adamw = k_adamw, .cast = k_cast, .rope = k_rope, .add_rows = k_add_rows,                  \
         .add_cols = k_add_cols, .attention = k_attention, .attention_bwd = k_attention_bwd,        \
-        .logprob = k_logprob, .logprob_bwd = k_logprob_bwd, .sample = k_sample                     \
+        .logprob = k_logprob, .logprob_bwd = k_logprob_bwd, .sample = k_sample,                    \
+        .add_rmsnorm = k_add_rmsnorm, .norm_rope = k_norm_rope                                     \
     }
 
 extern const struct cpu_isa cpu_isa_avx512, cpu_isa_avx2, cpu_isa_scalar;

@@ -12,18 +12,35 @@ static float inverse_rms(const float *x, int64_t d, float eps) {
     return 1 / sqrtf(vec_dot(x, x, d) / (float)d + eps);
 }
 
+/* out may be x */
+static void norm_row(float *out, const float *x, const float *w, int64_t d, float eps) {
+    const vf r = vf_set(inverse_rms(x, d, eps));
+    for (int64_t j = 0; j < d; j += VEC) {
+        const int64_t n = d - j;
+        vf y = vf_mul(vf_mul(vf_load_n(x + j, n), r), vf_load_n(w + j, n));
+        vf_store_n(out + j, y, n);
+    }
+}
+
 static void k_rmsnorm(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct norm_args *a = args;
     (void)scratch;
+    for (int64_t i = begin; i < end; i++)
+        norm_row(a->out + i * a->d, a->x + i * a->d, a->w, a->d, a->eps);
+}
+
+/* The norm finds the sum of its row in the first cache. */
+static void k_add_rmsnorm(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct norm_args *a = args;
+    (void)scratch;
     for (int64_t i = begin; i < end; i++) {
-        const float *x = a->x + i * a->d;
-        float *out = a->out + i * a->d;
-        const vf r = vf_set(inverse_rms(x, a->d, a->eps));
+        const float *x = a->x + i * a->d, *add = a->add + i * a->d;
+        float *sum = a->sum + i * a->d;
         for (int64_t j = 0; j < a->d; j += VEC) {
             const int64_t n = a->d - j;
-            vf y = vf_mul(vf_mul(vf_load_n(x + j, n), r), vf_load_n(a->w + j, n));
-            vf_store_n(out + j, y, n);
+            vf_store_n(sum + j, vf_add(vf_load_n(x + j, n), vf_load_n(add + j, n)), n);
         }
+        norm_row(a->out + i * a->d, sum, a->w, a->d, a->eps);
     }
 }
 
@@ -72,10 +89,12 @@ static void k_rmsnorm_gw(const void *args, int64_t begin, int64_t end, void *scr
     }
 }
 
-static void rope_head(float *v, const float *cos, const float *sin, int64_t half, bool inverse) {
+/* v may be x */
+static void rope_head(float *v, const float *x, const float *cos, const float *sin, int64_t half,
+                      bool inverse) {
     for (int64_t j = 0; j < half; j += VEC) {
         const int64_t n = half - j;
-        vf a = vf_load_n(v + j, n), b = vf_load_n(v + half + j, n);
+        vf a = vf_load_n(x + j, n), b = vf_load_n(x + half + j, n);
         vf c = vf_load_n(cos + j, n), s = vf_load_n(sin + j, n);
         if (inverse) s = vf_sub(vf_zero(), s);
         vf_store_n(v + j, vf_sub(vf_mul(a, c), vf_mul(b, s)), n);
@@ -87,10 +106,27 @@ static void k_rope(const void *args, int64_t begin, int64_t end, void *scratch) 
     const struct rope_args *a = args;
     const int64_t half = a->width / 2;
     (void)scratch;
-    for (int64_t i = begin; i < end; i++)
-        for (int64_t h = 0; h < a->heads; h++)
-            rope_head(a->x + (i * a->heads + h) * a->width, a->cos + a->pos[i] * half,
-                      a->sin + a->pos[i] * half, half, a->inverse);
+    for (int64_t i = begin; i < end; i++) {
+        for (int64_t h = 0; h < a->heads; h++) {
+            float *v = a->x + (i * a->heads + h) * a->width;
+            rope_head(v, v, a->cos + a->pos[i] * half, a->sin + a->pos[i] * half, half, a->inverse);
+        }
+    }
+}
+
+static void k_norm_rope(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct rope_args *a = args;
+    const int64_t half = a->width / 2;
+    (void)scratch;
+    for (int64_t i = begin; i < end; i++) {
+        for (int64_t h = 0; h < a->heads; h++) {
+            const int64_t at = (i * a->heads + h) * a->width;
+            float *v = a->x + at;
+            if (a->w) norm_row(v, a->from + at, a->w, a->width, a->eps);
+            rope_head(v, a->w ? v : a->from + at, a->cos + a->pos[i] * half,
+                      a->sin + a->pos[i] * half, half, false);
+        }
+    }
 }
 
 static void add_row(float *out, const float *x, int64_t n) {

@@ -21,6 +21,20 @@ int cpu_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
     return cpu_for("rmsnorm", cpu_isa()->rmsnorm, &a, a.rows, grain(a.d), s, 0);
 }
 
+int cpu_add_rmsnorm(ops_s s, kern_arg out, kern_arg sum, kern_arg x, kern_arg r, kern_arg w,
+                    float eps) {
+    if (host_is_half(x)) return ref_add_rmsnorm(s, out, sum, x, r, w, eps);
+    struct norm_args a = {.out = host_f32(out),
+                          .sum = host_f32(sum),
+                          .x = host_f32(x),
+                          .add = host_f32(r),
+                          .w = host_f32(w),
+                          .rows = x->dim[0],
+                          .d = x->dim[1],
+                          .eps = eps};
+    return cpu_for("add_rmsnorm", cpu_isa()->add_rmsnorm, &a, a.rows, grain(a.d), s, 0);
+}
+
 int cpu_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                     float eps, bool accumulate) {
     if (host_is_half(x)) return ref_rmsnorm_bwd(s, gx, gw, gout, x, w, eps, accumulate);
@@ -50,6 +64,23 @@ int cpu_rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool
                           .inverse = inverse};
     TRY(host_check_index("rope", "pos", pos, cos->dim[0]));
     return cpu_for("rope", cpu_isa()->rope, &a, x->dim[0], grain(a.heads * a.width), s, 0);
+}
+
+int cpu_norm_rope(ops_s s, kern_arg q, kern_arg q0, kern_arg w, float eps, kern_arg pos,
+                  kern_arg cos, kern_arg sin) {
+    if (host_is_half(q)) return ref_norm_rope(s, q, q0, w, eps, pos, cos, sin);
+    struct rope_args a = {.x = host_f32(q),
+                          .from = host_f32(q0),
+                          .w = host_f32(w),
+                          .eps = eps,
+                          .pos = host_i32(pos),
+                          .cos = host_f32(cos),
+                          .sin = host_f32(sin),
+                          .heads = q->dim[1],
+                          .width = q->dim[2]};
+    TRY(host_check_index("norm_rope", "pos", pos, cos->dim[0]));
+    return cpu_for("norm_rope", cpu_isa()->norm_rope, &a, q->dim[0], grain(a.heads * a.width), s,
+                   0);
 }
 
 int cpu_embed(ops_s s, kern_arg out, kern_arg table, kern_arg ids) {

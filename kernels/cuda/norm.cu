@@ -1,42 +1,74 @@
-/* norm.cu - RMSNorm (Zhang & Sennrich 2019) and its reverse; formulas in kernels/ref/norm.c.
+/* norm.cu - RMSNorm (Zhang & Sennrich 2019), alone and behind the addition of a residual, and its
+ * reverse; formulas in kernels/ref/norm.c.
  *
- * Forward: one block a row, so its sum has the same tree in any batch. Reverse: one block a row for
- * gx; gw is a sum over rows, made in two passes: a block adds the columns of CUDA_NORM_SLICE rows
- * up in row order, then one thread a column adds the slices up in their order. */
-#include "kernels/cuda/cuda.h"
+ * Forward: one block a row, so its sum has the same tree in any batch (rows.h). Reverse: one block
+ * a row for gx; gw is a sum over rows, made in two passes: a block adds the columns of
+ * CUDA_NORM_SLICE rows up in row order, then one thread a column adds the slices up in their order.
+ */
+#include "kernels/cuda/rows.h"
 
-template <typename T> static __device__ float inverse_rms(const T *row, int64_t d, float eps) {
-    float sum = 0;
-    for (int64_t j = threadIdx.x; j < d; j += CUDA_BLOCK) {
-        float x = cuda_get(row + j);
-        sum += x * x;
-    }
-    return rsqrtf(cuda_block_reduce<cuda_sum>(sum) / (float)d + eps);
+static __device__ __forceinline__ row4 normed(row4 x, float r, row4 w) {
+    for (int i = 0; i < ROW_PACK; i++)
+        x.v[i] = x.v[i] * r * w.v[i];
+    return x;
 }
 
 template <typename T>
 static __global__ void rmsnorm_block_per_row(T *__restrict__ out, const T *__restrict__ x,
-                                             const T *__restrict__ w, int64_t d, float eps) {
+                                             const T *__restrict__ w, int64_t d, float eps,
+                                             bool packed) {
     const T *row = x + blockIdx.x * d;
-    float r = inverse_rms(row, d, eps);
-    for (int64_t j = threadIdx.x; j < d; j += CUDA_BLOCK)
-        cuda_set(out + blockIdx.x * d + j, cuda_get(row + j) * r * cuda_get(w + j));
+    float r = row_scale(row, d, eps, packed);
+    ROW_EACH(j, threadIdx.x, d) {
+        row4 y = normed(row_load(row + j, d - j, packed), r, row_load(w + j, d - j, packed));
+        row_store(out + blockIdx.x * d + j, y, d - j, packed);
+    }
+}
+
+/* sum may be x or add: a thread reads its elements of both before it writes them, and reads back
+ * only what it wrote itself. */
+template <typename T>
+static __global__ void add_rmsnorm_block_per_row(T *__restrict__ out, T *sum, const T *x,
+                                                 const T *add, const T *__restrict__ w, int64_t d,
+                                                 float eps, bool packed) {
+    const int64_t at = blockIdx.x * d;
+    float squares = 0;
+    ROW_EACH(j, threadIdx.x, d) {
+        row4 y = row_load(x + at + j, d - j, packed), b = row_load(add + at + j, d - j, packed);
+        for (int i = 0; i < ROW_PACK; i++)
+            y.v[i] = row_rounded<T>(y.v[i] + b.v[i]);
+        row_store(sum + at + j, y, d - j, packed);
+        squares = row_add_squares(squares, y);
+    }
+    float r = row_inverse_rms(cuda_block_reduce<cuda_sum>(squares), d, eps);
+    ROW_EACH(j, threadIdx.x, d) {
+        row4 y = normed(row_load(sum + at + j, d - j, packed), r, row_load(w + j, d - j, packed));
+        row_store(out + at + j, y, d - j, packed);
+    }
 }
 
 template <typename T>
-static __global__ void rmsnorm_bwd_block_per_row(T *__restrict__ gx, float *__restrict__ scale,
-                                                 const T *__restrict__ gout,
-                                                 const T *__restrict__ x, const T *__restrict__ w,
-                                                 int64_t d, float eps, bool accumulate) {
+static __global__ void
+rmsnorm_bwd_block_per_row(T *__restrict__ gx, float *__restrict__ scale, const T *__restrict__ gout,
+                          const T *__restrict__ x, const T *__restrict__ w, int64_t d, float eps,
+                          bool accumulate, bool packed) {
     const T *row = x + blockIdx.x * d, *g = gout + blockIdx.x * d;
-    float r = inverse_rms(row, d, eps), sum = 0;
-    for (int64_t j = threadIdx.x; j < d; j += CUDA_BLOCK)
-        sum += cuda_get(g + j) * cuda_get(w + j) * cuda_get(row + j);
+    float r = row_scale(row, d, eps, packed), sum = 0;
+    ROW_EACH(j, threadIdx.x, d) {
+        row4 xs = row_load(row + j, d - j, packed), gs = row_load(g + j, d - j, packed);
+        row4 ws = row_load(w + j, d - j, packed);
+        for (int i = 0; i < ROW_PACK; i++)
+            sum += gs.v[i] * ws.v[i] * xs.v[i];
+    }
     float c = cuda_block_reduce<cuda_sum>(sum) * r * r * r / (float)d;
-    for (int64_t j = threadIdx.x; j < d; j += CUDA_BLOCK) {
+    ROW_EACH(j, threadIdx.x, d) {
         T *to = gx + blockIdx.x * d + j;
-        float v = r * cuda_get(g + j) * cuda_get(w + j) - cuda_get(row + j) * c;
-        cuda_set(to, accumulate ? cuda_get(to) + v : v);
+        row4 xs = row_load(row + j, d - j, packed), gs = row_load(g + j, d - j, packed);
+        row4 ws = row_load(w + j, d - j, packed), y = {};
+        if (accumulate) y = row_load(to, d - j, packed);
+        for (int i = 0; i < ROW_PACK; i++)
+            y.v[i] += r * gs.v[i] * ws.v[i] - xs.v[i] * c;
+        row_store(to, y, d - j, packed);
     }
     if (threadIdx.x == 0) scale[blockIdx.x] = r;
 }
@@ -70,14 +102,32 @@ static __global__ void rmsnorm_bwd_weight(float *__restrict__ gw, const float *_
  */
 
 template <typename T> static int rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
-    CUDA_LAUNCH(rmsnorm_block_per_row<T>, (unsigned)x->dim[0], CUDA_BLOCK, 0, s, cuda_data<T>(out),
-                cuda_data<T>(x), cuda_data<T>(w), x->dim[1], eps);
+    T *to = cuda_data<T>(out), *from = cuda_data<T>(x), *by = cuda_data<T>(w);
+    CUDA_LAUNCH(rmsnorm_block_per_row<T>, (unsigned)x->dim[0], CUDA_BLOCK, 0, s, to, from, by,
+                x->dim[1], eps, row_packs(x->dim[1], to, from, by));
     return 0;
 }
 
 int cuda_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
     return x->dtype == KERN_BF16 ? rmsnorm<bf16>(s, out, x, w, eps)
                                  : rmsnorm<float>(s, out, x, w, eps);
+}
+
+template <typename T>
+static int add_rmsnorm(ops_s s, kern_arg out, kern_arg sum, kern_arg x, kern_arg r, kern_arg w,
+                       float eps) {
+    T *to = cuda_data<T>(out), *keep = cuda_data<T>(sum), *by = cuda_data<T>(w);
+    T *a = cuda_data<T>(x), *b = cuda_data<T>(r);
+    int64_t d = x->dim[1];
+    CUDA_LAUNCH(add_rmsnorm_block_per_row<T>, (unsigned)x->dim[0], CUDA_BLOCK, 0, s, to, keep, a, b,
+                by, d, eps, row_packs(d, to, keep, a, b, by));
+    return 0;
+}
+
+int cuda_add_rmsnorm(ops_s s, kern_arg out, kern_arg sum, kern_arg x, kern_arg r, kern_arg w,
+                     float eps) {
+    return x->dtype == KERN_BF16 ? add_rmsnorm<bf16>(s, out, sum, x, r, w, eps)
+                                 : add_rmsnorm<float>(s, out, sum, x, r, w, eps);
 }
 
 template <typename T>
@@ -88,8 +138,10 @@ static int rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_ar
     TRY(cuda_scratch(&memory, s, "rmsnorm_bwd", (size_t)(n + slices * d) * sizeof(float)));
     float *scale = static_cast<float *>(memory), *part = scale + n;
     unsigned columns = (unsigned)((d + CUDA_BLOCK - 1) / CUDA_BLOCK);
-    CUDA_LAUNCH(rmsnorm_bwd_block_per_row<T>, (unsigned)n, CUDA_BLOCK, 0, s, cuda_data<T>(gx),
-                scale, cuda_data<T>(gout), cuda_data<T>(x), cuda_data<T>(w), d, eps, accumulate);
+    T *to = cuda_data<T>(gx), *from = cuda_data<T>(gout), *at = cuda_data<T>(x);
+    T *by = cuda_data<T>(w);
+    CUDA_LAUNCH(rmsnorm_bwd_block_per_row<T>, (unsigned)n, CUDA_BLOCK, 0, s, to, scale, from, at,
+                by, d, eps, accumulate, row_packs(d, to, from, at, by));
     CUDA_LAUNCH(rmsnorm_bwd_weight_slices<T>, dim3(columns, (unsigned)slices), CUDA_BLOCK, 0, s,
                 part, scale, cuda_data<T>(gout), cuda_data<T>(x), n, d);
     CUDA_LAUNCH(rmsnorm_bwd_weight, columns, CUDA_BLOCK, 0, s, cuda_data<float>(gw), part, slices,

@@ -26,6 +26,25 @@ int ref_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
     return 0;
 }
 
+/* Each half stores through the views, so the norm reads what add would have left. */
+int ref_add_rmsnorm(ops_s s, kern_arg out, kern_arg sum, kern_arg x, kern_arg r, kern_arg w,
+                    float eps) {
+    TRY(ref_add(s, sum, x, r));
+    return ref_rmsnorm(s, out, sum, w, eps);
+}
+
+int ref_norm_rope(ops_s s, kern_arg q, kern_arg q0, kern_arg w, float eps, kern_arg pos,
+                  kern_arg cos, kern_arg sin) {
+    const int64_t rows = q->dim[0] * q->dim[1];
+    struct kern_tensor to = kern_view2(q->data, q->dtype, rows, q->dim[2]);
+    struct kern_tensor from = kern_view2(q0->data, q0->dtype, rows, q->dim[2]);
+    if (w)
+        TRY(ref_rmsnorm(s, &to, &from, w, eps));
+    else if (q->data != q0->data)
+        TRY(host_copy(s, q->data, q0->data, to.bytes));
+    return ref_rope(s, q, pos, cos, sin, false);
+}
+
 int ref_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                     float eps, bool accumulate) {
     const int64_t n = x->dim[0], d = x->dim[1];

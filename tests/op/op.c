@@ -28,6 +28,8 @@ static const struct tolerance {
     {"embed_bwd", 2e-6, 1e-6},
     {"rope", 1e-6, 1e-6},
     {"rmsnorm", 2e-6, 2e-6},
+    {"add_rmsnorm", 2e-6, 2e-6},
+    {"norm_rope", 4e-6, 4e-6},
     {"rmsnorm_bwd", 2e-5, 1e-5},
     {"matmul", 3e-4, 1e-5},
     {"matmul_dx", 3e-4, 1e-5},

@@ -103,6 +103,25 @@ static void rope(struct op_run *r, const int64_t *p) { /* n, H, D, positions, in
     CHECK_OK(kern_rope(r->b, r->s, x, op_index(r, "pos", p[0], p[3], false), c, s, p[4] != 0));
 }
 
+static void add_rmsnorm(struct op_run *r, const int64_t *p) { /* n, d, sum: 0 apart, 1 x, 2 r */
+    arg out = op_rows(r, "out", OP_NAN, p[0], p[1], 0);
+    arg x = op_rows(r, "x", p[2] == 1 ? OP_KEEP : OP_NORMAL, p[0], p[1], 0);
+    arg y = op_rows(r, "r", p[2] == 2 ? OP_KEEP : OP_NORMAL, p[0], p[1], 0);
+    arg sum = p[2] == 1 ? x : p[2] == 2 ? y : op_rows(r, "sum", OP_NAN, p[0], p[1], 0);
+    arg w = op_whole(r, "w", OP_POSITIVE, p[1], 0, 0, 0);
+    CHECK_OK(kern_add_rmsnorm(r->b, r->s, out, sum, x, y, w, 1e-5f));
+}
+
+static void norm_rope(struct op_run *r, const int64_t *p) { /* n, H, D, positions, w, in place */
+    arg q0 = op_rows(r, "q0", p[5] ? OP_KEEP : OP_NORMAL, p[0], p[1], p[2]);
+    arg q = p[5] ? q0 : op_rows(r, "q", OP_NAN, p[0], p[1], p[2]);
+    arg w = p[4] ? op_whole(r, "w", OP_POSITIVE, p[2], 0, 0, 0) : NULL;
+    arg c = op_whole(r, "cos", OP_NORMAL, p[3], p[2] / 2, 0, 0);
+    arg s = op_whole(r, "sin", OP_NORMAL, p[3], p[2] / 2, 0, 0);
+    arg pos = op_index(r, "pos", p[0], p[3], false);
+    CHECK_OK(kern_norm_rope(r->b, r->s, q, q0, w, 1e-5f, pos, c, s));
+}
+
 static void swiglu(struct op_run *r, const int64_t *p) { /* n, f */
     arg out = op_rows(r, "out", OP_NAN, p[0], p[1], 0);
     arg gate = op_rows(r, "gate", OP_NORMAL, p[0], p[1], 0);
@@ -338,6 +357,15 @@ const struct op_case op_cases[] = {
     CASE_BI(rope, 1, 1, 2, 1, 0),
     CASE_BI(rope, 9, 3, 10, 20, 0),
     CASE_BI(rope, 33, 4, 64, 50, 1),
+    CASE_BI(add_rmsnorm, 1, 1, 0),
+    CASE_BI(add_rmsnorm, 3, 17, 1),
+    CASE_BI(add_rmsnorm, 67, 288, 0),
+    CASE_BI(add_rmsnorm, 5, 1031, 2),
+    CASE_BI(norm_rope, 1, 1, 2, 1, 1, 0),
+    CASE_BI(norm_rope, 9, 3, 10, 20, 1, 1),
+    CASE_BI(norm_rope, 9, 3, 10, 20, 0, 0),
+    CASE_BI(norm_rope, 33, 4, 64, 50, 1, 0),
+    CASE_BI(norm_rope, 5, 2, 128, 50, 0, 1),
     CASE_BI(swiglu, 1, 1),
     CASE_BI(swiglu, 7, 45),
     CASE_BI(swiglu, 70, 768),
@@ -415,6 +443,11 @@ const struct op_case op_cases[] = {
     HALF(matmul_dw, 129, 150, 64, 1),
     HALF_BI(rope, 9, 3, 10, 20, 0),
     HALF_BI(rope, 33, 4, 64, 50, 1),
+    HALF_BI(add_rmsnorm, 3, 17, 0),
+    HALF_BI(add_rmsnorm, 67, 288, 1),
+    HALF_BI(norm_rope, 9, 3, 10, 20, 1, 0),
+    HALF_BI(norm_rope, 33, 4, 64, 50, 1, 1),
+    HALF_BI(norm_rope, 9, 3, 10, 20, 0, 0),
     HALF_BI(swiglu, 7, 45),
     HALF(swiglu_bwd, 9, 45, 1),
     HALF(swiglu_bwd, 9, 45, 0),
