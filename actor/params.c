@@ -146,7 +146,8 @@ int params_open(struct params **out, const struct kern_backend *b, const struct 
     t = (struct table){.entries = p->entries};
     build(&t, s);
     TRY_OUT(kern_alloc(b, &p->slab, (size_t)p->elements * p->size));
-    TRY_OUT(kern_stream_open(b, &p->stream, 0));
+    TRY_OUT(kern_stream_open(b, &p->stream,
+                             hash_blocks((size_t)p->elements * p->size) * sizeof(struct hash)));
     *out = p;
     p = NULL;
 out:
@@ -268,6 +269,14 @@ static int get_leaves(struct hash *leaf, const struct params *p, struct kern_str
     return 0;
 }
 
+/* The hash is computed where the weights are; only a copy has to come to the host. */
+static int leaves_of(struct hash *leaf, const struct params *p, struct kern_stream *s, char *to,
+                     size_t bytes) {
+    if (!to && p->backend->hash_leaves)
+        return kern_hash_leaves(p->backend, s, leaf, p->slab, bytes);
+    return get_leaves(leaf, p, s, to, bytes);
+}
+
 static int get_hashed(struct hash *out, const struct params *p, struct kern_stream *s, void *to,
                       size_t bytes) {
     if (on_host(p)) {
@@ -276,7 +285,7 @@ static int get_hashed(struct hash *out, const struct params *p, struct kern_stre
         return 0;
     }
     struct hash *leaf = mem_array(hash_blocks(bytes), sizeof *leaf);
-    int rc = get_leaves(leaf, p, s, to, bytes);
+    int rc = leaves_of(leaf, p, s, to, bytes);
     if (rc == 0) *out = hash_root(leaf, bytes);
     mem_free(leaf);
     return rc;

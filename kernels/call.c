@@ -459,6 +459,20 @@ int kern_cast(kern_on b, struct kern_stream *s, kern_arg dst, kern_arg src) {
     return kern_elements(dst) ? b->cast(s, dst, src) : 0;
 }
 
+int kern_hash_leaves(kern_on b, struct kern_stream *s, struct hash *leaf, const void *data,
+                     size_t bytes) {
+    uint8_t last[KERN_HASH_MIN];
+    ENTER(hash_leaves, s);
+    if (bytes > 0 && (!leaf || !data)) return FAIL(ERR_CONFIG, "%s: an argument is missing", op);
+    size_t n = bytes % HASH_BLOCK;
+    if (n > 0 && n < sizeof last) {
+        bytes -= n;
+        TRY(kern_get(b, s, last, (const char *)data + bytes, n));
+        leaf[bytes / HASH_BLOCK] = hash_bytes(last, n);
+    }
+    return bytes ? err_wrap(b->hash_leaves(s, leaf, data, bytes), "%s", op) : 0;
+}
+
 /* --- reverse ops --------------------------------------------------------------------------------
  */
 

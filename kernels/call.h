@@ -60,6 +60,8 @@ KERN_CALL kern_norm_rope(kern_on b, struct kern_stream *s, kern_arg q, kern_arg 
 size_t kern_pack_bytes(kern_on b, int64_t out, int64_t in); /* 0: this backend does not pack */
 KERN_CALL kern_pack_weight(kern_on b, struct kern_stream *s, kern_arg packed, kern_arg w);
 KERN_CALL kern_cast(kern_on b, struct kern_stream *s, kern_arg dst, kern_arg src);
+KERN_CALL kern_hash_leaves(kern_on b, struct kern_stream *s, struct hash *leaf, const void *data,
+                           size_t bytes);
 
 KERN_CALL kern_embed_bwd(kern_on b, struct kern_stream *s, kern_arg gtable, kern_arg gout,
                          kern_arg ids);

@@ -22,6 +22,7 @@ int host_put(struct kern_stream *s, void *dst, const void *src, size_t bytes);
 int host_copy(struct kern_stream *s, void *dst, const void *src, size_t bytes); /* may overlap */
 int host_zero(struct kern_stream *s, void *dst, size_t bytes);
 int host_after(struct kern_stream *s, struct kern_stream *other);
+int host_hash_leaves(struct kern_stream *s, struct hash *leaf, const void *data, size_t bytes);
 
 /* The stream's scratch if it holds `bytes`, else ERR_CONFIG naming op and both sizes. */
 MUST_CHECK int host_scratch(void *out_pointer, struct kern_stream *s, const char *op, size_t bytes);
@@ -35,7 +36,7 @@ MUST_CHECK int host_check_attn(const char *op, const struct kern_attn *a, int64_
     .alloc = host_alloc, .release = host_release, .stream_open = host_stream_open,                 \
     .stream_close = host_stream_close, .sync = host_sync, .put = host_put, .get = host_put,        \
     .copy = host_copy, .zero = host_zero, .after = host_after, .alloc_host = host_alloc,           \
-    .release_host = host_release
+    .release_host = host_release, .hash_leaves = host_hash_leaves
 
 /* Typed data of a view whose dtype was checked by kern_x(). */
 static inline float *host_f32(kern_arg t) {

@@ -25,13 +25,14 @@
 #define KERNELS_KERNELS_H
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "kernels/tensor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 4, KERN_PACK_ROWS = 64 };
+enum { KERN_ABI = 4, KERN_PACK_ROWS = 64, KERN_HASH_MIN = 256 };
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
@@ -78,6 +79,10 @@ struct kern_backend {
     void (*graph_close)(struct kern_graph *g);
     /* Bytes of device memory that are left and that there are. NULL on host backends. */
     int (*memory)(size_t *left, size_t *total);
+    /* leaf[hash_blocks(bytes)] (host) = hashes of the blocks of data, as hash_leaves of base/hash.h
+     * gives them; done on return. Takes sizeof(struct hash) of scratch a block where the data are
+     * not in host memory. A last block of less than KERN_HASH_MIN bytes: the checked call's. */
+    int (*hash_leaves)(struct kern_stream *, struct hash *leaf, const void *data, size_t bytes);
 
     /* --- forward ops; all [BI] -------------------------------------------------------------- */
     /* out[n,d] = table[ids[n], d] */

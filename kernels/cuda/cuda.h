@@ -20,6 +20,8 @@ extern "C" {
 #include "kernels/ops.h"
 OPS_DECLARE(cuda);
 OPS_DECLARE_COLL(cuda);
+#include "base/hash.h"
+int cuda_hash_leaves(struct kern_stream *s, struct hash *leaf, const void *data, size_t bytes);
 }
 #undef _Noreturn
 

@@ -221,6 +221,7 @@ extern "C" const struct kern_backend kern_plugin = {
     .replay = cuda_replay,
     .graph_close = cuda_graph_close,
     .memory = cuda_memory,
+    .hash_leaves = cuda_hash_leaves,
     OPS_TABLE(cuda),
     OPS_TABLE_COLL(cuda),
 };

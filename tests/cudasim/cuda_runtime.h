@@ -27,6 +27,9 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 
+struct alignas(16) ulonglong2 {
+    unsigned long long x, y;
+};
 struct dim3 {
     unsigned x, y, z;
     dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {
