@@ -3,7 +3,7 @@
 #   tests/seeds.sh [N = 20] [FIRST = now] [WEIR_TEST = build/release/weir-test]
 # Prints each failure with the seed that repeats it; exits 1 when there was one.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 n=${1:-20} first=${2:-$(date +%s)} bin=${3:-build/release/weir-test} rc=0
 mapfile -t files < <(grep -rlE 'test_seed|op_execute|op_check' tests --include='*_test.c' | sort)
 for ((s = first; s < first + n; s++)); do

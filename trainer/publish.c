@@ -1,7 +1,7 @@
-/* publish.c - see publish.h. One thread for the life of the trainer and one slot: a job is put in,
- * its result is taken out, both by the trainer's own thread, so the lock guards a handful of words
- * and never anything that takes time. The thread opens its stream itself, because a CUDA device is
- * current per thread. What it does fails into its own error text, which is carried over.
+/* publish.c - see publish.h. One thread for the life of the trainer and one job, which goes to it
+ * and comes back through a queue each: whoever has the job may touch it. The thread opens its
+ * stream itself, because a CUDA device is current per thread. What it does fails into its own error
+ * text, which is carried over in the job.
  *
  * The step has hashed the weights already; the copy is hashed all the same, in the same pass. If
  * the two differ, the weights changed while they were copied, or memory is damaged: nobody may see
@@ -10,78 +10,48 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/queue.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-enum stage { STARTING, IDLE, COPYING, COPIED };
-
-struct publish {
-    const struct kern_backend *backend;
-    struct push *push;
-    pthread_t thread;
-    bool started;
-    int fd;
-    struct kern_stream *stream; /* the thread's, but for publish_begin while it is idle */
-
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    enum stage stage;
-    bool quit;
-
-    /* The job and its result: the thread's while COPYING, else the caller's. */
-    const struct params *weights;
+struct job {
+    const struct params *weights; /* NULL: only say that the thread is there */
     void *area;
     size_t bytes;
     int64_t version;
     struct hash hash, copied;
     int rc;
     char error[512];
-
     uint64_t begun_us, waited_us;
+};
+
+struct publish {
+    const struct kern_backend *backend;
+    struct push *push;
+    struct queue *jobs, *results;
+    pthread_t thread;
+    bool started, away;         /* away: the thread has the job, or it is on its way back */
+    struct kern_stream *stream; /* the thread's while the job is away */
+    struct job job;
     struct publish_times times;
 };
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
-static void keep_error(struct publish *p, int rc) {
-    p->rc = rc;
-    if (rc < 0) snprintf(p->error, sizeof p->error, "%s", err_text());
-}
-
-/* The descriptor is readable while the stage is COPIED. */
-static void enter(struct publish *p, enum stage stage) {
-    const uint64_t one = 1;
-    pthread_mutex_lock(&p->lock);
-    p->stage = stage;
-    ssize_t n = stage == COPIED ? write(p->fd, &one, sizeof one) : 0;
-    ASSERT(n >= 0);
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-}
-
-/* False: no more jobs. */
-static bool next_job(struct publish *p) {
-    pthread_mutex_lock(&p->lock);
-    while (p->stage != COPYING && !p->quit)
-        pthread_cond_wait(&p->changed, &p->lock);
-    bool quit = p->quit;
-    pthread_mutex_unlock(&p->lock);
-    return !quit;
+static int work(struct publish *p, struct job *j) {
+    if (!j->weights) return kern_stream_open(p->backend, &p->stream, 0);
+    return params_get_hashed(&j->copied, j->weights, p->stream, j->area, j->bytes);
 }
 
 static void *thread_main(void *arg) {
     struct publish *p = arg;
-    keep_error(p, kern_stream_open(p->backend, &p->stream, 0));
-    enter(p, IDLE);
-    while (next_job(p)) {
-        keep_error(p, params_get_hashed(&p->copied, p->weights, p->stream, p->area, p->bytes));
-        enter(p, COPIED);
+    for (struct job *j; (j = queue_take(p->jobs, true)) != NULL;) {
+        j->rc = work(p, j);
+        if (j->rc < 0) snprintf(j->error, sizeof j->error, "%s", err_text());
+        ASSERT(queue_put(p->results, j)); /* there is one job */
     }
     kern_stream_close(p->backend, p->stream);
     return NULL;
@@ -89,41 +59,38 @@ static void *thread_main(void *arg) {
 
 /* --- the trainer's side -------------------------------------------------------------------- */
 
-static enum stage leave(struct publish *p, enum stage stage) {
-    pthread_mutex_lock(&p->lock);
-    while (p->stage == stage)
-        pthread_cond_wait(&p->changed, &p->lock);
-    stage = p->stage;
-    pthread_mutex_unlock(&p->lock);
-    return stage;
+static void hand_out(struct publish *p) {
+    ASSERT(!p->away && queue_put(p->jobs, &p->job));
+    p->away = true;
+}
+
+/* False: it is not done yet. */
+static bool take_back(struct publish *p, bool wait) {
+    if (!p->away || !queue_take(p->results, wait)) return false;
+    p->away = false;
+    return true;
+}
+
+static int start(struct publish *p) {
+    TRY(queue_open(&p->jobs, 1));
+    TRY(queue_open(&p->results, 1));
+    int e = pthread_create(&p->thread, NULL, thread_main, p);
+    if (e != 0) return FAIL(ERR_NOMEM, "cannot start the thread that publishes: %s", strerror(e));
+    p->started = true;
+    hand_out(p);
+    take_back(p, true);
+    return p->job.rc < 0 ? FAIL(p->job.rc, "%s", p->job.error) : 0;
 }
 
 int publish_open(struct publish **out, const struct kern_backend *backend, struct push *push) {
-    int rc = 0;
     struct publish *p = mem_zalloc(sizeof *p);
-    *p = (struct publish){.backend = backend, .push = push, .stage = STARTING};
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->changed, NULL);
-    p->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (p->fd < 0) {
-        rc = FAIL(ERR_IO, "cannot create an event descriptor: %s", strerror(errno));
-        goto out;
-    }
-    int e = pthread_create(&p->thread, NULL, thread_main, p);
-    if (e != 0) {
-        rc = FAIL(ERR_NOMEM, "cannot start the thread that publishes: %s", strerror(e));
-        goto out;
-    }
-    p->started = true;
-    (void)leave(p, STARTING);
-    if (p->rc < 0) {
-        rc = FAIL(p->rc, "%s", p->error);
-        goto out;
-    }
-    *out = p;
-    p = NULL;
-out:
-    publish_close(&p);
+    p->backend = backend;
+    p->push = push;
+    int rc = start(p);
+    if (rc < 0)
+        publish_close(&p);
+    else
+        *out = p;
     return rc;
 }
 
@@ -131,15 +98,11 @@ void publish_close(struct publish **pp) {
     struct publish *p = *pp;
     if (!p) return;
     if (p->started) {
-        pthread_mutex_lock(&p->lock);
-        p->quit = true;
-        pthread_cond_broadcast(&p->changed);
-        pthread_mutex_unlock(&p->lock);
+        queue_end(p->jobs);
         pthread_join(p->thread, NULL);
     }
-    if (p->fd >= 0) close(p->fd);
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
+    queue_close(&p->jobs);
+    queue_close(&p->results);
     mem_free(p);
     *pp = NULL;
 }
@@ -147,54 +110,48 @@ void publish_close(struct publish **pp) {
 int publish_begin(struct publish *p, const struct params *w, int64_t version, struct hash hash,
                   struct kern_stream *after) {
     TRY(publish_wait(p));
-    p->begun_us = clock_us();
-    p->waited_us = 0;
-    p->weights = w;
-    p->version = version;
-    p->hash = hash;
-    p->bytes = params_policy_bytes(params_shape(w));
-    TRY(push_reserve(p->push, p->bytes)); /* at the start, while rollouts still start too */
-    TRY(push_begin(p->push, p->bytes, &p->area));
+    p->job = (struct job){.weights = w,
+                          .version = version,
+                          .hash = hash,
+                          .bytes = params_policy_bytes(params_shape(w)),
+                          .begun_us = clock_us()};
+    TRY(push_reserve(p->push, p->job.bytes)); /* at the start, while rollouts still start too */
+    TRY(push_begin(p->push, p->job.bytes, &p->job.area));
     TRY(kern_after(p->backend, p->stream, after));
-    enter(p, COPYING);
+    hand_out(p);
     return 0;
 }
 
-static int check_copy(const struct publish *p) {
+/* The job is back: what was copied is offered. */
+static int offer(struct publish *p) {
+    const struct job *j = &p->job;
     char was[HASH_HEX], now[HASH_HEX];
-    if (p->rc < 0) return FAIL(p->rc, "publishing version %" PRId64 ": %s", p->version, p->error);
-    if (hash_equal(p->hash, p->copied)) return 0;
-    hash_hex(p->hash, was);
-    hash_hex(p->copied, now);
-    return FAIL(ERR_MISMATCH,
-                "publishing version %" PRId64 ": the weights have hash %s, their copy %s",
-                p->version, was, now);
+    if (j->rc < 0) return FAIL(j->rc, "publishing version %" PRId64 ": %s", j->version, j->error);
+    if (!hash_equal(j->hash, j->copied)) {
+        hash_hex(j->hash, was);
+        hash_hex(j->copied, now);
+        return FAIL(ERR_MISMATCH,
+                    "publishing version %" PRId64 ": the weights have hash %s, their copy %s",
+                    j->version, was, now);
+    }
+    p->times = (struct publish_times){.took = (double)(clock_us() - j->begun_us) * 1e-6,
+                                      .waited = (double)j->waited_us * 1e-6};
+    return push_publish(p->push, j->version, j->hash);
 }
 
 int publish_turn(struct publish *p) {
-    uint64_t count;
-    pthread_mutex_lock(&p->lock);
-    bool copied = p->stage == COPIED;
-    ssize_t n = copied ? read(p->fd, &count, sizeof count) : 0;
-    if (copied) p->stage = IDLE;
-    pthread_mutex_unlock(&p->lock);
-    ASSERT(n >= 0);
-    if (!copied) return 0;
-    TRY(check_copy(p));
-    p->times = (struct publish_times){.took = (double)(clock_us() - p->begun_us) * 1e-6,
-                                      .waited = (double)p->waited_us * 1e-6};
-    return push_publish(p->push, p->version, p->hash);
+    return take_back(p, false) ? offer(p) : 0;
 }
 
 int publish_wait(struct publish *p) {
-    uint64_t start = clock_us();
-    if (leave(p, COPYING) == IDLE) return 0;
-    p->waited_us += clock_us() - start;
-    return publish_turn(p);
+    uint64_t start_us = clock_us();
+    if (!take_back(p, true)) return 0;
+    p->job.waited_us = clock_us() - start_us;
+    return offer(p);
 }
 
 int publish_fd(const struct publish *p) {
-    return p->fd;
+    return queue_fd(p->results);
 }
 
 struct publish_times publish_times(const struct publish *p) {
