@@ -169,8 +169,8 @@ struct optimizer {
     struct kern_tensor m, v, g;
 };
 
-static void adamw_once(void *ctx) {
-    struct optimizer *o = ctx;
+static void adamw_with(struct optimizer *o, const struct kern_tensor *half,
+                       const struct kern_tensor *changed) {
     struct kern_tensor slab = params_slab(o->weights), w = kern_view1(slab.data, KERN_F32, o->n);
     struct kern_adamw p = {.lr = 1e-6F,
                            .beta1 = 0.9F,
@@ -179,7 +179,32 @@ static void adamw_once(void *ctx) {
                            .step = 10,
                            .weight_decay = 0.01F,
                            .grad_scale = 1};
+    if (half) p.half = *half;
+    if (changed) p.changed = *changed;
     bench_must(kern_adamw(o->b, o->s, &w, &o->m, &o->v, &o->g, &p), "adamw");
+}
+
+static void adamw_once(void *ctx) {
+    adamw_with(ctx, NULL, NULL);
+}
+
+struct policy { /* bf16, beside the optimizer */
+    struct optimizer *o;
+    struct kern_tensor half, changed;
+};
+
+/* AdamW that rounds the weights and notes what changed, in its pass. */
+static void adamw_policy(void *ctx) {
+    struct policy *x = ctx;
+    adamw_with(x->o, &x->half, &x->changed);
+}
+
+/* AdamW, and the rounding in a pass of its own. */
+static void adamw_then_cast(void *ctx) {
+    struct policy *x = ctx;
+    struct kern_tensor slab = params_slab(x->o->weights);
+    adamw_once(x->o);
+    bench_must(kern_cast(x->o->b, x->o->s, &x->half, &slab), "cast");
 }
 
 /* What every update does that clips. */
@@ -255,6 +280,20 @@ static struct kern_tensor slab_like(struct optimizer *o) {
     return kern_view1(p, KERN_F32, o->n);
 }
 
+static void bench_policy(struct optimizer *o) {
+    struct policy x = {.o = o};
+    void *half = NULL, *changed = NULL;
+    bench_must(kern_alloc(o->b, &half, (size_t)o->n * sizeof(uint16_t)), "alloc");
+    bench_must(kern_alloc(o->b, &changed, (size_t)o->n / 8 + sizeof(int32_t)), "alloc");
+    x.half = kern_view1(half, KERN_BF16, o->n);
+    x.changed = kern_view1(changed, KERN_I32, o->n / 32 + 1);
+    struct bench_pair p = bench_pairs(adamw_policy, &x, adamw_then_cast, &x, PAIRS, 1);
+    print_optimizer(o, "adamw, bf16 weights and changed values in its pass",
+                    "adamw and a cast, nothing noted", &p);
+    kern_release(o->b, half);
+    kern_release(o->b, changed);
+}
+
 static void bench_optimizer(const struct kern_backend *b) {
     static const struct shape shape = {.family = SHAPE_LLAMA,
                                        .d = 768,
@@ -278,6 +317,7 @@ static void bench_optimizer(const struct kern_backend *b) {
     bench_must(kern_axpby(b, o.s, &o.v, 0, &o.v, 0), "zero"); /* no second moment is negative */
     struct bench_pair p = bench_pairs(adamw_once, &o, read_once, &o, PAIRS, 1);
     print_optimizer(&o, "adamw", "reading its four arrays", &p);
+    bench_policy(&o);
     bench_control(&o, &shape, "fp32");
     bench_control(&o, &shape, "bf16");
     kern_release(b, o.m.data);

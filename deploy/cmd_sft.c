@@ -203,6 +203,7 @@ int cmd_sft(int argc, char **argv) {
     TRY_OUT(open_all(&f));
     TRY_OUT(file_mkdirs(f.out)); /* known to be writable before the work, not after */
     TRY_OUT(train(&f));
+    TRY_OUT(step_gather(f.step));
     TRY_OUT(export_hf(step_weights(f.step), f.model, f.out, KERN_F32, 0));
 out:
     if (rc < 0 && f.out) rmdir(f.out); /* only an empty folder goes: one made here for nothing */

@@ -570,6 +570,24 @@ int kern_logprob_bwd(kern_on b, struct kern_stream *s, kern_arg logits, kern_arg
 /* --- optimizer ----------------------------------------------------------------------------------
  */
 
+/* The weights rounded, and the bitmap of those that changed. */
+static int want_policy(const char *op, const struct kern_adamw *p, int64_t n) {
+    const struct kern_tensor *changed = &p->changed;
+    const int64_t at = p->changed_at, words = at < 0 ? 0 : (at + n + 31) / 32;
+    TRY(want_either(op, "half", &p->half, n));
+    if (p->half.data && p->half.dtype != KERN_BF16)
+        return FAIL(ERR_CONFIG, "%s: half is f32, wanted bf16", op);
+    if (!changed->data) return 0;
+    WANT(changed, I32, 1, ANY);
+    if (at < 0 || at % 16)
+        return FAIL(ERR_CONFIG, "%s: changed_at is %" PRId64 ", wanted a multiple of 16", op, at);
+    if (changed->dim[0] >= words) return 0;
+    return FAIL(ERR_CONFIG,
+                "%s: changed has %" PRId64 " words, wanted %" PRId64 " for %" PRId64
+                " bits from %" PRId64 " on",
+                op, changed->dim[0], words, n, at);
+}
+
 int kern_adamw(kern_on b, struct kern_stream *s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
                const struct kern_adamw *p) {
     ENTER(adamw, s);
@@ -589,6 +607,7 @@ int kern_adamw(kern_on b, struct kern_stream *s, kern_arg w, kern_arg m, kern_ar
     TRY(want_either(op, "keep", &p->keep, n));
     if (p->keep.data && p->keep.dtype != KERN_BF16)
         return FAIL(ERR_CONFIG, "%s: keep is f32, wanted bf16", op);
+    TRY(want_policy(op, p, n));
     return n ? b->adamw(s, w, m, v, g, p) : 0;
 }
 
@@ -604,6 +623,15 @@ int kern_axpby(kern_on b, struct kern_stream *s, kern_arg y, float alpha, kern_a
     TRY(want_flat(op, "x", x, ANY));
     TRY(want_flat(op, "y", y, kern_elements(x)));
     return kern_elements(x) ? b->axpby(s, y, alpha, x, beta) : 0;
+}
+
+int kern_count_bits(kern_on b, struct kern_stream *s, int64_t *out, kern_arg words) {
+    ENTER(count_bits, s);
+    if (!words) return FAIL(ERR_CONFIG, "%s: words are missing", op);
+    TRY(check_view(op, "words", words));
+    if (words->dtype != I32)
+        return FAIL(ERR_CONFIG, "%s: words are %s, wanted i32", op, kern_dtype_name(words->dtype));
+    return b->count_bits(s, out, words);
 }
 
 /* --- collectives --------------------------------------------------------------------------------

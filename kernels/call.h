@@ -89,6 +89,7 @@ KERN_CALL kern_adamw(kern_on b, struct kern_stream *s, kern_arg w, kern_arg m, k
 KERN_CALL kern_dot(kern_on b, struct kern_stream *s, double out[3], kern_arg x, kern_arg y);
 KERN_CALL kern_axpby(kern_on b, struct kern_stream *s, kern_arg y, float alpha, kern_arg x,
                      float beta);
+KERN_CALL kern_count_bits(kern_on b, struct kern_stream *s, int64_t *out, kern_arg words);
 
 KERN_CALL kern_coll_open(kern_on b, struct kern_coll **out, const char *name, int rank, int n_ranks,
                          int deadline_ms);

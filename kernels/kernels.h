@@ -217,6 +217,8 @@ struct kern_backend {
     /* y = alpha * x + beta * y (f32) */
     int (*axpby)(struct kern_stream *, const struct kern_tensor *y, float alpha,
                  const struct kern_tensor *x, float beta);
+    /* *out (host) = the bits that are set in words, i32 of any rank */
+    int (*count_bits)(struct kern_stream *, int64_t *out, const struct kern_tensor *words);
 
     /* --- collectives over the ranks of a trainer; fixed reduction order (rank 0 first) ---------
      */

@@ -49,7 +49,8 @@ typedef struct kern_stream *ops_s;
     int P##_adamw(ops_s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,                           \
                   const struct kern_adamw *p);                                                     \
     int P##_dot(ops_s, double out[3], kern_arg a, kern_arg b);                                     \
-    int P##_axpby(ops_s, kern_arg y, float alpha, kern_arg x, float beta)
+    int P##_axpby(ops_s, kern_arg y, float alpha, kern_arg x, float beta);                         \
+    int P##_count_bits(ops_s, int64_t *out, kern_arg words)
 
 #define OPS_TABLE(P)                                                                               \
     .embed = P##_embed, .rmsnorm = P##_rmsnorm, .matmul = P##_matmul, .rope = P##_rope,            \
@@ -60,7 +61,7 @@ typedef struct kern_stream *ops_s;
     .rmsnorm_bwd = P##_rmsnorm_bwd, .matmul_dx = P##_matmul_dx, .matmul_dw = P##_matmul_dw,        \
     .attention_bwd = P##_attention_bwd, .kv_read = P##_kv_read, .swiglu_bwd = P##_swiglu_bwd,      \
     .scatter_add = P##_scatter_add, .logprob_bwd = P##_logprob_bwd, .adamw = P##_adamw,            \
-    .dot = P##_dot, .axpby = P##_axpby
+    .dot = P##_dot, .axpby = P##_axpby, .count_bits = P##_count_bits
 
 /* Collectives, likewise. */
 #define OPS_DECLARE_COLL(P)                                                                        \

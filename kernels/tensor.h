@@ -3,6 +3,7 @@
 #ifndef KERNELS_TENSOR_H
 #define KERNELS_TENSOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,15 @@ struct kern_adamw { /* one AdamW step (Loshchilov & Hutter 2019), bias-corrected
      * along may be m or keep. */
     struct kern_tensor along, keep;
     float along_scale;
+    /* What the step does to the policy, in the same pass; data NULL: not wanted. half, bf16, takes
+     * the new weights rounded. changed, i32, is a bitmap (bit b is bit b % 32 of word b / 32): bit
+     * changed_at + i is set if element i's bits differ from before, rounded to bf16 on both sides
+     * where half is given. changed_at is a multiple of 16; the call's bits end at the next multiple
+     * of 16 after its last, those beyond n are 0 and no others are touched. changed_or: bits that
+     * were set stay set. */
+    struct kern_tensor half, changed;
+    int64_t changed_at;
+    bool changed_or;
 };
 
 size_t kern_dtype_bytes(enum kern_dtype t);

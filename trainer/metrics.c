@@ -71,6 +71,7 @@ void metrics_json(struct buf *out, const struct step_report *r, const struct met
         r->sequences > 0 ? (double)r->truncated / (double)r->sequences : 0);
     policy(out, r);
     if (!isnan(r->value_loss)) critic(out, r);
+    if (!isnan(r->changed)) num(out, "update/changed", r->changed);
     whole(out, "batch/tokens", r->tokens);
     whole(out, "batch/trained_tokens", r->trained_tokens);
     whole(out, "batch/sequences", r->sequences);

@@ -64,6 +64,7 @@ static const struct field {
     INT("zero_groups", zero_groups),
     INT("truncated", truncated),
     INT("optimizer_steps", optimizer_steps),
+    NUM("changed", changed),
 };
 
 void report_json(struct buf *out, const struct step_report *r) {

@@ -4,6 +4,7 @@
  * collective of a few bytes, no rounding, and no rank can come to another decision. */
 #include "trainer/shard.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 enum { SHARD_ALIGN = 16, HALVES = sizeof(double) / sizeof(float), SHARD_RANKS_MAX = 1024 };
@@ -68,11 +69,16 @@ int shard_reduce(const struct shard *s, struct kern_stream *stream, void *own,
                      (size_t)rest * sizeof(float));
 }
 
+/* Nothing is added up, so bits travel: bf16 as half as many floats. */
 int shard_gather(const struct shard *s, struct kern_stream *stream,
                  const struct kern_tensor *whole) {
-    int64_t equal = s->part * s->ranks.n, rest = rest_of(s);
-    struct kern_tensor x = view(whole, 0, equal), part = view(whole, s->offset, s->part);
+    const int64_t each = (int64_t)(sizeof(float) / kern_dtype_bytes(whole->dtype));
+    int64_t equal = s->part * s->ranks.n / each, rest = rest_of(s) / each;
+    struct kern_tensor x = view(whole, 0, equal);
+    struct kern_tensor part = view(whole, s->offset / each, s->part / each);
     if (s->ranks.n == 1) return 0;
+    if (rest_of(s) % each)
+        return FAIL(ERR_CONFIG, "a slab of %" PRId64 " numbers of bf16", s->elements);
     if (s->part) TRY(kern_coll_all_gather(s->backend, s->ranks.coll, stream, &x, &part));
     if (rest == 0) return 0;
     struct kern_tensor end = view(whole, equal, rest);

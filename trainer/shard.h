@@ -37,7 +37,7 @@ int64_t shard_offset(const struct shard_ranks *ranks, int64_t elements);
  * changed. */
 MUST_CHECK int shard_reduce(const struct shard *s, struct kern_stream *stream, void *own,
                             const struct kern_tensor *whole);
-/* Every rank's part of whole, f32, in place, to every rank. */
+/* Every rank's part of whole, f32 or bf16, in place, to every rank. */
 MUST_CHECK int shard_gather(const struct shard *s, struct kern_stream *stream,
                             const struct kern_tensor *whole);
 /* x[n] = the sum over ranks, in rank order and in double: the same bits on every rank. */

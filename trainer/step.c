@@ -30,7 +30,7 @@
 struct step {
     const struct kern_backend *backend;
     struct shape shape;
-    struct params *weights;   /* f32 */
+    struct params *weights;   /* f32; with rounded, other ranks' parts as of the last gather */
     struct params *rounded;   /* model.dtype bf16: the weights rounded, NULL: used as they are */
     struct params *reference; /* only where KL is used */
     struct passes *passes;
@@ -96,13 +96,17 @@ static int agree_on_weights(const struct step *s, const char *what) {
     return agree(s, h, what);
 }
 
-/* The passes compute with the weights as they are now; the stream is empty afterwards, so that they
- * can be read on another one. */
-static int use_weights(struct step *s) {
-    struct kern_stream *stream = passes_stream(s->passes);
-    if (s->rounded) TRY(params_cast(s->rounded, s->weights, stream));
-    TRY(kern_sync(s->backend, stream));
+/* The passes compute with the policy as it is now; the stream is empty afterwards, so that it can
+ * be read on another one. */
+static int use_policy(struct step *s) {
+    TRY(kern_sync(s->backend, passes_stream(s->passes)));
     return passes_use(s->passes, PASSES_POLICY, step_policy(s));
+}
+
+/* The same after the weights were loaded: an update rounds them itself. */
+static int use_weights(struct step *s) {
+    if (s->rounded) TRY(params_cast(s->rounded, s->weights, passes_stream(s->passes)));
+    return use_policy(s);
 }
 
 static int open_weights(struct step *s, const struct recipe *r) {
@@ -200,7 +204,7 @@ size_t step_bytes(const struct step *s) {
 
 /* --- orders to the other ranks --------------------------------------------------------------- */
 
-enum order { ORDER_STEP, ORDER_SFT, ORDER_SLAB, ORDER_LOAD };
+enum order { ORDER_STEP, ORDER_SFT, ORDER_SLAB, ORDER_GATHER, ORDER_LOAD };
 static const uint64_t order_bytes_max = (uint64_t)1 << 40; /* of what belongs to an order */
 
 /* The order and what belongs to it; nothing without other ranks. */
@@ -242,7 +246,9 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
     struct update_report u;
     struct update_turn turn = {.control = control,
                                .staleness = out->staleness_mean,
-                               .lr_factor = objective_lr_scale(s->objective, k)};
+                               .lr_factor = objective_lr_scale(s->objective, k),
+                               .half = s->rounded,
+                               .more = k > 0};
     if (s->watch.before_update) TRY(s->watch.before_update(s->watch.ctx));
     TRY(update_apply(s->update, passes_stream(s->passes), s->weights, &turn, &u));
     out->lr = u.lr;
@@ -252,6 +258,7 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
     out->gac_c_low = u.c_low;
     out->gac_c_high = u.c_high;
     out->gac_action = align_name(u.action);
+    out->changed = u.changed;
     all->norm += u.grad_norm;
     all->steps++;
     if (isfinite(u.cosine)) {
@@ -262,7 +269,7 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
         LOG(WARN, TRAINER, "version=%" PRId64 " gradient is not finite: step not taken",
             s->version);
     all->taken += u.applied;
-    return u.applied ? use_weights(s) : 0;
+    return u.applied ? use_policy(s) : 0;
 }
 
 /* One gradient and one update after another; one version for all of them. */
@@ -278,7 +285,6 @@ static int descend(struct step *s, bool control, struct step_report *out) {
     out->gac_cosine = all.cosines ? all.cosine / (double)all.cosines : (double)NAN;
     s->version += all.taken > 0;
     TRY(params_hash(&out->weights_hash, step_policy(s)));
-    if (s->rounded) return agree_on_weights(s, "weights after the step");
     return agree(s, out->weights_hash, "weights after the step");
 }
 
@@ -292,7 +298,8 @@ static struct step_report blank_report(const struct step *s) {
                                 .logprob_diff = {none, none},
                                 .logprob_engine = {none, none},
                                 .logprob_lag = {none, none},
-                                .mismatch_kl = none};
+                                .mismatch_kl = none,
+                                .changed = none};
 }
 
 /* The last look at the batch: after it nothing is refused. */
@@ -418,7 +425,23 @@ static int read_slab(void *ctx, int i, void *out, size_t at, size_t bytes) {
     return 0;
 }
 
+static int gather(struct step *s) {
+    struct kern_stream *stream = passes_stream(s->passes);
+    TRY(update_gather(s->update, stream, s->weights));
+    return kern_sync(s->backend, stream);
+}
+
+/* The ranks' parts of the f32 weights meet here, and not after each step, where the policy is
+ * another slab. */
+int step_gather(struct step *s) {
+    struct ranks_order o = {.kind = ORDER_GATHER, .version = s->version, .bytes = 1};
+    if (!s->ranks || !s->rounded) return 0;
+    TRY(ranks_tell(s->ranks, &o));
+    return ranks_explain(s->ranks, gather(s));
+}
+
 int step_save(struct step *s, const char *dir, int64_t keep) {
+    TRY(step_gather(s));
     struct ckpt c = {.version = s->version,
                      .state = update_state(s->update),
                      .model_dir = s->model_dir,
@@ -470,6 +493,7 @@ static int obey_load(struct step *s, char *dir, size_t bytes, int64_t version) {
 
 static int obey(struct step *s, const struct ranks_order *o, void *data) {
     if (o->kind == ORDER_SLAB) return read_from(s, o->slab, (int)o->version, data, o->at, o->bytes);
+    if (o->kind == ORDER_GATHER) return gather(s);
     TRY(exchange_broadcast(&s->exchange, data, o->bytes, 0));
     if (o->kind == ORDER_LOAD) return obey_load(s, data, o->bytes, o->version);
     s->version = o->version; /* rank 0 may have renamed it */

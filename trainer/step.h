@@ -44,6 +44,7 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
     int64_t tokens, trained_tokens, sequences, microbatches, zero_groups;
     int64_t truncated; /* trajectories cut at the length limit */
     int64_t optimizer_steps;
+    double changed; /* share of the policy's values that this version changed; NAN: not bf16 */
     struct hash weights_hash; /* of the policy (step_policy) after the step */
 };
 
@@ -75,8 +76,11 @@ MUST_CHECK int step_run_sft(struct step *s, struct batch *b, struct step_report 
 MUST_CHECK int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp,
                           float *logprob);
 
-const struct params *step_weights(const struct step *s); /* f32: what the optimizer changes */
-const struct params *step_policy(const struct step *s);  /* what is computed with and published */
+/* f32: what the optimizer changes. With several ranks and model.dtype bf16 it is whole after
+ * step_gather (and step_save) only. */
+const struct params *step_weights(const struct step *s);
+MUST_CHECK int step_gather(struct step *s);
+const struct params *step_policy(const struct step *s); /* what is computed with and published */
 int64_t step_version(const struct step *s);
 /* Counts a version without changing the weights. A run numbers batches and versions alike, so after
  * a step that was skipped the next version is these same weights. */

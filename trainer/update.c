@@ -37,7 +37,9 @@ struct update {
     void *own;           /* several ranks: reduced gradient, this shard's */
     void *own_last;      /* several ranks, fp32: previous gradient, this shard's */
     struct previous previous;
-    void *m, *v; /* this shard's */
+    void *m, *v;   /* this shard's */
+    void *changed; /* bitmap of this shard; NULL: the policy is f32 */
+    double values; /* of all entries, without the gaps between them */
     struct run *runs;
     double critic_factor; /* of the value head's learning rate */
     size_t n_runs;
@@ -59,6 +61,7 @@ static void find_runs(struct update *u) {
         const struct params_entry *e = params_entry(u->grad, i);
         struct run *last = u->n_runs ? &u->runs[u->n_runs - 1] : NULL;
         bool critic = strcmp(e->name, "value_head.weight") == 0;
+        u->values += (double)e->n;
         if (!last || last->decay != e->is_matrix || critic || e->offset < last->offset + last->n) {
             last = &u->runs[u->n_runs++];
             *last = (struct run){.offset = e->offset, .decay = e->is_matrix, .critic = critic};
@@ -92,6 +95,14 @@ static bool keeps_slab(const struct recipe *r) {
     return r->trainer.alignment.previous == RECIPE_PREVIOUS_FP32;
 }
 
+static bool notes_changes(const struct recipe *r) {
+    return r->model.dtype == RECIPE_DTYPE_BF16;
+}
+
+static int64_t changed_words(int64_t n) {
+    return (n + 31) / 32;
+}
+
 static int open_slabs(struct update *u, const struct shape *s, const struct recipe *r) {
     const struct kern_backend *b = u->backend;
     size_t bytes = (size_t)u->shard.n * sizeof(float);
@@ -102,6 +113,8 @@ static int open_slabs(struct update *u, const struct shape *s, const struct reci
     if (keeps_slab(r) && !sharded) TRY(params_open(&u->last, b, s));
     TRY(kern_alloc(b, &u->m, bytes));
     TRY(kern_alloc(b, &u->v, bytes));
+    if (notes_changes(r))
+        TRY(kern_alloc(b, &u->changed, (size_t)changed_words(u->shard.n) * sizeof(int32_t)));
     TRY(kern_stream_open(b, &u->copies, 0));
     return previous_open(&u->previous, b, r->trainer.alignment.previous, u->shard.n);
 }
@@ -131,6 +144,7 @@ void update_close(struct update **u) {
     kern_release(p->backend, p->own_last);
     kern_release(p->backend, p->m);
     kern_release(p->backend, p->v);
+    kern_release(p->backend, p->changed);
     if (p->copies) kern_stream_close(p->backend, p->copies);
     previous_close(&p->previous);
     shard_close(&p->shard);
@@ -143,7 +157,8 @@ size_t update_bytes(const struct shape *s, const struct recipe *r,
                     const struct shard_ranks *ranks) {
     int64_t whole = params_slab_elements(s), own = shard_elements(ranks, whole);
     int64_t slabs = (ranks && ranks->n > 1) + keeps_slab(r) + 2;
-    return (size_t)(whole + slabs * own) * sizeof(float) +
+    size_t changed = notes_changes(r) ? (size_t)changed_words(own) * sizeof(int32_t) : 0;
+    return (size_t)(whole + slabs * own) * sizeof(float) + changed +
            previous_bytes(r->trainer.alignment.previous, own);
 }
 
@@ -210,15 +225,33 @@ static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
 
 struct take { /* a step that is taken */
     struct kern_stream *stream;
-    struct params *weights;
+    struct params *weights, *half;
     double lr, scale;
     float parallel; /* multiple of the reference to add to the gradient */
     bool project, keep;
+    bool more; /* of the version that the update before it began */
 };
 
 static struct kern_tensor slice(const struct kern_tensor *t, int64_t at, int64_t n) {
     if (!t->data) return *t;
     return kern_view1((char *)t->data + (size_t)at * kern_dtype_bytes(t->dtype), t->dtype, n);
+}
+
+struct kern_tensor update_changed(const struct update *u) {
+    if (!u->changed) return (struct kern_tensor){0};
+    return kern_view1(u->changed, KERN_I32, changed_words(u->shard.n));
+}
+
+/* What AdamW does to the policy from element `from` of the shard on: runs, shards and pieces begin
+ * at multiples of 16 elements, as entries do, so no two calls share a piece of the bitmap. */
+static void take_policy(const struct update *u, const struct take *t, int64_t from, int64_t n,
+                        struct kern_adamw *p) {
+    if (!t->half) return;
+    struct kern_tensor half = params_slab(t->half);
+    p->half = slice(&half, u->shard.offset + from, n);
+    p->changed = update_changed(u);
+    p->changed_at = from;
+    p->changed_or = t->more;
 }
 
 /* Elements [at, end) of the shard; g, along (data NULL: none) and keep begin at element `at`. */
@@ -243,6 +276,7 @@ static int adamw(struct update *u, const struct take *t, const struct kern_tenso
         p.along = slice(along, from - at, to - from);
         p.along_scale = t->parallel;
         p.keep = slice(keep, from - at, to - from);
+        take_policy(u, t, from, to - from, &p);
         if (!r->decay) p.weight_decay = 0;
         TRY(kern_adamw(u->backend, t->stream, &tw, &m, &v, &tg, &p));
     }
@@ -277,8 +311,27 @@ static bool in_pieces(const struct update *u) {
 
 static int take_step(struct update *u, const struct take *t) {
     TRY(in_pieces(u) ? take_pieces(u, t) : take_whole(u, t));
-    struct kern_tensor w = params_slab(t->weights);
+    struct kern_tensor w = params_slab(t->half ? t->half : t->weights);
     return shard_gather(&u->shard, t->stream, &w);
+}
+
+int update_gather(struct update *u, struct kern_stream *s, struct params *weights) {
+    struct kern_tensor w = params_slab(weights);
+    return shard_gather(&u->shard, s, &w);
+}
+
+/* Counted in the bitmap, which is 1/32 of the policy: no pass over the weights. */
+static int count_changed(struct update *u, struct kern_stream *s, const struct update_turn *turn,
+                         struct update_report *out) {
+    struct kern_tensor bits = update_changed(u);
+    int64_t n;
+    if (!turn->half) return 0;
+    if (!out->applied && !turn->more) TRY(kern_zero(u->backend, s, bits.data, bits.bytes));
+    TRY(kern_count_bits(u->backend, s, &n, &bits));
+    out->changed = (double)n;
+    TRY(shard_sum(&u->shard, s, &out->changed, 1));
+    out->changed /= u->values;
+    return 0;
 }
 
 static int skip_step(struct update *u, struct kern_stream *s) {
@@ -340,8 +393,8 @@ static double follow_cosine(struct update *u, const struct update_turn *turn, do
     return align_lr_factor(turn->staleness, align_mean(&u->state.mean));
 }
 
-int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
-                 const struct update_turn *turn, struct update_report *out) {
+static int decide_and_take(struct update *u, struct kern_stream *s, struct params *weights,
+                           const struct update_turn *turn, struct update_report *out) {
     double sums[3];
     struct kern_tensor whole = params_slab(u->grad);
     if (is_sharded(u)) TRY(shard_reduce(&u->shard, s, u->own, &whole));
@@ -355,7 +408,8 @@ int update_apply(struct update *u, struct kern_stream *s, struct params *weights
                                   .lr_factor = factor,
                                   .c_low = u->state.c_low,
                                   .c_high = u->state.c_high,
-                                  .action = d.action};
+                                  .action = d.action,
+                                  .changed = (double)NAN};
     if (!isfinite(sums[1])) return refuse_not_finite(u);
     u->state.not_finite = 0;
     if (d.action == ALIGN_CALIBRATE) add_sample(u, d.cosine);
@@ -366,6 +420,8 @@ int update_apply(struct update *u, struct kern_stream *s, struct params *weights
     }
     struct take t = {.stream = s, .weights = weights, .lr = out->lr, .scale = 1};
     if (u->clip_norm > 0) t.scale = fmin(1, u->clip_norm / (sqrt(d.square) + update_clip_eps));
+    t.half = turn->half;
+    t.more = turn->more;
     t.project = d.action == ALIGN_SCALE;
     t.parallel = (float)d.parallel;
     TRY(take_step(u, &t));
@@ -375,6 +431,13 @@ int update_apply(struct update *u, struct kern_stream *s, struct params *weights
     swap_gradients(u);
     out->applied = true;
     return 0;
+}
+
+int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
+                 const struct update_turn *turn, struct update_report *out) {
+    ASSERT(!turn->half || u->changed);
+    TRY(decide_and_take(u, s, weights, turn, out));
+    return count_changed(u, s, turn, out);
 }
 
 /* --- checkpoints --------------------------------------------------------------------------- */

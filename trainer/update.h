@@ -6,7 +6,10 @@
  *
  * The learning rate and the bias correction count the steps that were taken, not those skipped.
  * With several ranks each holds the whole gradient of its own trajectories, but moments, reduced
- * and previous gradient of its shard only (shard.h). */
+ * and previous gradient of its shard only (shard.h).
+ *
+ * Where the policy is bf16, AdamW's pass also rounds the new weights and notes which values of the
+ * policy became others: a delta to the version before has to send these alone. */
 #ifndef TRAINER_UPDATE_H
 #define TRAINER_UPDATE_H
 
@@ -30,10 +33,12 @@ struct update_state {   /* what a checkpoint holds beside the slabs; the same on
     double sample[UPDATE_SAMPLES_MAX];
 };
 
-struct update_turn {  /* what the step knows of this gradient */
-    bool control;     /* alignment control may act and calibrate, else it only measures */
-    double staleness; /* mean of its trajectories */
-    double lr_factor; /* on top of the schedule's learning rate; 1 unless a method asks for it */
+struct update_turn {     /* what the step knows of this gradient */
+    bool control;        /* alignment control may act and calibrate, else it only measures */
+    double staleness;    /* mean of its trajectories */
+    double lr_factor;    /* on top of the schedule's learning rate; 1 unless a method asks for it */
+    struct params *half; /* model.dtype bf16: takes the new weights rounded, of all ranks */
+    bool more;           /* belongs to the same version as the update before it */
 };
 
 struct update_report {
@@ -45,7 +50,8 @@ struct update_report {
     double c_low, c_high;
     int64_t skips; /* steps skipped in a row, this one included */
     enum align_action action;
-    bool applied; /* false: nothing but the previous gradient changed */
+    double changed; /* share of the bf16 policy's values that this version changed; NAN: f32 */
+    bool applied;   /* false: nothing but the previous gradient changed */
 };
 
 /* ranks NULL: one rank. */
@@ -62,6 +68,14 @@ MUST_CHECK int update_begin(struct update *u, struct params **grads);
  * ERR_CORRUPT. */
 MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
                             const struct update_turn *turn, struct update_report *out);
+
+/* With turn.half only that is gathered from all ranks by update_apply: of the f32 weights each rank
+ * has its part, until this gathers them. All ranks call it; nothing to do with one. */
+MUST_CHECK int update_gather(struct update *u, struct kern_stream *s, struct params *weights);
+/* model.dtype bf16: bit i says whether the newest version changed element shard offset + i of the
+ * slab from the version before (an update of several that changed it and one that changed it back:
+ * set). Backend memory of u, until the next update_apply. data NULL: f32. */
+struct kern_tensor update_changed(const struct update *u);
 
 struct update_state update_state(const struct update *u);
 void update_restore(struct update *u, const struct update_state *state); /* after filling slabs */

@@ -58,6 +58,9 @@ int cpu_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const str
     if (along->data && along->dtype == KERN_BF16) a.along16 = along->data;
     a.along_scale = p->along_scale;
     a.keep = p->keep.data;
+    a.half = p->half.data;
+    if (p->changed.data) a.changed = (uint16_t *)p->changed.data + p->changed_at / LANES;
+    a.changed_or = p->changed_or;
     return cpu_for("adamw", cpu_isa()->adamw, &a, kern_elements(w), GRAIN, s, 0);
 }
 
@@ -76,6 +79,10 @@ int cpu_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
     for (int i = 0; i < 3; i++)
         out[i] = sum[i];
     return 0;
+}
+
+int cpu_count_bits(ops_s s, int64_t *out, kern_arg words) {
+    return ref_count_bits(s, out, words);
 }
 
 int cpu_cast(ops_s s, kern_arg dst, kern_arg src) {

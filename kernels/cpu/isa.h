@@ -91,7 +91,9 @@ struct adam_args { /* items: elements */
     const float *g;
     const float *along; /* or along16, or neither */
     const uint16_t *along16;
-    uint16_t *keep;
+    uint16_t *keep, *half;
+    uint16_t *changed; /* NULL, or 16 elements a piece */
+    bool changed_or;
     float along_scale;
     float beta1, beta2, rest1, rest2, step, root, eps, decay, grad_scale;
 };

@@ -135,14 +135,28 @@ static void adamw_block(const struct adam_args *a, int64_t at, const float *alon
     }
 }
 
+/* Which of the n elements from `at` on, that were `was`, have other bits now; half: once rounded.
+ */
+static void note_changed(const struct adam_args *a, int64_t at, const float *was, int64_t n) {
+    uint16_t *to = a->changed + at / VEC;
+    for (int64_t i = 0; i < n; i += VEC) {
+        vf old = vf_load_n(was + i, n - i), now = vf_load_n(a->w + at + i, n - i);
+        uint32_t bits = a->half ? vf_differ(vf_bf16(old), vf_bf16(now)) : vf_differ(old, now);
+        to[i / VEC] = (uint16_t)(bits | (a->changed_or ? to[i / VEC] : 0));
+    }
+}
+
 static void k_adamw(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct adam_args *a = args;
-    float buf[FLAT_BLOCK];
+    float buf[FLAT_BLOCK], was[FLAT_BLOCK];
     (void)scratch;
     for (int64_t i = begin; i < end; i += FLAT_BLOCK) {
         const int64_t n = end - i < FLAT_BLOCK ? end - i : FLAT_BLOCK;
+        if (a->changed) memcpy(was, a->w + i, (size_t)n * sizeof *was);
         adamw_block(a, i, widened(a->along, a->along16, i, n, buf), n);
         if (a->keep) to_bf16(a->keep + i, (const uint32_t *)a->g + i, n);
+        if (a->half) to_bf16(a->half + i, (const uint32_t *)a->w + i, n);
+        if (a->changed) note_changed(a, i, was, n);
     }
 }
 

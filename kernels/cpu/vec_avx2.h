@@ -59,6 +59,26 @@ static inline vf vf_round(vf x) {
     return (vf){_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
                 _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
+/* Bit i: lanes i have other bits. */
+static inline uint32_t vf_differ8(__m256 x, __m256 y) {
+    __m256i same = _mm256_cmpeq_epi32(_mm256_castps_si256(x), _mm256_castps_si256(y));
+    return ~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(same)) & 0xff;
+}
+static inline uint32_t vf_differ(vf x, vf y) {
+    return vf_differ8(x.a, y.a) | vf_differ8(x.b, y.b) << 8;
+}
+static inline __m256 vf_bf16_half(__m256 x) {
+    __m256i u = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    __m256i r = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    r = _mm256_blendv_epi8(r, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan);
+    return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32((int)0xffff0000)));
+}
+/* Lanes rounded to bf16, to nearest even; a NaN stays one. */
+static inline vf vf_bf16(vf x) {
+    return (vf){vf_bf16_half(x.a), vf_bf16_half(x.b)};
+}
 /* x where a >= b, else 0; a NaN in a gives x */
 static inline vf vf_keep_unless_less(vf x, vf a, vf b) {
     return (vf){_mm256_and_ps(_mm256_cmp_ps(a.a, b.a, _CMP_NLT_UQ), x.a),

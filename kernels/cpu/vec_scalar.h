@@ -82,6 +82,24 @@ static inline vf vf_min(vf x, vf y) {
 static inline vf vf_round(vf x) {
     VF_LANES(rintf(x.v[i]));
 }
+/* Bit i: lanes i have other bits. */
+static inline uint32_t vf_differ(vf x, vf y) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; i++)
+        bits |= (uint32_t)(memcmp(&x.v[i], &y.v[i], sizeof x.v[i]) != 0) << i;
+    return bits;
+}
+static inline float vf_bf16_one(float x) {
+    uint32_t u = 0;
+    memcpy(&u, &x, sizeof u);
+    u = (isnan(x) ? u | 0x400000 : u + 0x7fff + (u >> 16 & 1)) & 0xffff0000;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+/* Lanes rounded to bf16, to nearest even; a NaN stays one. */
+static inline vf vf_bf16(vf x) {
+    VF_LANES(vf_bf16_one(x.v[i]));
+}
 /* x where a >= b, else 0; a NaN in a gives x */
 static inline vf vf_keep_unless_less(vf x, vf a, vf b) {
     VF_LANES(a.v[i] < b.v[i] ? 0 : x.v[i]);

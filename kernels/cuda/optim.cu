@@ -8,30 +8,66 @@
 
 #include <math.h>
 
-static const int DOT_GRID = 1024;
+static const int DOT_GRID = 1024, COUNT_GRID = 512;
 
 struct adamw_numbers { /* of one step; the bias corrections are formed in double on the host */
     float lr, beta1, beta2, eps, decay, scale, c1, c2, along_scale;
     const float *along; /* or along16, or neither */
     const bf16 *along16;
-    bf16 *keep;
+    bf16 *keep, *half;
+    uint16_t *changed; /* null, or 16 elements a piece */
+    bool changed_or;
 };
 
-/* m may be along, keep along16: an element is read before it is written. */
+static __device__ __forceinline__ uint32_t bits_of(float x, bool half) {
+    if (!half) return __float_as_uint(x);
+    return __float_as_uint(__bfloat162float(__float2bfloat16_rn(x)));
+}
+
+/* Element i; whether its bits changed. m may be along, keep along16: an element is read before it
+ * is written. */
+static __device__ __forceinline__ bool adamw_one(float *w, float *m, float *v, const float *g,
+                                                 const struct adamw_numbers &p, int64_t i) {
+    float gi = g[i], was = w[i];
+    if (p.along) gi += p.along_scale * p.along[i];
+    if (p.along16) gi += p.along_scale * __bfloat162float(p.along16[i]);
+    if (p.keep) p.keep[i] = __float2bfloat16_rn(g[i]);
+    gi *= p.scale;
+    float mi = p.beta1 * m[i] + (1 - p.beta1) * gi;
+    float vi = p.beta2 * v[i] + (1 - p.beta2) * gi * gi;
+    float now = was - p.lr * (mi / p.c1 / (sqrtf(vi / p.c2) + p.eps) + p.decay * was);
+    m[i] = mi;
+    v[i] = vi;
+    w[i] = now;
+    if (p.half) p.half[i] = __float2bfloat16_rn(now);
+    return bits_of(was, p.half) != bits_of(now, p.half);
+}
+
+/* A warp's elements are 32 neighbours, so its vote is a piece of the bitmap: each half of it, whose
+ * elements belong to this call alone, is stored by a lane. */
 static __global__ void adamw_flat(float *__restrict__ w, float *m, float *__restrict__ v,
                                   const float *__restrict__ g, struct adamw_numbers p, int64_t n) {
-    CUDA_EACH(i, n) {
-        float gi = g[i];
-        if (p.along) gi += p.along_scale * p.along[i];
-        if (p.along16) gi += p.along_scale * __bfloat162float(p.along16[i]);
-        if (p.keep) p.keep[i] = __float2bfloat16_rn(g[i]);
-        gi *= p.scale;
-        float mi = p.beta1 * m[i] + (1 - p.beta1) * gi;
-        float vi = p.beta2 * v[i] + (1 - p.beta2) * gi * gi;
-        m[i] = mi;
-        v[i] = vi;
-        w[i] -= p.lr * (mi / p.c1 / (sqrtf(vi / p.c2) + p.eps) + p.decay * w[i]);
+    int lane = (int)threadIdx.x % CUDA_WARP;
+    int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i - lane < n; i += step) {
+        bool differs = i < n && adamw_one(w, m, v, g, p, i);
+        if (!p.changed) continue;
+        uint32_t bits = __ballot_sync(0xffffffffu, differs) >> lane % 32 / 16 * 16;
+        if (lane % 16 > 0 || i >= n) continue;
+        uint16_t *to = p.changed + i / 16;
+        *to = (uint16_t)(bits | (p.changed_or ? *to : 0));
     }
+}
+
+/* part[block] = the bits set in the block's words */
+static __global__ void count_blocks(long long *__restrict__ part,
+                                    const uint32_t *__restrict__ words, int64_t n) {
+    long long sum = 0;
+    CUDA_EACH(i, n) {
+        sum += __popc(words[i]);
+    }
+    sum = cuda_block_reduce<cuda_sum>(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
 }
 
 static __global__ void axpby_flat(float *__restrict__ y, float alpha, const float *__restrict__ x,
@@ -105,6 +141,10 @@ int cuda_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
         .along = p->along.dtype == KERN_F32 ? cuda_data<float>(&p->along) : nullptr,
         .along16 = p->along.dtype == KERN_BF16 ? cuda_data<bf16>(&p->along) : nullptr,
         .keep = cuda_data<bf16>(&p->keep),
+        .half = cuda_data<bf16>(&p->half),
+        .changed =
+            p->changed.data ? cuda_data<uint16_t>(&p->changed) + p->changed_at / 16 : nullptr,
+        .changed_or = p->changed_or,
     };
     CUDA_LAUNCH(adamw_flat, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<float>(w),
                 cuda_data<float>(m), cuda_data<float>(v), cuda_data<float>(g), a, n);
@@ -134,6 +174,23 @@ int cuda_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
     CUDA_LAUNCH(dot_finish, 1, CUDA_BLOCK, 0, s, sums, part, (int)blocks);
     CUDA_TRY(cudaMemcpyAsync(out, sums, 3 * sizeof *out, cudaMemcpyDeviceToHost, s->on));
     CUDA_TRY(cudaStreamSynchronize(s->on));
+    return 0;
+}
+
+int cuda_count_bits(ops_s s, int64_t *out, kern_arg words) {
+    long long part[COUNT_GRID];
+    int64_t n = kern_elements(words);
+    unsigned blocks = cuda_blocks(n);
+    void *memory = nullptr;
+    if (blocks > COUNT_GRID) blocks = COUNT_GRID;
+    TRY(cuda_scratch(&memory, s, "count_bits", (size_t)blocks * sizeof *part));
+    CUDA_LAUNCH(count_blocks, blocks, CUDA_BLOCK, 0, s, static_cast<long long *>(memory),
+                cuda_data<uint32_t>(words), n);
+    CUDA_TRY(cudaMemcpyAsync(part, memory, blocks * sizeof *part, cudaMemcpyDeviceToHost, s->on));
+    CUDA_TRY(cudaStreamSynchronize(s->on));
+    *out = 0;
+    for (unsigned i = 0; i < blocks; i++)
+        *out += part[i];
     return 0;
 }
 

@@ -8,10 +8,28 @@
 #include <math.h>
 #include <string.h>
 
+/* The bits of f32 x, or, rounded, of its bf16. */
+static uint32_t bits_of(float x, bool half) {
+    uint32_t u = 0;
+    if (half) return host_to_bf16(x);
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+/* Elements [first, first + n) of a call, n <= 16: its bits as one half of a word. */
+static void note(const struct kern_adamw *p, int64_t first, uint32_t bits) {
+    uint32_t *word = (uint32_t *)p->changed.data + (p->changed_at + first) / 32;
+    const int shift = (int)((p->changed_at + first) % 32);
+    if (!p->changed_or) *word &= ~(0xffffu << shift);
+    *word |= bits << shift;
+}
+
 int ref_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const struct kern_adamw *p) {
     (void)s;
     double b1 = (double)p->beta1, b2 = (double)p->beta2;
     double c1 = 1 - pow(b1, (double)p->step), c2 = 1 - pow(b2, (double)p->step);
+    const bool half = p->half.data != NULL;
+    uint32_t bits = 0;
     for (int64_t i = 0, n = kern_elements(w); i < n; i++) {
         double gi = host_f32(g)[i], wi = host_f32(w)[i];
         if (p->along.data) gi += (double)p->along_scale * host_load(&p->along, i);
@@ -22,8 +40,22 @@ int ref_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const str
         double step = mi / c1 / (sqrt(vi / c2) + (double)p->eps);
         host_f32(m)[i] = (float)mi;
         host_f32(v)[i] = (float)vi;
+        const float was = host_f32(w)[i];
         host_f32(w)[i] = (float)(wi - (double)p->lr * (step + (double)p->weight_decay * wi));
+        if (half) host_store(&p->half, i, (double)host_f32(w)[i]);
+        bits |= (uint32_t)(bits_of(was, half) != bits_of(host_f32(w)[i], half)) << i % 16;
+        if (p->changed.data && (i % 16 == 15 || i == n - 1)) note(p, i - i % 16, bits);
+        if (i % 16 == 15) bits = 0;
     }
+    return 0;
+}
+
+int ref_count_bits(ops_s s, int64_t *out, kern_arg words) {
+    (void)s;
+    int64_t sum = 0;
+    for (int64_t i = 0, n = kern_elements(words); i < n; i++)
+        sum += __builtin_popcount((unsigned)host_i32(words)[i]);
+    *out = sum;
     return 0;
 }
 

@@ -44,6 +44,7 @@ static const struct tolerance {
     {"adamw", 5e-7, 2e-6}, /* w - update cancels: absolute, in units of w */
     {"axpby", 1e-6, 1e-6},
     {"dot", 1e-3, 1e-6}, /* stored as float by its case */
+    {"count_bits", 0, 0},
 };
 
 /* A bf16 result may be the neighbour of the reference's: 2^-7 of it at most. The reverse of

@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
+#include <string.h>
+
 typedef struct kern_tensor *arg;
 
 static void embed(struct op_run *r, const int64_t *p) { /* n, d, vocabulary */
@@ -211,9 +213,77 @@ static struct kern_tensor half_of(struct op_run *r, const char *name, int64_t n)
     return half;
 }
 
-static void adamw(struct op_run *r,
-                  const int64_t *p) { /* n, step, along: 0 no, 1 f32, 2 bf16, 3 m */
-    struct kern_adamw a = {.lr = 1e-2f,
+static uint32_t bits_of(float x, bool half) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return half ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : u;
+}
+
+static void *fetch(struct op_run *r, const void *from, size_t bytes) {
+    void *x = mem_alloc(bytes);
+    CHECK_OK(kern_get(r->b, r->s, x, from, bytes));
+    return x;
+}
+
+/* Memory with content, outside what is compared between backends. */
+static struct kern_tensor give(struct op_run *r, const void *x, enum kern_dtype t, int64_t n) {
+    struct kern_tensor view = kern_view1(NULL, t, n);
+    CHECK_OK(kern_alloc(r->b, &view.data, view.bytes));
+    CHECK_OK(kern_put(r->b, r->s, view.data, x, view.bytes));
+    return view;
+}
+
+static void check_half(struct op_run *r, const struct kern_tensor *half, const float *now) {
+    uint16_t *x = fetch(r, half->data, half->bytes);
+    for (int64_t i = 0; i < half->dim[0]; i++)
+        CHECK_INT(x[i], bits_of(now[i], true));
+    mem_free(x);
+}
+
+/* Every bit of the map is what the weights before and after say; those of other calls are as they
+ * were. */
+static void check_map(struct op_run *r, const struct kern_adamw *a, const float *was,
+                      const float *now, int64_t n, const uint32_t *map_was) {
+    const bool half = a->half.data != NULL;
+    uint32_t *map = fetch(r, a->changed.data, a->changed.bytes);
+    for (int64_t bit = 0; bit < 32 * a->changed.dim[0]; bit++) {
+        int64_t i = bit - a->changed_at;
+        bool before = map_was[bit / 32] >> bit % 32 & 1, ours = i >= 0 && i < (n + 15) / 16 * 16;
+        bool want = !ours || a->changed_or ? before : false;
+        if (i >= 0 && i < n) want |= bits_of(was[i], half) != bits_of(now[i], half);
+        if ((map[bit / 32] >> bit % 32 & 1) == want) continue;
+        test_fail(__FILE__, __LINE__, "adamw on %s: bit %lld of changed is %d", r->b->name,
+                  (long long)bit, !want);
+    }
+    mem_free(map);
+}
+
+/* Rounded weights and bitmap are functions of the weights before and after; backends round those
+ * differently, so they are held against the backend's own. */
+static void adamw_policy(struct op_run *r, arg w, arg m, arg v, arg g, struct kern_adamw *a,
+                         int64_t what) {
+    const int64_t n = kern_elements(w), words = (a->changed_at + n) / 32 + 2;
+    uint32_t *map = mem_array((size_t)words, sizeof *map);
+    float *was = fetch(r, w->data, (size_t)n * sizeof *was);
+    for (int64_t i = 0; i < words; i++)
+        map[i] = (uint32_t)(op_random(r, 903, (uint64_t)i) * 4294967296.0);
+    if (what != 2) a->half = give(r, was, KERN_BF16, n);
+    if (what != 1) a->changed = give(r, map, KERN_I32, words);
+    CHECK_OK(kern_adamw(r->b, r->s, w, m, v, g, a));
+    float *now = fetch(r, w->data, (size_t)n * sizeof *now);
+    if (what != 2) check_half(r, &a->half, now);
+    if (what != 1) check_map(r, a, was, now, n, map);
+    kern_release(r->b, a->half.data);
+    kern_release(r->b, a->changed.data);
+    mem_free(map);
+    mem_free(was);
+    mem_free(now);
+}
+
+/* n, step; along: 0 no, 1 f32, 2 bf16, 3 m; policy: 0 nothing, 1 rounded, 2 bitmap, 3 both, 4 both
+ * and bits that were set stay; bitmap from bit 16 * p[4] on; learning rate in 1e-6 (0: 1e-2) */
+static void adamw(struct op_run *r, const int64_t *p) {
+    struct kern_adamw a = {.lr = p[5] ? (float)p[5] * 1e-6f : 1e-2f,
                            .beta1 = 0.9f,
                            .beta2 = 0.95f,
                            .eps = 1e-8f,
@@ -232,7 +302,21 @@ static void adamw(struct op_run *r,
     if (p[2] == 1) a.along = *op_whole(r, "along", OP_NORMAL, p[0], 0, 0, 0);
     if (p[2] == 2) a.keep = a.along = half_of(r, "along", p[0]); /* the gradient takes its place */
     if (p[2] == 3) a.along = *m;
-    CHECK_OK(kern_adamw(r->b, r->s, w, m, v, g, &a));
+    a.changed_at = 16 * p[4];
+    a.changed_or = p[3] == 4;
+    if (p[3] > 0)
+        adamw_policy(r, w, m, v, g, &a, p[3]);
+    else
+        CHECK_OK(kern_adamw(r->b, r->s, w, m, v, g, &a));
+}
+
+static void count_bits(struct op_run *r, const int64_t *p) { /* n */
+    int64_t bits = -1;
+    float back;
+    arg out = op_whole(r, "bits", OP_KEEP, 1, 0, 0, 0);
+    CHECK_OK(kern_count_bits(r->b, r->s, &bits, op_index(r, "words", p[0], 65536, false)));
+    back = (float)bits;
+    op_set(r, out, &back, 1);
 }
 
 static void dot(struct op_run *r, const int64_t *p) { /* n, second vector: 0 no, 1 f32, 2 bf16 */
@@ -398,6 +482,13 @@ const struct op_case op_cases[] = {
     CASE(adamw, 40007, 2, 1),
     CASE(adamw, 40007, 2, 2),
     CASE(adamw, 40007, 2, 3),
+    CASE(adamw, 40007, 2, 1, 1, 0, 100),
+    CASE(adamw, 40007, 2, 2, 2, 3, 0),
+    CASE(adamw, 33, 2, 0, 3, 1, 100),
+    CASE(adamw, 40007, 2, 3, 3, 1, 100),
+    CASE(adamw, 20001, 2, 0, 4, 5, 1000),
+    CASE(count_bits, 1),
+    CASE(count_bits, 70001),
     CASE(dot, 1, 1),
     CASE(dot, 100003, 1),
     CASE(dot, 5000, 0),

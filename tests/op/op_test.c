@@ -183,11 +183,11 @@ TEST(op_table_is_complete) {
 /* Every entry that computes has a case. */
 TEST(op_every_op_has_a_case) {
     static const char *const ops[] = {
-        "embed",       "rmsnorm",  "matmul",      "rope",      "kv_write",      "attention",
-        "swiglu",      "add",      "gather",      "logprob",   "sample",        "cast",
-        "embed_bwd",   "kv_read",  "matmul_dx",   "matmul_dw", "attention_bwd", "rmsnorm_bwd",
-        "swiglu_bwd",  "dot",      "scatter_add", "adamw",     "logprob_bwd",   "axpby",
-        "add_rmsnorm", "norm_rope"};
+        "embed",       "rmsnorm",   "matmul",      "rope",      "kv_write",      "attention",
+        "swiglu",      "add",       "gather",      "logprob",   "sample",        "cast",
+        "embed_bwd",   "kv_read",   "matmul_dx",   "matmul_dw", "attention_bwd", "rmsnorm_bwd",
+        "swiglu_bwd",  "dot",       "scatter_add", "adamw",     "logprob_bwd",   "axpby",
+        "add_rmsnorm", "norm_rope", "count_bits"};
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         int n = 0;
         for (int k = 0; k < op_n_cases; k++)

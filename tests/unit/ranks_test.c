@@ -78,6 +78,7 @@ static struct outcome run(const struct setup *x, int ranks) {
         CHECK_OK(step_save(s, x->dir, 1));
         out.moment = read_moment(x->dir, step_version(s), out.n);
     }
+    CHECK_OK(step_gather(s));
     out.weights = mem_array(out.n, sizeof *out.weights);
     CHECK_OK(params_get(step_weights(s), out.weights, out.n * sizeof *out.weights));
     step_close(&s);
@@ -181,7 +182,7 @@ SAME(prefixes, 6, 13, "trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]")
 
 static const char *const kinds[] = {
     "trainer.alignment.previous=fp32", "trainer.alignment.previous=bf16",
-    "trainer.alignment.previous=host", "trainer.alignment.previous=momentum"};
+    "trainer.alignment.previous=host", "trainer.alignment.previous=momentum", "model.dtype=bf16"};
 
 /* Saved by `from` ranks, continued by others: as near to each other as any two counts are, the
  * same bits where the count is the same, and the files are the whole slabs in every case. */

@@ -8,6 +8,7 @@
 #include "tests/unit/trainer_fixture.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct rig {
     struct step *step; /* only for its backend and shape */
@@ -468,4 +469,67 @@ TEST(update_lr_follows_staleness_and_cosine) {
     mem_free(p);
     mem_free(q);
     close_rig(&g);
+}
+
+static void check_changed(const struct rig *g, const uint16_t *was, const uint16_t *now,
+                          double share) {
+    struct kern_tensor map = update_changed(g->u);
+    CHECK_INT(map.dim[0], (g->n + 31) / 32);
+    uint32_t *bits = mem_alloc(map.bytes);
+    double n = 0, values = 0;
+    CHECK_OK(kern_get(g->backend, g->stream, bits, map.data, map.bytes));
+    for (size_t i = 0; i < g->n; i++) {
+        bool changed = bits[i / 32] >> i % 32 & 1;
+        CHECK_INT(changed, was[i] != now[i]);
+        n += changed;
+    }
+    for (size_t i = 0; i < params_count(g->w); i++)
+        values += (double)params_entry(g->w, i)->n;
+    CHECK_NEAR(share, n / values, 1e-12);
+    mem_free(bits);
+}
+
+/* What the optimizer's pass rounds is what a cast of its weights gives, and its map is what
+ * comparing two versions gives: in whole slabs and in pieces, over several updates of one version,
+ * and when nothing is applied. */
+static void rounds_and_notes(const char *previous) {
+    const char *sets[] = {"model.dtype=bf16", previous, "trainer.optimizer.lr=1e-4", NULL};
+    struct rig g = open_rig(sets);
+    struct shape shape = *params_shape(g.w);
+    struct params *half, *cast, *into;
+    struct update_report r;
+    uint16_t *was = mem_array(g.n, 2), *now = mem_array(g.n, 2), *want = mem_array(g.n, 2);
+    shape.half = true;
+    CHECK_OK(params_open(&half, g.backend, &shape));
+    CHECK_OK(params_open(&cast, g.backend, &shape));
+    CHECK_OK(params_cast(half, g.w, g.stream));
+    for (uint64_t k = 0; k < 4; k++) { /* one update, one more of its version, one, one refused */
+        struct update_turn turn = {.lr_factor = 1, .half = half, .more = k == 1};
+        float *x = gradient(&g, test_seed() + k);
+        if (k == 3) x[0] = NAN;
+        if (k != 1) CHECK_OK(params_get(half, was, g.n * 2));
+        CHECK_OK(update_begin(g.u, &into));
+        CHECK_OK(params_put(into, x, g.n * sizeof *x));
+        CHECK_OK(update_apply(g.u, g.stream, g.w, &turn, &r));
+        CHECK(r.applied == (k < 3));
+        CHECK_OK(params_cast(cast, g.w, g.stream));
+        CHECK_OK(params_get(half, now, g.n * 2));
+        CHECK_OK(params_get(cast, want, g.n * 2));
+        CHECK(memcmp(now, want, g.n * 2) == 0);
+        CHECK(k == 3 ? r.changed == 0 : r.changed > 0 && r.changed < 0.9);
+        if (k != 1) check_changed(&g, was, now, r.changed);
+        mem_free(x);
+    }
+    mem_free(was);
+    mem_free(now);
+    mem_free(want);
+    params_close(&half);
+    params_close(&cast);
+    close_rig(&g);
+}
+
+TEST(update_rounds_and_notes_in_its_pass) {
+    rounds_and_notes("trainer.alignment.previous=fp32");
+    rounds_and_notes("trainer.alignment.previous=bf16");
+    rounds_and_notes("trainer.alignment.previous=host");
 }
