@@ -493,7 +493,7 @@ static void check_changed(const struct rig *g, const uint16_t *was, const uint16
  * comparing two versions gives: in whole slabs and in pieces, over several updates of one version,
  * and when nothing is applied. */
 static void rounds_and_notes(const char *previous) {
-    const char *sets[] = {"model.dtype=bf16", previous, "trainer.optimizer.lr=1e-4", NULL};
+    const char *sets[] = {"model.dtype=bf16", previous, "trainer.optimizer.lr=1e-5", NULL};
     struct rig g = open_rig(sets);
     struct shape shape = *params_shape(g.w);
     struct params *half, *cast, *into;
