@@ -8,6 +8,7 @@
 #include "actor/actor.h"
 
 #include "actor/actor_impl.h"
+#include "actor/inputs.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -22,6 +23,7 @@ enum { ALIGN = 64, HEAD_ROWS = 64, ROWS_MAX = 1 << 22, PAGE_MAX = 1 << 16 };
 struct carve {
     char *base;        /* NULL: only counting */
     size_t used, size; /* size: of an element of the actor's type */
+    size_t *part;      /* of struct actor_plan: what is being taken */
     bool overflow;
 };
 
@@ -34,7 +36,9 @@ static void *take_sized(struct carve *c, size_t size, int64_t x, int64_t y) {
         return NULL;
     }
     void *p = c->base ? c->base + c->used : NULL;
-    c->used += (n + ALIGN - 1) / ALIGN * ALIGN;
+    n = (n + ALIGN - 1) / ALIGN * ALIGN;
+    c->used += n;
+    *c->part += n;
     return p;
 }
 
@@ -77,23 +81,29 @@ static void carve_acts(struct carve *c, struct actor_acts *t, const struct sizes
 }
 
 /* Who shares what, see struct actor_acts. Without training the residual stream is one buffer that
- * every block adds to; with it, each layer's input stays, because all of the rest follows from it.
- */
-static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z) {
+ * every block adds to; with it, each layer's input stays, because all of the rest follows from it:
+ * in memory of its own, or, where inputs wait on the host, in two buffers in turn. */
+static void carve_layers(struct carve *c, struct actor *a, const struct sizes *z,
+                         struct actor_plan *parts) {
     const struct actor_config *cfg = &a->cfg;
     struct actor_acts shared = {0}, t;
-    bool own = cfg->train && !cfg->recompute;
-    void *x = take(c, z->r, z->d);
-    if (!own) carve_acts(c, &shared, z, &cfg->shape);
-    if (cfg->train && !own) shared.x1 = take(c, z->r, z->d);
+    c->part = &parts->activations;
+    void *x = take(c, z->r, z->d), *turn[2] = {x, NULL};
+    if (inputs_wait(cfg)) turn[1] = take(c, z->r, z->d);
+    if (!cfg->train || cfg->recompute > 0) carve_acts(c, &shared, z, &cfg->shape);
+    if (cfg->train && cfg->recompute > 0) shared.x1 = take(c, z->r, z->d);
     for (int32_t l = 0; l < cfg->shape.layers; l++) {
+        bool own = cfg->train && !actor_recomputes(cfg, l);
         t = shared;
+        c->part = &parts->activations;
         if (own) carve_acts(c, &t, z, &cfg->shape);
         if (own) t.x1 = take(c, z->r, z->d);
         if (!cfg->train) t.x1 = x;
         t.x0 = x;
-        if (cfg->train) x = take(c, z->r, z->d);
+        bool waits = inputs_wait(cfg) && actor_recomputes(cfg, l + 1);
+        if (cfg->train) x = waits ? turn[(l + 1) % 2] : take(c, z->r, z->d);
         t.x2 = x;
+        c->part = &parts->keys;
         t.pool_k = take(c, z->pool, z->kv);
         t.pool_v = take(c, z->pool, z->kv);
         if (cfg->frames) t.kept_gk = take_f32(c, cfg->frames, z->kv);
@@ -113,15 +123,11 @@ static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *
     a->gv = take(c, z->r, z->kv);
     a->gq0 = a->cfg.shape.qk_norm ? take(c, z->r, z->q) : a->gq;
     a->gk0 = a->cfg.shape.qk_norm ? take(c, z->r, z->kv) : a->gk;
-    a->ghh = take(c, z->hr, z->d);
-    a->ghead = take_f32(c, 3, z->hr);
     a->gpool_k = take_f32(c, z->pool, z->kv);
     a->gpool_v = take_f32(c, z->pool, z->kv);
     if (!a->cfg.shape.half) return;
     a->sum_gk = take_f32(c, z->r, z->kv);
     a->sum_gv = take_f32(c, z->r, z->kv);
-    a->half_glogits = take(c, z->hr, z->v);
-    a->half_gval = take(c, z->hr, 1);
 }
 
 /* Room for the packed copy of one matrix, if the backend packs. w NULL: only counting. */
@@ -155,30 +161,44 @@ static int64_t meta_elements(const struct actor_config *cfg) {
            (int64_t)cfg->seqs_max * table + pad;
 }
 
-/* The whole slab. With c->base NULL the pointers in *a become NULL and only c->used counts. */
-static void carve_all(struct carve *c, struct actor *a) {
+static void carve_head(struct carve *c, struct actor *a, const struct sizes *z) {
+    bool train = a->cfg.train, half = train && a->cfg.shape.half;
+    a->hh = take(c, z->hr, z->d);
+    a->logits = take_f32(c, z->hr, z->v);
+    a->head_ids = take_f32(c, 2, z->hr);
+    a->lp = take_f32(c, z->hr, 1);
+    a->ent = take_f32(c, z->hr, 1);
+    a->head_lse = take_f32(c, z->hr, 1);
+    a->temp = take_f32(c, z->hr, 1);
+    a->val = take_f32(c, z->hr, 1);
+    if (train) a->ghh = take(c, z->hr, z->d);
+    if (train) a->ghead = take_f32(c, 3, z->hr);
+    if (half) a->half_glogits = take(c, z->hr, z->v);
+    if (half) a->half_gval = take(c, z->hr, 1);
+}
+
+/* The whole slab. With c->base NULL the pointers in *a become NULL and only sizes count. */
+static void carve_all(struct carve *c, struct actor *a, struct actor_plan *parts) {
     const struct actor_config *cfg = &a->cfg;
     struct sizes z = sizes_of(cfg);
     int64_t dims[MAT_N][2];
     matrix_dims(&z, dims);
+    c->part = &parts->rest;
     a->meta = take_f32(c, meta_elements(cfg), 1);
     a->cos = take_f32(c, cfg->context, cfg->shape.head_width / 2);
     a->sin = take_f32(c, cfg->context, cfg->shape.head_width / 2);
-    carve_layers(c, a, &z);
+    carve_layers(c, a, &z, parts);
+    c->part = &parts->activations;
     a->k = take(c, z.r, z.kv);
     a->v = take(c, z.r, z.kv);
     a->o = take(c, z.r, z.d);
     a->act = take(c, z.r, z.f);
     a->hidden = take(c, z.r, z.d);
-    a->hh = take(c, z.hr, z.d);
-    a->logits = take_f32(c, z.hr, z.v);
-    a->head_ids = take_f32(c, 2, z.hr);
-    a->lp = take_f32(c, z.hr, 1);
-    a->ent = take_f32(c, z.hr, 1);
-    a->head_lse = take_f32(c, z.hr, 1);
-    a->temp = take_f32(c, z.hr, 1);
-    a->val = take_f32(c, z.hr, 1);
+    c->part = &parts->head;
+    carve_head(c, a, &z);
+    c->part = &parts->gradients;
     if (cfg->train) carve_reverse(c, a, &z);
+    c->part = &parts->packed;
     for (int32_t l = 0; l < cfg->shape.layers; l++)
         for (int m = 0; m < MAT_N; m++)
             carve_packed(c, a, a->weights.layers ? &a->weights.layers[l].mat[m] : NULL, dims[m][0],
@@ -203,24 +223,42 @@ static size_t scratch_bytes(const struct actor_config *cfg) {
     return kern_scratch_bytes(cfg->backend, &l);
 }
 
-static int plan(size_t *out, const struct actor_config *cfg) {
+/* slab: of the parts, what is one allocation: all but the stream's scratch. */
+static int plan(struct actor_plan *out, size_t *slab, const struct actor_config *cfg) {
     struct actor a = {.cfg = *cfg, .b = cfg->backend};
     struct carve c = {.size = actor_size(cfg)};
-    carve_all(&c, &a);
+    struct actor_plan p = {0};
+    carve_all(&c, &a, &p);
     if (c.overflow) return FAIL(ERR_NOMEM, "the actor's memory plan exceeds the address space");
-    *out = c.used;
+    p.rest += scratch_bytes(cfg);
+    p.device = c.used + scratch_bytes(cfg);
+    if (cfg->offload) p.frames = (size_t)cfg->frames * actor_kept_bytes(cfg);
+    p.inputs = inputs_bytes(cfg);
+    *out = p;
+    *slab = c.used;
     return 0;
 }
 
+int actor_plan(struct actor_plan *out, const struct actor_config *cfg) {
+    size_t slab;
+    return plan(out, &slab, cfg);
+}
+
 size_t actor_bytes(const struct actor_config *cfg) {
-    size_t bytes;
-    int rc = plan(&bytes, cfg);
-    return rc < 0 ? SIZE_MAX : bytes + scratch_bytes(cfg);
+    struct actor_plan p;
+    return actor_plan(&p, cfg) < 0 ? SIZE_MAX : p.device;
 }
 
 size_t actor_host_bytes(const struct actor_config *cfg) {
-    if (!cfg->offload) return 0;
-    return (size_t)cfg->frames * actor_kept_bytes(cfg);
+    struct actor_plan p;
+    return actor_plan(&p, cfg) < 0 ? SIZE_MAX : p.frames + p.inputs;
+}
+
+int32_t actor_fewest_recomputed(const struct actor_config *cfg, size_t bytes) {
+    struct actor_config c = *cfg;
+    for (c.recompute = 0; c.recompute <= c.shape.layers; c.recompute++)
+        if (actor_bytes(&c) <= bytes) return c.recompute;
+    return -1;
 }
 
 /* --- open and close ------------------------------------------------------------------------------
@@ -238,6 +276,7 @@ static int check_config(const struct actor_config *cfg) {
     TRY(check_limit("context", cfg->context, 1, cfg->shape.context));
     TRY(check_limit("page", cfg->page, 1, PAGE_MAX));
     TRY(check_limit("pages", cfg->pages, 1, INT32_MAX / cfg->page));
+    TRY(check_limit("recompute", cfg->recompute, 0, cfg->shape.layers));
     TRY(check_limit("frames", cfg->frames, 0, cfg->train ? (int64_t)cfg->pages * cfg->page : 0));
     if (cfg->frames % cfg->page)
         return FAIL(ERR_CONFIG, "actor: frames is %d, not a multiple of the page, %d", cfg->frames,
@@ -273,14 +312,22 @@ static void alloc_host(struct actor *a) {
     a->head_host = mem_array(6 * hr, sizeof *a->head_host);
     a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
     if (a->cfg.train) a->slot_mark = mem_array((size_t)a->cfg.pages, (size_t)a->cfg.page);
-    if (a->cfg.offload) a->host = mem_array((size_t)a->cfg.frames, actor_kept_bytes(&a->cfg));
+}
+
+/* What waits in host memory: pinned, where the backend knows such a thing. */
+static int open_host(struct actor *a, const struct actor_plan *p) {
+    void *host = NULL;
+    if (p->frames > 0) TRY(err_wrap(kern_alloc_host(a->b, &host, p->frames), "frames"));
+    a->host = host;
+    return inputs_open(a);
 }
 
 int actor_open(struct actor **out, const struct actor_config *cfg) {
+    struct actor_plan p;
     size_t bytes;
     int rc;
     TRY(check_config(cfg));
-    TRY(plan(&bytes, cfg));
+    TRY(plan(&p, &bytes, cfg));
     struct actor *a = mem_zalloc(sizeof *a);
     a->cfg = *cfg;
     a->cfg.head_rows = cfg->head_rows ? cfg->head_rows : HEAD_ROWS;
@@ -290,8 +337,9 @@ int actor_open(struct actor **out, const struct actor_config *cfg) {
     TRY_OUT(err_wrap(kern_alloc(a->b, &a->memory, bytes), "actor"));
     TRY_OUT(kern_stream_open(a->b, &a->s, scratch_bytes(&a->cfg)));
     struct carve c = {.base = a->memory, .size = actor_size(cfg)};
-    carve_all(&c, a);
+    carve_all(&c, a, &(struct actor_plan){0});
     ASSERT(c.used == bytes);
+    TRY_OUT(err_wrap(open_host(a, &p), "actor"));
     TRY_OUT(fill_rope(a));
     *out = a;
     a = NULL;
@@ -304,6 +352,8 @@ void actor_close(struct actor **a) {
     struct actor *p = *a;
     if (!p) return;
     kern_stream_close(p->b, p->s);
+    inputs_close(p);
+    kern_release_host(p->b, p->host);
     kern_release(p->b, p->memory);
     mem_free(p->meta_host);
     mem_free(p->acts);
@@ -315,7 +365,6 @@ void actor_close(struct actor **a) {
     mem_free(p->mark);
     mem_free(p->slot_mark);
     mem_free(p->frame);
-    mem_free(p->host);
     mem_free(p);
     *a = NULL;
 }

@@ -27,17 +27,32 @@ struct actor_config {
     int32_t pages, page; /* K/V pool: pages of `page` keys */
     int32_t head_rows;   /* rows of logits at a time (the head's chunk), default 64 if 0 */
     bool train;          /* also allocates what the reverse pass needs */
-    bool recompute; /* train: keep layer inputs only and run each layer again in the reverse pass */
+    int32_t recompute;   /* train: of so many layers, the first, only the input is kept, and each
+                            runs again in the reverse pass; the gradients have the same bits */
+    bool offload_inputs; /* these inputs wait in host memory, all but two */
     int32_t frames; /* train: most keys of frames (actor_push), a multiple of page; 0: no frames */
     bool offload;   /* frames wait in host memory, so that they take none of rows_max */
     bool pack;      /* keep packed copies of the weights (backends that pack) */
     bool spare;     /* and room for those of the next weights: actor_prepare */
 };
 
-/* Bytes actor_open will take from the backend for this configuration: the memory plan; and those
- * of frames that wait in host memory. */
-size_t actor_bytes(const struct actor_config *cfg);
-size_t actor_host_bytes(const struct actor_config *cfg);
+/* Bytes actor_open will take for this configuration: the memory plan. */
+struct actor_plan {
+    size_t activations;    /* of layers, kept for the reverse or reused */
+    size_t keys;           /* pools of keys and values, and of the gradients of frames' keys */
+    size_t gradients;      /* of activations: one layer's worth */
+    size_t head;           /* a chunk of logits and what belongs to it */
+    size_t packed;         /* copies of the weights */
+    size_t rest;           /* batches, rope tables, scratch of ops */
+    size_t device;         /* all of these */
+    size_t frames, inputs; /* in host memory: frames (offload), inputs of layers (offload_inputs) */
+};
+/* ERR_NOMEM: the sizes exceed the address space. */
+MUST_CHECK int actor_plan(struct actor_plan *out, const struct actor_config *cfg);
+size_t actor_bytes(const struct actor_config *cfg);      /* on the device; SIZE_MAX as above */
+size_t actor_host_bytes(const struct actor_config *cfg); /* in host memory */
+/* The fewest layers to recompute so that `bytes` on the device suffice; -1: they never do. */
+int32_t actor_fewest_recomputed(const struct actor_config *cfg, size_t bytes);
 MUST_CHECK int actor_open(struct actor **out, const struct actor_config *cfg);
 void actor_close(struct actor **a);
 const struct actor_config *actor_config(const struct actor *a);

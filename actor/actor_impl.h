@@ -36,8 +36,8 @@ struct actor_index {
 };
 
 /* Activations of one layer (backend memory; of the shape's type, lse and kept_* f32). Without
- * training all layers share one set and x0, x1, x2 are the same memory; with recompute all layers
- * share all but x0 and x2; else each has its own. x2 of a layer is x0 of the next. */
+ * training all layers share one set and x0, x1, x2 are the same memory; recomputed layers share all
+ * but x0 and x2; each other layer has its own. x2 of a layer is x0 of the next. */
 struct actor_acts {
     void *x0, *h1;           /* [R, d] input; its norm */
     void *q0, *k0;           /* [R, q], [R, kv] before qk-norm (without it: q0 = q, k0 = k) */
@@ -102,6 +102,12 @@ struct actor {
     size_t frame_cap;
     char *host; /* offload: activations, frame after frame */
 
+    /* offload_inputs: [recompute, R, d] on the host, the stream that moves them (NULL: none), and
+     * the layers whose input is or will be in the two buffers (-1: none). */
+    char *inputs;
+    struct kern_stream *mover;
+    int32_t resident[2];
+
     /* the newest forward */
     int32_t n;             /* rows, 0: none is valid */
     int32_t slots;         /* reverse: slots below this one take part */
@@ -142,6 +148,11 @@ static inline enum kern_dtype actor_type(const struct actor_config *cfg) {
 }
 static inline size_t actor_size(const struct actor_config *cfg) {
     return kern_dtype_bytes(actor_type(cfg));
+}
+
+/* Layer l keeps its input only. */
+static inline bool actor_recomputes(const struct actor_config *cfg, int32_t l) {
+    return cfg->train && l < cfg->recompute;
 }
 
 /* Row of an array of that type; of a f32 one. */

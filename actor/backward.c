@@ -9,9 +9,10 @@
  * What arrives at keys of live frames is added up in kept_gk, kept_gv of the layer until the
  * frame's own reverse (actor_pop) takes it from there.
  *
- * With recompute the layer's forward runs again from its saved input first; being the same code on
- * the same bits it leaves the same activations, so the gradients are equal too. */
+ * A recomputed layer's forward runs again from its saved input first; being the same code on the
+ * same bits it leaves the same activations, so the gradients are equal too. */
 #include "actor/actor_impl.h"
+#include "actor/inputs.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static int ffn_bwd(struct actor *a, int32_t l) {
     int64_t f = a->cfg.shape.ffn;
     struct kern_tensor gate = actor_mat(a, t->gate, a->n, f), up = actor_mat(a, t->up, a->n, f);
     struct kern_tensor act = actor_mat(a, a->act, a->n, f), gact = actor_mat(a, a->gact, a->n, f);
-    if (!a->cfg.recompute) TRY(kern_swiglu(a->b, a->s, &act, &gate, &up));
+    if (!actor_recomputes(&a->cfg, l)) TRY(kern_swiglu(a->b, a->s, &act, &gate, &up));
     TRY(linear_bwd(a, l, MAT_DOWN, a->gact, a->g, a->act, false));
     TRY(kern_swiglu_bwd(a->b, a->s, &gate, &up, &gact, &gate, &up)); /* now their gradients */
     TRY(linear_bwd(a, l, MAT_GATE, a->gh, t->gate, t->h2, false));
@@ -127,14 +128,20 @@ static int keys_bwd(struct actor *a, int32_t l, const struct actor_acts *t, bool
     return linear_bwd(a, l, MAT_V, a->gh, a->gv, t->h1, true);
 }
 
+/* x0 and h1 of a recomputed layer are there; the input of the one below is on its way. */
+static int restore_input(struct actor *a, int32_t l) {
+    if (!actor_recomputes(&a->cfg, l)) return 0;
+    TRY(inputs_settle(a, l));
+    TRY(inputs_fetch(a, l - 1));
+    return actor_layer_input(a, l);
+}
+
 /* A layer that ended with its keys: they are all that has a gradient. g becomes d loss / d x0. */
 static int keys_only_bwd(struct actor *a, int32_t l) {
     const struct actor_acts at = actor_acts_at(a, l), *t = &at;
     size_t bytes = (size_t)a->n * (size_t)a->cfg.shape.d * actor_size(&a->cfg);
-    if (a->cfg.recompute) {
-        TRY(actor_layer_input(a, l));
-        TRY(actor_layer_keys(a, l));
-    }
+    TRY(restore_input(a, l));
+    if (actor_recomputes(&a->cfg, l)) TRY(actor_layer_keys(a, l));
     TRY(zero_key_gradients(a));
     TRY(collect_keys(a, t, true));
     TRY(keys_bwd(a, l, t, false));
@@ -168,8 +175,8 @@ static int layers_bwd(struct actor *a, bool pop) {
     else
         TRY(norm_bwd(a, a->g, a->gh, last.x2, a->n, &a->weights.norm, &a->grads.norm, false));
     for (; l >= 0; l--) {
-        if (a->cfg.recompute) {
-            TRY(actor_layer_input(a, l));
+        TRY(restore_input(a, l));
+        if (actor_recomputes(&a->cfg, l)) {
             TRY(actor_layer_attention(a, l));
             TRY(actor_layer_ffn(a, l));
         }
@@ -226,6 +233,7 @@ int actor_reverse(struct actor *a, const struct actor_batch *b, const int32_t *r
     if (!shape_equal(shape, &a->cfg.shape) || params_backend(grads) != a->b || shape->half)
         return FAIL(ERR_MISMATCH, "backward: grads have another shape or backend, or are not f32");
     actor_bind(a, grads, &a->grads);
+    TRY(inputs_fetch(a, a->cfg.recompute - 1));
     if (!a->keys_only) TRY(actor_head_backward(a, rows, targets, n, inv_temp, loss, ctx));
     a->reverse = false;
     return layers_bwd(a, pop);

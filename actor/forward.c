@@ -9,6 +9,7 @@
  * is uploaded as one block: a decode step of a few rows would otherwise spend its time on six
  * copies. */
 #include "actor/actor_impl.h"
+#include "actor/inputs.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -215,7 +216,9 @@ static int layer_end(struct actor *a, int32_t l) {
     void *out = last ? a->hidden : actor_acts_at(a, l + 1).h1;
     const struct kern_tensor *w = last ? &a->weights.norm : &a->weights.layers[l + 1].norm[NORM_IN];
     TRY(linear(a, a->o, a->act, &a->weights.layers[l].mat[MAT_DOWN]));
-    return add_norm(a, out, t.x2, t.x1, a->o, w);
+    TRY(inputs_settle(a, l + 1));
+    TRY(add_norm(a, out, t.x2, t.x1, a->o, w));
+    return inputs_save(a, l + 1);
 }
 
 int actor_last_norm(struct actor *a) {
@@ -227,7 +230,9 @@ int actor_last_norm(struct actor *a) {
 static int layers(struct actor *a) {
     const struct shape *s = &a->cfg.shape;
     struct kern_tensor x = actor_mat(a, actor_acts_at(a, 0).x0, a->n, s->d);
+    TRY(inputs_settle(a, 0));
     TRY(kern_embed(a->b, a->s, &x, &a->weights.embed, &a->ids));
+    TRY(inputs_save(a, 0));
     TRY(actor_layer_input(a, 0));
     for (int32_t l = 0; l < s->layers; l++) {
         if (a->keys_only && l == s->layers - 1) return actor_layer_keys(a, l);

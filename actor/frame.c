@@ -9,6 +9,7 @@
  *
  * Keys and values stay in the pool either way: that is what the passes in between read. */
 #include "actor/actor_impl.h"
+#include "actor/inputs.h"
 #include "base/mem.h"
 
 /* --- offload ------------------------------------------------------------------------------- */
@@ -37,7 +38,7 @@ static struct kept kept_of(const struct actor_config *cfg, const struct actor_ac
     struct kept k = {.size = actor_size(cfg)};
     keep(&k, t->x0, s->d);
     if (l == s->layers - 1) keep(&k, t->x2, s->d);
-    if (cfg->recompute) return k;
+    if (actor_recomputes(cfg, l)) return k;
     keep(&k, t->h1, s->d);
     keep(&k, t->q, q);
     if (s->qk_norm) keep(&k, t->q0, q);
@@ -62,7 +63,8 @@ size_t actor_kept_bytes(const struct actor_config *cfg) {
     return bytes;
 }
 
-/* The rows of the loaded or newest batch, to the host (save) or back. */
+/* The rows of the loaded or newest batch, to the host (save) or back; inputs that wait there are
+ * only moved aside. */
 static int move(struct actor *a, const struct actor_frame *f, bool save) {
     char *host = a->host + (size_t)f->key * actor_kept_bytes(&a->cfg);
     for (int32_t l = 0; l < a->cfg.shape.layers; l++) {
@@ -70,14 +72,17 @@ static int move(struct actor *a, const struct actor_frame *f, bool save) {
         struct kept k = kept_of(&a->cfg, &t, l);
         for (int i = 0; i < k.n; i++) {
             size_t n = (size_t)f->rows * k.row[i];
-            if (save)
+            bool waits = i == 0 && inputs_wait(&a->cfg) && actor_recomputes(&a->cfg, l);
+            if (waits)
+                TRY(inputs_exchange(a, l, host, n, save));
+            else if (save)
                 TRY(kern_get(a->b, a->s, host, k.p[i], n));
             else
                 TRY(kern_put(a->b, a->s, k.p[i], host, n));
             host += n;
         }
     }
-    return save ? 0 : kern_sync(a->b, a->s);
+    return 0;
 }
 
 /* --- the stack ----------------------------------------------------------------------------- */
@@ -140,6 +145,7 @@ int actor_pop(struct actor *a, const struct actor_batch *batch, const int32_t *r
     a->keys = f.key;
     if (!a->cfg.offload) a->base -= f.rows;
     TRY(actor_load(a, batch));
+    inputs_forget(a);
     if (a->cfg.offload) TRY(move(a, &f, false));
     if (!f.keys_only) TRY(actor_last_norm(a));
     return actor_reverse(a, batch, rows, targets, n, inv_temp, loss, ctx, grads, true);

@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "trainer/fit.h"
 #include "trainer/passes.h"
+#include "trainer/room.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -111,7 +112,8 @@ static void close_weights(struct run *r) {
 
 static void open_mode(struct run *r, const struct group *g, const char *const *sets) {
     struct recipe *recipe = recipe_for(g, sets);
-    bench_must(passes_open(&r->passes, r->b, &shape, recipe), "passes");
+    bench_must(passes_open(&r->passes, r->b, &shape, recipe, room_recomputed(recipe, shape.layers)),
+               "passes");
     recipe_close(&recipe);
     bench_must(passes_use(r->passes, PASSES_POLICY, r->weights), "use");
 }
@@ -225,7 +227,10 @@ static void measure(const struct group *g, const char *const *sets, struct memor
     step_once(&r);
     out->peak = peak_mib() - before - packed;
     struct recipe *recipe = recipe_for(g, sets);
-    out->host = (double)passes_host_bytes(r.b, &shape, recipe) / (1 << 20) * (g->prompt - 1) /
+    struct actor_plan plan;
+    bench_must(passes_policy(&plan, r.b, &shape, recipe, room_recomputed(recipe, shape.layers)),
+               "plan");
+    out->host = (double)plan.frames / (1 << 20) * (g->prompt - 1) /
                 (g->prompt + g->response); /* room for a whole context, as much as was used */
     recipe_close(&recipe);
 }
@@ -253,7 +258,7 @@ static void memory_line(int32_t prompt, int32_t n) {
     static const char *const off[SETS] = {"trainer.prefix=off"};
     static const char *const host[SETS] = {"trainer.prefix=auto", "trainer.prefix_offload=true"};
     static const char *const again[SETS] = {"trainer.prefix=auto", "trainer.prefix_offload=true",
-                                            "trainer.recompute=true"};
+                                            "trainer.recompute=layers"};
     struct group dense = {prompt, WHOLE - prompt, n, WHOLE}, shared = dense;
     shared.budget = WHOLE - prompt;
     struct memory a = step_memory(&dense, off), b = step_memory(&shared, host);

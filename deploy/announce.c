@@ -2,7 +2,7 @@
  * staleness is counted and which loss they are running; the answers are printed before the first
  * token, from the same recipe the services read.
  *
- * Bytes are asked from the code that will allocate them (engine_bytes, step_plan_bytes), never
+ * Bytes are asked from the code that will allocate them (engine_bytes, step_plan), never
  * estimated here: a plan with formulas of its own would be wrong after the first change. */
 #include "deploy/announce.h"
 
@@ -35,7 +35,8 @@ int announce_plan(struct announce_plan *out, const struct recipe *r, const struc
     p.rollout = engine_bytes(&cfg) + 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
     kern_close(b);
-    TRY(step_plan_bytes(&p.trainer, r, s));
+    TRY(step_plan(&p.room, r, s));
+    p.trainer = p.room.all;
     p.relay = VERSIONS_KEPT * p.weights;
     p.total = p.rollout * (size_t)r->rollout.workers + p.trainer + p.relay;
     *out = p;
@@ -236,6 +237,8 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
     size_text(out, p->relay);
     buf_str(out, ", in all ");
     size_text(out, p->total);
+    buf_str(out, r->trainer.ranks > 1 ? "\n           a rank " : "\n           trainer ");
+    room_text(out, &p->room);
     buf_str(out, "\n");
     warnings(out, r);
 }
@@ -258,9 +261,11 @@ void announce_json(struct buf *out, const struct recipe *r, const struct shape *
                ", \"trainer_ranks\": %" PRId64
                ", \"memory\": {\"weights\": %zu, \"rollout\": %zu, \"rollout_kv\": %zu, "
                "\"trainer\": %zu, \"relay\": %zu, "
-               "\"total\": %zu}, \"loss\": ",
+               "\"total\": %zu}, \"trainer_rank\": ",
                r->trainer.ranks, p->weights, p->rollout, p->rollout_kv, p->trainer, p->relay,
                p->total);
+    room_json(out, &p->room);
+    buf_str(out, ", \"loss\": ");
     buf_json_str(out, loss.data, loss.len);
     buf_str(out, ", \"warnings\": ");
     buf_json_str(out, warned.data ? warned.data : "", warned.len);

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "proto/recipe.h"
+#include "trainer/room.h"
 
 #include <stddef.h>
 
@@ -15,6 +16,7 @@ struct announce_plan {          /* bytes, exact: what the services allocate befo
     size_t weights;             /* one version, f32 */
     size_t rollout, rollout_kv; /* one rollout process: everything; of it keys and values */
     size_t trainer;             /* everything */
+    struct room room;           /* of it, one rank in parts */
     size_t relay;               /* versions kept in shared memory */
     size_t total;
     int64_t parameters;

@@ -93,7 +93,10 @@ struct recipe {
     struct {
         char *device;
         int64_t threads, ranks, rank_timeout_ms, steps;
-        bool recompute;
+        enum recipe_recompute recompute;
+        int64_t recompute_layers;
+        bool offload_activations;
+        uint64_t memory; /* bytes */
         struct {
             int64_t groups, minibatches, tokens; /* groups per step; tokens per microbatch */
         } batch;

@@ -30,6 +30,7 @@ static const char *const late_names[] = {"wait", "drop", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", NULL};
 static const char *const alignment_names[] = {"off", "on", "calibrate", NULL};
 static const char *const previous_names[] = {"fp32", "bf16", "host", "momentum", NULL};
+static const char *const recompute_names[] = {"none", "layers", "auto", NULL};
 static const char *const prefix_names[] = {"off", "packed", "schedule", "auto", NULL};
 
 #define AT(member) offsetof(struct recipe, member)
@@ -164,8 +165,16 @@ static const struct recipe_field fields[] = {
     INT("trainer.rank_timeout_ms", trainer.rank_timeout_ms, "600000", 100, 86400000,
         "longest wait of a rank for another one that is alive"),
     INT("trainer.steps", trainer.steps, "100", 1, 1e9, "optimizer steps"),
-    BOOL("trainer.recompute", trainer.recompute, "false",
-         "keep layer inputs only, run each layer again in the reverse pass"),
+    ENUM("trainer.recompute", trainer.recompute, recompute_names, "auto",
+         "layers of which only the input is kept and which run again in the reverse pass, same "
+         "bits; auto: the fewest that fit into trainer.memory"),
+    INT("trainer.recompute_layers", trainer.recompute_layers, "0", 0, 10000,
+        "layers: how many, the first; 0: all"),
+    BOOL("trainer.offload_activations", trainer.offload_activations, "false",
+         "inputs of recomputed layers wait in host memory"),
+    SIZE("trainer.memory", trainer.memory, "0",
+         "device memory of a rank, most that is taken; 0: what is free at the start (no limit on "
+         "the host)"),
     INT("trainer.batch.groups", trainer.batch.groups, "8", 1, 65536, "groups per step (B)"),
     INT("trainer.batch.minibatches", trainer.batch.minibatches, "1", 1, 1024,
         "optimizer steps per batch"),

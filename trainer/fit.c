@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "trainer/passes.h"
+#include "trainer/room.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -46,7 +47,8 @@ static int open_trial(struct trial *t, const struct params *w, uint32_t n, int32
     int rc = recipe_parse(&r, yaml, strlen(yaml), "fit", NULL, 0);
     mem_free(yaml);
     TRY(rc);
-    rc = passes_open(&t->passes, params_backend(w), params_shape(w), r);
+    rc = passes_open(&t->passes, params_backend(w), params_shape(w), r,
+                     room_recomputed(r, params_shape(w)->layers));
     recipe_close(&r);
     TRY(rc);
     t->batch = batch_of(params_shape(w), n, rows);

@@ -116,7 +116,7 @@ static int32_t frames_of(const struct feed_limits *l) {
 /* train: the policy; else the reference, which has no critic. */
 static struct actor_config actor_config_of(const struct kern_backend *b, const struct shape *shape,
                                            const struct feed_limits *l, const struct recipe *r,
-                                           bool train) {
+                                           bool train, int32_t recompute) {
     struct actor_config cfg = {.backend = b,
                                .shape = *shape,
                                .rows_max = l->rows_max,
@@ -126,7 +126,8 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .page = l->page,
                                .head_rows = head_rows_of(shape),
                                .train = train,
-                               .recompute = train && r->trainer.recompute,
+                               .recompute = train ? recompute : 0,
+                               .offload_inputs = train && r->trainer.offload_activations,
                                .frames = train && has_frames(r) ? frames_of(l) : 0,
                                .offload = train && offloads(r),
                                .pack = true};
@@ -138,29 +139,40 @@ bool passes_wants_reference(const struct recipe *r) {
     return r->trainer.algorithm.kl.coef != 0;
 }
 
-size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
-                    const struct recipe *r) {
+static struct actor_config config_of(const struct kern_backend *b, const struct shape *shape,
+                                     const struct recipe *r, bool train, int32_t recompute) {
     struct feed_limits l;
     limits_of(&l, b, shape, r);
-    size_t row = 3 * sizeof(float);
-    struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
-    size_t bytes =
-        actor_bytes(&cfg) + actor_host_bytes(&cfg) + feed_bytes(&l) + (size_t)l.rows_max * row;
-    if (!passes_wants_reference(r)) return bytes;
-    cfg = actor_config_of(b, shape, &l, r, false);
-    return bytes + actor_bytes(&cfg);
+    return actor_config_of(b, shape, &l, r, train, recompute);
 }
 
-size_t passes_host_bytes(const struct kern_backend *b, const struct shape *shape,
+int passes_policy(struct actor_plan *out, const struct kern_backend *b, const struct shape *shape,
+                  const struct recipe *r, int32_t recompute) {
+    struct actor_config cfg = config_of(b, shape, r, true, recompute);
+    return actor_plan(out, &cfg);
+}
+
+int32_t passes_fewest_recomputed(const struct kern_backend *b, const struct shape *shape,
+                                 const struct recipe *r, size_t bytes) {
+    struct actor_config cfg = config_of(b, shape, r, true, 0);
+    return actor_fewest_recomputed(&cfg, bytes);
+}
+
+size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *shape,
+                              const struct recipe *r) {
+    struct actor_config cfg = config_of(b, shape, r, false, 0);
+    return actor_bytes(&cfg);
+}
+
+size_t passes_feed_bytes(const struct kern_backend *b, const struct shape *shape,
                          const struct recipe *r) {
     struct feed_limits l;
     limits_of(&l, b, shape, r);
-    struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
-    return actor_host_bytes(&cfg);
+    return feed_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
 }
 
 int passes_open(struct passes **out, const struct kern_backend *b, const struct shape *shape,
-                const struct recipe *r) {
+                const struct recipe *r, int32_t recompute) {
     struct passes *p = mem_zalloc(sizeof *p);
     struct feed_limits l;
     int rc = 0;
@@ -170,9 +182,9 @@ int passes_open(struct passes **out, const struct kern_backend *b, const struct 
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
     p->mb_entropy = mem_array((size_t)l.rows_max, sizeof *p->mb_entropy);
     p->mb_value = mem_array((size_t)l.rows_max, sizeof *p->mb_value);
-    struct actor_config cfg = actor_config_of(b, shape, &l, r, true);
+    struct actor_config cfg = actor_config_of(b, shape, &l, r, true, recompute);
     TRY_OUT(actor_open(&p->actor, &cfg));
-    cfg = actor_config_of(b, shape, &l, r, false);
+    cfg = actor_config_of(b, shape, &l, r, false, 0);
     if (passes_wants_reference(r)) TRY_OUT(actor_open(&p->reference, &cfg));
     *out = p;
     p = NULL;

@@ -12,6 +12,7 @@
 #ifndef TRAINER_PASSES_H
 #define TRAINER_PASSES_H
 
+#include "actor/actor.h"
 #include "actor/params.h"
 #include "proto/recipe.h"
 #include "trainer/batch.h"
@@ -23,16 +24,23 @@ struct passes; /* network, microbatch plan, their memory; one thread */
 
 enum passes_net { PASSES_POLICY, PASSES_REFERENCE };
 
-/* The reference network is there only where the recipe uses one (passes_has). */
+/* The reference network is there only where the recipe uses one. recompute: of so many layers, the
+ * first, only the input is kept for the reverse pass (room.h decides how many). */
 MUST_CHECK int passes_open(struct passes **out, const struct kern_backend *b,
-                           const struct shape *shape, const struct recipe *r);
+                           const struct shape *shape, const struct recipe *r, int32_t recompute);
 void passes_close(struct passes **p);
-/* Backend and host memory of these settings, without the weights. */
-size_t passes_bytes(const struct kern_backend *b, const struct shape *shape,
-                    const struct recipe *r);
-/* Of them, host memory in which frames wait (trainer.prefix_offload). */
-size_t passes_host_bytes(const struct kern_backend *b, const struct shape *shape,
+/* Memory of these settings, without the weights: of the policy's network; of the reference's, on
+ * the device; of what belongs to neither, on the host. */
+MUST_CHECK int passes_policy(struct actor_plan *out, const struct kern_backend *b,
+                             const struct shape *shape, const struct recipe *r, int32_t recompute);
+size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *shape,
+                              const struct recipe *r);
+size_t passes_feed_bytes(const struct kern_backend *b, const struct shape *shape,
                          const struct recipe *r);
+/* The fewest layers to recompute so that the policy's network takes at most `bytes` of the device;
+ * -1: none suffice. */
+int32_t passes_fewest_recomputed(const struct kern_backend *b, const struct shape *shape,
+                                 const struct recipe *r, size_t bytes);
 bool passes_wants_reference(const struct recipe *r);
 
 struct kern_stream *passes_stream(const struct passes *p);

@@ -36,7 +36,7 @@ struct step {
     struct passes *passes;
     struct update *update;
     char *model_dir;
-    size_t bytes; /* taken at open */
+    struct room room; /* taken at open */
     int64_t version, staleness_max;
     struct objective *objective;
     struct ranks *ranks; /* NULL: one */
@@ -45,19 +45,6 @@ struct step {
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
-
-/* Of all ranks. */
-static size_t bytes_of(const struct kern_backend *b, const struct shape *shape,
-                       const struct recipe *r) {
-    struct shard_ranks place = {.n = (int)r->trainer.ranks};
-    size_t weights = (size_t)params_slab_elements(shape) * sizeof(float), updates = 0;
-    if (shape->half) weights += params_slab_bytes(shape);
-    if (passes_wants_reference(r)) weights += params_policy_bytes(shape);
-    for (; place.rank < place.n; place.rank++)
-        updates += update_bytes(shape, r, &place);
-    size_t each = weights + passes_bytes(b, shape, r) + exchange_bytes(place.n);
-    return updates + (size_t)place.n * each;
-}
 
 static int load_weights(struct params *p, const struct recipe *r, const char *dir) {
     if (r->model.weights == RECIPE_WEIGHTS_RANDOM) return params_init(p, r->seed);
@@ -122,10 +109,10 @@ static int open_model(struct step *s, const struct recipe *r) {
     struct shard_ranks place = {.n = 1};
     TRY(meet(s, &place));
     s->shape.value_head = objective_wants_value_head(r);
-    s->bytes = bytes_of(s->backend, &s->shape, r);
+    TRY(room_plan(&s->room, s->backend, &s->shape, r));
     TRY(open_weights(s, r));
     TRY(update_open(&s->update, s->backend, params_shape(s->weights), r, &place));
-    TRY(passes_open(&s->passes, s->backend, &s->shape, r));
+    TRY(passes_open(&s->passes, s->backend, &s->shape, r, s->room.recomputed));
     TRY(use_weights(s));
     TRY(open_reference(s, r));
     if (s->ranks) {
@@ -178,15 +165,15 @@ void step_close(struct step **s) {
     *s = NULL;
 }
 
-int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *shape) {
+int step_plan(struct room *out, const struct recipe *r, const struct shape *shape) {
     const struct kern_backend *b;
     struct shape own = *shape;
     own.value_head = objective_wants_value_head(r);
     own.half = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&b, r->trainer.device, 1));
-    *out = bytes_of(b, &own, r);
+    int rc = room_plan(out, b, &own, r);
     kern_close(b);
-    return 0;
+    return rc;
 }
 
 void step_watch(struct step *s, const struct step_watch *w) {
@@ -198,8 +185,8 @@ struct kern_stream *step_stream(const struct step *s) {
     return passes_stream(s->passes);
 }
 
-size_t step_bytes(const struct step *s) {
-    return s->bytes;
+const struct room *step_room(const struct step *s) {
+    return &s->room;
 }
 
 /* --- orders to the other ranks --------------------------------------------------------------- */

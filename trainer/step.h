@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "proto/recipe.h"
 #include "trainer/batch.h"
+#include "trainer/room.h"
 
 struct step; /* weights, gradients, moments, previous gradient, actor; one thread */
 
@@ -63,9 +64,9 @@ struct step_watch {
 };
 void step_watch(struct step *s, const struct step_watch *w);
 struct kern_stream *step_stream(const struct step *s); /* that the weights are changed on */
-size_t step_bytes(const struct step *s); /* device and host memory taken at open, by all ranks */
+const struct room *step_room(const struct step *s);    /* the memory that was taken at open */
 /* The same before anything is opened: the memory plan. */
-MUST_CHECK int step_plan_bytes(size_t *out, const struct recipe *r, const struct shape *shape);
+MUST_CHECK int step_plan(struct room *out, const struct recipe *r, const struct shape *shape);
 /* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
 MUST_CHECK int step_run(struct step *s, struct batch *b, struct step_report *out);
 /* Supervised: the batch's masked response tokens are the targets; reward and log-probs are ignored.

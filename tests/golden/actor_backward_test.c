@@ -142,7 +142,7 @@ static void run(const char *backend, const char *name, const struct way *w, stru
                                       .page = w->page,
                                       .head_rows = w->head_rows,
                                       .train = true,
-                                      .recompute = w->recompute,
+                                      .recompute = w->recompute ? RIG_ROWS : 0,
                                       .pack = w->recompute});
     for (int32_t i = 0; i < (w->apart ? SEQS : 1); i++)
         microbatch(&r, &g, order + i, w->apart ? 1 : SEQS);

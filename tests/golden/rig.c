@@ -36,7 +36,9 @@ void rig_open(struct rig *r, const struct rig_config *cfg) {
                               .page = r->page,
                               .head_rows = cfg->head_rows ? cfg->head_rows : 16,
                               .train = cfg->train,
-                              .recompute = cfg->recompute,
+                              .recompute = cfg->recompute < r->shape.layers ? cfg->recompute
+                                                                            : r->shape.layers,
+                              .offload_inputs = cfg->offload_inputs,
                               .pack = cfg->pack};
     CHECK_OK(actor_open(&r->actor, &ac));
     CHECK_OK(actor_use(r->actor, r->weights));

@@ -11,7 +11,8 @@ enum { RIG_SEQS = 8, RIG_ROWS = 256 };
 struct rig_config {
     const char *backend, *dir; /* "DEVICE" or "DEVICE bf16"; of the model */
     int32_t page, head_rows;   /* 0: 4 and 16 */
-    bool train, recompute, pack;
+    bool train, pack, offload_inputs;
+    int32_t recompute; /* layers, at most all */
 };
 
 struct rig {

@@ -255,7 +255,7 @@ TEST(actor_plan_is_what_is_taken) {
         struct actor_config cfg = config(NULL);
         for (int way = 0; way < 8; way++) {
             cfg.train = way & 1;
-            cfg.recompute = way & 2;
+            cfg.recompute = way & 2 ? 1 + (way & 1) : 0;
             cfg.pack = way & 4;
             cfg.shape.qk_norm = way & 2;
             cfg.shape.tied_head = way & 1;

@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "tests/golden/rig.h"
 #include "tests/test.h"
+#include "trainer/room.h"
 
 #include <stdio.h>
 
@@ -128,7 +129,7 @@ static struct result run(const struct setting *s, const struct batch *b, const c
     CHECK_OK(params_open(&w, k, &shape));
     CHECK_OK(params_load(w, rig_model(s->model)));
     CHECK_OK(params_open(&g, k, &shape));
-    CHECK_OK(passes_open(&p, k, &shape, r));
+    CHECK_OK(passes_open(&p, k, &shape, r, room_recomputed(r, shape.layers)));
     CHECK_OK(passes_use(p, PASSES_POLICY, w));
     run_passes(p, b, g, &out, s->critic);
     out.n = (size_t)params_slab_elements(&shape);
@@ -170,11 +171,11 @@ static const char *const ways[][5] = {
     {"trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]"},
     {"trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]", "trainer.batch.tokens=1"},
     {"trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]", "trainer.batch.tokens=1",
-     "trainer.recompute=true"},
+     "trainer.recompute=layers"},
     {"trainer.prefix=schedule", "trainer.prefix_cost=[0, 1]", "trainer.batch.tokens=23",
      "trainer.prefix_offload=true"},
     {"trainer.prefix=schedule", "trainer.prefix_cost=[9, 1]", "trainer.batch.tokens=23",
-     "trainer.prefix_offload=true", "trainer.recompute=true"},
+     "trainer.prefix_offload=true", "trainer.recompute=layers"},
     {"trainer.prefix=auto"},
     {"trainer.prefix=auto", "trainer.batch.tokens=1"},
     {"trainer.prefix=auto", "trainer.batch.tokens=9", "trainer.prefix_offload=true"},
@@ -240,7 +241,7 @@ TEST(passes_score_in_pieces) {
         CHECK_OK(shape_read(&shape, rig_model("llama-gqa")));
         CHECK_OK(params_open(&w, kern, &shape));
         CHECK_OK(params_load(w, rig_model("llama-gqa")));
-        CHECK_OK(passes_open(&p, kern, &shape, r));
+        CHECK_OK(passes_open(&p, kern, &shape, r, 0));
         CHECK_OK(passes_use(p, PASSES_POLICY, w));
         CHECK_OK(passes_score(p, b, 1, 1, lp[k]));
         passes_close(&p);
@@ -282,7 +283,7 @@ TEST(passes_share_prefixes_of_references) {
         CHECK_OK(shape_read(&shape, rig_model("llama-gqa")));
         CHECK_OK(params_open(&w, kern, &shape));
         CHECK_OK(params_load(w, rig_model("llama-gqa")));
-        CHECK_OK(passes_open(&p, kern, &shape, r));
+        CHECK_OK(passes_open(&p, kern, &shape, r, 0));
         passes_begin(p, b);
         passes_plan(p, flat);
         for (enum passes_net net = PASSES_POLICY; net <= PASSES_REFERENCE; net++) {
