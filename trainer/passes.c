@@ -103,10 +103,23 @@ static struct split_limits split_limits_of(const struct feed_limits *l, const st
 /* Rows of logits at a time: about 24 MB of them. Each chunk reads the head twice and reads and
  * writes its gradient, as much memory as that many rows of a vocabulary: fewer rows cost time (1024
  * rows of 32000: 1.4 times the products at 64 rows, 1.2 at 192), more rows cost memory. */
-static int32_t head_rows_of(const struct shape *s) {
+static int32_t host_head_rows(const struct shape *s) {
     int32_t rows = (6 << 20) / s->vocab;
     rows = rows < 64 ? 64 : rows > 512 ? 512 : rows;
     return rows / 16 * 16;
+}
+
+/* On a device about 1 GiB of logits and their rounded gradient. A row of a chunk is 6 V d
+ * operations, a chunk moves 12 V d bytes of weights and gradient whatever its rows: at 200
+ * operations in the time of a byte these weigh as much as 400 rows. */
+static int32_t device_head_rows(const struct shape *s, int32_t rows_max) {
+    int32_t rows = (int32_t)(((int64_t)1 << 30) / (s->vocab * (s->half ? 6 : 4)));
+    rows = rows < 256 ? 256 : rows > 2048 ? 2048 : rows / 128 * 128;
+    return rows < rows_max ? rows : rows_max;
+}
+
+static int32_t head_rows_of(const struct kern_backend *b, const struct shape *s, int32_t rows_max) {
+    return kern_has_memory(b) ? device_head_rows(s, rows_max) : host_head_rows(s);
 }
 
 static int32_t frames_of(const struct feed_limits *l) {
@@ -124,7 +137,7 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .context = l->context,
                                .pages = feed_pages(l),
                                .page = l->page,
-                               .head_rows = head_rows_of(shape),
+                               .head_rows = head_rows_of(b, shape, l->rows_max),
                                .train = train,
                                .recompute = train ? recompute : 0,
                                .offload_inputs = train && r->trainer.offload_activations,

@@ -51,13 +51,14 @@ static int too_little(const struct room *m, const struct recipe *r) {
     buf_str(&text, ", of ");
     size_text(&text, m->limit);
     buf_str(&text, r->trainer.memory ? " (trainer.memory)" : " left on the device");
-    int rc =
-        FAIL(ERR_NOMEM,
-             "the trainer does not fit: %s; lower trainer.batch.tokens (now %" PRId64 ")%s%s%s",
-             text.data, r->trainer.batch.tokens,
-             m->recomputed < m->layers ? ", set trainer.recompute: layers" : "",
-             r->trainer.offload_activations ? "" : ", set trainer.offload_activations: true",
-             r->trainer.ranks == 1 ? ", or raise trainer.ranks" : "");
+    int rc = FAIL(
+        ERR_NOMEM,
+        "the trainer does not fit: %s; lower trainer.batch.tokens (now %" PRId64 ")%s%s%s",
+        text.data, r->trainer.batch.tokens,
+        m->recomputed < m->layers ? ", set trainer.recompute: layers" : "",
+        r->trainer.offload_activations || m->layers < 3 ? ""
+                                                        : ", set trainer.offload_activations: true",
+        r->trainer.ranks == 1 ? ", or raise trainer.ranks" : "");
     buf_close(&text);
     return rc;
 }
