@@ -102,11 +102,10 @@ struct actor {
     size_t frame_cap;
     char *host; /* offload: activations, frame after frame */
 
-    /* offload_inputs: [recompute, R, d] on the host, the stream that moves them (NULL: none), and
-     * the layers whose input is or will be in the two buffers (-1: none). */
-    char *inputs;
-    struct kern_stream *mover;
-    int32_t resident[2];
+    /* offload_inputs, see inputs.h */
+    char *inputs;              /* [recompute, R, d] on the host */
+    struct kern_stream *mover; /* that moves them; NULL: none */
+    int32_t resident[2];       /* layers whose input is, or will be, in the two buffers; -1: none */
 
     /* the newest forward */
     int32_t n;             /* rows, 0: none is valid */
@@ -148,11 +147,6 @@ static inline enum kern_dtype actor_type(const struct actor_config *cfg) {
 }
 static inline size_t actor_size(const struct actor_config *cfg) {
     return kern_dtype_bytes(actor_type(cfg));
-}
-
-/* Layer l keeps its input only. */
-static inline bool actor_recomputes(const struct actor_config *cfg, int32_t l) {
-    return cfg->train && l < cfg->recompute;
 }
 
 /* Row of an array of that type; of a f32 one. */

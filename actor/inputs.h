@@ -4,6 +4,11 @@
 
 #include "actor/actor.h"
 
+/* Layer l keeps its input only. */
+static inline bool actor_recomputes(const struct actor_config *cfg, int32_t l) {
+    return cfg->train && l < cfg->recompute;
+}
+
 /* inputs_wait: inputs of recomputed layers go to the host. settle: what is issued from
  * here on finds layer l's input arrived, and may overwrite it if it was leaving. save: the input is
  * computed; fetch: it will be wanted. forget: the buffers hold other rows. exchange: bytes of the
