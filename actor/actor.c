@@ -300,10 +300,12 @@ out:
     return rc;
 }
 
-static void alloc_host(struct actor *a) {
+static int alloc_host(struct actor *a) {
+    void *meta = NULL;
     size_t layers = (size_t)a->cfg.shape.layers, hr = (size_t)a->cfg.head_rows;
     a->meta_max = meta_elements(&a->cfg);
-    a->meta_host = mem_array((size_t)a->meta_max, sizeof *a->meta_host);
+    TRY(kern_alloc_host(a->b, &meta, (size_t)a->meta_max * sizeof *a->meta_host));
+    a->meta_host = meta;
     a->acts = mem_array(layers, sizeof *a->acts);
     a->weights.layers = mem_array(layers, sizeof *a->weights.layers);
     a->grads.layers = mem_array(layers, sizeof *a->grads.layers);
@@ -312,6 +314,7 @@ static void alloc_host(struct actor *a) {
     a->head_host = mem_array(6 * hr, sizeof *a->head_host);
     a->mark = mem_array((size_t)a->cfg.rows_max, sizeof *a->mark);
     if (a->cfg.train) a->slot_mark = mem_array((size_t)a->cfg.pages, (size_t)a->cfg.page);
+    return 0;
 }
 
 /* What waits in host memory: pinned, where the backend knows such a thing. */
@@ -333,7 +336,7 @@ int actor_open(struct actor **out, const struct actor_config *cfg) {
     a->cfg.head_rows = cfg->head_rows ? cfg->head_rows : HEAD_ROWS;
     a->b = cfg->backend;
     a->bytes = bytes;
-    alloc_host(a);
+    TRY_OUT(alloc_host(a));
     TRY_OUT(err_wrap(kern_alloc(a->b, &a->memory, bytes), "actor"));
     TRY_OUT(kern_stream_open(a->b, &a->s, scratch_bytes(&a->cfg)));
     struct carve c = {.base = a->memory, .size = actor_size(cfg)};
@@ -355,7 +358,7 @@ void actor_close(struct actor **a) {
     inputs_close(p);
     kern_release_host(p->b, p->host);
     kern_release(p->b, p->memory);
-    mem_free(p->meta_host);
+    kern_release_host(p->b, p->meta_host);
     mem_free(p->acts);
     mem_free(p->weights.layers);
     mem_free(p->grads.layers);

@@ -84,6 +84,25 @@ struct actor_batch { /* host memory, borrowed */
  * out of range. */
 MUST_CHECK int actor_forward(struct actor *a, const struct actor_batch *batch);
 
+/* Where the arrays of a batch lie on the backend, and the most keys that its kv_len may say. */
+struct actor_places {
+    void *ids, *pos, *slot, *q_start, *kv_len, *pages;
+    int32_t kv_max;
+};
+
+/* What actor_forward checks of a batch. */
+MUST_CHECK int actor_check(const struct actor *a, const struct actor_batch *batch);
+/* actor_forward of a batch of one row a sequence that the caller put to these places, on the
+ * actor's stream. It copies nothing and what it issues follows from n_rows, pages_max and kv_max
+ * alone: recorded, it serves every batch of these that actor_check accepts. */
+MUST_CHECK int actor_forward_at(struct actor *a, const struct actor_batch *batch,
+                                const struct actor_places *at);
+
+/* Waits until all that was issued is done. Then the arrays of a batch may be staged again:
+ * actor_forward waits itself if nobody did since the last one. actor_waits: how often. */
+MUST_CHECK int actor_wait(struct actor *a);
+int64_t actor_waits(const struct actor *a);
+
 /* Copies the first keys of page src of every layer's K/V pool over page dst: copy on write of
  * shared pages. */
 MUST_CHECK int actor_copy_page(struct actor *a, int32_t dst, int32_t src, int32_t keys);
@@ -92,6 +111,11 @@ MUST_CHECK int actor_copy_page(struct actor *a, int32_t dst, int32_t src, int32_
  * rows, n <= head_rows. */
 MUST_CHECK int actor_logits(struct actor *a, const int32_t *rows, int32_t n,
                             struct kern_tensor *logits);
+
+/* The same without a copy: `at` is where the rows' numbers lie on the backend already; NULL: they
+ * are rows[0], rows[0] + 1, ... */
+MUST_CHECK int actor_logits_at(struct actor *a, const int32_t *rows, void *at, int32_t n,
+                               struct kern_tensor *logits);
 
 /* Of the last forward: log-prob of targets[i] at rows[i], any n, in chunks; logprob, entropy (may
  * be NULL): host [n]. */

@@ -76,6 +76,8 @@ struct actor {
     void *meta;              /* i32: the batch's arrays */
     int32_t *meta_host;
     int64_t meta_max; /* elements */
+    bool staged;      /* meta_host may still be read: nobody waited since it was filled */
+    int64_t waits;
 
     /* head: hr = head_rows rows at a time */
     void *hh, *logits;                /* [hr, d], [hr, V] */

@@ -71,7 +71,7 @@ static int check_sequence(const struct actor *a, const struct actor_batch *b, in
     return 0;
 }
 
-static int check_batch(const struct actor *a, const struct actor_batch *b) {
+int actor_check(const struct actor *a, const struct actor_batch *b) {
     TRY(check_counts(a, b));
     TRY(check_all("ids", b->ids, b->n_rows, a->cfg.shape.vocab - 1));
     TRY(check_all("pos", b->pos, b->n_rows, a->cfg.context - 1));
@@ -95,27 +95,57 @@ static void *stage(struct actor *a, int64_t *used, const int32_t *x, int64_t n) 
     return (int32_t *)a->meta + at;
 }
 
-/* Stages the batch, fills the views the ops use, and sends one block. Its length is what was
- * staged, not the maximum. */
+/* The views that the ops use. */
+static void set_views(struct actor *a, const struct actor_batch *b, const struct actor_places *at,
+                      int32_t q_max) {
+    a->ids = kern_view1(at->ids, KERN_I32, b->n_rows);
+    a->pos = kern_view1(at->pos, KERN_I32, b->n_rows);
+    a->slot = kern_view1(at->slot, KERN_I32, b->n_rows);
+    a->attn = (struct kern_attn){
+        .q_start = kern_view1(at->q_start, KERN_I32, b->n_seqs + 1),
+        .kv_len = kern_view1(at->kv_len, KERN_I32, b->n_seqs),
+        .pages = kern_view2(at->pages, KERN_I32, b->n_seqs, b->pages_max),
+        .n_seqs = b->n_seqs,
+        .page = a->cfg.page,
+        .q_max = q_max,
+        .kv_max = at->kv_max,
+        .scale = (float)(1.0 / sqrt((double)a->cfg.shape.head_width)),
+    };
+}
+
+/* Stages the batch, fills the views and sends one block. Its length is what was staged, not the
+ * maximum. Nobody waits for it: the block is left alone until somebody waits for the stream. */
 static int upload(struct actor *a, const struct actor_batch *b) {
-    int64_t used = 0, last;
-    struct kern_attn *t = &a->attn;
-    *t = (struct kern_attn){.n_seqs = b->n_seqs, .page = a->cfg.page};
-    t->scale = (float)(1.0 / sqrt((double)a->cfg.shape.head_width));
-    a->ids = kern_view1(stage(a, &used, b->ids, b->n_rows), KERN_I32, b->n_rows);
-    a->pos = kern_view1(stage(a, &used, b->pos, b->n_rows), KERN_I32, b->n_rows);
-    a->slot = kern_view1(stage(a, &used, b->slot, b->n_rows), KERN_I32, b->n_rows);
-    t->q_start = kern_view1(stage(a, &used, b->q_start, b->n_seqs + 1), KERN_I32, b->n_seqs + 1);
-    t->kv_len = kern_view1(stage(a, &used, b->kv_len, b->n_seqs), KERN_I32, b->n_seqs);
+    int64_t used = 0, last, n_pages = (int64_t)b->n_seqs * b->pages_max;
+    struct actor_places at = {0};
+    int32_t q_max = 0;
+    if (a->staged) TRY(actor_wait(a));
+    at.ids = stage(a, &used, b->ids, b->n_rows);
+    at.pos = stage(a, &used, b->pos, b->n_rows);
+    at.slot = stage(a, &used, b->slot, b->n_rows);
+    at.q_start = stage(a, &used, b->q_start, b->n_seqs + 1);
+    at.kv_len = stage(a, &used, b->kv_len, b->n_seqs);
     last = used;
-    int64_t n_pages = (int64_t)b->n_seqs * b->pages_max;
-    t->pages = kern_view2(stage(a, &used, b->pages, n_pages), KERN_I32, b->n_seqs, b->pages_max);
+    at.pages = stage(a, &used, b->pages, n_pages);
     for (int32_t s = 0; s < b->n_seqs; s++) {
         int32_t rows = b->q_start[s + 1] - b->q_start[s];
-        if (rows > t->q_max) t->q_max = rows;
-        if (b->kv_len[s] > t->kv_max) t->kv_max = b->kv_len[s];
+        if (rows > q_max) q_max = rows;
+        if (b->kv_len[s] > at.kv_max) at.kv_max = b->kv_len[s];
     }
+    set_views(a, b, &at, q_max);
+    a->staged = true;
     return kern_put(a->b, a->s, a->meta, a->meta_host, (size_t)(last + n_pages) * sizeof(int32_t));
+}
+
+int actor_wait(struct actor *a) {
+    a->waits++;
+    TRY(kern_sync(a->b, a->s));
+    a->staged = false;
+    return 0;
+}
+
+int64_t actor_waits(const struct actor *a) {
+    return a->waits;
 }
 
 /* --- the layers ----------------------------------------------------------------------------------
@@ -246,7 +276,7 @@ static int layers(struct actor *a) {
 int actor_load(struct actor *a, const struct actor_batch *b) {
     a->n = 0;
     a->reverse = false;
-    TRY(check_batch(a, b));
+    TRY(actor_check(a, b));
     TRY(upload(a, b));
     a->n = b->n_rows;
     a->n_seqs = b->n_seqs;
@@ -261,5 +291,24 @@ int actor_forward(struct actor *a, const struct actor_batch *batch) {
     int rc = layers(a);
     if (rc < 0) a->n = 0;
     a->reverse = rc == 0 && a->cfg.train;
+    return rc;
+}
+
+int actor_forward_at(struct actor *a, const struct actor_batch *b, const struct actor_places *at) {
+    if (!a->params) return FAIL(ERR_CONFIG, "actor: no weights in use");
+    a->n = 0;
+    a->reverse = false;
+    TRY(actor_check(a, b));
+    if (b->n_rows != b->n_seqs || b->keys_only || at->kv_max > a->cfg.context)
+        return FAIL(ERR_CONFIG,
+                    "batch: %d rows of %d sequences, %d keys; wanted a row each, up to %d",
+                    b->n_rows, b->n_seqs, at->kv_max, a->cfg.context);
+    set_views(a, b, at, 1);
+    a->n = b->n_rows;
+    a->n_seqs = b->n_seqs;
+    a->slot0 = b->slot[0];
+    a->keys_only = false;
+    int rc = layers(a);
+    if (rc < 0) a->n = 0;
     return rc;
 }

@@ -37,28 +37,58 @@ static struct kern_tensor index_vec(const struct actor *a, int32_t which, int64_
     return kern_view1(ids + (int64_t)which * a->cfg.head_rows, KERN_I32, n);
 }
 
-/* Logits of n <= head_rows rows; targets may be NULL. */
-static int chunk_logits(struct actor *a, const int32_t *rows, const int32_t *targets, int32_t n) {
+/* logits = hh times the head */
+static int head_product(struct actor *a, void *hh, int32_t n) {
     const struct shape *s = &a->cfg.shape;
     const struct actor_weight *w = &a->weights.head;
+    struct kern_tensor x = actor_mat(a, hh, n, s->d), logits = actor_f32(a->logits, n, s->vocab);
+    return kern_matmul(a->b, a->s, &logits, &x, &w->w, w->has_packed ? &w->packed : NULL, NULL);
+}
+
+/* Those of the rows whose numbers stand at `at`. */
+static int gathered_logits(struct actor *a, const struct kern_tensor *at, int32_t n) {
+    int64_t d = a->cfg.shape.d;
+    struct kern_tensor hh = actor_mat(a, a->hh, n, d), hidden = actor_mat(a, a->hidden, a->n, d);
+    TRY(kern_gather(a->b, a->s, &hh, &hidden, at));
+    return head_product(a, a->hh, n);
+}
+
+/* Logits of n <= head_rows rows; targets may be NULL. */
+static int chunk_logits(struct actor *a, const int32_t *rows, const int32_t *targets, int32_t n) {
     int32_t hr = a->cfg.head_rows;
+    struct kern_tensor at = index_vec(a, 0, n);
     memcpy(a->head_ids_host, rows, (size_t)n * sizeof *rows);
     if (targets) memcpy(a->head_ids_host + hr, targets, (size_t)n * sizeof *targets);
     size_t bytes = (size_t)(targets ? hr + n : n) * sizeof(int32_t);
     TRY(kern_put(a->b, a->s, a->head_ids, a->head_ids_host, bytes));
-    struct kern_tensor hh = actor_mat(a, a->hh, n, s->d),
-                       hidden = actor_mat(a, a->hidden, a->n, s->d);
-    struct kern_tensor logits = actor_f32(a->logits, n, s->vocab), at = index_vec(a, 0, n);
-    TRY(kern_gather(a->b, a->s, &hh, &hidden, &at));
-    return kern_matmul(a->b, a->s, &logits, &hh, &w->w, w->has_packed ? &w->packed : NULL, NULL);
+    return gathered_logits(a, &at, n);
+}
+
+static int check_few(const struct actor *a, int32_t n) {
+    if (n <= a->cfg.head_rows) return 0;
+    return FAIL(ERR_CONFIG, "head: %d rows of logits, the limit (head_rows) is %d", n,
+                a->cfg.head_rows);
 }
 
 int actor_logits(struct actor *a, const int32_t *rows, int32_t n, struct kern_tensor *logits) {
     TRY(check_rows(a, rows, NULL, n));
-    if (n > a->cfg.head_rows)
-        return FAIL(ERR_CONFIG, "head: %d rows of logits, the limit (head_rows) is %d", n,
-                    a->cfg.head_rows);
+    TRY(check_few(a, n));
     TRY(chunk_logits(a, rows, NULL, n));
+    *logits = actor_f32(a->logits, n, a->cfg.shape.vocab);
+    return 0;
+}
+
+int actor_logits_at(struct actor *a, const int32_t *rows, void *at, int32_t n,
+                    struct kern_tensor *logits) {
+    struct kern_tensor view = kern_view1(at, KERN_I32, n);
+    int32_t last = rows[0] + n - 1;
+    TRY(check_few(a, n));
+    TRY(check_rows(a, rows, NULL, at ? n : 1));
+    TRY(check_rows(a, &last, NULL, at ? 0 : 1));
+    if (at)
+        TRY(gathered_logits(a, &view, n));
+    else
+        TRY(head_product(a, actor_row(a, a->hidden, rows[0], a->cfg.shape.d), n));
     *logits = actor_f32(a->logits, n, a->cfg.shape.vocab);
     return 0;
 }

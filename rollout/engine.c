@@ -5,35 +5,48 @@
  * ends. What is left here is the translation of a plan into one batch of rows, and the order of
  * commits: keys of all sequences are published before any sequence may end and give its pages back.
  *
+ * A backend that records gets the rows that decode apart, as one recorded operation, and the rest
+ * of the step behind it on the same stream: the host prepares the one while the device does the
+ * other, and waits once. That order is always right: what a sequence reads of others was published
+ * after an earlier step, so no row reads a key that another sequence's row writes in the same step,
+ * and copies of pages come first. The bits are those of one forward of all rows (I6), which is what
+ * host backends do.
+ *
  * Everything is allocated when the engine is opened; a request brings its own bounded memory. */
 #include "rollout/engine.h"
 
 #include "actor/actor.h"
 #include "base/mem.h"
+#include "rollout/decode.h"
 #include "rollout/plan.h"
 #include "rollout/sampler.h"
 #include "rollout/seq.h"
 
 #include <inttypes.h>
 
-enum { SEQS_LIMIT = 1 << 16, CHUNK_LIMIT = 1 << 20, PAGE_LIMIT = 1 << 12, HEAD_ROWS = 64 };
+enum { SEQS_LIMIT = 1 << 16, CHUNK_LIMIT = 1 << 20, PAGE_LIMIT = 1 << 12 };
+enum { HEAD_ROWS = 64, HEAD_ROWS_DEVICE = 256 /* logits at a time */ };
 
 struct engine {
     struct engine_config cfg; /* pages filled in */
     int32_t pages_max;        /* of one sequence */
     struct actor *actor;
     struct sampler *sampler;
+    struct decode *decode; /* NULL: all rows in one forward */
     struct plan *plan;
     bool has_weights;
+    const void *weights; /* their memory */
     int64_t version;
 
     /* The batch of one step. */
     int32_t *ids, *pos, *slot; /* [rows_max] */
     int32_t *q_start, *kv_len; /* [seqs_max + 1] */
     int32_t *page_table;       /* [seqs_max * pages_max] */
+    int32_t *part;             /* [seqs_max] items of the step that are in the batch */
+    int32_t *last_row;         /* [seqs_max] of an item, in the batch */
 
-    /* Rows that sample, and what came of them. */
-    int32_t *logit_rows; /* [seqs_max] */
+    /* What draws a token, rows of `decode` first, and what came of it. */
+    int32_t *logit_rows; /* [seqs_max] of a call */
     struct seq **drawing;
     struct sampler_row *draws;
     struct sampler_token *drawn;
@@ -73,16 +86,23 @@ static int resolve_config(struct engine_config *cfg) {
     return check_range("pages", cfg->pages, one, INT32_MAX / 2 / cfg->page);
 }
 
+static bool is_recorded(const struct engine_config *cfg) {
+    return kern_records(cfg->backend) && !cfg->plain;
+}
+
 static struct actor_config actor_of(const struct engine_config *cfg) {
+    bool recorded = is_recorded(cfg);
+    int32_t head_rows = recorded ? HEAD_ROWS_DEVICE : HEAD_ROWS;
+    int32_t spare = recorded ? decode_spare_pages(cfg->seqs_max, cfg->page) : 0;
     return (struct actor_config){
         .backend = cfg->backend,
         .shape = cfg->shape,
         .rows_max = cfg->seqs_max + cfg->chunk_tokens,
         .seqs_max = cfg->seqs_max,
         .context = cfg->context,
-        .pages = (int32_t)cfg->pages,
+        .pages = (int32_t)cfg->pages + spare,
         .page = cfg->page,
-        .head_rows = cfg->seqs_max < HEAD_ROWS ? cfg->seqs_max : HEAD_ROWS,
+        .head_rows = cfg->seqs_max < head_rows ? cfg->seqs_max : head_rows,
         .pack = true,
         .spare = cfg->spare,
     };
@@ -109,7 +129,7 @@ static struct seq_limits limits_of(const struct engine_config *cfg) {
 
 static size_t batch_bytes(const struct engine_config *cfg) {
     size_t rows = (size_t)cfg->seqs_max + (size_t)cfg->chunk_tokens, seqs = (size_t)cfg->seqs_max;
-    size_t per_seq = 3 * sizeof(int32_t) + sizeof(struct seq *) + sizeof(struct sampler_row) +
+    size_t per_seq = 5 * sizeof(int32_t) + sizeof(struct seq *) + sizeof(struct sampler_row) +
                      sizeof(struct sampler_token) + sizeof(struct engine_token) +
                      (size_t)pages_of_one(cfg) * sizeof(int32_t);
     return rows * 3 * sizeof(int32_t) + seqs * per_seq + sizeof(struct engine);
@@ -124,7 +144,9 @@ size_t engine_bytes(const struct engine_config *cfg) {
     size_t actor = actor_bytes(&a);
     size_t requests = ((size_t)c.seqs_max + (size_t)c.waiting_max) * seq_bytes(&l);
     if (actor == SIZE_MAX) return SIZE_MAX;
-    return actor + 2 * sampler_bytes(a.head_rows) + plan_bytes(&p) + batch_bytes(&c) + requests;
+    size_t decode = is_recorded(&c) ? decode_bytes(&a) : 0;
+    return actor + 2 * (sampler_bytes(c.seqs_max) + decode) + plan_bytes(&p) + batch_bytes(&c) +
+           requests;
 }
 
 static void open_batch(struct engine *e) {
@@ -136,6 +158,8 @@ static void open_batch(struct engine *e) {
     e->q_start = mem_array(seqs + 1, sizeof *e->q_start);
     e->kv_len = mem_array(seqs + 1, sizeof *e->kv_len);
     e->page_table = mem_array(seqs, (size_t)e->pages_max * sizeof *e->page_table);
+    e->part = mem_array(seqs, sizeof *e->part);
+    e->last_row = mem_array(seqs, sizeof *e->last_row);
     e->logit_rows = mem_array(seqs, sizeof *e->logit_rows);
     e->drawing = mem_array(seqs, sizeof(struct seq *));
     e->draws = mem_array(seqs, sizeof *e->draws);
@@ -151,7 +175,13 @@ int engine_open(struct engine **out, const struct engine_config *cfg) {
     struct actor_config actor = actor_of(&e->cfg);
     struct plan_config plan = plan_of(&e->cfg);
     TRY_OUT(actor_open(&e->actor, &actor));
-    TRY_OUT(sampler_open(&e->sampler, cfg->backend, actor.head_rows, cfg->seed));
+    TRY_OUT(sampler_open(&e->sampler, cfg->backend, cfg->seqs_max, cfg->seed));
+    struct decode_config decode = {.actor = e->actor,
+                                   .sampler = e->sampler,
+                                   .seqs_max = cfg->seqs_max,
+                                   .pages = (int32_t)e->cfg.pages,
+                                   .keys = cfg->graph_keys};
+    if (is_recorded(cfg)) TRY_OUT(decode_open(&e->decode, &decode));
     e->plan = plan_open(&plan);
     open_batch(e);
     *out = e;
@@ -165,6 +195,7 @@ void engine_close(struct engine **pe) {
     struct engine *e = *pe;
     if (!e) return;
     plan_close(&e->plan);
+    decode_close(&e->decode);
     sampler_close(&e->sampler);
     actor_close(&e->actor);
     mem_free(e->ids);
@@ -173,6 +204,8 @@ void engine_close(struct engine **pe) {
     mem_free(e->q_start);
     mem_free(e->kv_len);
     mem_free(e->page_table);
+    mem_free(e->part);
+    mem_free(e->last_row);
     mem_free(e->logit_rows);
     mem_free(e->drawing);
     mem_free(e->draws);
@@ -190,6 +223,7 @@ int engine_swap(struct engine *e, const struct params *weights, int64_t version)
     e->has_weights = false;
     TRY(actor_use(e->actor, weights));
     e->has_weights = true;
+    e->weights = params_slab(weights).data;
     e->version = version;
     plan_use(e->plan, version);
     return 0;
@@ -224,7 +258,9 @@ bool engine_idle(const struct engine *e) {
 
 void engine_stats(const struct engine *e, struct engine_stats *out) {
     struct plan_counts c;
+    struct decode_counts d = {0};
     plan_counts(e->plan, &c);
+    if (e->decode) decode_counts(e->decode, &d);
     const struct pages *pages = plan_pages(e->plan);
     *out = (struct engine_stats){
         .running = c.running,
@@ -236,24 +272,63 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
         .decode_tokens = e->decode_tokens,
         .cached_tokens = c.cached_tokens,
         .steps = e->steps,
+        .graph_steps = d.replays,
+        .graph_records = d.records,
+        .waits = actor_waits(e->actor),
     };
 }
 
 /* --- a step
  * ---------------------------------------------------------------------------------------- */
 
-static int32_t widest(const struct plan_step *st) {
-    int32_t pages_max = 1;
+/* The n-th draw, of s. */
+static void set_draw(struct engine *e, int32_t n, struct seq *s, int32_t row) {
+    int32_t position = s->n - s->n_prompt;
+    e->drawing[n] = s;
+    e->draws[n] = (struct sampler_row){
+        .id = s->id,
+        .position = position,
+        .temperature = s->temperature,
+        .top_p = s->top_p,
+        .top_k = s->top_k,
+        .forced = s->forced ? s->forced[position] : SAMPLER_SAMPLED,
+        .row = row,
+    };
+}
+
+/* One row, whose prompt is done: nobody can be waiting for its logits. */
+static bool decodes(const struct plan_item *it) {
+    return it->samples && it->rows == 1 && it->s->n > it->s->n_prompt;
+}
+
+/* Sets the draws of the items that are decoded apart and lists the others. Returns the number of
+ * the first; *n_part: of the second. */
+static int32_t divide(struct engine *e, const struct plan_step *st, int32_t *n_part) {
+    int32_t n = 0, others = 0;
     for (int32_t i = 0; i < st->n_items; i++)
-        if (st->items[i].s->n_pages > pages_max) pages_max = st->items[i].s->n_pages;
+        if (e->decode && decodes(&st->items[i]))
+            set_draw(e, n++, st->items[i].s, 0);
+        else
+            e->part[others++] = i;
+    *n_part = others;
+    return n;
+}
+
+static int32_t widest(const struct engine *e, const struct plan_step *st, int32_t n_part) {
+    int32_t pages_max = 1;
+    for (int32_t i = 0; i < n_part; i++) {
+        const struct seq *s = st->items[e->part[i]].s;
+        if (s->n_pages > pages_max) pages_max = s->n_pages;
+    }
     return pages_max;
 }
 
-/* Rows, positions, slots and page tables of the step's sequences. */
-static struct actor_batch build_batch(struct engine *e, const struct plan_step *st) {
-    int32_t page = e->cfg.page, width = widest(st), row = 0;
-    for (int32_t i = 0; i < st->n_items; i++) {
-        const struct plan_item *it = &st->items[i];
+/* Rows, positions, slots and page tables of the listed items. */
+static struct actor_batch build_batch(struct engine *e, const struct plan_step *st,
+                                      int32_t n_part) {
+    int32_t page = e->cfg.page, width = widest(e, st, n_part), row = 0;
+    for (int32_t i = 0; i < n_part; i++) {
+        const struct plan_item *it = &st->items[e->part[i]];
         const struct seq *s = it->s;
         int32_t *table = e->page_table + (size_t)i * (size_t)width;
         e->q_start[i] = row;
@@ -263,13 +338,13 @@ static struct actor_batch build_batch(struct engine *e, const struct plan_step *
             e->pos[row] = k;
             e->slot[row] = s->pages[k / page] * page + k % page;
         }
+        e->last_row[e->part[i]] = row - 1;
         for (int32_t k = 0; k < width; k++)
             table[k] = k < s->n_pages ? s->pages[k] : 0;
     }
-    e->q_start[st->n_items] = row;
-    ASSERT(row == st->n_rows);
+    e->q_start[n_part] = row;
     return (struct actor_batch){.n_rows = row,
-                                .n_seqs = st->n_items,
+                                .n_seqs = n_part,
                                 .pages_max = width,
                                 .ids = e->ids,
                                 .pos = e->pos,
@@ -279,43 +354,39 @@ static struct actor_batch build_batch(struct engine *e, const struct plan_step *
                                 .pages = e->page_table};
 }
 
-/* The n-th draw: s from the last row of an item. */
-static void set_draw(struct engine *e, int32_t n, struct seq *s, int32_t item) {
-    int32_t position = s->n - s->n_prompt;
-    e->logit_rows[n] = e->q_start[item + 1] - 1;
-    e->drawing[n] = s;
-    e->draws[n] = (struct sampler_row){
-        .id = s->id,
-        .position = position,
-        .temperature = s->temperature,
-        .top_p = s->top_p,
-        .top_k = s->top_k,
-        .forced = s->forced ? s->forced[position] : SAMPLER_SAMPLED,
-    };
-}
-
-/* Which rows draw a token. Returns their number, at most one for each running sequence. */
-static int32_t collect_draws(struct engine *e, const struct plan_step *st,
-                             const struct plan_joins *joins) {
-    int32_t n = 0;
-    for (int32_t i = 0; i < st->n_items; i++)
-        if (st->items[i].samples) set_draw(e, n++, st->items[i].s, i);
+/* Which rows of the batch draw a token, as draws n and on. Returns the number of all draws, at most
+ * one for each running sequence. */
+static int32_t collect_draws(struct engine *e, const struct plan_step *st, int32_t n_part,
+                             const struct plan_joins *joins, int32_t n) {
+    for (int32_t i = 0; i < n_part; i++) {
+        const struct plan_item *it = &st->items[e->part[i]];
+        if (it->samples) set_draw(e, n++, it->s, e->last_row[e->part[i]]);
+    }
     for (int32_t i = 0; i < joins->n_joins; i++)
-        set_draw(e, n++, joins->joins[i].s, joins->joins[i].item);
+        set_draw(e, n++, joins->joins[i].s, e->last_row[joins->joins[i].item]);
     ASSERT(n <= e->cfg.seqs_max);
     return n;
 }
 
-static int draw_tokens(struct engine *e, int32_t n) {
+/* Draws n tokens from the rows of the batch, without waiting. */
+static int issue_draws(struct engine *e, const struct sampler_row *draws, int32_t n) {
+    const struct sampler_slab *slab = sampler_own(e->sampler);
+    struct kern_stream *s = actor_stream(e->actor);
     int32_t head_rows = actor_config(e->actor)->head_rows;
+    bool forced;
+    if (n == 0) return 0;
+    sampler_fill(e->sampler, slab, draws, n, &forced);
+    for (int32_t i = 0; i < n; i++)
+        e->logit_rows[i] = draws[i].row;
+    TRY(sampler_put(e->sampler, s, slab));
     for (int32_t at = 0; at < n; at += head_rows) {
         int32_t rows = n - at < head_rows ? n - at : head_rows;
         struct kern_tensor logits;
-        TRY(actor_logits(e->actor, e->logit_rows + at, rows, &logits));
-        TRY(sampler_draw(e->sampler, actor_stream(e->actor), &logits, e->draws + at, rows,
-                         e->drawn + at));
+        TRY(actor_logits_at(e->actor, e->logit_rows + at, sampler_rows_at(slab, at), rows,
+                            &logits));
+        TRY(sampler_issue(e->sampler, s, slab, &logits, at, rows, forced));
     }
-    return 0;
+    return sampler_get(e->sampler, s, slab);
 }
 
 /* Appends the drawn tokens and ends what is complete. */
@@ -354,16 +425,34 @@ static int copy_pages(struct engine *e, const struct plan_copy *copies, int32_t 
     return 0;
 }
 
-static int run_step(struct engine *e, const struct plan_step *st, int32_t *n_draws) {
+/* Issues all of a step; *n_decode of the draws are of `decode`. */
+static int issue_step(struct engine *e, const struct plan_step *st, int32_t *n_decode,
+                      int32_t *n_draws) {
     struct plan_joins joins;
+    int32_t n_part, n = divide(e, st, &n_part);
     TRY(copy_pages(e, st->copies, st->n_copies));
-    struct actor_batch batch = build_batch(e, st);
-    TRY(actor_forward(e->actor, &batch));
+    if (n > 0) TRY(decode_issue(e->decode, e->drawing, e->draws, n, e->weights));
+    struct actor_batch batch = build_batch(e, st, n_part);
+    if (n_part > 0) TRY(actor_forward(e->actor, &batch));
     count_rows(e, st);
     plan_done(e->plan, st, &joins);
     TRY(copy_pages(e, joins.copies, joins.n_copies));
-    *n_draws = collect_draws(e, st, &joins);
-    return draw_tokens(e, *n_draws);
+    *n_decode = n;
+    *n_draws = collect_draws(e, st, n_part, &joins, n);
+    return issue_draws(e, e->draws + n, *n_draws - n);
+}
+
+/* Whatever was issued is waited for, or memory that is used again would still be read. */
+static int run_step(struct engine *e, const struct plan_step *st, int32_t *n_draws) {
+    int32_t n;
+    int rc = issue_step(e, st, &n, n_draws);
+    if (rc < 0) {
+        err_ignore(actor_wait(e->actor), "what failed first is what counts");
+        return rc;
+    }
+    TRY(actor_wait(e->actor));
+    if (n > 0) TRY(decode_read(e->decode, e->draws, n, e->drawn));
+    return sampler_read(sampler_own(e->sampler), e->draws + n, *n_draws - n, e->drawn + n);
 }
 
 int engine_step(struct engine *e, const struct engine_token **events, int32_t *n) {

@@ -32,7 +32,9 @@ struct engine_config {
     int64_t pages;                     /* 0: enough for seqs_max full sequences */
     int32_t waiting_max;               /* queued sequences */
     uint64_t seed;
-    bool spare; /* room for preparing the next weights */
+    bool spare;         /* room for preparing the next weights */
+    bool plain;         /* decode steps are never recorded, whatever the backend can */
+    int32_t graph_keys; /* least keys of a recording, 0: a default (decode.h) */
 };
 
 struct engine_request { /* host memory, copied */
@@ -67,6 +69,8 @@ struct engine_stats {
     int32_t running, waiting;
     int64_t pages_used, pages_total, preemptions;
     int64_t prefill_tokens, decode_tokens, cached_tokens, steps; /* since open */
+    /* Steps whose decode rows were one replay; recordings made; waits for the device. */
+    int64_t graph_steps, graph_records, waits;
 };
 
 /* The memory plan, weights excluded: what engine_open takes and what requests may take on top. 0:
@@ -92,9 +96,10 @@ MUST_CHECK int engine_add(struct engine *e, const struct engine_request *r);
 void engine_abort(struct engine *e, uint64_t id); /* forgets it; no further events */
 bool engine_idle(const struct engine *e);         /* nothing running or waiting */
 
-/* One forward. After a failure the sequences are still there and a later step computes them again.
- * *events points into the engine (valid until the next call), *n tokens. 0 events is
- * possible while prefilling. */
+/* One forward, of all rows; on a backend that records, first that of the rows that decode, as one
+ * operation (decode.h), then that of the rest, and one wait. After a failure the sequences are
+ * still there and a later step computes them again. *events points into the engine (valid until the
+ * next call), *n tokens. 0 events is possible while prefilling. */
 MUST_CHECK int engine_step(struct engine *e, const struct engine_token **events, int32_t *n);
 void engine_stats(const struct engine *e, struct engine_stats *out);
 

@@ -305,6 +305,7 @@ static __global__ void sample_block_per_row(struct sample_out out, struct sample
         id = first_largest(r.logits, v);
     }
     if (threadIdx.x > 0) return;
+    if (id < 0 || id >= v) id = 0; /* no logit is a number: nor is the log-prob */
     out.token[i] = id;
     out.logprob[i] = at_temperature(r.logits[id], inv) - s.lse;
     out.kept[i] = cuts && t > 0 ? (float)total : 1;
