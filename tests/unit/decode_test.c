@@ -234,6 +234,7 @@ static void all_scripts(const char *device, bool half) {
     w.cfg.graph_keys = 64; /* one width */
     stats = recorded_equals_plain(&w, one_by_one);
     CHECK_INT(stats.graph_records, 5); /* of 9, 8, 4, 2 and 1 rows */
+    recorded_equals_plain(&w, changing);
     w.cfg.graph_keys = 8;
     recorded_equals_plain(&w, arriving);
     w.cfg.context = 48; /* few pages, so that sequences run out of them */
