@@ -31,10 +31,12 @@ int announce_plan(struct announce_plan *out, const struct recipe *r, const struc
     TRY(kern_open(&b, r->rollout.device, 1));
     struct engine_config cfg = setup_engine(r, s, NULL, b);
     cfg.spare = true; /* as rollouts have it */
+    int rc = setup_fit(&cfg, r);
     p.weights = params_slab_bytes(s);
     p.rollout = engine_bytes(&cfg) + 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
     kern_close(b);
+    TRY(rc);
     TRY(step_plan(&p.room, r, s));
     p.trainer = p.room.all;
     p.relay = VERSIONS_KEPT * p.weights;

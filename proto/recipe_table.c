@@ -113,7 +113,9 @@ static const struct recipe_field fields[] = {
     INT("rollout.concurrency", rollout.concurrency, "64", 1, 65536,
         "trajectories running at a time in the whole run"),
     SIZE("rollout.kv_memory", rollout.kv_memory, "0",
-         "bytes of keys and values per rollout, 0: as many as concurrency needs"),
+         "bytes of keys and values per rollout, 0: as many as concurrency needs, on a device no "
+         "more "
+         "than its share of the memory holds"),
     INT("rollout.page", rollout.page, "16", 1, 1024, "keys per page"),
     INT("rollout.chunk_tokens", rollout.chunk_tokens, "256", 1, 1048576,
         "prefill tokens per engine step"),

@@ -81,6 +81,7 @@ static int open_model(struct rollout *r, const char *run_dir) {
     struct engine_config cfg =
         setup_engine(r->recipe, &r->policy.shape, r->policy.tokenizer, r->backend);
     cfg.spare = true;
+    TRY(setup_fit(&cfg, r->recipe));
     r->places = (size_t)cfg.seqs_max;
     return engine_open(&r->engine, &cfg);
 }

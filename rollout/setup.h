@@ -12,6 +12,13 @@
  * tokenizer may be NULL for planning. */
 struct engine_config setup_engine(const struct recipe *r, const struct shape *s,
                                   const struct tokenizer *tokenizer, const struct kern_backend *b);
+/* On a device with memory of its own, and unless the recipe says how much (rollout.kv_memory): as
+ * many pages as cfg asks for, or as fit into this rollout's share of the memory beside two slabs of
+ * weights and the rest of the engine. ERR_CONFIG with all the numbers when not one sequence fits.
+ * The second is the rule alone, for a device of `total` bytes with `left` not taken. */
+MUST_CHECK int setup_fit(struct engine_config *cfg, const struct recipe *r);
+MUST_CHECK int setup_fit_within(struct engine_config *cfg, const struct recipe *r, size_t left,
+                                size_t total);
 size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and values */
 
 /* section: "data.train", for the error of a missing path. seed: the recipe's. */
