@@ -5,7 +5,8 @@
  * The training step is forward, loss, reverse, the scalars of the norm and of alignment control,
  * and AdamW, on 8k tokens. Its operations are those of the model (6 for each parameter of a matrix
  * and token, 12 for each key that a query sees, a head and an element), whatever is recomputed. The
- * decode step is forward, logits and sampling over sequences whose keys are in the pool already;
+ * decode step is forward, logits and sampling over sequences whose keys are in the pool already,
+ * issued op by op and, where the backend records, as the engine does it: one replay and one wait;
  * its bytes are the matrices once and the keys and values once. Both are put beside a large square
  * product and a copy of the same minute. Weights are random; where the whole model does not fit in
  * `memory` the number of layers is cut, and the line says so. */
@@ -16,6 +17,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "rollout/decode.h"
 #include "trainer/step.h"
 
 #include <math.h>
@@ -212,6 +214,13 @@ struct decoding {
     struct actor_batch batch;
     int32_t *rows, *ids;
     struct kern_tensor temperature, top_p, top_k, uniform, token, logprob, kept;
+
+    /* as the engine does it */
+    struct sampler *sampler;
+    struct decode *decode;
+    struct seq *seqs, **order;
+    struct sampler_row *draws;
+    struct sampler_token *drawn;
 };
 
 static void decode_once(void *ctx) {
@@ -228,24 +237,33 @@ static void decode_once(void *ctx) {
                "get");
 }
 
-static struct actor_config decode_config(const struct gpu *g, const struct shape *s, int32_t batch,
-                                         int32_t context) {
+static void decode_replay(void *ctx) {
+    struct decoding *d = ctx;
+    int32_t n = d->batch.n_rows;
+    bench_must(decode_issue(d->decode, d->order, d->draws, n, params_slab(d->w).data), "issue");
+    bench_must(actor_wait(d->actor), "wait");
+    bench_must(decode_read(d->decode, d->draws, n, d->drawn), "read");
+}
+
+static struct actor_config decoding_config(const struct gpu *g, const struct shape *s,
+                                           int32_t batch, int32_t context) {
     const int32_t page = bench_quick ? 4 : PAGE;
     return (struct actor_config){.backend = g->b,
                                  .shape = *s,
                                  .rows_max = batch,
                                  .seqs_max = batch,
                                  .context = context,
-                                 .pages = batch * ((context + page - 1) / page),
+                                 .pages = batch * ((context + page - 1) / page) +
+                                          decode_spare_pages(batch, page),
                                  .page = page,
                                  .head_rows = batch,
                                  .pack = true};
 }
 
-static size_t decode_bytes(const struct gpu *g, const struct gpu_model *m, int32_t layers,
-                           int32_t batch, int32_t context) {
+static size_t decoding_bytes(const struct gpu *g, const struct gpu_model *m, int32_t layers,
+                             int32_t batch, int32_t context) {
     struct shape s = gpu_shape(m, layers, context);
-    struct actor_config c = decode_config(g, &s, batch, context);
+    struct actor_config c = decoding_config(g, &s, batch, context);
     return actor_bytes(&c) + sizeof(float) * (size_t)params_slab_elements(&s);
 }
 
@@ -259,9 +277,45 @@ static struct kern_tensor vector(const struct gpu *g, float x, int64_t n, int64_
     return m ? t : kern_view1(t.data, KERN_F32, n);
 }
 
-static void decode_open(struct decoding *d, struct gpu *g, const struct shape *s, int32_t batch,
-                        int32_t context) {
-    struct actor_config c = decode_config(g, s, batch, context);
+/* The same batch as sequences of the engine. */
+static void open_replay(struct decoding *d, int32_t batch, int32_t context) {
+    struct decode_config c = {.actor = d->actor, .seqs_max = batch};
+    c.pages =
+        actor_config(d->actor)->pages - decode_spare_pages(batch, actor_config(d->actor)->page);
+    bench_must(sampler_open(&d->sampler, d->g->b, batch, 1), "sampler");
+    c.sampler = d->sampler;
+    bench_must(decode_open(&d->decode, &c), "decode");
+    d->seqs = mem_zalloc((size_t)batch * sizeof *d->seqs);
+    d->order = mem_array((size_t)batch, sizeof(struct seq *));
+    d->draws = mem_zalloc((size_t)batch * sizeof *d->draws);
+    d->drawn = mem_array((size_t)batch, sizeof *d->drawn);
+    for (int32_t i = 0; i < batch; i++) {
+        d->seqs[i].n = context;
+        d->seqs[i].tokens = mem_zalloc((size_t)context * sizeof(int32_t));
+        d->seqs[i].n_pages = d->batch.pages_max;
+        d->seqs[i].pages = (int32_t *)d->batch.pages + (size_t)i * (size_t)d->batch.pages_max;
+        d->order[i] = &d->seqs[i];
+        d->draws[i] = (struct sampler_row){
+            .id = (uint64_t)i, .temperature = 1, .top_p = 1, .forced = SAMPLER_SAMPLED};
+    }
+    decode_replay(d); /* issued, then recorded */
+    decode_replay(d);
+}
+
+static void close_replay(struct decoding *d) {
+    for (int32_t i = 0; i < d->batch.n_seqs; i++)
+        mem_free(d->seqs[i].tokens);
+    mem_free(d->seqs);
+    mem_free(d->order);
+    mem_free(d->draws);
+    mem_free(d->drawn);
+    decode_close(&d->decode);
+    sampler_close(&d->sampler);
+}
+
+static void decoding_open(struct decoding *d, struct gpu *g, const struct shape *s, int32_t batch,
+                          int32_t context) {
+    struct actor_config c = decoding_config(g, s, batch, context);
     *d = (struct decoding){.g = g};
     d->w = random_params(g, s);
     bench_must(actor_open(&d->actor, &c), "actor");
@@ -280,11 +334,12 @@ static void decode_open(struct decoding *d, struct gpu *g, const struct shape *s
     d->token = gpu_ints(g, d->ids, batch, 0);
 }
 
-static void decode_close(struct decoding *d) {
+static void decoding_close(struct decoding *d) {
     struct kern_tensor *all[] = {&d->temperature, &d->top_p, &d->uniform, &d->logprob,
                                  &d->kept,        &d->top_k, &d->token};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         gpu_free(d->g, all[i]);
+    if (d->decode) close_replay(d);
     free_batch(&d->batch);
     mem_free(d->rows);
     mem_free(d->ids);
@@ -295,7 +350,7 @@ static void decode_close(struct decoding *d) {
 static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t batch, int32_t context,
                            const struct gpu_ceiling *ceiling) {
     int32_t layers = m->layers;
-    while (layers > 1 && decode_bytes(g, m, layers, batch, context) > memory)
+    while (layers > 1 && decoding_bytes(g, m, layers, batch, context) > memory)
         layers--;
     struct shape s = gpu_shape(m, layers, context);
     struct decoding d;
@@ -303,14 +358,20 @@ static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t bat
     const double bytes = each * matrix_params(m, layers, true) + each * 2.0 * layers * m->kv_heads *
                                                                      m->head_width * (double)batch *
                                                                      context;
-    decode_open(&d, g, &s, batch, context);
-    struct gpu_result r = gpu_against(g, &(struct gpu_work){decode_once, &d, bytes}, ceiling);
-    printf("{\"bench\": \"gpu decode\", \"dtype\": \"f32\", \"model\": \"%s\", \"layers\": %d, "
-           "\"of_layers\": %d, "
-           "\"batch\": %d, \"context\": %d, \"tokens_per_s\": %.0f",
-           m->name, (int)layers, (int)m->layers, (int)batch, (int)context, batch / r.us * 1e6);
-    gpu_print_end(&r, "a copy", "GB/s", 1e3);
-    decode_close(&d);
+    decoding_open(&d, g, &s, batch, context);
+    for (int replayed = 0; replayed <= kern_records(g->b); replayed++) {
+        if (replayed) open_replay(&d, batch, context);
+        struct gpu_work work = {replayed ? decode_replay : decode_once, &d, bytes};
+        struct gpu_result r = gpu_against(g, &work, ceiling);
+        printf(
+            "{\"bench\": \"gpu decode\", \"dtype\": \"f32\", \"how\": \"%s\", \"model\": \"%s\", "
+            "\"layers\": %d, \"of_layers\": %d, \"batch\": %d, \"context\": %d, "
+            "\"tokens_per_s\": %.0f",
+            replayed ? "graph" : "ops", m->name, (int)layers, (int)m->layers, (int)batch,
+            (int)context, batch / r.us * 1e6);
+        gpu_print_end(&r, "a copy", "GB/s", 1e3);
+    }
+    decoding_close(&d);
 }
 
 /* --- shared prefixes ----------------------------------------------------------------------------
