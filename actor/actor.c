@@ -339,6 +339,7 @@ int actor_open(struct actor **out, const struct actor_config *cfg) {
     TRY_OUT(alloc_host(a));
     TRY_OUT(err_wrap(kern_alloc(a->b, &a->memory, bytes), "actor"));
     TRY_OUT(kern_stream_open(a->b, &a->s, scratch_bytes(&a->cfg)));
+    if (cfg->fast && !kern_always_exact(a->b)) TRY_OUT(kern_exact(a->b, a->s, false));
     struct carve c = {.base = a->memory, .size = actor_size(cfg)};
     carve_all(&c, a, &(struct actor_plan){0});
     ASSERT(c.used == bytes);

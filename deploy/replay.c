@@ -205,6 +205,7 @@ int replay_verify(struct replay_verify *v, const char *run_dir) {
     char *recipe = file_join(run_dir, "recipe.yaml"), *dir = file_join(run_dir, "log");
     int rc;
     TRY_OUT(recipe_load(&r, recipe, NULL, 0));
+    v->exact = r->model.exact;
     TRY_OUT(runlog_open_readonly(&log, dir));
     TRY_OUT(open_state(&s, r, run_dir, log, v->first));
     TRY_OUT(verify_steps(v, s, log, r));

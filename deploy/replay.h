@@ -26,6 +26,7 @@ struct replay_verify {
     bool logprobs;           /* recompute log-probs by the version of each token */
     int64_t checked, failed; /* results: hashes compared, hashes that differ */
     int64_t tokens, unequal; /* log-probs compared, those with other bits */
+    bool exact;              /* result: none may be unequal; false: the run's model.exact was */
     /* Called after each compared step; may be NULL. */
     void (*each)(void *ctx, const struct replay_step *s);
     void *ctx;

@@ -215,6 +215,15 @@ int kern_memory(kern_on b, size_t *left, size_t *total) {
     return b->memory(left, total);
 }
 
+bool kern_always_exact(kern_on b) {
+    return !b->exact;
+}
+
+int kern_exact(kern_on b, struct kern_stream *s, bool exact) {
+    ENTER(exact, s);
+    return b->exact(s, exact);
+}
+
 /* --- forward ops --------------------------------------------------------------------------------
  */
 

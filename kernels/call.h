@@ -32,6 +32,8 @@ KERN_CALL kern_replay(kern_on b, struct kern_stream *s, struct kern_graph *g);
 void kern_graph_close(kern_on b, struct kern_graph *g); /* accepts NULL */
 bool kern_has_memory(kern_on b);                        /* of its own: kern_memory says how much */
 KERN_CALL kern_memory(kern_on b, size_t *left, size_t *total);
+bool kern_always_exact(kern_on b); /* kern_exact has no choice to give */
+KERN_CALL kern_exact(kern_on b, struct kern_stream *s, bool exact);
 
 KERN_CALL kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids);
 KERN_CALL kern_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg w,

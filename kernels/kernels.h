@@ -83,6 +83,10 @@ struct kern_backend {
      * gives them; done on return. Takes sizeof(struct hash) of scratch a block where the data are
      * not in host memory. A last block of less than KERN_HASH_MIN bytes: the checked call's. */
     int (*hash_leaves)(struct kern_stream *, struct hash *leaf, const void *data, size_t bytes);
+    /* exact false: the ops of s may choose how they compute by the number of rows, which ends [BI]
+     * but not repetition: the same calls give the same bits on the same kind of device. Streams
+     * open exact. NULL: this backend always is. */
+    int (*exact)(struct kern_stream *s, bool exact);
 
     /* --- forward ops; all [BI] -------------------------------------------------------------- */
     /* out[n,d] = table[ids[n], d] */

@@ -65,6 +65,7 @@ struct recipe {
         enum recipe_weights
             weights; /* random: config.json and tokenizer.json only, weights from the seed */
         enum recipe_dtype dtype;
+        bool exact;
     } model;
     struct {
         struct recipe_data train;

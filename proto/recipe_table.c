@@ -76,6 +76,9 @@ static const struct recipe_field fields[] = {
     ENUM("model.dtype", model.dtype, dtype_names, "fp32",
          "of weights, activations, keys and published versions; sums, gradients of weights and the "
          "optimizer are fp32"),
+    BOOL("model.exact", model.exact, "true",
+         "a token's log-prob has the same bits in any batch, in rollout and trainer; false: the "
+         "fastest algorithm for each batch, on cuda (docs/exact.md)"),
     DATA("data.train", data.train),
     BOOL("data.train.shuffle", data.train.shuffle, "true", "shuffle each epoch by the seed"),
     EVAL("name", RECIPE_STR, name, NULL, 0, 0, "metrics are eval/NAME; none: the path's last part"),

@@ -141,7 +141,11 @@ static bool m2po_recomputed(const struct recipe *r) {
 }
 
 static bool no_op_on_policy(const struct recipe *r) {
-    return r->trainer.staleness.max == 0 && (corrects(r) || ALGO(r)->ess_lr);
+    return r->trainer.staleness.max == 0 && r->model.exact && (corrects(r) || ALGO(r)->ess_lr);
+}
+
+static bool not_exact(const struct recipe *r) {
+    return !r->model.exact;
 }
 
 static bool interpolate_fresh(const struct recipe *r) {
@@ -301,6 +305,12 @@ static const struct trap {
     {TRAPS_NOTE, TRAPS_STEP, several_steps,
      "trainer.batch.minibatches above 1: one version and one unit of staleness is several "
      "optimizer steps"},
+    {TRAPS_NOTE, TRAPS_STEP, not_exact,
+     "model.exact: false: on cuda each batch gets its fastest algorithms. Given up: equal "
+     "log-probs "
+     "of rollout and trainer (rollout_logprob_abs_diff/max/engine measures the difference), and "
+     "final weights that do not depend on workers and kills. Kept: a training step repeated on the "
+     "same kind of GPU has the same bits, so replay verify works there. On cpu nothing changes"},
 };
 
 int traps_check(const struct recipe *r, enum traps_where where) {

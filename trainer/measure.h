@@ -9,10 +9,10 @@ void measure_rewards(struct step_report *out, const struct batch *b);
 /* version: of the weights that are trained. */
 void measure_lengths(struct step_report *out, const struct batch *b, int64_t version);
 /* Rollout against trainer: at equal weights, where the same bits are expected (I6) and a difference
- * is logged, and at older ones, or another run's, where it is lag. logprob: by trained token, of
- * the first n trajectories. */
+ * is logged if `exact`, and at older ones, or another run's, where it is lag. logprob: by trained
+ * token, of the first n trajectories. */
 void measure_mismatch(struct step_report *out, const struct batch *b, int64_t version,
-                      const float *logprob, uint32_t n);
+                      const float *logprob, uint32_t n, bool exact);
 /* Groups of equal rewards: nothing to learn from them. */
 int64_t measure_zero_groups(const struct batch *b);
 

@@ -143,7 +143,8 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .offload_inputs = train && r->trainer.offload_activations,
                                .frames = train && has_frames(r) ? frames_of(l) : 0,
                                .offload = train && offloads(r),
-                               .pack = true};
+                               .pack = true,
+                               .fast = !r->model.exact};
     if (!train) cfg.shape.value_head = false;
     return cfg;
 }

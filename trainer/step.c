@@ -38,6 +38,7 @@ struct step {
     char *model_dir;
     struct room room; /* taken at open */
     int64_t version, staleness_max;
+    bool exact; /* the rollouts' log-probs are expected to the bit (I6) */
     struct objective *objective;
     struct ranks *ranks; /* NULL: one */
     struct exchange exchange;
@@ -125,7 +126,9 @@ static int open_model(struct step *s, const struct recipe *r) {
 static int open_backend(struct step *s, const struct recipe *r) {
     TRY(shape_read(&s->shape, s->model_dir));
     s->shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
-    return kern_open(&s->backend, r->trainer.device, ranks_threads(r));
+    TRY(kern_open(&s->backend, r->trainer.device, ranks_threads(r)));
+    s->exact = r->model.exact || kern_always_exact(s->backend);
+    return 0;
 }
 
 static struct step *new_step(const struct recipe *r, const char *model_dir) {
@@ -307,7 +310,7 @@ static int train(struct step *s, struct batch *b, struct step_report *out) {
     TRY(descend(s, true, &r));
     measure_rewards(&r, b);
     const float *logprob = objective_logprobs(s->objective, &n);
-    measure_mismatch(&r, b, version, logprob, n);
+    measure_mismatch(&r, b, version, logprob, n, s->exact);
     objective_report(s->objective, &r);
     r.zero_groups = measure_zero_groups(b);
     *out = r;

@@ -29,7 +29,12 @@
  * WIDTH 128, so three blocks in an H100's multiprocessor, two in an A100's, by shared memory, each
  * with 32 KiB under way (WIDTH 64: 78 registers, 36 KiB, six and four). Partial sums of chunks are
  * 1/256 of the bytes of the keys and values for each query head of a group, written and read once,
- * mostly in L2; they are held to PARTS_MAX by launching sequences in groups. */
+ * mostly in L2; they are held to PARTS_MAX by launching sequences in groups.
+ *
+ * A stream that is not exact (kern_exact): the tile kernel sums all keys into one total (FAST),
+ * without the second set of registers and without merging; decode's chunks are as long as fills the
+ * device, so a large batch has one a sequence and nothing to merge, a small one more of fewer keys.
+ * Both are functions of the call and the device: repetition gives the same bits. */
 #include "kernels/cuda/attention.h"
 
 static const int CHUNK = 4;   /* blocks of keys that are summed from zero */
@@ -197,7 +202,7 @@ static __device__ __forceinline__ void add_block(struct sums<WIDTH / 8> &part, b
     }
 }
 
-template <int WIDTH>
+template <int WIDTH, bool FAST>
 static __global__ void __launch_bounds__(TILE_THREADS)
     attention_tile(bf16 *__restrict__ out, float *__restrict__ lse, const bf16 *__restrict__ q,
                    const bf16 *__restrict__ k, const bf16 *__restrict__ v, struct attn a,
@@ -234,9 +239,9 @@ static __global__ void __launch_bounds__(TILE_THREADS)
                                                 key0 + ATTN_KEYS, end, kv_head);
         mma_commit();
         if (key0 <= seen_by_one)
-            add_block<WIDTH>(part, q_tile, row, at, at + STAGE / 2, key0,
+            add_block<WIDTH>(FAST ? total : part, q_tile, row, at, at + STAGE / 2, key0,
                              key0 >= from_all && key0 + ATTN_KEYS - 1 <= seen_by_all, &see, unit);
-        if (b % CHUNK == CHUNK - 1 || b == last) {
+        if (!FAST && (b % CHUNK == CHUNK - 1 || b == last)) {
             merge(total, part);
             clear(part);
         }
@@ -258,6 +263,7 @@ struct parts { /* of chunks: [sequence of the launch][head][query][chunk] */
     float *o;  /* [..][WIDTH] */
     float *ml; /* [..][2] */
     int32_t seq0, queries, chunks;
+    int32_t blocks; /* of keys of a chunk: CHUNK, on an exact stream */
 };
 
 static __device__ __forceinline__ int64_t part_at(const struct attn *a, const struct parts *p,
@@ -269,10 +275,10 @@ static __device__ __forceinline__ int64_t part_at(const struct attn *a, const st
 struct chunks { /* that a sequence's queries see */
     int32_t first, last;
 };
-static __device__ __forceinline__ struct chunks chunks_of(const struct attn *a,
-                                                          const struct attn_rows *x) {
-    const int KEYS = CHUNK * ATTN_KEYS;
-    struct chunks c = {attn_first(a, x->position) / KEYS, attn_position(a, x, x->n - 1) / KEYS};
+static __device__ __forceinline__ struct chunks
+chunks_of(const struct attn *a, const struct attn_rows *x, const struct parts *p) {
+    const int32_t keys = p->blocks * ATTN_KEYS;
+    struct chunks c = {attn_first(a, x->position) / keys, attn_position(a, x, x->n - 1) / keys};
     return c;
 }
 
@@ -357,12 +363,12 @@ static __global__ void __launch_bounds__(DECODE_THREADS)
     int64_t kv_head = blockIdx.y % a.kv_heads;
     x.r0 = (int32_t)(blockIdx.y / a.kv_heads) * STREAM;
     if (x.n > FEW || x.r0 >= x.n) return;
-    struct chunks c = chunks_of(&a, &x);
+    struct chunks c = chunks_of(&a, &x, &p);
     int32_t chunk = c.first + (int32_t)blockIdx.z, end = attn_position(&a, &x, x.n - 1) + 1;
     if (chunk > c.last) return;
     int32_t first = attn_first(&a, x.position) / ATTN_KEYS, last = (end - 1) / ATTN_KEYS;
-    first = max(first, chunk * CHUNK);
-    last = min(last, chunk * CHUNK + CHUNK - 1);
+    first = max(first, chunk * p.blocks);
+    last = min(last, chunk * p.blocks + p.blocks - 1);
     float unit = unit_of(&a);
     struct bounds see = bounds_of(&a, &x, x.r0);
     struct sums<WIDTH / 32> part;
@@ -398,7 +404,7 @@ static __global__ void __launch_bounds__(WIDTH)
     struct attn_rows x = attn_rows_of(&a, p.seq0 + (int32_t)blockIdx.x);
     int64_t head = blockIdx.y, query = blockIdx.z, d = threadIdx.x;
     if (x.n > FEW || query * x.share >= x.n) return;
-    struct chunks c = chunks_of(&a, &x);
+    struct chunks c = chunks_of(&a, &x, &p);
     int64_t at = part_at(&a, &p, x.seq, head, query, 0);
     float o = 0, l = 0, m = -INFINITY;
     for (int32_t i = 0; i <= c.last - c.first && i < p.chunks; i++) {
@@ -441,7 +447,7 @@ size_t attention_scratch(const struct kern_limits *l) {
 template <int WIDTH>
 static int tiles(ops_s s, const struct forward *f, const struct attn *a, bool few_elsewhere) {
     const size_t BYTES = (size_t)(TILE + 4 * ATTN_KEYS) * WIDTH * sizeof(bf16);
-    auto *kernel = attention_tile<WIDTH>;
+    auto *kernel = s->fast ? attention_tile<WIDTH, true> : attention_tile<WIDTH, false>;
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES));
     dim3 grid((unsigned)attn_tiles(a, f->rows, TILE), (unsigned)a->kv_heads);
     CUDA_LAUNCH(kernel, grid, TILE_THREADS, BYTES, s, f->out, f->lse, f->q, f->k, f->v, *a,
@@ -465,23 +471,53 @@ static int decode(ops_s s, const struct forward *f, const struct attn *a, const 
     return 0;
 }
 
+/* Keys that decode may see from some key on; the parts of a sequence. */
+template <int WIDTH>
+static size_t size_parts(struct parts *p, const struct forward *f, const struct attn *a) {
+    int64_t keys = f->kv_max, chunk = (int64_t)p->blocks * ATTN_KEYS;
+    if (a->window && keys > a->window + p->queries + chunk) /* from any key on */
+        keys = a->window + p->queries + chunk;
+    p->chunks = (int32_t)ceil_div(keys, chunk);
+    return p->chunks > 1
+               ? (size_t)(a->heads * p->queries * p->chunks * part_floats(WIDTH)) * sizeof(float)
+               : 0;
+}
+
+/* Blocks of keys of a chunk, so that the launch is about as many thread blocks as run at once. */
+template <int WIDTH>
+static int fill_device(struct parts *p, ops_s s, const struct forward *f, const struct attn *a) {
+    int device = 0, processors = 0, each = 0;
+    auto *kernel = attention_decode<WIDTH>;
+    const size_t BYTES = sizeof(struct stream<WIDTH>);
+    CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES));
+    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+    CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, DECODE_THREADS, BYTES));
+    int64_t share = a->heads / a->kv_heads, blocks = ceil_div(f->kv_max, ATTN_KEYS);
+    int64_t whole = a->n_seqs * a->kv_heads * ceil_div(p->queries * share, STREAM);
+    int64_t wanted = (int64_t)processors * (each > 0 ? each : 1) / (whole > 0 ? whole : 1);
+    p->blocks = (int32_t)ceil_div(blocks, wanted < 1 ? 1 : min(wanted, blocks));
+    while (size_parts<WIDTH>(p, f, a) > s->bytes)
+        p->blocks *= 2;
+    return 0;
+}
+
 /* Decode where all sequences are short and their parts fit, tiles where none is; else both, each
  * kernel leaving the other's sequences alone. */
 template <int WIDTH> static int forward(ops_s s, const struct forward *f, const struct attn *a) {
-    int64_t share = a->heads / a->kv_heads, keys = f->kv_max;
+    int64_t share = a->heads / a->kv_heads;
     bool all_few = f->q_max * share <= FEW, equal = f->rows == (int64_t)a->n_seqs * f->q_max;
     struct parts p = {};
     p.queries = (int32_t)min((int64_t)f->q_max, FEW / share);
-    if (a->window && keys > a->window + p.queries + CHUNK * ATTN_KEYS) /* from any key on */
-        keys = a->window + p.queries + CHUNK * ATTN_KEYS;
-    p.chunks = (int32_t)ceil_div(keys, CHUNK * ATTN_KEYS);
-    size_t slots = (size_t)(a->heads * p.queries * p.chunks);
-    size_t each = p.chunks > 1 ? slots * (size_t)part_floats(WIDTH) * sizeof(float) : 0;
+    p.blocks = CHUNK;
+    if (p.queries == 0 || (equal && !all_few)) return tiles<WIDTH>(s, f, a, false);
+    if (s->fast && f->kv_max > 0) TRY(fill_device<WIDTH>(&p, s, f, a));
+    size_t each = size_parts<WIDTH>(&p, f, a);
     int64_t group = each ? (int64_t)(s->bytes / each) : a->n_seqs;
     if (group > a->n_seqs) group = a->n_seqs;
-    if (group == 0 || p.queries == 0 || (equal && !all_few)) return tiles<WIDTH>(s, f, a, false);
+    if (group == 0) return tiles<WIDTH>(s, f, a, false);
     p.o = reinterpret_cast<float *>(s->scratch);
-    p.ml = p.o + slots * (size_t)(group * WIDTH);
+    p.ml = p.o + (size_t)(a->heads * p.queries * p.chunks) * (size_t)(group * WIDTH);
     for (; p.seq0 < a->n_seqs; p.seq0 += (int32_t)group)
         TRY(decode<WIDTH>(s, f, a, &p, min(group, (int64_t)a->n_seqs - p.seq0)));
     return all_few ? 0 : tiles<WIDTH>(s, f, a, true);

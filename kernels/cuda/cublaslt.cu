@@ -3,7 +3,12 @@
  * Batch invariance (I6): the library's heuristic is asked once for each (op, N, K, dtypes), with a
  * fixed number of rows and without workspace, so that no algorithm that splits K is offered; the
  * algorithm is kept and used for any M. An element's sum is then made by one tile in one order
- * whatever M is. What was chosen is logged once. f32 products are f32, never TF32. */
+ * whatever M is. What was chosen is logged once. f32 products are f32, never TF32.
+ *
+ * A stream that is not exact (kern_exact) asks for each power of two of M, with the stream's
+ * scratch as workspace: tiles for that M, and K split where M alone does not fill the device. Only
+ * reductions that add parts in a fixed order are allowed, and the choice is a function of the call,
+ * so repetition gives the same bits. */
 #include "kernels/cuda/gemm.h"
 
 #if CUDA_ON_DEVICE
@@ -36,7 +41,8 @@ struct lt { /* the library, once per process */
 #undef LT_MEMBER
 };
 
-static const int LT_ROWS = 256, LT_CACHE = 256;
+static const int LT_ROWS = 256, LT_CACHE = 1024;
+static const size_t LT_WORKSPACE = 32 << 20;
 
 struct lt_key { /* column-major as the library sees it: D[m,n] = op(A)[m,k] op(B)[k,n]; 0: the rows
                    of the batch, any number */
@@ -44,6 +50,8 @@ struct lt_key { /* column-major as the library sees it: D[m,n] = op(A)[m,k] op(B
     cublasOperation_t ta, tb;
     cudaDataType_t in, out;
     bool bias;
+    int64_t rows;     /* 0: one algorithm for any; else for about so many */
+    size_t workspace; /* with rows */
 };
 
 struct lt_entry {
@@ -54,7 +62,7 @@ struct lt_entry {
 
 static struct lt lt;
 static struct lt_entry cache[LT_CACHE];
-static int n_cached, state; /* 0: not tried, 1: there, -1: not */
+static int n_cached, oldest, state; /* state: 0: not tried, 1: there, -1: not */
 
 static bool lt_load(void) {
     static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"};
@@ -126,25 +134,27 @@ static void say_choice(const struct lt_key *k, const cublasLtMatmulAlgo_t *algo)
                                               sizeof tile, &n);
     lt.p_cublasLtMatmulAlgoConfigGetAttribute(algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
                                               sizeof split, &n);
-    LOG(INFO, KERN, "cublaslt m=%lld n=%lld k=%lld algo=%d tile=%d splitk=%d", (long long)k->m,
-        (long long)k->n, (long long)k->k, id, tile, split);
+    LOG(INFO, KERN, "cublaslt m=%lld n=%lld k=%lld rows=%lld algo=%d tile=%d splitk=%d",
+        (long long)k->m, (long long)k->n, (long long)k->k, (long long)k->rows, id, tile, split);
 }
 
 static bool choose(struct lt_entry *e) {
     struct lt_call c;
     cublasLtMatmulPreference_t pref = nullptr;
     cublasLtMatmulHeuristicResult_t r = {};
-    size_t none = 0;
-    uint32_t no_reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
+    const struct lt_key *k = &e->key;
+    uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
+    if (k->rows) reduction |= CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     int found = 0;
     bool ok =
-        call_open(&c, &e->key, LT_ROWS, nullptr) &&
+        call_open(&c, k, k->rows ? k->rows : LT_ROWS, nullptr) &&
         lt.p_cublasLtMatmulPreferenceCreate(&pref) == CUBLAS_STATUS_SUCCESS &&
         lt.p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                  &none, sizeof none) == CUBLAS_STATUS_SUCCESS &&
+                                                  &k->workspace,
+                                                  sizeof k->workspace) == CUBLAS_STATUS_SUCCESS &&
         lt.p_cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                                                  &no_reduction,
-                                                  sizeof no_reduction) == CUBLAS_STATUS_SUCCESS &&
+                                                  &reduction,
+                                                  sizeof reduction) == CUBLAS_STATUS_SUCCESS &&
         lt.p_cublasLtMatmulAlgoGetHeuristic(lt.handle, c.desc, c.a, c.b, c.d, c.d, pref, 1, &r,
                                             &found) == CUBLAS_STATUS_SUCCESS;
     if (pref) lt.p_cublasLtMatmulPreferenceDestroy(pref);
@@ -158,11 +168,12 @@ static struct lt_entry *entry_of(const struct lt_key *k) {
     for (int i = 0; i < n_cached; i++) {
         const struct lt_key *have = &cache[i].key;
         if (have->m == k->m && have->n == k->n && have->k == k->k && have->ta == k->ta &&
-            have->tb == k->tb && have->in == k->in && have->out == k->out && have->bias == k->bias)
+            have->tb == k->tb && have->in == k->in && have->out == k->out &&
+            have->bias == k->bias && have->rows == k->rows && have->workspace == k->workspace)
             return &cache[i];
     }
-    if (n_cached == LT_CACHE) return nullptr;
-    struct lt_entry *e = &cache[n_cached++];
+    /* A full cache forgets: what it would have said is found again. */
+    struct lt_entry *e = &cache[n_cached < LT_CACHE ? n_cached++ : oldest++ % LT_CACHE];
     e->key = *k;
     e->usable = choose(e);
     return e;
@@ -172,20 +183,36 @@ static cudaDataType_t type_of(kern_arg t) {
     return t->dtype == KERN_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-static int run(ops_s s, const struct lt_key *k, int64_t rows, const void *a, const void *b, void *d,
-               const void *bias, bool accumulate) {
+struct lt_operands {
+    const void *a, *b, *bias;
+    void *d;
+    bool accumulate;
+};
+
+static int multiply(ops_s s, const struct lt_key *k, int64_t rows, const struct lt_operands *x) {
     struct lt_call c;
-    float one = 1, beta = accumulate ? 1 : 0;
-    if (!lt_load()) return ERR_UNSUP;
+    float one = 1, beta = x->accumulate ? 1 : 0;
     struct lt_entry *e = entry_of(k);
-    if (!e || !e->usable) return ERR_UNSUP;
+    if (!e->usable) return ERR_UNSUP;
     cublasStatus_t rc = CUBLAS_STATUS_NOT_SUPPORTED;
-    if (call_open(&c, k, rows, bias))
-        rc = lt.p_cublasLtMatmul(lt.handle, c.desc, &one, a, c.a, b, c.b, &beta, d, c.d, d, c.d,
-                                 &e->algo, nullptr, 0, s->on);
+    if (call_open(&c, k, rows, x->bias))
+        rc = lt.p_cublasLtMatmul(lt.handle, c.desc, &one, x->a, c.a, x->b, c.b, &beta, x->d, c.d,
+                                 x->d, c.d, &e->algo, k->workspace ? s->scratch : nullptr,
+                                 k->workspace, s->on);
     call_close(&c);
     if (rc == CUBLAS_STATUS_SUCCESS) return 0;
+    if (k->rows) return ERR_UNSUP; /* chosen for another M, which this one cannot have */
     return FAIL(ERR_DEVICE, "cublasLtMatmul: status %d", (int)rc);
+}
+
+static int run(ops_s s, const struct lt_key *k, int64_t rows, const struct lt_operands *x) {
+    if (!lt_load()) return ERR_UNSUP;
+    struct lt_key fast = *k;
+    for (fast.rows = 1; fast.rows < rows;)
+        fast.rows *= 2;
+    fast.workspace = s->bytes < LT_WORKSPACE ? s->bytes : LT_WORKSPACE;
+    int rc = s->fast ? multiply(s, &fast, rows, x) : ERR_UNSUP;
+    return rc == ERR_UNSUP ? multiply(s, k, rows, x) : rc;
 }
 
 /* Row-major C[n,o] = X W^T is column-major C^T[o,n] = (W^T as stored)^T X^T. */
@@ -197,8 +224,11 @@ int cublaslt_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg bias) 
                        .tb = CUBLAS_OP_N,
                        .in = type_of(x),
                        .out = type_of(y),
-                       .bias = bias != nullptr};
-    return run(s, &k, y->dim[0], w->data, x->data, y->data, bias ? bias->data : nullptr, false);
+                       .bias = bias != nullptr,
+                       .rows = 0,
+                       .workspace = 0};
+    struct lt_operands o = {w->data, x->data, bias ? bias->data : nullptr, y->data, false};
+    return run(s, &k, y->dim[0], &o);
 }
 
 int cublaslt_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate) {
@@ -209,8 +239,11 @@ int cublaslt_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accum
                        .tb = CUBLAS_OP_N,
                        .in = type_of(gy),
                        .out = type_of(gx),
-                       .bias = false};
-    return run(s, &k, gx->dim[0], w->data, gy->data, gx->data, nullptr, accumulate);
+                       .bias = false,
+                       .rows = 0,
+                       .workspace = 0};
+    struct lt_operands o = {w->data, gy->data, nullptr, gx->data, accumulate};
+    return run(s, &k, gx->dim[0], &o);
 }
 
 int cublaslt_matmul_dw(ops_s s, kern_arg gw, kern_arg gy, kern_arg x) {
@@ -221,8 +254,11 @@ int cublaslt_matmul_dw(ops_s s, kern_arg gw, kern_arg gy, kern_arg x) {
                        .tb = CUBLAS_OP_T,
                        .in = type_of(gy),
                        .out = type_of(gw),
-                       .bias = false};
-    return run(s, &k, gy->dim[0], x->data, gy->data, gw->data, nullptr, true);
+                       .bias = false,
+                       .rows = 0,
+                       .workspace = 0};
+    struct lt_operands o = {x->data, gy->data, nullptr, gw->data, true};
+    return run(s, &k, gy->dim[0], &o);
 }
 
 #else

@@ -109,6 +109,11 @@ static void cuda_stream_close(struct kern_stream *s) {
     delete s;
 }
 
+static int cuda_exact(struct kern_stream *s, bool exact) {
+    s->fast = !exact;
+    return 0;
+}
+
 static int cuda_sync(struct kern_stream *s) {
     TRY(cuda_not_recording(s, "sync"));
     CUDA_TRY(cudaStreamSynchronize(s->on));
@@ -222,6 +227,7 @@ extern "C" const struct kern_backend kern_plugin = {
     .graph_close = cuda_graph_close,
     .memory = cuda_memory,
     .hash_leaves = cuda_hash_leaves,
+    .exact = cuda_exact,
     OPS_TABLE(cuda),
     OPS_TABLE_COLL(cuda),
 };

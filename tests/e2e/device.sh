@@ -57,6 +57,16 @@ small_run "$DIR/half-run" --set model.dtype=bf16 --set "model.path=$DIR/tiny" --
     --set trainer.batch.groups=2 --set data.eval.limit=2 >"$DIR/json" 2>"$DIR/err" || fail "bf16 run: $(tail "$DIR/err")"
 [ "$(grep -c '"rollout_logprob_abs_diff/max":0[,}]' "$DIR/json")" = 2 ] || fail "bf16 log-probs differ: $(cat "$DIR/json")"
 "$WEIR" replay "$DIR/run" verify >"$DIR/out" 2>&1 || fail "replay: $(cat "$DIR/out")"
+
+# Not exact: said at the start, measured in every step, and a step repeated still has the same bits.
+small_run "$DIR/fast" --set model.exact=false --set model.dtype=bf16 --set "model.path=$DIR/tiny" --set rollout.device=$device \
+    --set trainer.device=$device --set rollout.workers=1 --set rollout.max_new_tokens=6 --set trainer.steps=2 \
+    --set trainer.batch.groups=2 --set data.eval.limit=2 >"$DIR/json" 2>"$DIR/err" || fail "exact: false: $(tail "$DIR/err")"
+grep -q 'model.exact: false: on cuda each batch' "$DIR/json" || fail "not said at the start: $(head -n 1 "$DIR/json")"
+[ "$(grep -c '"rollout_logprob_abs_diff/max/engine":[0-9]' "$DIR/json")" = 2 ] || fail "not measured: $(cat "$DIR/json")"
+! grep -q 'disagree at equal weights' "$DIR/fast/weir.log" || fail "exact: false is warned about"
+"$WEIR" replay "$DIR/fast" verify --logprobs >"$DIR/out" 2>&1 || fail "replay of exact: false: $(cat "$DIR/out")"
+grep -q 'all hashes equal' "$DIR/out" || fail "$(cat "$DIR/out")"
 "$WEIR" generate --model "$DIR/run/hf" --device $device --prompt 1+2= --max-tokens 4 --temperature 0 --raw >"$DIR/text" 2>"$DIR/err" ||
     fail "generate: $(cat "$DIR/err")"
 no_leftovers "$DIR/run"

@@ -171,10 +171,11 @@ TEST(op_table_is_complete) {
         const void *const *end = (const void *const *)(b + 1);
         const void *const *device_only[] = {
             (const void *const *)&b->record_begin, (const void *const *)&b->record_end,
-            (const void *const *)&b->replay, (const void *const *)&b->graph_close,
-            (const void *const *)&b->memory};
+            (const void *const *)&b->replay,       (const void *const *)&b->graph_close,
+            (const void *const *)&b->memory,       (const void *const *)&b->exact};
         for (int i = 0; entry + i < end; i++)
-            if (!entry[i] && !listed(entry + i, device_only, 5))
+            if (!entry[i] &&
+                !listed(entry + i, device_only, sizeof device_only / sizeof *device_only))
                 test_fail(__FILE__, __LINE__, "%s lacks entry %d", devices[d], i);
         kern_close(b);
     }

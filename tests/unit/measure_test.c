@@ -15,18 +15,19 @@ TEST(measure_splits_engine_and_lag) {
     struct step_report r = {0};
     for (uint32_t i = 0; i < 2; i++)
         batch_set(b, i, prompt, 1, response, 4, behaviour, mask, version, 0);
-    measure_mismatch(&r, b, 4, trainer, 2);
+    measure_mismatch(&r, b, 4, trainer, 2, true);
     CHECK(r.logprob_engine.mean == 0 && r.logprob_engine.max == 0 && r.mismatch_kl == 0);
     CHECK(r.logprob_lag.mean == 0.1875 && r.logprob_lag.max == 0.5);
     CHECK(r.logprob_diff.mean == 0.125 && r.logprob_diff.max == 0.5);
-    measure_mismatch(&r, b, 3, trainer, 1); /* the other way round, of one trajectory */
+    measure_mismatch(&r, b, 3, trainer, 1, true); /* the other way round, of one trajectory */
     CHECK(r.logprob_engine.mean == 0.25 && r.logprob_engine.max == 0.5 && r.mismatch_kl > 0);
     CHECK(r.logprob_lag.mean == 0 && r.logprob_diff.max == 0.5);
-    measure_mismatch(&r, b, 5, trainer, 2); /* nothing is current: the engines cannot be told */
+    measure_mismatch(&r, b, 5, trainer, 2,
+                     true); /* nothing is current: the engines cannot be told */
     CHECK(isnan(r.logprob_engine.mean) && isnan(r.logprob_engine.max) && isnan(r.mismatch_kl));
     CHECK(r.logprob_lag.max == 0.5 && r.logprob_diff.mean == r.logprob_lag.mean);
     b->foreign = true; /* equal numbers name other weights */
-    measure_mismatch(&r, b, 4, trainer, 2);
+    measure_mismatch(&r, b, 4, trainer, 2, true);
     CHECK(isnan(r.logprob_engine.max) && r.logprob_lag.mean == 0.125);
     batch_close(&b);
 }

@@ -127,6 +127,18 @@ TEST(traps_are_warned_about) {
     }
 }
 
+/* What exactness gives up is said, and corrections then have something to correct. */
+TEST(traps_without_exactness) {
+    static const char *const sets[] = {"model.exact=false",           A "correction.tis=token",
+                                       A "denominator=recomputed",    "trainer.staleness.max=0",
+                                       "trainer.batch.minibatches=2", NULL};
+    char *text = warnings(sets);
+    CHECK(strstr(text, "note: model.exact: false: on cuda"));
+    CHECK(strstr(text, "replay verify works there"));
+    CHECK(!strstr(text, "agree bit for bit"));
+    mem_free(text);
+}
+
 TEST(traps_that_only_a_run_has) {
     struct recipe *r = NULL;
     static const char *const alone[] = {"rollout.sampling.policy=dapo", "rollout.group_size=1",
