@@ -43,7 +43,11 @@ struct kern_stream {
 typedef __nv_bfloat16 bf16;
 
 static const int CUDA_BLOCK = 256, CUDA_WARP = 32, CUDA_WARPS = CUDA_BLOCK / CUDA_WARP;
-static const int CUDA_NORM_SLICE = 64; /* rows whose weight gradients one thread adds up */
+static const int CUDA_NORM_SLICE = 64;       /* rows whose weight gradients one thread adds up */
+static const int64_t CUDA_NORM_NARROW = 512; /* widest row whose norm is one warp's work */
+
+/* norm.cu: floats of scratch for the reverse of n rows of d. */
+int64_t cuda_norm_floats(int64_t n, int64_t d);
 
 /* --- errors and launches (host) -------------------------------------------------------------- */
 

@@ -74,12 +74,12 @@ static void cuda_release(void *p) {
     if (p) cudaFree(p);
 }
 
-/* rmsnorm_bwd: a scale a row, and a sum of each slice of rows; attention_bwd: a number a row and
- * head; attention: parts of rows (attention_fwd.cu); dot: three sums a block. */
+/* rmsnorm_bwd: of rows, and of heads of rows (norm.cu); attention_bwd: a number a row and head;
+ * attention: parts of rows (attention_fwd.cu); dot: three sums a block. */
 static size_t cuda_scratch_bytes(const struct kern_limits *l) {
-    int64_t norm = l->rows + (l->rows / CUDA_NORM_SLICE + 1) * l->width_max;
-    int64_t attention = l->rows * l->heads, dot = 3 * 1024 * 2 + 16;
-    int64_t most = norm > attention ? norm : attention;
+    int64_t norm = cuda_norm_floats(l->rows, l->width_max);
+    int64_t heads = cuda_norm_floats(l->rows * l->heads, l->head_width);
+    int64_t dot = 3 * 1024 * 2 + 16, most = norm > heads ? norm : heads;
     size_t bytes = (size_t)(most > dot ? most : dot) * sizeof(float), parts = attention_scratch(l);
     return (bytes > parts ? bytes : parts) + 4096;
 }

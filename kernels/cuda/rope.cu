@@ -38,7 +38,7 @@ norm_rope_warp_per_head(T *q, const T *q0, const T *__restrict__ w, float eps,
     int64_t p = pos[u / heads];
     if (p < 0 || p >= positions) return;
     const T *x = q0 + u * width;
-    float r = w ? row_scale_by_warp(x, width, eps, packed) : 0;
+    float r = w ? row_scale<true>(x, width, eps, packed) : 0;
     __syncwarp();
     for (int64_t j = threadIdx.x % CUDA_WARP; j < half; j += CUDA_WARP) {
         float a = cuda_get(x + j), b = cuda_get(x + half + j);

@@ -67,28 +67,36 @@ static __device__ __forceinline__ float row_inverse_rms(float sum, int64_t d, fl
     return rsqrtf(sum / (float)d + eps);
 }
 
-/* By a block; every thread gets it. */
-template <typename T>
-static __device__ __forceinline__ float row_scale(const T *row, int64_t d, float eps, bool packed) {
+/* The sum over a row of what `add` adds for the four elements from j on: by a block, every thread
+ * gets it. */
+template <typename Add> static __device__ __forceinline__ float row_sum(int64_t d, Add add) {
     float sum = 0;
     ROW_EACH(j, threadIdx.x, d)
-    sum = row_add_squares(sum, row_load(row + j, d - j, packed));
-    return row_inverse_rms(cuda_block_reduce<cuda_sum>(sum), d, eps);
+    sum = add(sum, j);
+    return cuda_block_reduce<cuda_sum>(sum);
 }
 
-/* By a warp. The warps of a block that have no elements would add zeros: they are left out. */
-template <typename T>
-static __device__ __forceinline__ float row_scale_by_warp(const T *row, int64_t d, float eps,
-                                                          bool packed) {
-    int lane = (int)threadIdx.x % CUDA_WARP;
+/* By a warp, the same bits. The warps of a block that have no elements would add zeros: they are
+ * left out. */
+template <typename Add>
+static __device__ __forceinline__ float row_sum_by_warp(int64_t d, Add add) {
     float sum = 0;
     for (int w = 0; w < CUDA_WARPS && w * CUDA_WARP * ROW_PACK < d; w++) {
         float part = 0;
-        ROW_EACH(j, w * CUDA_WARP + lane, d)
-        part = row_add_squares(part, row_load(row + j, d - j, packed));
+        ROW_EACH(j, w * CUDA_WARP + (int)threadIdx.x % CUDA_WARP, d)
+        part = add(part, j);
         sum += cuda_warp_reduce<cuda_sum>(part);
     }
-    return row_inverse_rms(sum, d, eps);
+    return sum;
+}
+
+/* Of a row: a block's or, WARP, a warp's work. */
+template <bool WARP, typename T>
+static __device__ __forceinline__ float row_scale(const T *row, int64_t d, float eps, bool packed) {
+    auto squares = [&](float sum, int64_t j) {
+        return row_add_squares(sum, row_load(row + j, d - j, packed));
+    };
+    return row_inverse_rms(WARP ? row_sum_by_warp(d, squares) : row_sum(d, squares), d, eps);
 }
 
 /* --- launchers --- */

@@ -423,6 +423,7 @@ const struct op_case op_cases[] = {
     CASE(rmsnorm_bwd, 1, 1, 0),
     CASE(rmsnorm_bwd, 7, 65, 1),
     CASE(rmsnorm_bwd, 70, 288, 0),
+    CASE(rmsnorm_bwd, 4200, 3, 1),
     CASE_BI(matmul, 1, 1, 1, 0),
     CASE_BI(matmul, 3, 5, 7, 1),
     CASE_BI(matmul, 9, 33, 65, 1),
