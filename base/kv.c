@@ -1,6 +1,7 @@
 /* kv.c - see kv.h. One RocksDB with one column family: keys are ordered bytes, so a prefix is a
- * table, and one write batch is one event of a run (I3). Memory is fixed: two small memtables, a
- * small cache that also holds indexes, few open files. No compression: values are tokens and floats
+ * table, and one write batch is one event of a run (I3). Memory is fixed: two memtables of at
+ * most 64 MiB (larger ones write fewer and larger files), a small cache that also holds indexes,
+ * few open files. No compression: values are tokens and floats
  * that are read back often and compress badly, and the Debian library's codecs differ by build.
  *
  * Recovery tolerates a torn last record of the write-ahead log, which is what kill -9 leaves, and
@@ -20,7 +21,7 @@
 #include <string.h>
 
 enum {
-    KV_MEMTABLE_BYTES = 8 << 20,
+    KV_MEMTABLE_BYTES = 64 << 20,
     KV_CACHE_BYTES = 16 << 20,
     KV_WAL_BYTES = 64 << 20,
     KV_INFO_BYTES = 1 << 20,

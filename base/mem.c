@@ -7,11 +7,14 @@
 
 #include "base/err.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MEM_KEEP_BYTES = 32 << 20 };
 
 static void *checked(void *p, size_t bytes) {
     if (p) return p;
@@ -43,6 +46,11 @@ void *mem_realloc(void *p, size_t bytes) {
 
 void mem_free(void *p) {
     free(p);
+}
+
+void mem_keep_freed(void) {
+    mallopt(M_MMAP_THRESHOLD, MEM_KEEP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, MEM_KEEP_BYTES);
 }
 
 char *mem_strndup(const char *s, size_t n) {

@@ -12,6 +12,9 @@ void *mem_zalloc(size_t bytes);         /* zeroed */
 void *mem_array(size_t n, size_t size); /* zeroed n*size, overflow checked */
 void *mem_realloc(void *p, size_t bytes);
 void mem_free(void *p); /* accepts NULL */
+/* From here on the process keeps freed memory, up to some 32 MiB, instead of giving it back to the
+ * system and paying for new pages each time: for who gets large messages all the time. */
+void mem_keep_freed(void);
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);
 char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

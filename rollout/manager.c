@@ -4,10 +4,11 @@
  * handler calls another.
  *
  * Order of every effect: state machine, log, answer. What a turn's messages bring is one write
- * batch, and acknowledgements leave after it was written: a record costs its bytes, not a write of
- * its own, and the more there is to do, the more is done at once. If the log cannot be written the
- * process ends before anybody was answered, and peers send again what was not acknowledged; that is
- * the whole recovery (ARCHITECTURE.md, "Exactly once").
+ * batch, written by a thread while the next turn goes on, and answers leave after it was written
+ * (manager_outbox.c): a record costs its bytes, not a write of its own, and the more there is to
+ * do, the more is done at once. If the log cannot be written the process ends before anybody was
+ * answered, and peers send again what was not acknowledged; that is the whole recovery
+ * (ARCHITECTURE.md, "Exactly once").
  *
  * Limits (I9): as many trajectories as the pool of groups.c has, MANAGER_CLIENTS_MAX peers, one
  * kept work request per rollout, one kept batch request, MANAGER_SCORES_OUT requests at the reward
@@ -31,6 +32,7 @@ enum { MSGS_PER_TURN = 256, TICK_US = 100000, MSG_BYTES_MAX = (256 << 20) + (16 
 
 int manager_send(struct manager *m, const struct net_id *to, enum wire_type type, const void *body,
                  const struct wire_frame *frames, size_t n) {
+    if (!manager_outbox_direct(m)) return manager_outbox_add(m, to, type, body, frames, n);
     return link_send(m->sock, to, type, body, frames, n, 0);
 }
 
@@ -45,6 +47,11 @@ void manager_warn(struct manager *m, const struct net_id *from, const char *what
 void manager_progress(struct manager *m) {
     m->progress_us = m->now_us;
     m->work_changed = true;
+}
+
+static void tell_time(struct manager *m) {
+    m->now_us = clock_us();
+    m->wall_us = clock_wall_us();
 }
 
 static int send_status(struct manager *m, const struct net_id *from) {
@@ -115,7 +122,8 @@ static int handle(struct manager *m, const struct net_id *from, const struct wir
 /* Reads what is there; *more: perhaps not all of it. Bad messages were dropped before a handler
  * could see them. */
 static int receive(struct manager *m, bool *more) {
-    for (int i = 0; i < MSGS_PER_TURN && runlog_pending(m->log) < MANAGER_TURN_BYTES; i++) {
+    uint64_t until = runlog_event(m->log) + MANAGER_TURN_EVENTS;
+    for (int i = 0; i < MSGS_PER_TURN && runlog_event(m->log) < until; i++) {
         struct link_msg msg;
         struct net_id from = {.n = 0};
         int rc = link_recv(m->sock, &msg, &from);
@@ -128,7 +136,7 @@ static int receive(struct manager *m, bool *more) {
             continue;
         }
         TRY(rc);
-        m->now_us = clock_us();
+        tell_time(m);
         rc = handle(m, &from, &msg.wire);
         link_free(&msg);
         TRY(rc);
@@ -139,7 +147,7 @@ static int receive(struct manager *m, bool *more) {
 
 /* What follows from what was received. */
 static int act(struct manager *m) {
-    m->now_us = clock_us();
+    tell_time(m);
     manager_clients_tick(m);
     TRY(manager_scores_send(m));
     if (m->work_changed) {
@@ -148,17 +156,21 @@ static int act(struct manager *m) {
         TRY(manager_rollouts_dispatch(m));
     }
     manager_status_watch(m);
-    return 0;
+    return runlog_commit(m->log, false);
 }
 
 static int loop(struct manager *m) {
     bool stop = false, more = false;
+    int written = runlog_fd(m->log);
     while (!stop) {
-        TRY(net_wait(m->net, more || m->work_changed ? 0 : TICK_US, NULL, 0, &stop));
+        TRY(net_wait(m->net, more || m->work_changed ? 0 : TICK_US, &written, 1, &stop));
+        TRY(manager_outbox_send(m));
         TRY(receive(m, &more));
         TRY(manager_rollouts_flush(m));
         TRY(act(m));
+        TRY(manager_outbox_send(m)); /* what a reader of the log waited for wakes nobody */
     }
+    TRY(manager_outbox_send_all(m));
     LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
     return 0;
 }
@@ -221,6 +233,7 @@ static void manager_free(struct manager *m) {
         mem_free(m->prompt[i].text);
         mem_free(m->prompt[i].ids);
     }
+    manager_outbox_free(m);
     runlog_close(&m->log);
     groups_close(&m->groups);
     sampling_close(&m->sampling);
@@ -255,6 +268,7 @@ static int manager_open(struct manager *m) {
     TRY(open_log(m));
     TRY(manager_restore(m));
     TRY(manager_metrics_rewrite(m));
+    TRY(runlog_write_behind(m->log));
     return open_socket(m);
 }
 
@@ -266,7 +280,9 @@ int manager_service(const char *run_dir) {
     m->client = mem_array(MANAGER_CLIENTS_MAX, sizeof *m->client);
     /* Leaves room below for sessions, which count up from it. */
     m->incarnation = hash64(start, sizeof start, 0) >> 16 << 16;
-    m->now_us = m->started_us = m->progress_us = clock_us();
+    tell_time(m);
+    m->started_us = m->progress_us = m->now_us;
+    mem_keep_freed(); /* large messages come and go */
     int rc = manager_open(m);
     if (rc == 0) {
         struct groups_counts n = groups_counts(m->groups);

@@ -2,6 +2,7 @@
  *
  *   manager.c           opening, the loop, who handles which message
  *   manager_clients.c   hello, heartbeats, who is alive
+ *   manager_outbox.c    answers that wait for the log
  *   manager_rollouts.c  work out, tokens in
  *   manager_prompts.c   rows of the data set as prompts; tokens of unfinished trajectories
  *   manager_sampling.c  which groups have a signal, what is learned about rows
@@ -21,6 +22,7 @@
 #include "base/net.h"
 #include "proto/link.h"
 #include "proto/recipe.h"
+#include "rollout/manager_outbox.h"
 #include "rollout/manager_parts.h"
 #include "rollout/runlog.h"
 #include "rollout/sampling.h"
@@ -29,7 +31,8 @@ enum {
     MANAGER_CLIENTS_MAX = 1100,    /* known at a time: all rollouts and a few others */
     MANAGER_SCORES_OUT = 512,      /* trajectories the reward service holds at a time */
     MANAGER_KEEP_BYTES = 64 << 20, /* of finished trajectories in memory */
-    MANAGER_TURN_BYTES = 4 << 20,  /* of new records: then the turn ends and they are written */
+    MANAGER_TURN_EVENTS = 8,       /* after so many the turn ends */
+    MANAGER_EVENT_BYTES = 1 << 17, /* of an event: then it goes to the log's writer */
     MANAGER_WORK_MAX = 1024,       /* items of one Work */
     MANAGER_SILENT_BEATS = 5,      /* missed heartbeats until a client is dead */
     MANAGER_STALL_US = 30000000
@@ -47,7 +50,7 @@ struct manager {
     struct sampling *sampling;
     struct tokenizer *tokenizer;
     enum chat_format chat;
-    uint64_t incarnation, now_us, started_us, silent_us;
+    uint64_t incarnation, now_us, wall_us, started_us, silent_us; /* wall_us: as now_us */
     uint32_t sessions;
     struct manager_client *client;   /* [MANAGER_CLIENTS_MAX] */
     size_t n_clients;                /* slots ever used */
@@ -56,7 +59,8 @@ struct manager {
     struct manager_job *job;         /* [groups_capacity] in the order of finishing */
     size_t n_jobs, n_sent, next_job; /* next_job: all before it are sent, or need not be */
     uint64_t sweep_us;               /* when jobs were swept last */
-    struct manager_ack *acks;        /* of this turn */
+    struct manager_outbox outbox;
+    struct manager_ack *acks; /* of this turn */
     size_t n_acks, acks_cap;
     struct manager_weights *weights; /* [n_weights] by version */
     size_t n_weights, weights_cap;
@@ -83,7 +87,8 @@ struct manager {
     bool work_changed;  /* something happened that may let kept requests be answered */
 };
 
-/* Sends, or says why not: ERR_AGAIN when the peer is gone or does not read. */
+/* Sends once everything put into the log so far is written. ERR_AGAIN, now, or the peer is lost
+ * later: it is gone or does not read. */
 MUST_CHECK int manager_send(struct manager *m, const struct net_id *to, enum wire_type type,
                             const void *body, const struct wire_frame *frames, size_t n);
 /* A peer broke a rule: at most one line a second. */
@@ -176,7 +181,7 @@ MUST_CHECK int manager_trainer_eval(struct manager *m, const struct net_id *from
 void manager_metrics_line(struct manager *m, int64_t step, const char *report, size_t bytes,
                           struct buf *out);
 MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* from the log */
-MUST_CHECK int manager_metrics_append(struct manager *m, const struct buf *line);
+MUST_CHECK int manager_metrics_append(struct manager *m, const char *line, size_t bytes);
 void manager_metrics_window(struct manager *m); /* starts a new one */
 
 /* manager_predict.c */

@@ -166,11 +166,11 @@ static int write_line(int fd, const char *text, size_t n, const char *path) {
     return rc;
 }
 
-int manager_metrics_append(struct manager *m, const struct buf *line) {
+int manager_metrics_append(struct manager *m, const char *line, size_t bytes) {
     const char *path = m->metrics_path;
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0) return FAIL(ERR_IO, "cannot open %s: %s", path, strerror(errno));
-    int rc = write_line(fd, line->data, line->len, path);
+    int rc = write_line(fd, line, bytes, path);
     if (close(fd) != 0 && rc == 0) rc = FAIL(ERR_IO, "cannot close %s: %s", path, strerror(errno));
     return rc;
 }

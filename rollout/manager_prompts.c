@@ -3,7 +3,6 @@
  * the pool; a place that got a new owner is recognised by the id in it.
  *
  * Which row a group gets is sampling.h's business and is in its record from the start. */
-#include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "rollout/manager_impl.h"
@@ -99,7 +98,7 @@ struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajec
     if (t->id != trajectory || t->started_us == 0) {
         manager_prompts_release(m, t);
         t->id = trajectory;
-        t->started_us = clock_wall_us();
+        t->started_us = m->wall_us;
     }
     return t;
 }

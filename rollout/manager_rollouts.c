@@ -2,7 +2,6 @@
  * lets something start and answered once. Whatever a rollout sends about a trajectory that is not
  * its own is answered with "forget it", which is also the answer for a trajectory of a rejected
  * group: rollouts need no separate message for that. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/rollout.pb-c.h"
@@ -120,7 +119,7 @@ static int start_groups(struct manager *m, struct groups_item *items, uint32_t *
         items[kept++] = items[i];
     }
     *n = kept;
-    return runlog_commit(m->log, false);
+    return 0;
 }
 
 /* Items of one message: its frames stay far below the type's limit whatever the lengths are. */
@@ -195,7 +194,7 @@ static int store_finished(struct manager *m, const struct manager_client *c, con
                             .finish = s->finish,
                             .rollout = c->name,
                             .started = t->started_us,
-                            .finished = clock_wall_us(),
+                            .finished = m->wall_us,
                             .step = t->step,
                             .prompt = p->ids,
                             .response = t->response,
@@ -230,7 +229,7 @@ static int store(struct manager *m, const struct manager_client *c, const struct
                             .n_response = n,
                             .rollout = c->name,
                             .started = t->started_us,
-                            .finished = clock_wall_us(),
+                            .finished = m->wall_us,
                             .step = groups_counts(m->groups).done,
                             .response = t->response + offset,
                             .logprob = t->logprob + offset,
@@ -291,7 +290,6 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
     const Weir__Tokens *t = msg->body;
     size_t at = 0;
     TRY(take_weights(m, c, t));
-    mem_grow(&m->acks, &m->acks_cap, m->n_acks + t->n_items, sizeof *m->acks);
     for (size_t i = 0; i < t->n_items; i++) {
         const Weir__TokensItem *x = t->items[i];
         struct span s = {.id = x->trajectory,
@@ -301,10 +299,12 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                          .response = (const int32_t *)msg->frame[0].data + at,
                          .logprob = (const float *)msg->frame[1].data + at,
                          .version = (const int64_t *)msg->frame[2].data + at};
+        mem_grow(&m->acks, &m->acks_cap, m->n_acks + 1, sizeof *m->acks);
         struct manager_ack *ack = &m->acks[m->n_acks++];
         *ack = (struct manager_ack){c, x->trajectory, -1};
         TRY(take_span(m, c, &s, &ack->received));
         at += x->n;
+        if (runlog_pending(m->log) >= MANAGER_EVENT_BYTES) TRY(manager_rollouts_flush(m));
     }
     return 0;
 }
@@ -331,7 +331,7 @@ static int send_acks(struct manager *m, const struct manager_ack *acks, size_t n
 
 int manager_rollouts_flush(struct manager *m) {
     size_t n = m->n_acks;
-    TRY(runlog_commit(m->log, false)); /* stored before it is acknowledged */
+    TRY(runlog_commit(m->log, false));
     for (size_t i = 0, k = 0; i < n; i += k) {
         for (k = 1; i + k < n && k < ACKS_MAX; k++)
             if (m->acks[i + k].client != m->acks[i].client) break;

@@ -267,9 +267,9 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     TRY_OUT(runlog_put_report(m->log, &text));
     TRY_OUT(runlog_commit(m->log, true));
     TRY_OUT(groups_step_done(m->groups, d->step));
-    TRY_OUT(manager_metrics_append(m, &line));
     m->last.step = d->step;
     m->last.reward_mean = reward_mean(line.data, line.len);
+    manager_outbox_line(m, &line);
     manager_metrics_window(m);
     manager_progress(m);
 out:
@@ -321,7 +321,7 @@ int manager_trainer_eval(struct manager *m, const struct net_id *from, const str
         struct runlog_report r = {d->version, line.data, line.len};
         TRY_OUT(runlog_put_eval(m->log, &r));
         TRY_OUT(runlog_commit(m->log, true));
-        TRY_OUT(manager_metrics_append(m, &line));
+        manager_outbox_line(m, &line);
         rc = 0;
     }
     TRY_OUT(rc);

@@ -1,6 +1,8 @@
 /* runlog.c - see runlog.h: opening and writing. Records are collected in one RocksDB write batch
  * and committed together, so that the log only ever shows whole events: a batch record never
- * without its groups marked as trained, a rejected group never half rejected (I3).
+ * without its groups marked as trained, a rejected group never half rejected (I3). With a writer
+ * (runlog_writer.h) a commit hands the event over; reading waits only if what is read could be in
+ * an event that is not written yet, which the letters of its keys say.
  *
  * A finished trajectory is one record and its partials are deleted in the same event; who wrote
  * them knows their offsets, so that no search is needed but after a restart. Tokens are
@@ -133,6 +135,7 @@ out:
 
 void runlog_close(struct runlog **l) {
     if (!*l) return;
+    runlog_writer_close(&(*l)->writer);
     kv_batch_close(&(*l)->batch);
     kv_close(&(*l)->kv);
     buf_close(&(*l)->value);
@@ -149,6 +152,10 @@ const char *runlog_dir(const struct runlog *l) {
     return l->dir;
 }
 
+static void note_letter(struct runlog *l, char letter) {
+    l->letters |= 1U << (letter - 'A');
+}
+
 static int put(struct runlog *l, struct runlog_key key, enum wire_type type, const void *body,
                const struct wire_frame *frames, size_t n_frames) {
     struct kv_part part[1 + WIRE_FRAMES_MAX];
@@ -159,6 +166,7 @@ static int put(struct runlog *l, struct runlog_key key, enum wire_type type, con
     for (size_t i = 0; i < n_frames; i++)
         part[1 + i] = (struct kv_part){frames[i].data, frames[i].bytes};
     kv_batch_put_parts(l->batch, key.bytes, key.n, part, 1 + n_frames);
+    note_letter(l, key.bytes[0]);
     return 0;
 }
 
@@ -226,6 +234,7 @@ int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t of
 void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset) {
     struct runlog_key key = runlog_key_partial(traj, offset);
     kv_batch_delete(l->batch, key.bytes, key.n);
+    note_letter(l, 'P');
 }
 
 int runlog_drop_partials(struct runlog *l, uint64_t traj) {
@@ -233,10 +242,12 @@ int runlog_drop_partials(struct runlog *l, uint64_t traj) {
     struct kv_iter *it = NULL;
     const char *key = NULL, *value = NULL;
     size_t n_key = 0, bytes = 0;
+    TRY(runlog_settle(l, 'P'));
     int rc = kv_iter_open(&it, l->kv, prefix.bytes, prefix.n, NULL, 0);
     TRY(rc);
     while ((rc = kv_iter_next(it, &key, &n_key, &value, &bytes)) > 0)
         kv_batch_delete(l->batch, key, n_key);
+    note_letter(l, 'P');
     kv_iter_close(&it);
     return rc;
 }
@@ -313,5 +324,37 @@ size_t runlog_pending(const struct runlog *l) {
 
 int runlog_commit(struct runlog *l, bool sync) {
     if (kv_batch_count(l->batch) == 0) return 0;
-    return kv_write(l->kv, l->batch, sync);
+    if (!l->writer) return kv_write(l->kv, l->batch, sync);
+    TRY(runlog_writer_give(l->writer, &l->batch, sync));
+    for (int i = 0; i < RUNLOG_LETTERS; i++)
+        if (l->letters >> i & 1) l->last[i] = runlog_writer_given(l->writer);
+    l->letters = 0;
+    return 0;
+}
+
+int runlog_write_behind(struct runlog *l) {
+    ASSERT(l->batch && !l->writer && kv_batch_count(l->batch) == 0);
+    l->letters = 0;
+    return runlog_writer_open(&l->writer, l->kv);
+}
+
+int runlog_fd(const struct runlog *l) {
+    return runlog_writer_fd(l->writer);
+}
+
+uint64_t runlog_event(const struct runlog *l) {
+    uint64_t given = l->writer ? runlog_writer_given(l->writer) : 0;
+    return given + (kv_batch_count(l->batch) > 0);
+}
+
+int runlog_written(struct runlog *l, uint64_t *event) {
+    return runlog_writer_written(l->writer, event);
+}
+
+int runlog_wait(struct runlog *l) {
+    return runlog_writer_wait(l->writer, runlog_writer_given(l->writer));
+}
+
+int runlog_settle(struct runlog *l, char letter) {
+    return l->writer ? runlog_writer_wait(l->writer, l->last[letter - 'A']) : 0;
 }

@@ -13,7 +13,8 @@
  * Durability: batch records and step completions are synced before anybody sees them, because
  * training a batch twice could not be undone. Tokens and scores are not: they survive the death of
  * any process (the write-ahead log is in the page cache), and after a power cut the newest are
- * generated again; the store recovers to a prefix of its events. */
+ * generated again; the store recovers to a prefix of its events. With runlog_write_behind this is
+ * the state once runlog_written says so: who answers earlier promises what is not there. */
 #ifndef ROLLOUT_RUNLOG_H
 #define ROLLOUT_RUNLOG_H
 
@@ -116,6 +117,16 @@ MUST_CHECK int runlog_put_eval(struct runlog *l, const struct runlog_report *r);
 MUST_CHECK int runlog_put_weights(struct runlog *l, const struct runlog_weights *r);
 MUST_CHECK int runlog_commit(struct runlog *l, bool sync);
 size_t runlog_pending(const struct runlog *l); /* bytes put and not committed */
+
+/* From here on a commit hands its event over to a thread and returns; it waits while a few events
+ * are queued. What is committed can be read as before. A write that fails is told by the next call
+ * that writes, reads or asks, and nothing after it is written. runlog_close writes what is left. */
+MUST_CHECK int runlog_write_behind(struct runlog *l);
+/* Of the event that the newest put belongs to; the first is 1. */
+uint64_t runlog_event(const struct runlog *l);
+MUST_CHECK int runlog_written(struct runlog *l, uint64_t *event); /* all up to it are */
+MUST_CHECK int runlog_wait(struct runlog *l); /* until all that is committed is written */
+int runlog_fd(const struct runlog *l);        /* readable: runlog_written has news */
 
 enum runlog_kind {
     RUNLOG_GROUP,

@@ -205,6 +205,7 @@ int runlog_get(struct runlog *l, enum runlog_kind kind, uint64_t id, struct runl
     struct runlog_record r = {0};
     char *value = NULL;
     size_t bytes = 0;
+    TRY(runlog_settle(l, kinds[kind].letter));
     int rc = kv_get(l->kv, key.bytes, key.n, &value, &bytes);
     if (rc == ERR_NOTFOUND)
         return FAIL(ERR_NOTFOUND, "%s: no key %c/%" PRIu64, l->dir, kinds[kind].letter, id);
@@ -261,6 +262,7 @@ static int read_chunks(struct runlog *l, uint64_t traj, struct joined *j, struct
     struct kv_iter *it = NULL;
     const char *key = NULL, *value = NULL;
     size_t n_key = 0, bytes = 0;
+    TRY(runlog_settle(l, 'P'));
     int rc = kv_iter_open(&it, l->kv, prefix.bytes, prefix.n, NULL, 0);
     TRY(rc);
     while ((rc = kv_iter_next(it, &key, &n_key, &value, &bytes)) > 0) {
@@ -306,6 +308,7 @@ int runlog_scan_open(struct runlog_scan **out, struct runlog *l, enum runlog_kin
                      uint64_t from) {
     struct runlog_key key = runlog_key(kinds[kind].letter, from);
     struct kv_iter *it = NULL;
+    TRY(runlog_settle(l, kinds[kind].letter));
     TRY(kv_iter_open(&it, l->kv, key.bytes, 1, key.bytes, key.n));
     struct runlog_scan *s = mem_zalloc(sizeof *s);
     s->log = l;
