@@ -1,6 +1,9 @@
 /* supervise.c - see supervise.h. Children are started before this process has threads, in process
  * groups of their own (a Ctrl-C reaches the supervisor alone, which stops them in order), with the
- * parent-death signal set: when the supervisor is killed, they end too. */
+ * parent-death signal set: when the supervisor is killed, they end too.
+ *
+ * The services' log has some room of its own on the disk, always: why a run ended is said there,
+ * also when it ended because the disk is full. */
 #include "deploy/supervise.h"
 
 #include "base/clock.h"
@@ -15,6 +18,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +27,8 @@ enum {
     YOUNG_DEATHS_MAX = 8,   /* in a row, of its own doing */
     YOUNG_KILLS_MAX = 500,  /* by SIGKILL or SIGTERM, which somebody else sent */
     PAUSE_FIRST_US = 50000, /* before the first restart, doubling */
-    PAUSE_MAX_US = 3000000
+    PAUSE_MAX_US = 3000000,
+    LOG_ROOM = 128 << 10 /* for what is still to be logged */
 };
 
 struct child {
@@ -39,7 +44,16 @@ struct supervise {
     size_t n, cap;
     char *log_path;
     int log_fd;
+    off_t log_room; /* bytes of the file that the disk has room for */
 };
+
+/* Where the file system cannot do that, there is none. */
+static void keep_log_room(struct supervise *s) {
+    struct stat st;
+    if (fstat(s->log_fd, &st) != 0 || st.st_size + LOG_ROOM / 2 < s->log_room) return;
+    if (fallocate(s->log_fd, FALLOC_FL_KEEP_SIZE, st.st_size, LOG_ROOM) == 0)
+        s->log_room = st.st_size + LOG_ROOM;
+}
 
 int supervise_open(struct supervise **out, const char *log_path) {
     int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -47,6 +61,7 @@ int supervise_open(struct supervise **out, const char *log_path) {
     struct supervise *s = mem_zalloc(sizeof *s);
     s->log_path = mem_strdup(log_path);
     s->log_fd = fd;
+    keep_log_room(s);
     *out = s;
     return 0;
 }
@@ -164,6 +179,7 @@ static int ended(struct supervise *s, struct child *c, int status, uint64_t now_
 
 int supervise_tick(struct supervise *s, uint64_t now_us) {
     int status;
+    keep_log_room(s);
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         for (size_t i = 0; i < s->n; i++)
             if (s->children[i].pid == pid)
