@@ -109,14 +109,13 @@ static int prune(const char *dir, int64_t keep) {
 
 /* --- saving -------------------------------------------------------------------------------- */
 
-/* Of the whole slab, all ranks' parts. */
-static size_t slab_bytes(const struct ckpt *c, int i) {
+size_t ckpt_slab_bytes(const struct ckpt *c, int i) {
     struct kern_tensor whole = params_slab(c->weights);
     return (size_t)kern_elements(&whole) * update_slab(c->update, i).size;
 }
 
 static int write_slab_to(int fd, const struct ckpt *c, int i, const char *path) {
-    size_t bytes = slab_bytes(c, i);
+    size_t bytes = ckpt_slab_bytes(c, i);
     char *piece = mem_alloc(CKPT_PIECE);
     int rc = 0;
     for (size_t at = 0; at < bytes; at += CKPT_PIECE) {
@@ -358,7 +357,7 @@ out:
 /* The file holds the whole slab: any rank finds its part in it. */
 static int read_slab(struct ckpt *c, int i, const char *dir) {
     struct update_slab slab = update_slab(c->update, i);
-    size_t want = slab_bytes(c, i);
+    size_t want = ckpt_slab_bytes(c, i);
     char *path = mem_printf("%s/%s.bin", dir, slab.name);
     struct file_map m = {0};
     int rc;

@@ -25,6 +25,7 @@ struct ckpt {
     void *ctx;
 };
 
+size_t ckpt_slab_bytes(const struct ckpt *c, int i); /* of the whole slab, all ranks' parts */
 /* Then removes all but the newest `keep` (at least 1) and what crashes left behind. On failure
  * (a full disk) what was there before is still there. */
 MUST_CHECK int ckpt_save(const struct ckpt *c, const char *dir, int64_t keep);

@@ -430,15 +430,21 @@ int step_gather(struct step *s) {
     return ranks_explain(s->ranks, gather(s));
 }
 
-int step_save(struct step *s, const char *dir, int64_t keep) {
+int step_checkpoint(struct step *s, struct ckpt *out) {
     TRY(step_gather(s));
-    struct ckpt c = {.version = s->version,
-                     .state = update_state(s->update),
-                     .model_dir = s->model_dir,
-                     .weights = s->weights,
-                     .update = s->update,
-                     .read_slab = read_slab,
-                     .ctx = s};
+    *out = (struct ckpt){.version = s->version,
+                         .state = update_state(s->update),
+                         .model_dir = s->model_dir,
+                         .weights = s->weights,
+                         .update = s->update,
+                         .read_slab = read_slab,
+                         .ctx = s};
+    return 0;
+}
+
+int step_save(struct step *s, const char *dir, int64_t keep) {
+    struct ckpt c;
+    TRY(step_checkpoint(s, &c));
     return ckpt_save(&c, dir, keep);
 }
 

@@ -93,6 +93,9 @@ MUST_CHECK int step_hash(struct hash *out, const struct step *s); /* of the curr
 /* Checkpoints (ckpt.c): DIR/step-N/ written as tmp, fsynced, renamed; whole state; the newest
  * `keep` stay. */
 MUST_CHECK int step_save(struct step *s, const char *dir, int64_t keep);
+/* What ckpt_save wants, to be read before the next step. */
+struct ckpt;
+MUST_CHECK int step_checkpoint(struct step *s, struct ckpt *out);
 /* Loads the newest complete checkpoint of DIR; ERR_NOTFOUND if there is none. at >= 0: exactly that
  * one. */
 MUST_CHECK int step_load(struct step *s, const char *dir, int64_t at);

@@ -1,6 +1,7 @@
 /* trainer.c - see trainer.h. A straight line rather than a state machine: ask for the batch of the
  * version that is held, train it, publish, report, go on. Publishing is a copy that goes on beside
- * the report and the next step (publish.c), up to where that changes the weights. In each of the
+ * the report and the next step (publish.c), up to where that changes the weights; a checkpoint is
+ * copied to host memory and written beside the next steps (saver.c). In each of the
  * two places where it waits (for the batch, for the report's confirmation) it answers the relay,
  * sends heartbeats and says again what a restarted manager cannot know. Nothing else needs it
  * during a step, but that a copy that is complete is offered between two microbatches: it has no
@@ -26,6 +27,7 @@
 #include "trainer/export.h"
 #include "trainer/metrics.h"
 #include "trainer/publish.h"
+#include "trainer/saver.h"
 #include "trainer/step.h"
 
 #include <inttypes.h>
@@ -47,6 +49,7 @@ struct trainer {
     struct client *client;
     struct push *push;
     struct publish *publish;
+    struct saver *saver;
     char *checkpoints, *hf;
     struct hash hash;      /* of the current weights */
     int64_t saved, tokens; /* newest checkpoint, -1; trained since start */
@@ -57,6 +60,7 @@ struct trainer {
 /* During a step. */
 static int between(void *ctx) {
     struct trainer *t = ctx;
+    TRY(saver_turn(t->saver, &t->saved));
     return publish_turn(t->publish);
 }
 
@@ -86,6 +90,7 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(net_endpoint(&endpoint, t->net, run_dir, "relay"));
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push));
+    TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
 out:
@@ -95,6 +100,7 @@ out:
 }
 
 static void close_all(struct trainer *t) {
+    saver_close(&t->saver);
     publish_close(&t->publish);
     push_close(&t->push);
     client_close(&t->client);
@@ -170,6 +176,7 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
         bool again = false;
         uint64_t now_us = clock_us();
         TRY(publish_turn(t->publish));
+        TRY(saver_turn(t->saver, &t->saved));
         TRY(push_tick(t->push, now_us));
         TRY(read_answer(t, w, out, got, &again));
         if (*got) return 0;
@@ -229,10 +236,16 @@ static int check_expected(const Weir__Batch *m, struct hash after) {
                 m->step, was, now);
 }
 
+/* The last one first: there is one copy. It counts as saved when it is on disk (saver.c). */
 static int save(struct trainer *t) {
-    TRY(step_save(t->step, t->checkpoints, t->recipe->trainer.checkpoint.keep));
-    t->saved = step_version(t->step);
-    LOG(INFO, TRAINER, "checkpoint version=%" PRId64, t->saved);
+    struct ckpt c;
+    TRY(saver_wait(t->saver, &t->saved));
+    TRY(step_checkpoint(t->step, &c));
+    int rc = saver_begin(t->saver, &c);
+    if (rc != ERR_NOMEM) return rc;
+    LOG(WARN, TRAINER, "training waits for this checkpoint: %s", err_text());
+    TRY(ckpt_save(&c, t->checkpoints, t->recipe->trainer.checkpoint.keep));
+    t->saved = c.version;
     return 0;
 }
 
@@ -314,7 +327,9 @@ static int hand_over_last(struct trainer *t) {
 }
 
 static int finish(struct trainer *t) {
+    TRY(saver_wait(t->saver, &t->saved));
     if (t->saved != step_version(t->step)) TRY(save(t));
+    TRY(saver_wait(t->saver, &t->saved));
     TRY(export_hf(step_weights(t->step), t->recipe->model.path, t->hf, KERN_F32, 0));
     TRY(hand_over_last(t));
     LOG(INFO, TRAINER, "done version=%" PRId64 " model=%s", step_version(t->step), t->hf);
@@ -332,13 +347,13 @@ static int serve(struct trainer *t) {
         q.step = step_version(t->step);
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};
         TRY(converse(t, &w, &m, &got));
-        if (!got) return 0;
+        if (!got) break;
         bool done = ((const Weir__Batch *)m.wire.body)->done;
         int rc = done ? finish(t) : do_step(t, &m.wire, asked_us);
         link_free(&m);
         if (rc < 0 || done) return rc;
     }
-    return 0;
+    return saver_wait(t->saver, &t->saved);
 }
 
 int trainer_service(const char *run_dir) {
