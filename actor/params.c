@@ -327,6 +327,16 @@ int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t f
     return kern_sync(p->backend, p->stream);
 }
 
+int params_copy_blocks(struct params *p, const void *there, size_t bytes, size_t first, size_t n,
+                       struct hash *leaf) {
+    TRY(check_policy_bytes(p, bytes));
+    ASSERT(n > 0 && n <= hash_blocks(bytes) && first <= hash_blocks(bytes) - n);
+    size_t from = first * HASH_BLOCK, size = block_end(bytes, first + n - 1) - from;
+    char *to = (char *)p->slab + from;
+    TRY(kern_copy(p->backend, p->stream, to, (const char *)there + from, size));
+    return kern_hash_leaves(p->backend, p->stream, leaf + first, to, size);
+}
+
 int params_put_hashed(struct params *p, const void *host, size_t bytes, struct hash hash) {
     struct hash *leaf = mem_array(hash_blocks(bytes), sizeof *leaf);
     int rc = params_put_blocks(p, host, bytes, 0, hash_blocks(bytes), leaf);

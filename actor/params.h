@@ -74,6 +74,9 @@ MUST_CHECK int params_get_hashed(struct hash *out, const struct params *p, struc
  */
 MUST_CHECK int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t first,
                                  size_t n, struct hash *leaf);
+/* The same from memory of p's own backend: the leaves are those of what p has then. */
+MUST_CHECK int params_copy_blocks(struct params *p, const void *there, size_t bytes, size_t first,
+                                  size_t n, struct hash *leaf);
 /* All of it. ERR_CORRUPT: what was copied has another hash; the slab's content is of no use. */
 MUST_CHECK int params_put_hashed(struct params *p, const void *host, size_t bytes,
                                  struct hash hash);

@@ -10,6 +10,7 @@
 #include "proto/traps.h"
 #include "rollout/engine.h"
 #include "rollout/setup.h"
+#include "trainer/handover.h"
 #include "trainer/step.h"
 
 #include <inttypes.h>
@@ -35,10 +36,11 @@ int announce_plan(struct announce_plan *out, const struct recipe *r, const struc
     p.weights = params_slab_bytes(s);
     p.rollout = engine_bytes(&cfg) + 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
+    if (handover_wanted(r, b)) p.handover = HANDOVER_SLABS * p.weights;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));
-    p.trainer = p.room.all;
+    p.trainer = p.room.all + p.handover;
     p.relay = VERSIONS_KEPT * p.weights;
     p.total = p.rollout * (size_t)r->rollout.workers + p.trainer + p.relay;
     *out = p;
@@ -234,6 +236,11 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
     size_text(out, p->rollout_kv);
     buf_str(out, "), trainer ");
     size_text(out, p->trainer);
+    if (p->handover) {
+        buf_str(out, " (versions handed over on the device ");
+        size_text(out, p->handover);
+        buf_str(out, ")");
+    }
     if (r->trainer.ranks > 1) buf_printf(out, " in %" PRId64 " ranks", r->trainer.ranks);
     buf_str(out, ", relay ");
     size_text(out, p->relay);
@@ -262,10 +269,10 @@ void announce_json(struct buf *out, const struct recipe *r, const struct shape *
     buf_printf(out,
                ", \"trainer_ranks\": %" PRId64
                ", \"memory\": {\"weights\": %zu, \"rollout\": %zu, \"rollout_kv\": %zu, "
-               "\"trainer\": %zu, \"relay\": %zu, "
+               "\"trainer\": %zu, \"handover\": %zu, \"relay\": %zu, "
                "\"total\": %zu}, \"trainer_rank\": ",
-               r->trainer.ranks, p->weights, p->rollout, p->rollout_kv, p->trainer, p->relay,
-               p->total);
+               r->trainer.ranks, p->weights, p->rollout, p->rollout_kv, p->trainer, p->handover,
+               p->relay, p->total);
     room_json(out, &p->room);
     buf_str(out, ", \"loss\": ");
     buf_json_str(out, loss.data, loss.len);

@@ -15,8 +15,9 @@
 struct announce_plan {          /* bytes, exact: what the services allocate before the first step */
     size_t weights;             /* one version, f32 */
     size_t rollout, rollout_kv; /* one rollout process: everything; of it keys and values */
-    size_t trainer;             /* everything */
-    struct room room;           /* of it, one rank in parts */
+    size_t trainer;             /* everything, handover too */
+    size_t handover;            /* versions in its device memory */
+    struct room room;           /* one rank in parts */
     size_t relay;               /* versions kept in shared memory */
     size_t total;
     int64_t parameters;

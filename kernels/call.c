@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #define ANY (-1)
 #define F32 KERN_F32
@@ -222,6 +223,32 @@ bool kern_always_exact(kern_on b) {
 int kern_exact(kern_on b, struct kern_stream *s, bool exact) {
     ENTER(exact, s);
     return b->exact(s, exact);
+}
+
+bool kern_can_share(kern_on b) {
+    return b->device_id && b->share && b->open_shared && b->close_shared;
+}
+
+int kern_share(kern_on b, struct kern_shared *out, void *p, size_t bytes) {
+    if (!kern_can_share(b)) return missing(b, "share");
+    if (!p || bytes == 0) return FAIL(ERR_CONFIG, "share: no memory");
+    return err_wrap(b->share(out, p, bytes), "share");
+}
+
+int kern_open_shared(kern_on b, void **out, const struct kern_shared *m, size_t bytes) {
+    uint8_t here[KERN_DEVICE_ID];
+    if (!kern_can_share(b)) return missing(b, "open_shared");
+    TRY(b->device_id(here));
+    if (memcmp(here, m->device, sizeof here) != 0)
+        return FAIL(ERR_MISMATCH, "open_shared: the memory is on another device");
+    if (m->bytes != bytes || m->offset > SIZE_MAX / 2)
+        return FAIL(ERR_MISMATCH, "open_shared: %" PRIu64 " bytes at %" PRIu64 ", wanted %zu",
+                    m->bytes, m->offset, bytes);
+    return err_wrap(b->open_shared(out, m), "open_shared");
+}
+
+void kern_close_shared(kern_on b, void *p, const struct kern_shared *m) {
+    if (p) b->close_shared(p, m);
 }
 
 /* --- forward ops --------------------------------------------------------------------------------

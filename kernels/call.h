@@ -35,6 +35,12 @@ KERN_CALL kern_memory(kern_on b, size_t *left, size_t *total);
 bool kern_always_exact(kern_on b); /* kern_exact has no choice to give */
 KERN_CALL kern_exact(kern_on b, struct kern_stream *s, bool exact);
 
+bool kern_can_share(kern_on b); /* whether it has the next three */
+KERN_CALL kern_share(kern_on b, struct kern_shared *out, void *p, size_t bytes);
+/* ERR_MISMATCH: it is on another device, or not of `bytes`. */
+KERN_CALL kern_open_shared(kern_on b, void **out, const struct kern_shared *m, size_t bytes);
+void kern_close_shared(kern_on b, void *p, const struct kern_shared *m); /* accepts NULL */
+
 KERN_CALL kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids);
 KERN_CALL kern_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg w,
                        float eps);

@@ -32,7 +32,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERN_ABI = 4, KERN_PACK_ROWS = 64, KERN_HASH_MIN = 256 };
+enum {
+    KERN_ABI = 4,
+    KERN_PACK_ROWS = 64,
+    KERN_HASH_MIN = 256,
+    KERN_DEVICE_ID = 16,
+    KERN_HANDLE = 64
+};
 
 struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
@@ -42,6 +48,12 @@ struct kern_limits {         /* of the batches that a stream will see */
     int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
     int64_t heads, head_width, kv_max;
     int64_t half_width; /* largest width of bf16 rows, the vocabulary apart; 0: f32 only */
+};
+
+struct kern_shared { /* what another process needs to open device memory; no pointers inside */
+    uint8_t device[KERN_DEVICE_ID]; /* the physical one */
+    uint8_t handle[KERN_HANDLE];    /* the driver's */
+    uint64_t offset, bytes;         /* of the memory, from where the handle leads */
 };
 
 struct kern_backend {
@@ -87,6 +99,13 @@ struct kern_backend {
      * but not repetition: the same calls give the same bits on the same kind of device. Streams
      * open exact. NULL: this backend always is. */
     int (*exact)(struct kern_stream *s, bool exact);
+    /* Memory that alloc gave here, for other processes on the same device: they read it between
+     * open and close, while it is there; what it holds is the processes' own agreement. NULL on
+     * host backends, all four. */
+    int (*device_id)(uint8_t out[KERN_DEVICE_ID]);
+    int (*share)(struct kern_shared *out, void *p, size_t bytes);
+    int (*open_shared)(void **out, const struct kern_shared *m);
+    void (*close_shared)(void *p, const struct kern_shared *m);
 
     /* --- forward ops; all [BI] -------------------------------------------------------------- */
     /* out[n,d] = table[ids[n], d] */

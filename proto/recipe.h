@@ -163,6 +163,7 @@ struct recipe {
     struct {
         bool delta;
         int64_t anchor_every;
+        enum recipe_handover device_handover;
     } relay;
     struct {
         char *http;

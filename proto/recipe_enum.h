@@ -59,5 +59,6 @@ enum recipe_prefix {
     RECIPE_PREFIX_SCHEDULE,
     RECIPE_PREFIX_AUTO
 };
+enum recipe_handover { RECIPE_HANDOVER_AUTO, RECIPE_HANDOVER_OFF };
 
 #endif

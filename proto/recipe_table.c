@@ -31,6 +31,7 @@ static const char *const schedule_names[] = {"constant", "cosine", NULL};
 static const char *const alignment_names[] = {"off", "on", "calibrate", NULL};
 static const char *const previous_names[] = {"fp32", "bf16", "host", "momentum", NULL};
 static const char *const recompute_names[] = {"none", "layers", "auto", NULL};
+static const char *const handover_names[] = {"auto", "off", NULL};
 static const char *const prefix_names[] = {"off", "packed", "schedule", "auto", NULL};
 
 #define AT(member) offsetof(struct recipe, member)
@@ -294,6 +295,9 @@ static const struct recipe_field fields[] = {
         "0: greedy; of the sets that do not state theirs"),
     BOOL("relay.delta", relay.delta, "false", "publish changed values only (between nodes)"),
     INT("relay.anchor_every", relay.anchor_every, "10", 1, 1e9, "versions between full ones"),
+    ENUM("relay.device_handover", relay.device_handover, handover_names, "auto",
+         "rollouts on the trainer's device copy new weights there, from two versions kept in its "
+         "memory; off: through host memory"),
     STR("monitor.http", monitor.http, NULL, "address of the dashboard"),
 };
 

@@ -132,6 +132,11 @@ int push_begin(struct push *p, size_t bytes, void **area) {
     return 0;
 }
 
+void push_note(struct push *p, const struct sealed_note *note) {
+    ASSERT(p->filling);
+    sealed_set_note(&p->filling->s, note);
+}
+
 /* --- offers -------------------------------------------------------------------------------- */
 
 static int offer(struct push *p, struct kept *k) {

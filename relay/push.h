@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "relay/sealed.h"
 
 #include <stdint.h>
 
@@ -21,6 +22,8 @@ MUST_CHECK int push_reserve(struct push *p, size_t bytes);
 /* A writable area of `bytes` for the next version; fill it, then push_publish. One at a time; begun
  * again, it is the same area. */
 MUST_CHECK int push_begin(struct push *p, size_t bytes, void **area);
+/* Goes with the version that was begun: sealed_set_note. */
+void push_note(struct push *p, const struct sealed_note *note);
 /* Lets readers in and offers it. hash: hash_slab of the area, which copying it there gave. Returns
  * once offered, not once taken. */
 MUST_CHECK int push_publish(struct push *p, int64_t version, struct hash hash);

@@ -33,6 +33,7 @@ struct first_page {
     int64_t version;
     uint64_t bytes;
     struct hash hash;
+    struct sealed_note note;
 };
 
 static size_t file_bytes(size_t bytes) {
@@ -83,9 +84,20 @@ void *sealed_area(const struct sealed *s) {
     return (char *)s->map + SEALED_PAGE;
 }
 
+void sealed_set_note(struct sealed *s, const struct sealed_note *note) {
+    ((struct first_page *)s->map)->note = *note;
+}
+
+struct sealed_note sealed_note(const struct sealed *s) {
+    return ((const struct first_page *)s->map)->note;
+}
+
 int sealed_finish(struct sealed *s, int64_t version, struct hash hash) {
-    struct first_page first = {
-        .magic = sealed_magic, .version = version, .bytes = s->bytes, .hash = hash};
+    struct first_page first = {.magic = sealed_magic,
+                               .version = version,
+                               .bytes = s->bytes,
+                               .hash = hash,
+                               .note = sealed_note(s)};
     memcpy(s->map, &first, sizeof first);
     if (flock(s->fd, LOCK_UN) != 0)
         return FAIL(ERR_IO, "cannot unlock shared memory: %s", strerror(errno));

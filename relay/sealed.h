@@ -21,6 +21,12 @@ struct sealed {
     size_t bytes; /* of the version, without the first page */
 };
 
+struct sealed_note { /* where the same version lies in another form, for those who can use it: a
+                      * file of a process (as for sealed_open); pid 0: nowhere */
+    int64_t pid;
+    int32_t fd;
+};
+
 /* --- the writer */
 /* A new file for versions of `bytes`, its memory there, mapped writable and sealed: no other
  * mapping and no write() can change it. Locked, ready to be filled. */
@@ -28,6 +34,8 @@ MUST_CHECK int sealed_create(struct sealed *out, size_t bytes);
 /* The same state again, unless somebody reads the file: then false, and nothing was changed. */
 bool sealed_reuse(struct sealed *s);
 void *sealed_area(const struct sealed *s); /* where the version's bytes are */
+/* Before sealed_finish; gone with the next sealed_reuse. */
+void sealed_set_note(struct sealed *s, const struct sealed_note *note);
 /* Names what was filled in and lets readers in. Until the next sealed_reuse the area must not be
  * touched. */
 MUST_CHECK int sealed_finish(struct sealed *s, int64_t version, struct hash hash);
@@ -38,6 +46,7 @@ MUST_CHECK int sealed_finish(struct sealed *s, int64_t version, struct hash hash
  * file is gone, or the file holds something else by now; ERR_CORRUPT: it is no such file. */
 MUST_CHECK int sealed_open(struct sealed *out, int64_t pid, int32_t holder_fd, int64_t version,
                            size_t bytes, struct hash hash);
+struct sealed_note sealed_note(const struct sealed *s); /* mapped */
 /* ERR_CORRUPT unless the bytes have that hash (I4). */
 MUST_CHECK int sealed_verify(const struct sealed *s, struct hash hash);
 

@@ -138,8 +138,9 @@ static int take_weights(struct rollout *r, uint64_t now_us) {
     r->loaded[r->n_loaded++] = (struct loaded){r->version, swap_hash(r->swap)};
     r->asked = false; /* an outstanding request named the old version: ask anew */
     LOG(INFO, ROLLOUT,
-        "version=%" PRId64 " taken_ms=%" PRIu64 " slices=%" PRId64 " longest_us=%" PRIu64,
-        r->version, st.total_us / 1000, st.slices, st.longest_us);
+        "version=%" PRId64 " taken_ms=%" PRIu64 " slices=%" PRId64 " longest_us=%" PRIu64
+        " from=%s",
+        r->version, st.total_us / 1000, st.slices, st.longest_us, st.nearby ? "device" : "host");
     return 0;
 }
 

@@ -1,8 +1,9 @@
-/* swap.c - see swap.h. Taking a version means reading it three times over: to copy it out of shared
- * memory (which is wanted back by the trainer), to hash what was copied (I4; done in the same pass)
- * and to pack it for the matrix products. Nothing of that must stop the engine, and a thread would
- * take its cores in the middle of a step. So it is done in slices between steps, each no longer
- * than a small part of a step; an engine that has nothing to do gives all its time.
+/* swap.c - see swap.h. A version that lies on the rollout's own device is copied there and hashed
+ * there (nearby.c). Otherwise, taking a version means reading it three times over: to copy it out
+ * of shared memory (which is wanted back by the trainer), to hash what was copied (I4; done in the
+ * same pass) and to pack it for the matrix products. Nothing of that must stop the engine, and a
+ * thread would take its cores in the middle of a step. So it is done in slices between steps, each
+ * no longer than a small part of a step; an engine that has nothing to do gives all its time.
  *
  * A version that is on its way is finished even if a newer one is heard of, or a trainer that is
  * fast enough would keep anything from being taken. One that is ready but may not be used yet gives
@@ -12,13 +13,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "rollout/nearby.h"
 
 #include <inttypes.h>
 
 enum {
-    SLICE_US = 600,       /* of a busy engine */
-    STEP_SHARE = 32,      /* or this part of a step, if that is longer */
-    UNIT = 1 << 20,       /* bytes between two looks at the clock */
+    SLICE_US = 600,  /* of a busy engine */
+    STEP_SHARE = 32, /* or this part of a step, if that is longer */
+    UNIT = 1 << 20,  /* bytes between two looks at the clock */
+    UNIT_NEARBY = 1 << 28,
     RETRY_US = 500 * 1000 /* until what was not good is looked at again */
 };
 
@@ -34,7 +37,9 @@ struct swap {
     struct pull_version next; /* what the stages are about; mapped while copying */
     struct hash *leaf;        /* of the blocks copied */
     size_t n_blocks, block;
-    bool first; /* nothing of it was packed yet */
+    struct nearby nearby; /* where the version is copied from within the device, if it is */
+    bool far;             /* the driver refused: not tried again */
+    bool first;           /* nothing of it was packed yet */
     uint64_t heard_us, refused_us;
     struct swap_stats now, taken;
 };
@@ -59,6 +64,7 @@ out:
 void swap_close(struct swap **s) {
     struct swap *w = *s;
     if (!w) return;
+    nearby_close(&w->nearby, w->cfg.backend);
     pull_release(w->cfg.pull, &w->next);
     params_close(&w->slab[0]);
     params_close(&w->slab[1]);
@@ -99,6 +105,15 @@ bool swap_working(const struct swap *s) {
     return s->stage == COPYING || s->stage == PACKING || wanted(s, clock_us()) >= 0;
 }
 
+/* A version that is not there is no reason for words: this rollout may be on another device. */
+static void look_nearby(struct swap *s) {
+    int rc = s->far ? ERR_NOTFOUND : nearby_open(&s->nearby, s->cfg.backend, &s->next);
+    s->now.nearby = rc == 0;
+    if (rc == 0 || rc == ERR_NOTFOUND) return;
+    s->far = true;
+    LOG(WARN, ROLLOUT, "weights are taken through host memory: %s", err_text());
+}
+
 static int start(struct swap *s, uint64_t now_us) {
     struct pull_version v;
     int rc = pull_map(s->cfg.pull, -1, params_slab(s->slab[0]).bytes, &v);
@@ -115,6 +130,7 @@ static int start(struct swap *s, uint64_t now_us) {
     s->refused_us = 0;
     s->heard_us = now_us;
     s->now = (struct swap_stats){0};
+    look_nearby(s);
     return 0;
 }
 
@@ -122,12 +138,23 @@ static int start(struct swap *s, uint64_t now_us) {
 static void check_copy(struct swap *s, uint64_t now_us) {
     struct hash h = hash_root(s->leaf, s->next.bytes), want = s->next.hash;
     int64_t version = s->next.version;
+    bool good = hash_equal(h, want);
+    nearby_close(&s->nearby, s->cfg.backend);
+    if (!good && s->now.nearby) { /* shared memory has it too */
+        LOG(WARN, ROLLOUT,
+            "version=%" PRId64
+            " in device memory has another hash than announced: taken through host memory",
+            version);
+        s->now.nearby = false;
+        s->block = 0;
+        return;
+    }
     pull_release(s->cfg.pull, &s->next);
     s->next.version = version;
     s->next_hash = h;
     s->stage = PACKING;
     s->first = true;
-    if (hash_equal(h, want)) return;
+    if (good) return;
     LOG(WARN, ROLLOUT,
         "weights not taken: what was copied of version %" PRId64 " has another hash than announced",
         version);
@@ -136,10 +163,15 @@ static void check_copy(struct swap *s, uint64_t now_us) {
 }
 
 static int copy_some(struct swap *s, uint64_t now_us) {
-    size_t left = s->n_blocks - s->block, n = UNIT / HASH_BLOCK;
+    const void *near = s->nearby.data;
+    size_t left = s->n_blocks - s->block, n = (near ? UNIT_NEARBY : UNIT) / HASH_BLOCK;
     n = n < left ? n : left;
-    TRY(params_put_blocks(spare(s), s->next.data, s->next.bytes, s->block, n, s->leaf));
-    sealed_passed(&s->next.file, s->block * HASH_BLOCK, n * HASH_BLOCK);
+    if (near) {
+        TRY(params_copy_blocks(spare(s), near, s->next.bytes, s->block, n, s->leaf));
+    } else {
+        TRY(params_put_blocks(spare(s), s->next.data, s->next.bytes, s->block, n, s->leaf));
+        sealed_passed(&s->next.file, s->block * HASH_BLOCK, n * HASH_BLOCK);
+    }
     s->block += n;
     if (s->block == s->n_blocks) check_copy(s, now_us);
     return 0;

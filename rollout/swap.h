@@ -20,6 +20,7 @@ struct swap_stats {      /* of the version taken last */
     uint64_t longest_us; /* of a slice, the change itself included: what a running engine waits */
     uint64_t total_us;   /* from hearing of it to using it */
     int64_t slices;
+    bool nearby; /* it was copied within the device */
 };
 
 /* Takes memory for two versions. */

@@ -19,7 +19,7 @@
 
 struct job {
     const struct params *weights; /* NULL: only say that the thread is there */
-    void *area;
+    void *area, *slab;            /* slab: of the handover, NULL: none is free */
     size_t bytes;
     int64_t version;
     struct hash hash, copied;
@@ -31,6 +31,7 @@ struct job {
 struct publish {
     const struct kern_backend *backend;
     struct push *push;
+    struct handover *handover; /* NULL: none */
     struct queue *jobs, *results;
     pthread_t thread;
     bool started, away;         /* away: the thread has the job, or it is on its way back */
@@ -43,7 +44,10 @@ struct publish {
 
 static int work(struct publish *p, struct job *j) {
     if (!j->weights) return kern_stream_open(p->backend, &p->stream, 0);
-    return params_get_hashed(&j->copied, j->weights, p->stream, j->area, j->bytes);
+    if (j->slab)
+        TRY(kern_copy(p->backend, p->stream, j->slab, params_slab(j->weights).data, j->bytes));
+    TRY(params_get_hashed(&j->copied, j->weights, p->stream, j->area, j->bytes));
+    return kern_sync(p->backend, p->stream);
 }
 
 static void *thread_main(void *arg) {
@@ -82,10 +86,12 @@ static int start(struct publish *p) {
     return p->job.rc < 0 ? FAIL(p->job.rc, "%s", p->job.error) : 0;
 }
 
-int publish_open(struct publish **out, const struct kern_backend *backend, struct push *push) {
+int publish_open(struct publish **out, const struct kern_backend *backend, struct push *push,
+                 struct handover *handover) {
     struct publish *p = mem_zalloc(sizeof *p);
     p->backend = backend;
     p->push = push;
+    p->handover = handover;
     int rc = start(p);
     if (rc < 0)
         publish_close(&p);
@@ -117,6 +123,7 @@ int publish_begin(struct publish *p, const struct params *w, int64_t version, st
                           .begun_us = clock_us()};
     TRY(push_reserve(p->push, p->job.bytes)); /* at the start, while rollouts still start too */
     TRY(push_begin(p->push, p->job.bytes, &p->job.area));
+    if (p->handover) p->job.slab = handover_begin(p->handover);
     TRY(kern_after(p->backend, p->stream, after));
     hand_out(p);
     return 0;
@@ -136,6 +143,11 @@ static int offer(struct publish *p) {
     }
     p->times = (struct publish_times){.took = (double)(clock_us() - j->begun_us) * 1e-6,
                                       .waited = (double)j->waited_us * 1e-6};
+    if (j->slab) {
+        struct sealed_note note;
+        TRY(handover_finish(p->handover, j->version, j->hash, &note));
+        push_note(p->push, &note);
+    }
     return push_publish(p->push, j->version, j->hash);
 }
 

@@ -1,12 +1,14 @@
 /* publish.h - a new version on its way into shared memory while the trainer goes on: copied and
  * hashed by a thread on a stream of its own. The weights must not change until it is through:
  * publish_wait before the next update. Sockets are the caller's business alone: the version is
- * offered by the first publish_turn or publish_wait after the copy is complete. */
+ * offered by the first publish_turn or publish_wait after the copy is complete. With a handover the
+ * version is copied within the device too. */
 #ifndef TRAINER_PUBLISH_H
 #define TRAINER_PUBLISH_H
 
 #include "actor/params.h"
 #include "relay/push.h"
+#include "trainer/handover.h"
 
 #include <stdbool.h>
 
@@ -17,9 +19,10 @@ struct publish_times { /* seconds, of the version that was offered last */
     double waited;     /* of that, in publish_wait */
 };
 
-/* backend and push are borrowed. Signals stay with the caller's thread if it has blocked them. */
+/* backend, push and handover (NULL: none) are borrowed. Signals stay with the caller's thread if it
+ * has blocked them. */
 MUST_CHECK int publish_open(struct publish **out, const struct kern_backend *backend,
-                            struct push *push);
+                            struct push *push, struct handover *handover);
 void publish_close(struct publish **p); /* what is on its way is not offered any more */
 /* Begins to copy the policy of w as it is when everything issued on `after` is done. hash: what it
  * must turn out to have; ERR_MISMATCH from a later call otherwise. One at a time: an earlier

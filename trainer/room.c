@@ -9,6 +9,7 @@
 
 #include "actor/params.h"
 #include "trainer/exchange.h"
+#include "trainer/handover.h"
 #include "trainer/passes.h"
 #include "trainer/previous.h"
 #include "trainer/shard.h"
@@ -18,6 +19,12 @@
 
 /* Of the device's free memory: what libraries, recordings and other allocations want. */
 static const size_t reserve_bytes = (size_t)512 << 20;
+
+static size_t reserved(const struct kern_backend *b, const struct shape *shape,
+                       const struct recipe *r) {
+    size_t handed = handover_wanted(r, b) ? HANDOVER_SLABS * params_policy_bytes(shape) : 0;
+    return reserve_bytes + handed;
+}
 
 static void size_text(struct buf *out, size_t bytes) {
     bool large = bytes >= (size_t)1 << 30;
@@ -36,12 +43,13 @@ static void plan_optimizer(struct room *m, const struct shape *shape, const stru
     m->exchange = exchange_bytes(place.n);
 }
 
-static int find_limit(struct room *m, const struct kern_backend *b, const struct recipe *r) {
-    size_t left, total;
+static int find_limit(struct room *m, const struct kern_backend *b, const struct shape *shape,
+                      const struct recipe *r) {
+    size_t left, total, reserve = reserved(b, shape, r);
     m->limit = r->trainer.memory;
     if (m->limit > 0 || !kern_has_memory(b)) return 0;
     TRY(kern_memory(b, &left, &total));
-    m->limit = left > reserve_bytes ? left - reserve_bytes : 1;
+    m->limit = left > reserve ? left - reserve : 1;
     return 0;
 }
 
@@ -105,7 +113,7 @@ int room_plan(struct room *out, const struct kern_backend *b, const struct shape
     if (passes_wants_reference(r))
         m.reference = params_policy_bytes(shape) + passes_reference_bytes(b, shape, r);
     plan_optimizer(&m, shape, r);
-    TRY(find_limit(&m, b, r));
+    TRY(find_limit(&m, b, shape, r));
     TRY(choose(&m, b, shape, r));
     m.host += m.policy.frames + m.policy.inputs + passes_feed_bytes(b, shape, r);
     m.all = of_all_ranks(&m, shape, r);

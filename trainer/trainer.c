@@ -25,6 +25,7 @@
 #include "relay/push.h"
 #include "relay/sealed.h"
 #include "trainer/export.h"
+#include "trainer/handover.h"
 #include "trainer/metrics.h"
 #include "trainer/publish.h"
 #include "trainer/saver.h"
@@ -48,6 +49,7 @@ struct trainer {
     struct net *net;
     struct client *client;
     struct push *push;
+    struct handover *handover; /* NULL: none */
     struct publish *publish;
     struct saver *saver;
     char *checkpoints, *hf;
@@ -67,6 +69,16 @@ static int between(void *ctx) {
 static int before_update(void *ctx) {
     struct trainer *t = ctx;
     return publish_wait(t->publish);
+}
+
+/* Where the device refuses, everybody goes through host memory. */
+static int open_handover(struct trainer *t) {
+    const struct params *w = step_policy(t->step);
+    const struct kern_backend *b = params_backend(w);
+    if (!handover_wanted(t->recipe, b)) return 0;
+    int rc = handover_open(&t->handover, b, params_policy_bytes(params_shape(w)));
+    if (rc < 0) LOG(WARN, TRAINER, "no hand-over on the device: %s", err_text());
+    return 0;
 }
 
 static int open_all(struct trainer *t, const char *run_dir) {
@@ -89,7 +101,8 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(client_open(&t->client, t->net, &client));
     TRY_OUT(net_endpoint(&endpoint, t->net, run_dir, "relay"));
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
-    TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push));
+    TRY_OUT(open_handover(t));
+    TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
     TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
@@ -102,6 +115,7 @@ out:
 static void close_all(struct trainer *t) {
     saver_close(&t->saver);
     publish_close(&t->publish);
+    handover_close(&t->handover);
     push_close(&t->push);
     client_close(&t->client);
     net_close(&t->net);

@@ -22,6 +22,10 @@ OPS_DECLARE(cuda);
 OPS_DECLARE_COLL(cuda);
 #include "base/hash.h"
 int cuda_hash_leaves(struct kern_stream *s, struct hash *leaf, const void *data, size_t bytes);
+int cuda_device_id(uint8_t out[KERN_DEVICE_ID]);
+int cuda_share(struct kern_shared *out, void *p, size_t bytes);
+int cuda_open_shared(void **out, const struct kern_shared *m);
+void cuda_close_shared(void *p, const struct kern_shared *m);
 }
 #undef _Noreturn
 

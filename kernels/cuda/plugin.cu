@@ -228,6 +228,10 @@ extern "C" const struct kern_backend kern_plugin = {
     .memory = cuda_memory,
     .hash_leaves = cuda_hash_leaves,
     .exact = cuda_exact,
+    .device_id = cuda_device_id,
+    .share = cuda_share,
+    .open_shared = cuda_open_shared,
+    .close_shared = cuda_close_shared,
     OPS_TABLE(cuda),
     OPS_TABLE_COLL(cuda),
 };

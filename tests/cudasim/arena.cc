@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #if !defined(__SANITIZE_ADDRESS__)
 #include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -18,6 +20,14 @@ void *arena_take(size_t bytes) {
 
 void arena_release(void *p) {
     free(p);
+}
+
+int arena_share(void *, size_t *) {
+    return -1;
+}
+
+void *arena_map(int, size_t) {
+    return nullptr;
 }
 
 bool arena_has(const void *) {
@@ -47,6 +57,8 @@ static struct arena {
     char *base;
     struct block {
         size_t at, bytes;
+        int fd;          /* of memory that others may open, -1 */
+        bool mapped;     /* not the process's own pages */
     } block[BLOCKS_MAX]; /* by address */
     int blocks, inside;  /* inside: how many are between enter and leave */
     bool guarded;
@@ -98,11 +110,53 @@ void *arena_take(size_t bytes) {
     if (arena.blocks < BLOCKS_MAX && whole > bytes && at <= RESERVED - whole) {
         for (int k = arena.blocks++; k > i; k--)
             arena.block[k] = arena.block[k - 1];
-        arena.block[i] = {at, whole};
+        arena.block[i] = {at, whole, -1, false};
         p = arena.base + at;
         if (mprotect(p, whole, open_now() ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
             die("cudasim: mprotect");
     }
+    pthread_mutex_unlock(&arena.lock);
+    return p;
+}
+
+static void put_pages(void *p, size_t bytes, int flags, int fd, int rights) {
+    if (mmap(p, bytes, rights, MAP_FIXED | flags, fd, 0) == MAP_FAILED) die("cudasim: mmap");
+}
+
+static struct arena::block *block_of(const void *p) {
+    for (int i = 0; i < arena.blocks; i++)
+        if (arena.base + arena.block[i].at == p) return &arena.block[i];
+    return nullptr;
+}
+
+int arena_share(void *p, size_t *bytes) {
+    pthread_mutex_lock(&arena.lock);
+    struct arena::block *b = block_of(p);
+    int rights = open_now() ? PROT_READ | PROT_WRITE : PROT_NONE;
+    if (b && b->fd < 0 && !b->mapped) {
+        b->fd = memfd_create("cudasim", MFD_CLOEXEC);
+        if (b->fd < 0 || ftruncate(b->fd, (off_t)b->bytes) != 0) die("cudasim: memfd");
+        void *there = mmap(nullptr, b->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd, 0);
+        if (there == MAP_FAILED) die("cudasim: mmap");
+        if (mprotect(p, b->bytes, PROT_READ) != 0) die("cudasim: mprotect");
+        memcpy(there, p, b->bytes);
+        munmap(there, b->bytes);
+        put_pages(p, b->bytes, MAP_SHARED, b->fd, rights);
+        b->mapped = true;
+    }
+    int fd = b ? b->fd : -1;
+    if (b) *bytes = b->bytes;
+    pthread_mutex_unlock(&arena.lock);
+    return fd;
+}
+
+void *arena_map(int fd, size_t bytes) {
+    void *p = arena_take(bytes - 1);
+    if (!p) return nullptr;
+    pthread_mutex_lock(&arena.lock);
+    struct arena::block *b = block_of(p);
+    put_pages(p, b->bytes, MAP_SHARED, fd, open_now() ? PROT_READ | PROT_WRITE : PROT_NONE);
+    b->mapped = true;
     pthread_mutex_unlock(&arena.lock);
     return p;
 }
@@ -117,8 +171,12 @@ void arena_release(void *p) {
         fprintf(stderr, "cudasim: freed what is no device memory\n");
         abort();
     }
-    madvise(p, arena.block[i].bytes, MADV_DONTNEED);
-    if (mprotect(p, arena.block[i].bytes, PROT_NONE) != 0) die("cudasim: mprotect");
+    const struct arena::block *b = &arena.block[i];
+    if (b->mapped)
+        put_pages(p, b->bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, PROT_NONE);
+    if (b->fd >= 0) close(b->fd);
+    madvise(p, b->bytes, MADV_DONTNEED);
+    if (mprotect(p, b->bytes, PROT_NONE) != 0) die("cudasim: mprotect");
     arena.blocks--;
     for (; i < arena.blocks; i++)
         arena.block[i] = arena.block[i + 1];

@@ -8,8 +8,12 @@
 
 #include "arena.h"
 
+#include <fcntl.h>
 #include <mutex>
 #include <stdlib.h>
+#include <string>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <vector>
 
 struct sim_work { /* copies share it: a graph may go before it was done */
@@ -200,6 +204,48 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t s) {
     return cudaSuccess;
 }
 
+/* --- between processes --------------------------------------------------------------------------
+ */
+
+struct place { /* what a handle says */
+    int64_t pid;
+    int64_t fd;
+    uint64_t bytes;
+};
+
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *out, void *p) {
+    struct place at = {getpid(), -1, 0};
+    size_t bytes = 0;
+    at.fd = arena_share(p, &bytes);
+    at.bytes = bytes;
+    if (at.fd < 0) return cudaErrorNotSupported;
+    memset(out, 0, sizeof *out);
+    memcpy(out->reserved, &at, sizeof at);
+    return cudaSuccess;
+}
+
+/* A process cannot open what is its own, as with a driver. */
+cudaError_t cudaIpcOpenMemHandle(void **out, cudaIpcMemHandle_t handle, unsigned) {
+    struct place at;
+    struct stat st;
+    memcpy(&at, handle.reserved, sizeof at);
+    std::string path = "/proc/" + std::to_string(at.pid) + "/fd/" + std::to_string(at.fd);
+    if (at.pid == getpid() || at.bytes == 0) return cudaErrorInvalidResourceHandle;
+    int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0) return cudaErrorInvalidResourceHandle;
+    void *p = nullptr;
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_size == at.bytes) p = arena_map(fd, at.bytes);
+    close(fd);
+    if (!p) return cudaErrorInvalidResourceHandle;
+    *out = p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaIpcCloseMemHandle(void *p) {
+    arena_release(p);
+    return cudaSuccess;
+}
+
 /* --- graphs -------------------------------------------------------------------------------------
  */
 
@@ -254,8 +300,23 @@ cudaError_t cudaGetDeviceCount(int *n) {
     return cudaSuccess;
 }
 
+static thread_local int current;
+
+cudaError_t cudaGetDevice(int *device) {
+    *device = current;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device) {
+    *out = {};
+    memcpy(out->uuid.bytes, "cudasim", 7);
+    out->uuid.bytes[15] = (char)device;
+    return cudaSuccess;
+}
+
 cudaError_t cudaSetDevice(int device) {
     sim_descend(device == 1);
+    current = device;
     if (device == 2) arena_guard();
     return device >= 0 && device <= 2 ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -270,6 +331,8 @@ const char *cudaGetErrorString(cudaError_t e) {
     case cudaErrorInvalidValue: return "invalid value";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorNotReady: return "not ready";
+    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
+    case cudaErrorNotSupported: return "operation not supported";
     case cudaErrorStreamCaptureUnsupported:
         return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:

@@ -172,7 +172,9 @@ TEST(op_table_is_complete) {
         const void *const *device_only[] = {
             (const void *const *)&b->record_begin, (const void *const *)&b->record_end,
             (const void *const *)&b->replay,       (const void *const *)&b->graph_close,
-            (const void *const *)&b->memory,       (const void *const *)&b->exact};
+            (const void *const *)&b->memory,       (const void *const *)&b->exact,
+            (const void *const *)&b->device_id,    (const void *const *)&b->share,
+            (const void *const *)&b->open_shared,  (const void *const *)&b->close_shared};
         for (int i = 0; entry + i < end; i++)
             if (!entry[i] &&
                 !listed(entry + i, device_only, sizeof device_only / sizeof *device_only))

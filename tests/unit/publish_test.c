@@ -60,7 +60,7 @@ static void set_up(struct scene *s) {
     CHECK_OK(net_serve(&s->relay, s->net, e, 1 << 16));
     CHECK_OK(push_open(&s->push, s->net, e, "trainer"));
     mem_free(e);
-    CHECK_OK(publish_open(&s->publish, &device, s->push));
+    CHECK_OK(publish_open(&s->publish, &device, s->push, NULL));
     s->w = tiny_params(&device, &shape, 7);
     CHECK_OK(params_hash(&s->hash, s->w));
     CHECK_OK(kern_stream_open(&device, &s->stream, 0));

@@ -6,9 +6,13 @@
 #include "base/mem.h"
 #include "proto/link.h"
 #include "proto/weights.pb-c.h"
+#include "rollout/nearby.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
+#include "trainer/handover.h"
 
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { CONTEXT = 400, NEW = 380 };
@@ -29,12 +33,12 @@ struct scene {
     int64_t version[NEW];
 };
 
-static struct scene *open_scene(void) {
+static struct scene *open_scene(const char *device) {
     struct scene *s = mem_zalloc(sizeof *s);
     char *e;
     s->newest = -1;
     s->shape = tiny_shape(false);
-    CHECK_OK(kern_open(&s->backend, "cpu", 1));
+    CHECK_OK(kern_open(&s->backend, device, 1));
     CHECK_OK(net_open(&s->net));
     CHECK_OK(net_endpoint(&e, s->net, test_dir(), "relay"));
     CHECK_OK(net_serve(&s->relay, s->net, e, 1 << 16));
@@ -135,7 +139,7 @@ static void generate(struct scene *s) {
 }
 
 TEST(swap_takes_versions_between_steps) {
-    struct scene *s = open_scene();
+    struct scene *s = open_scene("cpu");
     for (int i = 0; i < 20; i++)
         turn(s, true);
     CHECK_INT(swap_version(s->swap), -1); /* there is none yet */
@@ -159,7 +163,7 @@ TEST(swap_takes_versions_between_steps) {
 }
 
 TEST(swap_refuses_bytes_that_are_not_as_announced) {
-    struct scene *s = open_scene();
+    struct scene *s = open_scene("cpu");
     announce(s, 0);
     until(s, 0);
     generate(s);
@@ -171,5 +175,195 @@ TEST(swap_refuses_bytes_that_are_not_as_announced) {
     CHECK(s->n > 10 && s->version[s->n - 1] == 0);
     announce(s, 2);
     until(s, 2);
+    close_scene(s);
+}
+
+/* --- on the trainer's device ---------------------------------------------------------------- */
+
+/* A trainer in a process of its own does as it is told: a version into its device memory, or damage
+ * to the one that is there. */
+struct order {
+    char what; /* 'h' hand over, 'd' damage */
+    int64_t version;
+};
+
+struct answer {
+    bool ok; /* h: a slab was free */
+    struct sealed_note note;
+};
+
+static pid_t trainer_pid;
+static int trainer_fd;
+
+static int hand_over(struct handover *h, const struct kern_backend *b, int64_t version,
+                     struct answer *out, void **slab) {
+    struct shape shape = tiny_shape(false);
+    struct kern_stream *s;
+    struct hash hash;
+    void *at = handover_begin(h);
+    if (!at) return 0;
+    struct params *w = tiny_params(b, &shape, (uint64_t)version + 7);
+    TRY(kern_stream_open(b, &s, 0));
+    TRY(kern_copy(b, s, at, params_slab(w).data, params_slab(w).bytes));
+    TRY(kern_sync(b, s));
+    TRY(params_hash(&hash, w));
+    TRY(handover_finish(h, version, hash, &out->note));
+    kern_stream_close(b, s);
+    params_close(&w);
+    *slab = at;
+    out->ok = true;
+    return 0;
+}
+
+static int damage(const struct kern_backend *b, char *slab) {
+    struct kern_stream *s;
+    const char byte = 0x55;
+    TRY(kern_stream_open(b, &s, 0));
+    TRY(kern_put(b, s, slab + 1001, &byte, 1));
+    kern_stream_close(b, s);
+    return 0;
+}
+
+static int trainer_main(int fd, const char *device) {
+    const struct kern_backend *b;
+    struct shape shape = tiny_shape(false);
+    struct handover *h;
+    struct order o;
+    void *slab = NULL;
+    TRY(kern_open(&b, device, 1));
+    int rc = handover_open(&h, b, params_policy_bytes(&shape));
+    struct answer hello = {.ok = rc == 0};
+    while (write(fd, &hello, sizeof hello) == sizeof hello && rc == 0 &&
+           read(fd, &o, sizeof o) == sizeof o) {
+        hello = (struct answer){0};
+        rc = o.what == 'h' ? hand_over(h, b, o.version, &hello, &slab) : damage(b, slab);
+    }
+    return 0;
+}
+
+static struct answer trainer_says(void) {
+    struct answer a;
+    CHECK_INT(read(trainer_fd, &a, sizeof a), sizeof a);
+    return a;
+}
+
+static struct answer trainer_does(char what, int64_t version) {
+    struct order o = {.what = what, .version = version};
+    CHECK_INT(write(trainer_fd, &o, sizeof o), sizeof o);
+    return trainer_says();
+}
+
+/* Before this process opens the device. */
+static void start_trainer(const char *device) {
+    int fds[2];
+    CHECK_INT(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+    trainer_pid = fork();
+    CHECK(trainer_pid >= 0);
+    if (trainer_pid == 0) {
+        close(fds[0]);
+        _exit(trainer_main(fds[1], device));
+    }
+    close(fds[1]);
+    trainer_fd = fds[0];
+    if (!trainer_says().ok) test_skip("memory of this device cannot be shared");
+}
+
+static void end_trainer(void) {
+    close(trainer_fd);
+    CHECK_INT(waitpid(trainer_pid, NULL, 0), trainer_pid);
+}
+
+static void announce_nearby(struct scene *s, int64_t v, const struct sealed_note *note) {
+    sealed_set_note(&s->file[v], note);
+    announce(s, v);
+}
+
+static void check_taken(struct scene *s, int64_t v, bool nearby) {
+    until(s, v);
+    CHECK(hash_equal(swap_hash(s->swap), s->hash[v]));
+    CHECK_INT(swap_stats(s->swap).nearby, nearby);
+}
+
+TEST_TIMEOUT(swap_copies_within_the_device, 120) {
+    start_trainer("cudasim:2");
+    struct scene *s = open_scene("cudasim:2");
+    for (int v = 0; v < 3; v++) { /* two slabs */
+        struct answer a = trainer_does('h', v);
+        CHECK(a.ok);
+        announce_nearby(s, v, &a.note);
+        check_taken(s, v, true);
+        CHECK(sealed_reuse(&s->file[v])); /* let go in both places */
+    }
+    end_trainer();
+    close_scene(s);
+}
+
+/* Damaged, taken by another version, on a device that is elsewhere, of a trainer that is gone: each
+ * time the version comes through host memory. */
+TEST_TIMEOUT(swap_copies_through_the_host_what_is_not_right_on_the_device, 120) {
+    start_trainer("cudasim:2");
+    struct scene *s = open_scene("cudasim:2");
+    struct answer a = trainer_does('h', 0);
+    CHECK(a.ok);
+    trainer_does('d', 0);
+    announce_nearby(s, 0, &a.note);
+    check_taken(s, 0, false);
+    a = trainer_does('h', 1);
+    CHECK(a.ok && trainer_does('h', 2).ok && trainer_does('h', 2).ok);
+    announce_nearby(s, 1, &a.note); /* its slab has version 2 by now */
+    check_taken(s, 1, false);
+    a = trainer_does('h', 2);
+    end_trainer();
+    CHECK(a.ok);
+    announce_nearby(s, 2, &a.note);
+    check_taken(s, 2, false);
+    close_scene(s);
+}
+
+TEST_TIMEOUT(swap_knows_its_own_device, 120) {
+    start_trainer("cudasim:0");
+    struct scene *s = open_scene("cudasim:2");
+    struct answer a = trainer_does('h', 0);
+    CHECK(a.ok);
+    announce_nearby(s, 0, &a.note);
+    check_taken(s, 0, false);
+    end_trainer();
+    close_scene(s);
+}
+
+/* A driver does not open memory of the same process. */
+TEST_TIMEOUT(swap_goes_on_when_the_driver_refuses, 120) {
+    struct scene *s = open_scene("cudasim:2");
+    struct handover *h;
+    struct sealed_note note;
+    if (handover_open(&h, s->backend, params_slab(s->w[0]).bytes) < 0)
+        test_skip("memory of this device cannot be shared");
+    for (int v = 0; v < 2; v++) {
+        CHECK(handover_begin(h) != NULL);
+        CHECK_OK(handover_finish(h, v, s->hash[v], &note));
+        announce_nearby(s, v, &note);
+        check_taken(s, v, false);
+    }
+    handover_close(&h);
+    close_scene(s);
+}
+
+/* A slab that is read is left alone, until its reader lets go or dies. */
+TEST_TIMEOUT(swap_reader_keeps_a_slab, 120) {
+    start_trainer("cudasim:2");
+    struct scene *s = open_scene("cudasim:2");
+    struct answer a = trainer_does('h', 0);
+    CHECK(a.ok && trainer_does('h', 1).ok);
+    sealed_set_note(&s->file[0], &a.note);
+    CHECK_OK(sealed_finish(&s->file[0], 0, s->hash[0]));
+    struct pull_version v = {
+        .version = 0, .hash = s->hash[0], .bytes = s->file[0].bytes, .file = s->file[0]};
+    struct nearby n;
+    CHECK_OK(nearby_open(&n, s->backend, &v));
+    CHECK(!trainer_does('h', 2).ok);
+    nearby_close(&n, s->backend);
+    CHECK(trainer_does('h', 2).ok);
+    CHECK_ERR(nearby_open(&n, s->backend, &v), ERR_NOTFOUND, "does not hold version 0");
+    end_trainer();
     close_scene(s);
 }
