@@ -63,7 +63,7 @@ TEST_TIMEOUT(hash_leaves_cudasim, 120) {
     all_lengths("cudasim:1");
 }
 
-TEST_TIMEOUT(hash_leaves_cuda, 120) {
+TEST_TIMEOUT(hash_cuda_leaves, 120) {
     all_lengths(test_device());
 }
 

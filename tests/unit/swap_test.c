@@ -7,6 +7,7 @@
 #include "proto/link.h"
 #include "proto/weights.pb-c.h"
 #include "rollout/nearby.h"
+#include "tests/shared.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 #include "trainer/handover.h"
@@ -265,7 +266,9 @@ static void start_trainer(const char *device) {
     }
     close(fds[1]);
     trainer_fd = fds[0];
-    if (!trainer_says().ok) test_skip("memory of this device cannot be shared");
+    struct answer a = {0};
+    if (read(trainer_fd, &a, sizeof a) != sizeof a) test_skip("no such device");
+    if (!a.ok) test_skip("memory of this device cannot be shared");
 }
 
 static void end_trainer(void) {
@@ -284,9 +287,9 @@ static void check_taken(struct scene *s, int64_t v, bool nearby) {
     CHECK_INT(swap_stats(s->swap).nearby, nearby);
 }
 
-TEST_TIMEOUT(swap_copies_within_the_device, 120) {
-    start_trainer("cudasim:2");
-    struct scene *s = open_scene("cudasim:2");
+static void copies_within(const char *device) {
+    start_trainer(device);
+    struct scene *s = open_scene(device);
     for (int v = 0; v < 3; v++) { /* two slabs */
         struct answer a = trainer_does('h', v);
         CHECK(a.ok);
@@ -296,6 +299,14 @@ TEST_TIMEOUT(swap_copies_within_the_device, 120) {
     }
     end_trainer();
     close_scene(s);
+}
+
+TEST_TIMEOUT(swap_copies_within_the_device, 120) {
+    copies_within("cudasim:2");
+}
+
+TEST_TIMEOUT(swap_cuda_copies_within_the_device, 120) {
+    copies_within(test_device());
 }
 
 /* Damaged, taken by another version, on a device that is elsewhere, of a trainer that is gone: each
