@@ -10,7 +10,7 @@ trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0
 # The sanitizer (of GCC 12) now and then does not come back from looking for the racing address in a free() of ZeroMQ's own
 # thread: what ran out of time and reported nothing is tried again.
-for filter in tests/op workers_test publish_test queue_test coll_test kv_test net_test runlog_writer_test manager_outbox_test manager_test; do
+for filter in tests/op workers_test publish_test queue_test coll_test kv_test net_test runlog_writer_test manager_outbox_test saver_writes saver_full manager_test; do
     for _ in 1 2 3; do
         rc=0
         "$1" --filter "$filter" >"$dir/log" 2>&1 || rc=$?
