@@ -242,6 +242,9 @@ static int record(struct decode *d, const struct block *x, struct recording *r) 
     }
     r->graph = graph;
     d->counts.records++;
+    LOG(DEBUG, ROLLOUT, "decode=recorded rows=%d keys=%d forced=%d recordings=%lld",
+        (int)d->now.rows, (int)(d->now.width * d->page), (int)d->now.forced,
+        (long long)d->counts.records);
     return 0;
 }
 

@@ -368,6 +368,45 @@ TEST(decode_records_once_for_each_slab) {
     close_world(&w);
 }
 
+/* More recordings than are kept: those that went are made again. */
+TEST_TIMEOUT(decode_keeps_so_many_recordings, 120) {
+    enum { SLABS = 66, TOKENS = 2 * SLABS + 3 };
+    struct world w;
+    struct params *slab[SLABS];
+    float logprob[2][TOKENS];
+    open_world(&w, "cudasim:0", false);
+    w.shape.layers = 1;
+    w.cfg.shape = w.shape;
+    w.cfg.context = w.cfg.graph_keys = 160; /* one width */
+    params_close(&w.weights);
+    for (int i = 0; i < SLABS; i++)
+        slab[i] = tiny_params(&w.table, &w.shape, (uint64_t)(11 + i));
+    w.weights = slab[0];
+    for (int pass = 0; pass < 2; pass++) {
+        const struct engine_token *t;
+        struct engine_stats stats;
+        int32_t n = 0, id = 9;
+        struct engine_request r = {
+            .prompt = &id, .n_prompt = 1, .max_new_tokens = TOKENS, .temperature = 1, .top_p = 1};
+        start(&w, pass == 0);
+        CHECK_OK(engine_add(w.engine, &r));
+        for (int32_t i = 0; i < TOKENS; i++) { /* the first prefills, the last two are slab 0's */
+            int32_t which = i == 0 ? 0 : (i - 1) / 2 % SLABS;
+            if (i % 2) CHECK_OK(engine_swap(w.engine, slab[which], 3 + i));
+            CHECK_OK(engine_step(w.engine, &t, &n));
+            CHECK_INT(n, 1);
+            logprob[pass][i] = t[0].logprob;
+        }
+        engine_stats(w.engine, &stats);
+        CHECK_INT(stats.graph_records, pass ? SLABS + 1 : 0);
+        CHECK_INT(stats.graph_steps, stats.graph_records);
+    }
+    CHECK(memcmp(logprob[0], logprob[1], sizeof logprob[0]) == 0);
+    for (int i = 1; i < SLABS; i++)
+        params_close(&slab[i]);
+    close_world(&w);
+}
+
 /* A driver that cannot record: a line in the log, and the same tokens. */
 TEST(decode_goes_on_plainly) {
     struct world w;
