@@ -3,6 +3,7 @@
  * and reading the weights once per step at the rate at which this machine reads memory. Where there
  * is PyTorch: sampling with a KV cache there, at the same shape, batch and lengths. */
 #include "bench/bench.h"
+#include "bench/dims.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -41,23 +42,8 @@ struct rig {
 };
 
 static struct shape shape_of(const struct model *m) {
-    struct shape s;
-    memset(&s, 0, sizeof s);
-    s.family = SHAPE_LLAMA;
-    s.d = m->d;
-    s.layers = m->layers;
-    s.heads = m->heads;
-    s.kv_heads = m->kv_heads;
-    s.head_width = m->head_width;
-    s.ffn = m->ffn;
-    s.vocab = m->vocab;
-    s.context = 1024;
-    s.norm_eps = 1e-5F;
-    s.rope_theta = 10000;
-    s.rope_factor = s.rope_attn = 1;
-    s.tied_head = true;
-    s.bos = -1;
-    return s;
+    return (struct shape)DIMS_LLAMA(m->d, m->layers, m->heads, m->kv_heads, m->head_width, m->ffn,
+                                    m->vocab, 1024);
 }
 
 static void *take(const struct rig *r, size_t bytes) {

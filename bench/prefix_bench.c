@@ -11,6 +11,7 @@
  * the work. Memory is that of a process of its own per mode, less what it had before the network's
  * activations were there. */
 #include "bench/bench.h"
+#include "bench/dims.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -28,21 +29,7 @@
 
 enum { SCALE = 16, WHOLE = 12288 / SCALE, BUDGET = 4 * WHOLE, SETS = 4 };
 
-static const struct shape shape = {.family = SHAPE_LLAMA,
-                                   .d = 192,
-                                   .layers = 4,
-                                   .heads = 3,
-                                   .kv_heads = 1,
-                                   .head_width = 64,
-                                   .ffn = 640,
-                                   .vocab = 768,
-                                   .context = 2048,
-                                   .norm_eps = 1e-5F,
-                                   .rope_theta = 10000,
-                                   .tied_head = true,
-                                   .bos = 1,
-                                   .n_eos = 1,
-                                   .eos = {2}};
+static const struct shape shape = DIMS_LLAMA(192, 4, 3, 1, 64, 640, 768, 2048);
 
 struct group {
     int32_t prompt, response, n, budget; /* budget: trainer.batch.tokens */

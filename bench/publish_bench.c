@@ -10,6 +10,7 @@
  * versions, which need fresh memory, are not counted. memcpy goes to memory that is there already;
  * to fresh pages it is shown beside. */
 #include "bench/bench.h"
+#include "bench/dims.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -47,23 +48,8 @@ struct said { /* by a reader through its pipe */
 };
 
 static struct shape shape_of(const struct setting *k) {
-    struct shape s;
-    memset(&s, 0, sizeof s);
-    s.family = SHAPE_LLAMA;
-    s.d = k->d;
-    s.layers = k->layers;
-    s.heads = k->heads;
-    s.kv_heads = k->kv_heads;
-    s.head_width = k->head_width;
-    s.ffn = k->ffn;
-    s.vocab = k->vocab;
-    s.context = 64;
-    s.norm_eps = 1e-5F;
-    s.rope_theta = 10000;
-    s.rope_factor = s.rope_attn = 1;
-    s.tied_head = true;
-    s.bos = -1;
-    return s;
+    return (struct shape)DIMS_LLAMA(k->d, k->layers, k->heads, k->kv_heads, k->head_width, k->ffn,
+                                    k->vocab, 64);
 }
 
 struct side {

@@ -5,6 +5,7 @@
  * and nothing else: the ceiling for any implementation on these kernels. Where there is PyTorch,
  * the same step of the same shape there (bench/torch_train.py). Both are timed in turn. */
 #include "bench/bench.h"
+#include "bench/dims.h"
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -146,21 +147,12 @@ static struct batch *make_batch(const struct setting *k) {
 }
 
 static struct shape shape_of(const struct setting *k) {
-    return (struct shape){.family = SHAPE_LLAMA,
-                          .d = k->d,
-                          .layers = k->layers,
-                          .heads = k->heads,
-                          .kv_heads = k->kv_heads,
-                          .head_width = k->d / k->heads,
-                          .ffn = k->ffn,
-                          .vocab = k->vocab,
-                          .context = k->tokens,
-                          .norm_eps = 1e-5F,
-                          .rope_theta = 10000,
-                          .tied_head = true,
-                          .bos = 1,
-                          .n_eos = 1,
-                          .eos = {2}};
+    struct shape s = DIMS_LLAMA(k->d, k->layers, k->heads, k->kv_heads, k->d / k->heads, k->ffn,
+                                k->vocab, k->tokens);
+    s.bos = 1;
+    s.n_eos = 1;
+    s.eos[0] = 2;
+    return s;
 }
 
 static void open_run(struct run *r, const struct setting *k, const char *dir) {

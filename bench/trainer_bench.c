@@ -9,6 +9,7 @@
  * against the AdamW op. The gradient stays the same, so the cosine is 1 and c_high 1 lets it be
  * scaled every time: the dearest way through. One thread, processor time. */
 #include "bench/bench.h"
+#include "bench/dims.h"
 
 #include "actor/actor.h"
 #include "base/mem.h"
@@ -86,17 +87,8 @@ static struct kern_tensor matrix(struct head *h, int64_t n, int64_t m) {
 }
 
 static void open_head(struct head *h) {
-    struct shape shape = {.family = SHAPE_LLAMA,
-                          .d = WIDTH,
-                          .layers = 1,
-                          .heads = 1,
-                          .kv_heads = 1,
-                          .head_width = 16,
-                          .ffn = 16,
-                          .vocab = VOCAB,
-                          .context = ROWS,
-                          .norm_eps = 1e-5F,
-                          .rope_theta = 10000};
+    struct shape shape = DIMS_LLAMA(WIDTH, 1, 1, 1, 16, 16, VOCAB, ROWS);
+    shape.tied_head = false;
     struct actor_config cfg = {.backend = h->b,
                                .shape = shape,
                                .rows_max = ROWS,
@@ -295,18 +287,7 @@ static void bench_policy(struct optimizer *o) {
 }
 
 static void bench_optimizer(const struct kern_backend *b) {
-    static const struct shape shape = {.family = SHAPE_LLAMA,
-                                       .d = 768,
-                                       .layers = 12,
-                                       .heads = 12,
-                                       .kv_heads = 12,
-                                       .head_width = 64,
-                                       .ffn = 2048,
-                                       .vocab = 32000,
-                                       .context = 1024,
-                                       .norm_eps = 1e-5F,
-                                       .rope_theta = 10000,
-                                       .tied_head = true};
+    static const struct shape shape = DIMS_LLAMA(768, 12, 12, 12, 64, 2048, 32000, 1024);
     struct optimizer o = {.b = b, .n = params_slab_elements(&shape)};
     bench_must(kern_stream_open(b, &o.s, 0), "stream");
     bench_must(params_open(&o.weights, b, &shape), "weights");
