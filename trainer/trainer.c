@@ -352,7 +352,11 @@ static int finish(struct trainer *t) {
 
 static int serve(struct trainer *t) {
     TRY(publish(t));
-    LOG(INFO, TRAINER, "starts at version=%" PRId64, step_version(t->step));
+    struct buf memory = {0};
+    room_text(&memory, step_room(t->step));
+    LOG(INFO, TRAINER, "starts at version=%" PRId64 " memory: %s", step_version(t->step),
+        memory.data);
+    buf_close(&memory);
     while (!t->stop) {
         Weir__BatchRequest q = WEIR__BATCH_REQUEST__INIT;
         struct link_msg m;
