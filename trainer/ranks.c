@@ -136,14 +136,14 @@ static int start(struct ranks *r, int rank) {
 
 /* A GPU each, from rank 0's on; all the same processors. */
 static int device_of(char *out, size_t n, const struct ranks *r, const char *device, int rank) {
-    bool gpu = strcmp(r->backend->name, "cuda") == 0 && strncmp(device, "cudasim", 7) != 0;
-    int first = 0, got;
-    if (gpu && sscanf(device, "cuda:%d", &first) != 1) first = 0; /* auto */
-    if (gpu)
-        got = snprintf(out, n, "trainer.device=cuda:%d", first + rank);
+    bool is_auto = strcmp(device, "auto") == 0;
+    const char *kind = is_auto ? r->backend->name : device, *colon = strchr(kind, ':');
+    int first = 0, got, chars = colon ? (int)(colon - kind) : (int)strlen(kind);
+    if (colon && sscanf(colon + 1, "%d", &first) != 1) first = 0;
+    if (strcmp(r->backend->name, "cuda") == 0)
+        got = snprintf(out, n, "trainer.device=%.*s:%d", chars, kind, first + rank);
     else
-        got = snprintf(out, n, "trainer.device=%s",
-                       strcmp(device, "auto") == 0 ? r->backend->name : device);
+        got = snprintf(out, n, "trainer.device=%s", kind);
     if (got < 0 || (size_t)got >= n) return FAIL(ERR_CONFIG, "device \"%s\" is too long", device);
     return 0;
 }
