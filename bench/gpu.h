@@ -25,7 +25,8 @@ struct gpu_model {
 
 /* Qwen3-0.6B, 1.7B, 4B and Llama-3-8B; tiny ones in a quick run. NULL behind the last. */
 const struct gpu_model *gpu_model(int i);
-struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context);
+/* f32; half: bf16 */
+struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context, bool half);
 
 void gpu_open(struct gpu *g, const struct kern_limits *l);
 void gpu_close(struct gpu *g);
@@ -59,6 +60,14 @@ struct gpu_result {
 /* In turn: the work, the ceiling, the work ... */
 struct gpu_result gpu_against(struct gpu *g, const struct gpu_work *work,
                               const struct gpu_ceiling *ceiling);
+/* The same work on stream s (its own; NULL: g's) without exactness (kern_exact), after r was taken
+ * with it, and a line {"bench": "gpu exact cost", "of": ...} with the ratio. Nothing on a backend
+ * that is always exact. */
+void gpu_print_cost(struct gpu *g, struct kern_stream *s, const char *of,
+                    const struct gpu_work *work, const struct gpu_ceiling *ceiling,
+                    const struct gpu_result *r);
+/* That line alone: exact and fast, each as a share of the same ceiling. */
+void gpu_print_ratio(const char *of, const struct gpu_result *exact, const struct gpu_result *fast);
 /* Ends a JSON line that was begun: shares, time and rates; unit: TFLOP/s (1e6) or GB/s (1e3). */
 void gpu_print_end(const struct gpu_result *r, const char *against, const char *unit, double per);
 

@@ -25,7 +25,7 @@ const struct gpu_model *gpu_model(int i) {
     return i >= n ? NULL : bench_quick ? &tiny[i] : &models[i];
 }
 
-struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context) {
+struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context, bool half) {
     return (struct shape){.family = m->qk_norm ? SHAPE_QWEN3 : SHAPE_LLAMA,
                           .d = m->d,
                           .layers = layers,
@@ -41,6 +41,7 @@ struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t contex
                           .rope_attn = 1,
                           .qk_norm = m->qk_norm,
                           .tied_head = m->tied,
+                          .half = half,
                           .bos = -1};
 }
 
@@ -186,6 +187,24 @@ void gpu_print_end(const struct gpu_result *r, const char *against, const char *
     fflush(stdout);
 }
 
+void gpu_print_ratio(const char *of, const struct gpu_result *exact,
+                     const struct gpu_result *fast) {
+    printf("{\"bench\": \"gpu exact cost\", \"of\": \"%s\", \"device\": \"%s\", "
+           "\"exact_ms\": %.4f, \"fast_ms\": %.4f, \"exact_cost\": %.4f, \"n\": %d}\n",
+           of, bench_device, exact->us / 1e3, fast->us / 1e3, fast->share / exact->share, fast->n);
+    fflush(stdout);
+}
+
+void gpu_print_cost(struct gpu *g, struct kern_stream *s, const char *of,
+                    const struct gpu_work *work, const struct gpu_ceiling *ceiling,
+                    const struct gpu_result *r) {
+    if (kern_always_exact(g->b)) return;
+    bench_must(kern_exact(g->b, s ? s : g->s, false), "exact");
+    struct gpu_result fast = gpu_against(g, work, ceiling);
+    bench_must(kern_exact(g->b, s ? s : g->s, true), "exact");
+    gpu_print_ratio(of, r, &fast);
+}
+
 static void print_flops(const struct gpu_result *r) {
     gpu_print_end(r, "a large square product", "TFLOP/s", 1e6);
 }
@@ -221,30 +240,57 @@ static void layer_once(void *ctx) {
     }
 }
 
-static void bench_layer(struct gpu *g, const struct gpu_model *m,
-                        const struct gpu_ceiling *ceiling) {
+/* Forward of a few rows, as decode has them: bound by reading the weights. */
+static void bench_few_rows(struct layer *l, const struct gpu_model *m, double bytes,
+                           const struct gpu_ceiling *copy) {
+    static const int64_t few[] = {1, 64, 256};
+    struct gpu_work w = {layer_once, l, bytes};
+    const int64_t rows = l->rows;
+    char of[96];
+    l->pass = FORWARD;
+    for (int i = 0; i < (bench_quick ? 1 : 3); i++) {
+        l->rows = few[i];
+        struct gpu_result r = gpu_against(l->g, &w, copy);
+        snprintf(of, sizeof of, "layer products of %lld rows, %s", (long long)few[i], m->name);
+        printf("{\"bench\": \"gpu layer products\", \"model\": \"%s\", \"pass\": \"forward\", "
+               "\"dtype\": \"%s\", \"rows\": %lld",
+               m->name, l->g->type, (long long)few[i]);
+        gpu_print_end(&r, "a copy", "GB/s", 1e3);
+        gpu_print_cost(l->g, NULL, of, &w, copy, &r);
+    }
+    l->rows = rows;
+}
+
+static void bench_layer(struct gpu *g, const struct gpu_model *m, const struct gpu_ceiling *ceiling,
+                        const struct gpu_ceiling *copy) {
     static const char *const names[PASSES] = {"forward", "dx", "dw"};
     const int64_t q = (int64_t)m->heads * m->head_width, kv = (int64_t)m->kv_heads * m->head_width;
     const int64_t dims[MATS][2] = {{q, m->d},      {kv, m->d},     {kv, m->d},    {m->d, q},
                                    {m->ffn, m->d}, {m->ffn, m->d}, {m->d, m->ffn}};
     const int64_t wide = m->ffn > q ? m->ffn : q;
     struct layer l = {.g = g, .rows = bench_quick ? 8 : 8192};
-    double flops = 0;
+    double flops = 0, bytes = 0;
+    char of[96];
     l.x = gpu_tensor(g, g->t, l.rows, wide > m->d ? wide : m->d);
     l.y = gpu_tensor(g, g->t, l.rows, wide > m->d ? wide : m->d);
     for (int i = 0; i < MATS; i++) {
         l.w[i] = gpu_tensor(g, g->t, dims[i][0], dims[i][1]);
         l.gw[i] = gpu_tensor(g, KERN_F32, dims[i][0], dims[i][1]);
         flops += 2.0 * (double)l.rows * (double)dims[i][0] * (double)dims[i][1];
+        bytes += (double)l.w[i].bytes;
     }
     for (int pass = 0; pass < PASSES; pass++) {
         l.pass = (enum pass)pass;
-        struct gpu_result r = gpu_against(g, &(struct gpu_work){layer_once, &l, flops}, ceiling);
+        struct gpu_work w = {layer_once, &l, flops};
+        struct gpu_result r = gpu_against(g, &w, ceiling);
         printf("{\"bench\": \"gpu layer products\", \"model\": \"%s\", \"pass\": \"%s\", "
                "\"dtype\": \"%s\", \"rows\": %lld",
                m->name, names[pass], g->type, (long long)l.rows);
         print_flops(&r);
+        snprintf(of, sizeof of, "layer products, %s, %s", names[pass], m->name);
+        gpu_print_cost(g, NULL, of, &w, ceiling, &r);
     }
+    bench_few_rows(&l, m, bytes, copy);
     gpu_free(g, &l.x);
     gpu_free(g, &l.y);
     for (int i = 0; i < MATS; i++) {
@@ -330,6 +376,7 @@ static void bench_attention(struct gpu *g, const struct gpu_model *m, int32_t le
                             const struct gpu_ceiling *ceiling) {
     const int32_t n_seqs = bench_quick ? 2 : 16384 / length;
     struct attention x;
+    char of[96];
     double flops = 2.0 * m->heads * m->head_width * (double)n_seqs * length * (double)length;
     attention_open(&x, g, n_seqs, length, length, m);
     for (int reverse = 0; reverse < 2; reverse++) {
@@ -340,6 +387,9 @@ static void bench_attention(struct gpu *g, const struct gpu_model *m, int32_t le
                "\"dtype\": \"%s\", \"tokens\": \"%dx%d\"",
                m->name, reverse ? "reverse" : "forward", g->type, (int)n_seqs, (int)length);
         print_flops(&r);
+        snprintf(of, sizeof of, "attention, %s, %dx%d", reverse ? "reverse" : "forward",
+                 (int)n_seqs, (int)length);
+        gpu_print_cost(g, NULL, of, &w, ceiling, &r);
     }
     attention_close(&x);
 }
@@ -350,12 +400,16 @@ static void bench_decode_attention(struct gpu *g, const struct gpu_model *m, int
     struct attention x;
     double bytes = 2.0 * batch * (double)context * m->kv_heads * m->head_width *
                    (double)kern_dtype_bytes(g->t);
+    char of[96];
     attention_open(&x, g, batch, context, 1, m);
-    struct gpu_result r = gpu_against(g, &(struct gpu_work){attention_once, &x, bytes}, ceiling);
+    struct gpu_work w = {attention_once, &x, bytes};
+    struct gpu_result r = gpu_against(g, &w, ceiling);
     printf("{\"bench\": \"gpu decode attention\", \"model\": \"%s\", \"dtype\": \"%s\", "
            "\"batch\": %d, \"context\": %d",
            m->name, g->type, (int)batch, (int)context);
     print_bytes(&r);
+    snprintf(of, sizeof of, "decode attention, batch %d, context %d", (int)batch, (int)context);
+    gpu_print_cost(g, NULL, of, &w, ceiling, &r);
     attention_close(&x);
 }
 
@@ -414,38 +468,46 @@ static void bench_head(struct gpu *g, const struct gpu_model *m,
 
 struct optimizer {
     struct gpu *g;
-    struct kern_tensor w, m, v, grad, previous, half;
+    struct kern_tensor w, m, v, grad, previous, half, changed;
 };
 
-/* As a step does: the scalars of alignment control, the update with the projection, which keeps the
- * gradient for the next step in bf16, and the copy that computes. */
+/* As a step does: the scalars of alignment control, then one pass that projects, updates, keeps the
+ * gradient for the next step in bf16, rounds the policy and notes which of its values changed. */
 static void optimizer_once(void *ctx) {
     struct optimizer *o = ctx;
     const struct gpu *g = o->g;
     double scalars[3];
     struct kern_adamw p = {
         .lr = 1e-6F, .beta1 = 0.9F, .beta2 = 0.95F, .eps = 1e-8F, .step = 10, .grad_scale = 1};
+    p.along = p.keep = o->previous;
+    p.along_scale = -1e-3F;
+    p.changed = o->changed;
+    if (g->t != KERN_F32) p.half = o->half;
     bench_must(kern_dot(g->b, g->s, scalars, &o->grad, &o->previous), "dot");
     bench_must(kern_adamw(g->b, g->s, &o->w, &o->m, &o->v, &o->grad, &p), "adamw");
-    if (g->t != KERN_F32) bench_must(kern_cast(g->b, g->s, &o->half, &o->w), "cast");
 }
 
 static void bench_optimizer(struct gpu *g, const struct gpu_ceiling *ceiling) {
     const int64_t n = bench_quick ? 1 << 10 : 1 << 28;
     struct optimizer o = {.g = g};
     struct kern_tensor *f32[] = {&o.w, &o.m, &o.v, &o.grad};
+    int32_t *zeros = mem_zalloc((size_t)n / 8);
     for (int i = 0; i < 4; i++)
         *f32[i] = gpu_tensor(g, KERN_F32, 1, n);
     o.previous = gpu_tensor(g, KERN_BF16, 1, n);
+    o.changed = gpu_ints(g, zeros, n / 32, 0);
+    mem_free(zeros);
     bench_must(kern_axpby(g->b, g->s, &o.v, 0, &o.w, 0), "axpby"); /* squares are not negative */
     o.half = g->t == KERN_F32 ? o.w : gpu_tensor(g, g->t, 1, n);
-    double bytes = (6.0 + 32.0 + (g->t == KERN_F32 ? 0 : 6.0)) * (double)n;
+    /* the scalars read 6; the pass reads 16 + 2, writes 12 + 2, the policy 2, a bit of the map */
+    double bytes = (6.0 + 32.0 + 0.125 + (g->t == KERN_F32 ? 0 : 2.0)) * (double)n;
     struct gpu_result r = gpu_against(g, &(struct gpu_work){optimizer_once, &o, bytes}, ceiling);
-    printf("{\"bench\": \"gpu adamw with control\", \"n\": %lld, \"bytes_each\": %.0f",
+    printf("{\"bench\": \"gpu adamw with control\", \"n\": %lld, \"bytes_each\": %.3f",
            (long long)n, bytes / (double)n);
     print_bytes(&r);
     if (g->t != KERN_F32) gpu_free(g, &o.half);
     gpu_free(g, &o.previous);
+    gpu_free(g, &o.changed);
     for (int i = 0; i < 4; i++)
         gpu_free(g, f32[i]);
 }
@@ -504,7 +566,7 @@ int bench_gpu_ops(void) {
     gpu_product_open(&product, &g);
     gpu_copy_open(&copy, &g);
     for (int i = 0; gpu_model(i); i++)
-        bench_layer(&g, gpu_model(i), &product);
+        bench_layer(&g, gpu_model(i), &product, &copy);
     for (int i = 0; gpu_model(i); i++)
         bench_head(&g, gpu_model(i), &product);
     bench_optimizer(&g, &copy);

@@ -2,14 +2,15 @@
  * training step and a decode step at published shapes, and the schedule of shared prefixes against
  * the dense pass.
  *
- * The training step is forward, loss, reverse, the scalars of the norm and of alignment control,
- * and AdamW, on 8k tokens. Its operations are those of the model (6 for each parameter of a matrix
- * and token, 12 for each key that a query sees, a head and an element), whatever is recomputed. The
- * decode step is forward, logits and sampling over sequences whose keys are in the pool already,
- * issued op by op and, where the backend records, as the engine does it: one replay and one wait;
- * its bytes are the matrices once and the keys and values once. Both are put beside a large square
- * product and a copy of the same minute. Weights are random; where the whole model does not fit in
- * `memory` the number of layers is cut, and the line says so. */
+ * In bf16 where the ops take it, with f32 masters that AdamW's pass rounds. The training step is
+ * forward, loss, reverse, the scalars of the norm and of alignment control, and AdamW, on 8k
+ * tokens. Its operations are those of the model (6 for each parameter of a matrix and token, 12 for
+ * each key that a query sees, a head and an element), whatever is recomputed. The decode step is
+ * forward, logits and sampling over sequences whose keys are in the pool already, issued op by op
+ * and, where the backend records, as the engine does it: one replay and one wait; its bytes are the
+ * matrices once and the keys and values once. Both are put beside a large square product and a copy
+ * of the same minute, and timed again without exactness (gpu_print_cost). Weights are random; where
+ * the whole model does not fit in `memory` the number of layers is cut, and the line says so. */
 #include "bench/gpu.h"
 
 #include "actor/actor.h"
@@ -48,7 +49,8 @@ static struct params *random_params(const struct gpu *g, const struct shape *s) 
 struct training {
     struct gpu *g;
     struct actor *actor;
-    struct params *w, *grads, *m, *v, *previous;
+    struct params *w, *half, *grads, *m, *v, *previous; /* half NULL: computes in f32 */
+    struct kern_tensor changed;
     struct actor_batch batch;
     int32_t *rows, *targets;
     int64_t step;
@@ -78,8 +80,12 @@ static void train_once(void *ctx) {
                            .step = ++t->step,
                            .grad_scale = 1};
     double scalars[3];
+    if (t->half) {
+        p.half = params_slab(t->half);
+        p.changed = t->changed;
+    }
     bench_must(params_zero(t->grads), "zero");
-    bench_must(actor_use(t->actor, t->w), "use");
+    bench_must(actor_use(t->actor, t->half ? t->half : t->w), "use");
     bench_must(actor_forward(t->actor, &t->batch), "forward");
     bench_must(actor_backward(t->actor, &t->batch, t->rows, t->targets, t->batch.n_rows, 1,
                               constant_loss, NULL, t->grads),
@@ -105,9 +111,10 @@ static struct actor_config train_config(const struct gpu *g, const struct shape 
 
 static size_t train_bytes(const struct gpu *g, const struct gpu_model *m, int32_t layers,
                           int32_t seqs, int32_t length) {
-    struct shape s = gpu_shape(m, layers, length);
+    struct shape s = gpu_shape(m, layers, length, g->t == KERN_BF16);
     struct actor_config c = train_config(g, &s, seqs, length);
-    return actor_bytes(&c) + 5 * sizeof(float) * (size_t)params_slab_elements(&s);
+    size_t n = (size_t)params_slab_elements(&s);
+    return actor_bytes(&c) + 5 * sizeof(float) * n + (s.half ? 2 * n + n / 8 : 0);
 }
 
 /* Rows of each sequence one after another, its keys in pages of its own. */
@@ -155,12 +162,21 @@ static void free_batch(struct actor_batch *b) {
 static void train_open(struct training *t, struct gpu *g, const struct shape *s, int32_t seqs,
                        int32_t length) {
     struct actor_config c = train_config(g, s, seqs, length);
+    struct shape f32 = *s;
+    f32.half = false;
     *t = (struct training){.g = g};
-    t->w = random_params(g, s);
-    t->grads = random_params(g, s);
-    t->previous = random_params(g, s);
-    t->m = random_params(g, s);
-    t->v = random_params(g, s);
+    t->w = random_params(g, &f32);
+    if (s->half) {
+        int32_t words = (int32_t)((params_slab_elements(s) + 31) / 32);
+        int32_t *zeros = mem_zalloc((size_t)words * sizeof *zeros);
+        t->half = random_params(g, s);
+        t->changed = gpu_ints(g, zeros, words, 0);
+        mem_free(zeros);
+    }
+    t->grads = random_params(g, &f32);
+    t->previous = random_params(g, &f32);
+    t->m = random_params(g, &f32);
+    t->v = random_params(g, &f32);
     bench_must(params_zero(t->v), "zero");
     bench_must(actor_open(&t->actor, &c), "actor");
     make_batch(&t->batch, seqs, length, 0, c.page, s->vocab);
@@ -178,6 +194,8 @@ static void train_close(struct training *t) {
     mem_free(t->targets);
     actor_close(&t->actor);
     params_close(&t->w);
+    params_close(&t->half);
+    gpu_free(t->g, &t->changed);
     params_close(&t->grads);
     params_close(&t->previous);
     params_close(&t->m);
@@ -189,18 +207,23 @@ static void bench_training(struct gpu *g, const struct gpu_model *m, int32_t seq
     int32_t layers = m->layers;
     while (layers > 1 && train_bytes(g, m, layers, seqs, length) > memory)
         layers--;
-    struct shape s = gpu_shape(m, layers, length);
+    struct shape s = gpu_shape(m, layers, length, g->t == KERN_BF16);
     struct training t;
+    char of[96];
     const double rows = (double)seqs * length, pairs = rows * length / 2;
     const double flops = 6 * matrix_params(m, layers, true) * rows +
                          12.0 * layers * m->heads * m->head_width * pairs;
     train_open(&t, g, &s, seqs, length);
-    struct gpu_result r = gpu_against(g, &(struct gpu_work){train_once, &t, flops}, ceiling);
-    printf("{\"bench\": \"gpu train\", \"dtype\": \"f32\", \"model\": \"%s\", \"layers\": %d, "
+    struct gpu_work work = {train_once, &t, flops};
+    struct gpu_result r = gpu_against(g, &work, ceiling);
+    printf("{\"bench\": \"gpu train\", \"dtype\": \"%s\", \"model\": \"%s\", \"layers\": %d, "
            "\"of_layers\": %d, "
            "\"tokens\": \"%dx%d\", \"tokens_per_s\": %.0f",
-           m->name, (int)layers, (int)m->layers, (int)seqs, (int)length, rows / r.us * 1e6);
+           g->type, m->name, (int)layers, (int)m->layers, (int)seqs, (int)length,
+           rows / r.us * 1e6);
     gpu_print_end(&r, "a large square product", "TFLOP/s", 1e6);
+    snprintf(of, sizeof of, "train, %s, %dx%d", m->name, (int)seqs, (int)length);
+    gpu_print_cost(g, actor_stream(t.actor), of, &work, ceiling, &r);
     train_close(&t);
 }
 
@@ -262,9 +285,9 @@ static struct actor_config decoding_config(const struct gpu *g, const struct sha
 
 static size_t decoding_bytes(const struct gpu *g, const struct gpu_model *m, int32_t layers,
                              int32_t batch, int32_t context) {
-    struct shape s = gpu_shape(m, layers, context);
+    struct shape s = gpu_shape(m, layers, context, g->t == KERN_BF16);
     struct actor_config c = decoding_config(g, &s, batch, context);
-    return actor_bytes(&c) + sizeof(float) * (size_t)params_slab_elements(&s);
+    return actor_bytes(&c) + params_slab_bytes(&s);
 }
 
 static struct kern_tensor vector(const struct gpu *g, float x, int64_t n, int64_t m) {
@@ -347,30 +370,52 @@ static void decoding_close(struct decoding *d) {
     params_close(&d->w);
 }
 
+static void print_decoding(const struct gpu *g, const char *how, const struct gpu_model *m,
+                           const struct decoding *d, int32_t layers, const struct gpu_result *r) {
+    const int32_t batch = d->batch.n_seqs;
+    printf("{\"bench\": \"gpu decode\", \"dtype\": \"%s\", \"how\": \"%s\", \"model\": \"%s\", "
+           "\"layers\": %d, \"of_layers\": %d, \"batch\": %d, \"context\": %d, "
+           "\"tokens_per_s\": %.0f",
+           g->type, how, m->name, (int)layers, (int)m->layers, (int)batch, (int)d->batch.kv_len[0],
+           batch / r->us * 1e6);
+    gpu_print_end(r, "a copy", "GB/s", 1e3);
+}
+
+/* A recording keeps the algorithms that it was made with: one is made for each mode. */
+static void bench_replays(struct decoding *d, const struct gpu_model *m, int32_t layers,
+                          double bytes, const struct gpu_ceiling *ceiling) {
+    struct gpu *g = d->g;
+    const int32_t batch = d->batch.n_seqs, context = d->batch.kv_len[0];
+    struct gpu_work work = {decode_replay, d, bytes};
+    char of[96];
+    open_replay(d, batch, context);
+    struct gpu_result r = gpu_against(g, &work, ceiling), fast;
+    print_decoding(g, "graph", m, d, layers, &r);
+    if (kern_always_exact(g->b)) return;
+    close_replay(d);
+    bench_must(kern_exact(g->b, actor_stream(d->actor), false), "exact");
+    open_replay(d, batch, context);
+    fast = gpu_against(g, &work, ceiling);
+    snprintf(of, sizeof of, "decode, %s, batch %d, context %d", m->name, (int)batch, (int)context);
+    gpu_print_ratio(of, &r, &fast);
+}
+
 static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t batch, int32_t context,
                            const struct gpu_ceiling *ceiling) {
     int32_t layers = m->layers;
     while (layers > 1 && decoding_bytes(g, m, layers, batch, context) > memory)
         layers--;
-    struct shape s = gpu_shape(m, layers, context);
+    struct shape s = gpu_shape(m, layers, context, g->t == KERN_BF16);
     struct decoding d;
-    const double each = sizeof(float); /* of the actor's weights and keys */
+    const double each = s.half ? 2 : 4; /* of the actor's weights and keys */
     const double bytes = each * matrix_params(m, layers, true) + each * 2.0 * layers * m->kv_heads *
                                                                      m->head_width * (double)batch *
                                                                      context;
     decoding_open(&d, g, &s, batch, context);
-    for (int replayed = 0; replayed <= kern_records(g->b); replayed++) {
-        if (replayed) open_replay(&d, batch, context);
-        struct gpu_work work = {replayed ? decode_replay : decode_once, &d, bytes};
-        struct gpu_result r = gpu_against(g, &work, ceiling);
-        printf(
-            "{\"bench\": \"gpu decode\", \"dtype\": \"f32\", \"how\": \"%s\", \"model\": \"%s\", "
-            "\"layers\": %d, \"of_layers\": %d, \"batch\": %d, \"context\": %d, "
-            "\"tokens_per_s\": %.0f",
-            replayed ? "graph" : "ops", m->name, (int)layers, (int)m->layers, (int)batch,
-            (int)context, batch / r.us * 1e6);
-        gpu_print_end(&r, "a copy", "GB/s", 1e3);
-    }
+    struct gpu_work work = {decode_once, &d, bytes};
+    struct gpu_result r = gpu_against(g, &work, ceiling);
+    print_decoding(g, "ops", m, &d, layers, &r);
+    if (kern_records(g->b)) bench_replays(&d, m, layers, bytes, ceiling);
     decoding_close(&d);
 }
 
@@ -383,18 +428,18 @@ struct prefix_run {
 };
 
 static void prefix_open(struct prefix_run *r, const char *mode, const struct gpu_model *m,
-                        int32_t layers, const int32_t size[3], const char *dir) {
+                        const struct gpu *g, const int32_t size[3], const char *dir) {
     const int32_t prompt = size[0], response = size[1], n = size[2];
     struct recipe *recipe = NULL;
     char yaml[512];
-    struct shape s = gpu_shape(m, layers, prompt + response);
+    struct shape s = gpu_shape(m, m->layers, prompt + response, false);
     snprintf(yaml, sizeof yaml,
-             "model: {weights: random}\n"
+             "model: {weights: random, dtype: %s}\n"
              "rollout: {group_size: %d, max_prompt_tokens: %d, max_new_tokens: %d}\n"
              "trainer: {device: \"%s\", prefix: %s, batch: {groups: 1, tokens: %d},\n"
              "          staleness: {max: 1024}}\n",
-             (int)n, (int)prompt, (int)response, bench_device, mode,
-             (int)(2 * (prompt + response)));
+             g->t == KERN_BF16 ? "bf16" : "fp32", (int)n, (int)prompt, (int)response, bench_device,
+             mode, (int)(2 * (prompt + response)));
     bench_must(shape_write(&s, dir, "float32"), "shape");
     bench_must(recipe_parse(&recipe, yaml, strlen(yaml), "bench", NULL, 0), "recipe");
     bench_must(step_open(&r->step, recipe, dir), "step");
@@ -423,7 +468,7 @@ static double prefix_once(struct prefix_run *r) {
 }
 
 /* One group of N trajectories with a common prompt; both ways give the same gradients. */
-static void bench_prefixes(void) {
+static void bench_prefixes(const struct gpu *g) {
     const struct gpu_model m = bench_quick
                                    ? (struct gpu_model){"tiny", 16, 1, 2, 1, 8, 32, 64, true, true}
                                    : (struct gpu_model){"2 layers of qwen3-0.6b, vocabulary 8192",
@@ -443,18 +488,19 @@ static void bench_prefixes(void) {
     double a[8], b[8];
     int n = bench_quick ? 1 : 3;
     if (!mkdtemp(dir)) bench_must(FAIL(ERR_IO, "no directory in /tmp"), "mkdtemp");
-    prefix_open(&shared, "schedule", &m, m.layers, size, dir);
-    prefix_open(&dense, "off", &m, m.layers, size, dir);
+    prefix_open(&shared, "schedule", &m, g, size, dir);
+    prefix_open(&dense, "off", &m, g, size, dir);
     for (int i = -1; i < n; i++) {
         double x = prefix_once(&shared), y = prefix_once(&dense);
         if (i >= 0) a[i] = x, b[i] = y;
     }
     struct bench_pair p = bench_summary(a, b, n);
-    printf("{\"bench\": \"gpu prefix\", \"device\": \"%s\", \"model\": \"%s\", \"prompt\": %d, "
+    printf("{\"bench\": \"gpu prefix\", \"dtype\": \"%s\", \"device\": \"%s\", \"model\": \"%s\", "
+           "\"prompt\": %d, "
            "\"response\": %d, \"group\": %d, \"against\": \"dense\", \"ratio\": %.3f, "
            "\"min\": %.3f, \"max\": %.3f, \"n\": %d, \"ms\": %.2f, \"dense_ms\": %.2f}\n",
-           bench_device, m.name, (int)size[0], (int)size[1], (int)size[2], p.ratio, p.ratio_min,
-           p.ratio_max, p.n, p.a_us / 1e3, p.b_us / 1e3);
+           g->type, bench_device, m.name, (int)size[0], (int)size[1], (int)size[2], p.ratio,
+           p.ratio_min, p.ratio_max, p.n, p.a_us / 1e3, p.b_us / 1e3);
     fflush(stdout);
     step_close(&shared.step);
     step_close(&dense.step);
@@ -478,7 +524,7 @@ int bench_gpu_model(void) {
                            &copy);
         bench_training(&g, gpu_model(i), bench_quick ? 2 : 4, bench_quick ? 6 : 2048, &product);
     }
-    bench_prefixes();
+    bench_prefixes(&g);
     for (int i = 0; !bench_quick && gpu_model(i); i++) {
         bench_decoding(&g, gpu_model(i), 64, 8192, &copy);
         bench_training(&g, gpu_model(i), 1, 8192, &product);
