@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The shapes of weir-bench gpu-model in PyTorch on one device, bf16: a training step (fused attention, fused AdamW,
-optionally compiled) and a decode step (static cache, a CUDA graph), each in turn with a large matrix product or a copy.
+"""The shapes of weir-bench gpu-model and gpu-ops in PyTorch on one device, bf16: attention forward and backward by each
+backend (cuDNN, flash), a training step (fused attention, fused AdamW, optionally compiled) and a decode step (static
+cache, a CUDA graph), each in turn with a large matrix product or a copy.
 
 bench/torch_gpu.py [--device cuda] [--quick] [--compile] [--seconds S]. JSON lines. --quick --device cpu shows that it works.
 """
@@ -11,6 +12,7 @@ import sys
 import time
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, StaticCache
 
 MODELS = [("qwen3-0.6b", 1024, 28, 16, 8, 128, 3072, 151936, True), ("qwen3-1.7b", 2048, 28, 16, 8, 128, 6144, 151936, True),
@@ -66,6 +68,35 @@ def copy(args):
     n = 1 << (12 if args.quick else 28)
     a, b = (torch.randn(n, device=args.device) for _ in range(2))
     return lambda: b.copy_(a), 8 * n
+
+
+def attention(args, shape, seqs, length, backend):
+    """Causal, grouped heads; where a backend does not take groups, keys and values are repeated (and the line says so)."""
+    name, _, _, heads, kv, width, _, _, _ = shape
+
+    def tensor(n):
+        return torch.randn(seqs, n, length, width, device=args.device, dtype=torch.bfloat16, requires_grad=True)
+
+    def forward():
+        with sdpa_kernel(backend):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+
+    q, k, v, grouped = tensor(heads), tensor(kv), tensor(kv), True
+    try:
+        out = forward()
+    except RuntimeError:
+        k, v, grouped = tensor(heads), tensor(heads), False
+        out = forward()
+    g = torch.randn_like(out)
+    flops = 2 * heads * width * seqs * length**2
+    with torch.no_grad():
+        lines = {"forward": pairs(args, forward, *reversed_pair(flops, product(args)))}
+    backward = lambda: torch.autograd.grad(out, (q, k, v), g, retain_graph=True)
+    lines["reverse"] = pairs(args, backward, *reversed_pair(2.5 * flops, product(args)))
+    for which, line in lines.items():
+        line |= {"bench": "torch attention", "model": name, "backend": backend.name, "pass": which, "grouped": grouped,
+                 "tokens": f"{seqs}x{length}", "against": "a large square product"}
+        print(json.dumps(line), flush=True)
 
 
 def train(args, shape, seqs, length, layers):
@@ -132,11 +163,12 @@ def decode(args, shape, batch, context, layers):
 
 
 def attempt(what, f, *a):
-    """A shape that does not fit is said and left out."""
+    """What does not fit, or is not there, is said and left out."""
     try:
         f(*a)
-    except torch.OutOfMemoryError:
-        print(json.dumps({"bench": what, "model": a[1][0], "skipped": "out of memory"}), flush=True)
+    except Exception as e:
+        reason = "out of memory" if isinstance(e, torch.OutOfMemoryError) else str(e).strip().split("\n")[0][:200]
+        print(json.dumps({"bench": what, "model": a[1][0], "with": str(a[-1]), "skipped": reason}), flush=True)
     if a[0].device.startswith("cuda"):
         torch.cuda.empty_cache()
 
@@ -148,14 +180,20 @@ def main():
     p.add_argument("--compile", action="store_true")
     p.add_argument("--seconds", type=float, default=1)
     args = p.parse_args()
-    for shape in TINY if args.quick else MODELS:
+    shapes = TINY if args.quick else MODELS
+    for length in (8,) if args.quick else (2048, 8192):
+        for backend in (SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION):
+            attempt("torch attention", attention, args, shapes[-1], 2 if args.quick else 16384 // length, length, backend)
+    for shape in shapes:
         layers = shape[2]
         for batch in (2,) if args.quick else (1, 64, 256):
             attempt("torch decode", decode, args, shape, batch, 16 if args.quick else 1024, layers)
         # AdamW in bf16 here; where the activations of all layers do not fit, a quarter of them
-        fits = args.quick or shape[1] <= 2048
-        attempt("torch train", train, args, shape, 2 if args.quick else 4, 8 if args.quick else 2048,
-                layers if fits else layers // 4)
+        layers = layers if args.quick or shape[1] <= 2048 else layers // 4
+        attempt("torch train", train, args, shape, 2 if args.quick else 4, 8 if args.quick else 2048, layers)
+    for shape in () if args.quick else shapes:
+        attempt("torch decode", decode, args, shape, 64, 8192, shape[2])
+        attempt("torch train", train, args, shape, 1, 8192, shape[2] if shape[1] <= 2048 else shape[2] // 4)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one call of less than nine minutes, one JSON file as the result.
 #
-#   make gpu-bundle; tests/gpu.sh [--device cuda:0] [--out FILE] [--bundle DIR] [--quick] [--seconds 530] [PART...]
+#   make gpu-bundle; tests/gpu.sh [--device cuda:0] [--out FILE] [--bundle DIR] [--quick] [--seconds 530] [--python PYTHON]
+#                                   [PART...]
 #
 # Parts, in this order: ops (the op suite), golden (logits and gradients against float64), exact (invariant I6: the same bits
 # in any batch, any chunk, rollout and trainer), quickstart (the main job on the device), sanitizer (compute-sanitizer over
-# one small case of each op, where it is found), bench (weir-bench gpu-*), torch (the same shapes in PyTorch, where a
-# python3 has it). Each is "passed", "failed" or "skipped" with its reason and time; logs lie beside the JSON. The exit status
-# is 0 if nothing failed and at least ops ran. --quick: tiny sizes, so that any device shows that the script works
-# (--device cudasim:0, cpu).
+# one small case of each op, where it is found), bench (weir-bench gpu-*), torch (the same shapes in PyTorch, where the
+# Python has it). Each has a limit, and together they end within --seconds: bench and torch have 240 of them for themselves.
+# Each is "passed", "failed" or "skipped" with its reason and time; logs lie beside the JSON. The exit status is 0 if nothing
+# failed and at least ops ran. --quick: tiny sizes, so that any device shows that the script works (--device cudasim:0, cpu).
 set -u
 cd "$(dirname "$0")/.." || exit 1
-device=cuda:0 out=build/gpu.json bundle=build/gpu quick='' seconds=530
+device=cuda:0 out=build/gpu.json bundle=build/gpu quick='' seconds=530 python=python3
 parts=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -19,6 +20,7 @@ while [ $# -gt 0 ]; do
     --out) out=$2 && shift 2 ;;
     --bundle) bundle=$2 && shift 2 ;;
     --seconds) seconds=$2 && shift 2 ;;
+    --python) python=$2 && shift 2 ;;
     --quick) quick=--quick && shift ;;
     -*) echo "tests/gpu.sh: unknown option $1" >&2 && exit 64 ;;
     *) parts+=("$1") && shift ;;
@@ -39,7 +41,7 @@ readonly SKIP=200 # no program's: weir itself ends with 77 where a device cannot
 # cuBLASLt and NCCL: the loader's own places, else the toolkit's or those of Python's packages.
 libraries=$bundle/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 for folder in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib \
-    "$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)"/*/lib; do
+    "$("$python" -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)"/*/lib; do
     case $(ls "$folder" 2>/dev/null) in *libcublasLt.so.* | *libnccl.so.*) libraries=$libraries:$folder ;; esac
 done
 
@@ -47,7 +49,9 @@ text() { # a JSON string
     printf '"%s"' "$(printf '%s' "$1" | tr '\n\t' '  ' | tr -d '\000-\037' | sed 's/[\\"]/\\&/g' | cut -c1-400)"
 }
 
-left() { echo $((seconds - SECONDS)); }
+# Seconds that the part at hand may take at most: what comes after it keeps `reserve` of the whole.
+reserve=0
+left() { echo $((seconds - reserve - SECONDS)); }
 
 ours() { # a program of the bundle, with its libraries, and a limit: ours LIMIT PROGRAM ...
     local limit=$1 program=$2
@@ -153,7 +157,7 @@ part_sanitizer() {
     for check in memcheck racecheck; do
         start=$SECONDS
         [ "$(left)" -gt 30 ] || return 124
-        LD_LIBRARY_PATH=$libraries timeout --kill-after=5 90 "$tool" --tool "$check" \
+        LD_LIBRARY_PATH=$libraries timeout --kill-after=5 $(($(left) < 90 ? $(left) : 90)) "$tool" --tool "$check" \
             --target-processes all --error-exitcode 9 "$bundle/weir-test" --slow --filter op_cuda_small || return
         echo "$check: $((SECONDS - start)) s"
     done
@@ -165,7 +169,7 @@ part_bench() {
     : >"$logs/bench.jsonl"
     for name in gpu-ops gpu-model; do
         # shellcheck disable=SC2086
-        ours 150 weir-bench --device "$device" $quick "$name" >>"$logs/bench.jsonl"
+        ours 160 weir-bench --device "$device" $quick "$name" >>"$logs/bench.jsonl"
         case $? in
         0) ;;
         124) echo "$name was cut short" ;;
@@ -176,18 +180,24 @@ part_bench() {
 }
 
 part_torch() {
-    local where=cuda limit
-    case $device in cuda:*) ;; *) where=cpu ;; esac
-    python3 -c 'import torch, transformers' 2>/dev/null || { echo "no PyTorch on this machine" && return $SKIP; }
+    local where=cuda limit compile=--compile
+    case $device in cuda:*) ;; *) where=cpu compile='' ;; esac
+    "$python" -c 'import torch, transformers' 2>/dev/null || { echo "no PyTorch on this machine" && return $SKIP; }
     [ "$(left)" -gt 20 ] || { echo "no time left" && return $SKIP; }
     limit=$(left)
     # shellcheck disable=SC2086
-    timeout --kill-after=5 "$limit" python3 bench/torch_gpu.py --device "$where" $quick --seconds 0.5 >"$logs/torch.jsonl" ||
+    timeout --kill-after=5 "$limit" "$python" bench/torch_gpu.py --device "$where" $quick $compile --seconds 0.3 >"$logs/torch.jsonl" ||
         echo "cut short or failed: $?"
     [ -s "$logs/torch.jsonl" ] && echo "$(wc -l <"$logs/torch.jsonl") lines"
 }
 
 for name in "${parts[@]}"; do
+    case $name in
+    torch) reserve=0 ;;
+    bench) reserve=80 ;;
+    *) reserve=240 ;;
+    esac
+    [ -z "$quick" ] && [ ${#parts[@]} -gt 1 ] || reserve=0
     case $name in
     bench | torch | exact) part "$name" "$logs/$name.jsonl" ;;
     ops) part ops && ran_ops=1 ;;

@@ -11,8 +11,14 @@ run() { tests/gpu.sh --bundle "$DIR/bundle" --quick "$@"; }
 run --device cudasim:0 --out "$DIR/sim.json" ops golden exact quickstart bench >"$DIR/out" 2>&1 || fail "$(cat "$DIR/out")"
 [ "$(grep -c '"result": "passed", "seconds"' "$DIR/sim.json")" = 5 ] || fail "not five parts passed: $(cat "$DIR/sim.json")"
 for name in "gpu exact" "gpu layer products" "gpu attention" "gpu decode attention" "gpu head" "gpu adamw with control" \
-    "gpu publish" "gpu train" "gpu decode" "gpu prefix"; do
+    "gpu publish" "gpu train" "gpu decode" "gpu prefix" "gpu exact cost"; do
     grep -q "\"bench\": \"$name\"" "$DIR/sim.json" || fail "no line of $name"
+done
+for of in "layer products, forward" "decode attention" "attention, reverse" "train" "decode"; do # exact against fast
+    grep -q "\"of\": \"$of,.*\"exact_cost\": [0-9]" "$DIR/sim.json" || fail "no cost of exactness of $of"
+done
+for name in "gpu train" "gpu decode" "gpu prefix"; do
+    grep -q "\"bench\": \"$name\", \"dtype\": \"bf16\"" "$DIR/sim.json" || fail "$name is not bf16"
 done
 if command -v python3 >/dev/null; then python3 -m json.tool "$DIR/sim.json" >/dev/null || fail "not JSON"; fi
 
