@@ -164,7 +164,7 @@ static void check_copy(struct swap *s, uint64_t now_us) {
 
 static int copy_some(struct swap *s, uint64_t now_us) {
     const void *near = s->nearby.data;
-    size_t left = s->n_blocks - s->block, n = (near ? UNIT_NEARBY : UNIT) / HASH_BLOCK;
+    size_t left = s->n_blocks - s->block, unit = near ? UNIT_NEARBY : UNIT, n = unit / HASH_BLOCK;
     n = n < left ? n : left;
     if (near) {
         TRY(params_copy_blocks(spare(s), near, s->next.bytes, s->block, n, s->leaf));
