@@ -13,12 +13,15 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     KV_MEMTABLE_BYTES = 64 << 20,
@@ -30,7 +33,7 @@ enum {
     KV_RECOVER_TORN_TAIL = 0, /* rocksdb WALRecoveryMode kTolerateCorruptedTailRecords */
     KV_LOCK_US = 10 * 1000 * 1000,
     KV_LOCK_TRY_US = 20 * 1000,
-    KV_READONLY_TRIES = 5, /* a live writer may delete a file while we open */
+    KV_READONLY_TRIES = 8, /* a live writer may delete a file while we open */
     KV_READONLY_PAUSE_US = 20000
 };
 
@@ -163,16 +166,36 @@ int kv_open(struct kv **out, const char *dir, bool create) {
     return 0;
 }
 
+/* Changes whenever a live writer moves records from its log of writes to tables: which logs there
+ * are, and how long the list of tables is. 0: it could not be read. */
+static uint64_t files_of(const char *dir) {
+    uint64_t sum = 1;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        struct stat st;
+        if (n > 4 && strcmp(e->d_name + n - 4, ".log") == 0) sum += hash64(e->d_name, n, 1);
+        if (strncmp(e->d_name, "MANIFEST", 8) == 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
+            sum += hash64(e->d_name, n, (uint64_t)st.st_size);
+    }
+    if (d) closedir(d);
+    return d ? sum : 0;
+}
+
+/* A reader that has read the list of tables before such a move and the logs after it would miss the
+ * records without a word: so what was open while files changed is opened again. */
 int kv_open_readonly(struct kv **out, const char *dir) {
     TRY(check_exists(dir));
     for (int i = 1;; i++) {
+        uint64_t before = files_of(dir);
         struct kv *k = kv_new(dir, false, true);
         int rc = open_db(k, true);
-        if (rc == 0) {
+        bool same = files_of(dir) == before;
+        if (rc == 0 && (same || i == KV_READONLY_TRIES)) {
             *out = k;
             return 0;
         }
-        k->db = NULL;
+        if (rc < 0) k->db = NULL;
         kv_close(&k);
         if (i == KV_READONLY_TRIES) return rc;
         clock_sleep_us(KV_READONLY_PAUSE_US);
