@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "tests/shared.h"
 #include "tests/test.h"
 
 #include <dirent.h>
@@ -334,29 +335,19 @@ static void check_filled(const char *db, int written) {
     kv_close(&k);
 }
 
-TEST(full_disk_is_a_clear_error) {
-    if (getuid() != 0) test_skip("needs root to mount a small file system");
-    char *dir = file_join(test_dir(), "small"), *db = file_join(dir, "log");
-    CHECK_OK(file_mkdirs(dir));
-    if (mount("tmpfs", dir, "tmpfs", 0, "size=6m") != 0) test_skip("cannot mount a tmpfs");
-    pid_t pid = fork(); /* a child, so that a failure in it still unmounts */
-    if (pid == 0) {
-        int written = 0;
-        fill(db, &written);
-        CHECK(strstr(err_text(), "No space left") != NULL);
-        CHECK(written > 10);
-        CHECK(mount("tmpfs", dir, "tmpfs", MS_REMOUNT, "size=64m") == 0);
-        check_filled(db, written);
-        mem_free(db);
-        mem_free(dir);
-        exit(0);
-    }
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(umount2(dir, MNT_DETACH) == 0);
-    CHECK_INT(status, 0);
+static void fill_and_enlarge(const char *dir) {
+    char *db = file_join(dir, "log");
+    int written = 0;
+    fill(db, &written);
+    CHECK(strstr(err_text(), "No space left") != NULL);
+    CHECK(written > 10);
+    CHECK(mount("tmpfs", dir, "tmpfs", MS_REMOUNT, "size=64m") == 0);
+    check_filled(db, written);
     mem_free(db);
-    mem_free(dir);
+}
+
+TEST(full_disk_is_a_clear_error) {
+    test_on_small_disk("6m", fill_and_enlarge);
 }
 
 TEST(file_size_limit_is_a_clear_error) {

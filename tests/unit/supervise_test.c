@@ -3,14 +3,11 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "tests/shared.h"
 #include "tests/test.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* All the room there is. */
@@ -39,20 +36,5 @@ static void log_on_full_disk(const char *dir) {
 }
 
 TEST(supervise_keeps_room_for_the_log) {
-    if (getuid() != 0) test_skip("needs root to mount a small file system");
-    char *dir = file_join(test_dir(), "small");
-    CHECK_OK(file_mkdirs(dir));
-    if (mount("tmpfs", dir, "tmpfs", 0, "size=1m") != 0) test_skip("cannot mount a tmpfs");
-    fflush(NULL);
-    pid_t pid = fork(); /* a child, so that a failure in it still unmounts */
-    if (pid == 0) {
-        log_on_full_disk(dir);
-        mem_free(dir);
-        exit(0);
-    }
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(umount2(dir, MNT_DETACH) == 0);
-    CHECK_INT(status, 0);
-    mem_free(dir);
+    test_on_small_disk("1m", log_on_full_disk);
 }
