@@ -1,6 +1,6 @@
 /* mathans.c - three steps: find the final answer in both texts (finalans), read both as structures
- * of exact values (mathparse), compare the structures. Text that is equal after dropping LaTeX's
- * spacing is equal without being read.
+ * of exact values (mathparse), compare the structures (mathsame). Text that is equal after dropping
+ * LaTeX's spacing is equal without being read.
  *
  * Who is blamed when something cannot be read decides the score. A response that cannot be read is
  * wrong: 0. A reference that cannot be read, and is not the same text as the response, cannot
@@ -13,6 +13,7 @@
 #include "reward/finalans.h"
 #include "reward/mathlex.h"
 #include "reward/mathparse.h"
+#include "reward/mathsame.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -20,95 +21,6 @@
 #include <strings.h>
 
 typedef const struct mathparse_node *node;
-
-/* ---- comparing structures: 1 equal, 0 not, -1 too large to tell ---- */
-
-static int same(struct algebra *g, node a, node b);
-
-static int same_in_order(struct algebra *g, node a, node b) {
-    if (a->n != b->n) return 0;
-    for (size_t i = 0; i < a->n; i++) {
-        int s = same(g, a->item[i], b->item[i]);
-        if (s != 1) return s;
-    }
-    return 1;
-}
-
-/* Each item of a is one of b's. */
-static int within(struct algebra *g, node a, node b) {
-    for (size_t i = 0; i < a->n; i++) {
-        int found = 0;
-        for (size_t j = 0; j < b->n && found == 0; j++)
-            found = same(g, a->item[i], b->item[j]);
-        if (found != 1) return found;
-    }
-    return 1;
-}
-
-static int same_any_order(struct algebra *g, node a, node b) {
-    int s = within(g, a, b);
-    return s == 1 ? within(g, b, a) : s;
-}
-
-/* 50% is 50%, 50 or 0.5 where the other side has no percent sign. */
-static int same_value(struct algebra *g, node a, node b) {
-    int s = algebra_equal(g, a->value, b->value);
-    if (s != 0 || a->percent == b->percent) return s;
-    node percent = a->percent ? a : b, plain = a->percent ? b : a;
-    return algebra_equal(g, algebra_div(g, percent->value, algebra_int(g, 100)), plain->value);
-}
-
-static char mirrored(char op) {
-    switch (op) {
-    case '<': return '>';
-    case '>': return '<';
-    case MATHLEX_LE: return MATHLEX_GE;
-    case MATHLEX_GE: return MATHLEX_LE;
-    default: return op;
-    }
-}
-
-/* Also read from the right: 5 > x is x < 5. A ratio has a direction. */
-static int same_relation(struct algebra *g, node a, node b) {
-    int forward = 1, backward = 1;
-    if (a->n != b->n) return 0;
-    for (size_t i = 0; i + 1 < a->n; i++) {
-        char back = mirrored(b->op[b->n - 2 - i]);
-        if (a->op[i] != b->op[i]) forward = 0;
-        if (a->op[i] != back || back == ':') backward = 0;
-    }
-    for (size_t i = 0; i < a->n; i++) {
-        if (forward == 1) forward = same(g, a->item[i], b->item[i]);
-        if (backward == 1) backward = same(g, a->item[i], b->item[b->n - 1 - i]);
-    }
-    return forward == 1 || backward == 1 ? 1 : forward < 0 || backward < 0 ? -1 : 0;
-}
-
-/* What stands behind "x =", unless the other side names something too. */
-static node without_name(node a, node other) {
-    bool strip = a->kind == MATHPARSE_RELATION && a->named && a->n == 2 && a->op[0] == '=' &&
-                 other->kind != MATHPARSE_RELATION;
-    return strip ? a->item[1] : a;
-}
-
-static bool is_unordered(node a) {
-    return a->kind == MATHPARSE_LIST || a->kind == MATHPARSE_SET;
-}
-
-static int same(struct algebra *g, node a, node b) {
-    node x = without_name(a, b), y = without_name(b, a);
-    if (is_unordered(x) && is_unordered(y)) return same_any_order(g, x, y);
-    if (x->kind != y->kind) return 0;
-    switch (x->kind) {
-    case MATHPARSE_VALUE: return same_value(g, x, y);
-    case MATHPARSE_TUPLE:
-        return x->open == y->open && x->close == y->close ? same_in_order(g, x, y) : 0;
-    case MATHPARSE_MATRIX: return x->cols == y->cols ? same_in_order(g, x, y) : 0;
-    case MATHPARSE_UNION: return same_any_order(g, x, y);
-    case MATHPARSE_RELATION: return same_relation(g, x, y);
-    default: return 0;
-    }
-}
 
 /* ---- comparing texts ---- */
 
@@ -207,6 +119,23 @@ static bool is_word(const char *s) {
     return !other && (n >= 3 || no);
 }
 
+/* Words that are a set, as its sign; other text as it is. */
+static const char *without_words(const char *s) {
+    static const char *const set[][2] = {
+        {"allrealnumbers", "\\mathbb{R}"}, {"allreals", "\\mathbb{R}"},
+        {"realnumbers", "\\mathbb{R}"},    {"thesetofallrealnumbers", "\\mathbb{R}"},
+        {"theemptyset", "\\emptyset"},     {"emptyset", "\\emptyset"},
+    };
+    struct buf x = {0}, y = {0};
+    normalize(&x, s);
+    letters(&y, text_of(&x));
+    for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
+        if (strcmp(text_of(&y), set[i][0]) == 0) s = set[i][1];
+    buf_close(&x);
+    buf_close(&y);
+    return s;
+}
+
 /* ---- the verdict ---- */
 
 enum verdict { VERDICT_WRONG, VERDICT_RIGHT, VERDICT_UNREADABLE, VERDICT_TEXT };
@@ -215,13 +144,13 @@ enum verdict { VERDICT_WRONG, VERDICT_RIGHT, VERDICT_UNREADABLE, VERDICT_TEXT };
 static enum verdict judge(const char *want, const char *got, bool commas, const char **why) {
     struct arena *arena = arena_open(1 << 16);
     struct algebra *g = algebra_init(arena);
-    node a = mathparse_read(g, arena, want, commas);
+    node a = mathparse_read(g, arena, without_words(want), commas);
     enum verdict v = VERDICT_UNREADABLE;
     if (a && a->kind == MATHPARSE_TEXT) {
         v = VERDICT_TEXT;
-    } else if (a && same(g, a, a) == 1) {
-        node b = mathparse_read(g, arena, got, commas);
-        int s = b ? same(g, a, b) : 0;
+    } else if (a && mathsame(g, a, a) == 1) {
+        node b = mathparse_read(g, arena, without_words(got), commas);
+        int s = b ? mathsame(g, a, b) : 0;
         v = s == 1 ? VERDICT_RIGHT : VERDICT_WRONG;
         *why = s == 0 ? "is not" : "is too large to compare with";
         if (!b) *why = "cannot be read as an answer like";

@@ -26,10 +26,11 @@ static const struct pair rewrite[] = {
     {"\\)", ""},
     {"\\[", ""},
     {"\\]", ""},
-    {"^\\circ", ""},
-    {"^{\\circ}", ""},
-    {"^\\degree", ""},
-    {"\\degree", ""},
+    {"^\\circ", "\\degree "},
+    {"^{\\circ}", "\\degree "},
+    {"^\\degree", "\\degree "},
+    {"^{\\prime}", "'"},
+    {"^\\prime", "'"},
     {"\\,", " "},
     {"\\;", " "},
     {"\\:", " "},
@@ -47,7 +48,7 @@ static const struct pair rewrite[] = {
     {"\xe2\x88\x9a", "\\sqrt "},
     {"\xcf\x80", "\\pi "},
     {"\xe2\x88\x9e", "\\infty "},
-    {"\xc2\xb0", ""},
+    {"\xc2\xb0", "\\degree "},
     {"\xe2\x89\xa4", "\\le "},
     {"\xe2\x89\xa5", "\\ge "},
     {"\xe2\x89\xa0", "\\ne "},
@@ -102,24 +103,41 @@ static const struct {
     {"lbrack", '['},
     {"rbrack", ']'},
     {"colon", ':'},
+    {"bigcup", MATHLEX_UNION},
+    {"approx", MATHLEX_APPROX},
+    {"simeq", MATHLEX_APPROX},
+    {"equiv", MATHLEX_EQUIV},
+    {"degree", MATHLEX_DEGREE},
+    {"mp", MATHLEX_MINUS_PLUS},
+    {"cap", MATHLEX_INTERSECT},
+    {"bigcap", MATHLEX_INTERSECT},
+    {"setminus", MATHLEX_WITHOUT},
+    {"backslash", MATHLEX_WITHOUT},
+    {"to", MATHLEX_TO},
+    {"rightarrow", MATHLEX_TO},
+    {"lfloor", MATHLEX_FLOOR_OPEN},
+    {"rfloor", MATHLEX_FLOOR_CLOSE},
+    {"lceil", MATHLEX_CEIL_OPEN},
+    {"rceil", MATHLEX_CEIL_CLOSE},
 };
 
 /* Commands that only change the looks; their argument is read as if it were bare. */
 static const char *const skipped[] = {
-    "left",         "right",     "big",    "Big",        "bigl",       "bigr",
-    "Bigl",         "Bigr",      "bigg",   "Bigg",       "quad",       "qquad",
-    "displaystyle", "textstyle", "limits", "boldsymbol", "mathbf",     "mathit",
-    "mathbb",       "mathcal",   "boxed",  "fbox",       "ensuremath", "bf",
-    "rm",           "it",        NULL};
+    "left",       "right",      "big",    "Big",    "bigl",    "bigr",         "Bigl",
+    "Bigr",       "bigg",       "Bigg",   "quad",   "qquad",   "displaystyle", "textstyle",
+    "limits",     "boldsymbol", "mathbf", "mathit", "mathcal", "boxed",        "fbox",
+    "ensuremath", "bf",         "rm",     "it",     NULL};
 
 /* Commands whose argument is words. */
 static const char *const texts[] = {"text",   "mbox",   "mathrm",       "textbf", "textrm",
                                     "textit", "textsf", "operatorname", "hbox",   NULL};
 
 static const char *const functions[] = {
-    "sin",   "cos",  "tan",  "cot", "sec", "csc", "arcsin", "arccos", "arctan",
-    "sinh",  "cosh", "tanh", "log", "ln",  "exp", "lg",     "sqrt",   "frac",
-    "binom", "gcd",  "lcm",  "max", "min", "deg", "det",    NULL};
+    "sin",  "cos",    "tan",    "cot",    "sec",    "csc",    "arcsin", "arccos", "arctan", "sinh",
+    "cosh", "tanh",   "log",    "ln",     "exp",    "lg",     "sqrt",   "frac",   "binom",  "gcd",
+    "lcm",  "max",    "min",    "deg",    "det",    "arccot", "arcsec", "arccsc", "coth",   "sech",
+    "csch", "mod",    "bmod",   "pmod",   "floor",  "ceil",   "abs",    "sum",    "prod",   "int",
+    "lim",  "dbinom", "tbinom", "arsinh", "arcosh", "artanh", "Re",     "Im",     NULL};
 
 /* Short words that are no product of variables; from four letters on every word is one. */
 static const char *const units[] = {"cm",  "mm",  "km",  "nm",  "kg",  "mg",  "lb",  "lbs", "oz",
@@ -140,12 +158,14 @@ static bool digits3(const char *s) {
            isdigit((unsigned char)s[2]) && !isdigit((unsigned char)s[3]);
 }
 
-/* Bytes of a LaTeX thousands separator at s: {,} ,\! \, */
+/* Bytes of a LaTeX thousands separator at s: {,} ,\! \, and the spaces behind the second. */
 static size_t thousands(const char *s) {
     static const char *const form[] = {"{,}", ",\\!", "\\,", NULL};
     for (size_t i = 0; form[i]; i++) {
         size_t n = strlen(form[i]);
-        if (strncmp(s, form[i], n) == 0 && digits3(s + n)) return n;
+        if (strncmp(s, form[i], n) != 0) continue;
+        if (i == 1) n += strspn(s + n, " ");
+        if (digits3(s + n)) return n;
     }
     return 0;
 }
@@ -199,6 +219,12 @@ static void emit(struct lexer *l, enum mathlex_kind kind, char punct, const char
     l->space = false;
 }
 
+/* Whether the cycle of a repeating decimal is marked at s. */
+static bool marks_cycle(const char *s) {
+    return strncmp(s, "\\overline", 9) == 0 || strncmp(s, "\\bar", 4) == 0 ||
+           strncmp(s, "\\dot{", 5) == 0;
+}
+
 /* Digits at s with their thousands, fraction and exponent. */
 static size_t number_length(const struct lexer *l, const char *s) {
     size_t n = strspn(s, "0123456789");
@@ -206,6 +232,7 @@ static size_t number_length(const struct lexer *l, const char *s) {
         while (s[n] == ',' && digits3(s + n + 1))
             n += 4;
     if (s[n] == '.' && isdigit((unsigned char)s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
+    if (n > 0 && s[n] == '.' && marks_cycle(s + n + 1)) n++;
     if (n > 0 && (s[n] == 'e' || s[n] == 'E')) {
         size_t m = n + 1 + (s[n + 1] == '-' || s[n + 1] == '+');
         size_t d = strspn(s + m, "0123456789");
@@ -214,12 +241,21 @@ static size_t number_length(const struct lexer *l, const char *s) {
     return n;
 }
 
+/* "degrees" behind a value is its sign: in an argument of a function it matters. */
+static bool is_degrees(const struct lexer *l, const char *s, size_t n) {
+    const struct mathlex_token *last = l->n > 0 ? &l->out[l->n - 1] : NULL;
+    return ((n == 6 && memcmp(s, "degree", 6) == 0) || (n == 7 && memcmp(s, "degrees", 7) == 0)) &&
+           last && (last->kind == MATHLEX_NUMBER || last->punct == ')' || last->punct == '}');
+}
+
 /* A run of letters without a backslash. */
 static void read_letters(struct lexer *l, const char *s, size_t n) {
     if ((n == 3 && memcmp(s, "and", 3) == 0) || (n == 2 && memcmp(s, "or", 2) == 0))
         emit(l, MATHLEX_PUNCT, ',', s, 1);
     else if (n == 2 && memcmp(s, "pi", 2) == 0)
         emit(l, MATHLEX_SYMBOL, 0, s, n);
+    else if (is_degrees(l, s, n))
+        emit(l, MATHLEX_PUNCT, MATHLEX_DEGREE, s, n);
     else if (n > 1 && is_one_of(units, s, n))
         emit(l, MATHLEX_TEXT, 0, s, n);
     else if (is_one_of(functions, s, n))
@@ -243,6 +279,14 @@ static size_t group_length(const char *s) {
     return 0;
 }
 
+/* Whether a letter in upright type is a name, not a unit: e, i and the d of a differential always,
+ * a capital where it does not follow a number. */
+static bool is_letter_name(const struct lexer *l, char c) {
+    if (strchr("eid", c)) return true;
+    return isupper((unsigned char)c) && (l->n == 0 || l->out[l->n - 1].kind == MATHLEX_PUNCT) &&
+           !(l->n > 0 && strchr(")}]", l->out[l->n - 1].punct));
+}
+
 /* \text{...}: words, unless it holds a digit or a bracket first; "and" and "or" separate. */
 static size_t read_text(struct lexer *l, const char *s) {
     size_t n = *s == '{' ? group_length(s) : 0, start = 1, end;
@@ -255,10 +299,18 @@ static size_t read_text(struct lexer *l, const char *s) {
     if (s[start] == '(') return 0; /* \text{(B)} */
     for (size_t i = start; i < end; i++)
         if (isdigit((unsigned char)s[i])) return 0; /* the group is read as if bare */
+    if (end == start + 1 && is_letter_name(l, s[start])) return 0; /* \mathrm{e} */
+    bool unit = is_one_of(units, s + start, end - start) && s[n] != '(' && s[n] != '\\';
+    if (!unit && is_one_of(functions, s + start, end - start)) { /* \operatorname{lcm} */
+        emit(l, MATHLEX_COMMAND, 0, s + start, end - start);
+        return n;
+    }
     bool separator = (end - start == 3 && memcmp(s + start, "and", 3) == 0) ||
                      (end - start == 2 && memcmp(s + start, "or", 2) == 0);
     if (separator)
         emit(l, MATHLEX_PUNCT, ',', s + start, 1);
+    else if (is_degrees(l, s + start, end - start))
+        emit(l, MATHLEX_PUNCT, MATHLEX_DEGREE, s + start, end - start);
     else if (end > start)
         emit(l, MATHLEX_TEXT, 0, s + start, end - start);
     return n;
@@ -321,7 +373,7 @@ static size_t read_token(struct lexer *l, const char *s) {
         emit(l, MATHLEX_PUNCT, MATHLEX_GE, s, 2);
         return 2;
     }
-    if (!strchr("+-*/^_()[]{}|,;=<>%!&:", *s)) l->bad = true;
+    if (!strchr("+-*/^_()[]{}|,;=<>%!&:'", *s)) l->bad = true;
     if (strchr("([{", *s)) l->depth++;
     if (strchr(")]}", *s)) l->depth--;
     emit(l, MATHLEX_PUNCT, *s, s, 1);
@@ -368,6 +420,9 @@ size_t mathlex_read(struct mathlex_token out[MATHLEX_TOKENS], bool *only_words, 
         if (isspace((unsigned char)*s)) {
             l.space = true;
             s++;
+        } else if (strncmp(s, "...", 3) == 0) {
+            emit(&l, MATHLEX_SYMBOL, 0, "dots", 4);
+            s += 3;
         } else if (*s == '.' && !isdigit((unsigned char)s[1])) {
             s++; /* the end of a sentence */
         } else {
