@@ -11,7 +11,9 @@
 
 #include "base/buf.h"
 #include "reward/finalans.h"
+#include "reward/mathfold.h"
 #include "reward/mathlex.h"
+#include "reward/mathlooks.h"
 #include "reward/mathparse.h"
 #include "reward/mathsame.h"
 
@@ -39,35 +41,47 @@ static bool between_digits(const struct buf *out, const char *s) {
            isdigit((unsigned char)s[strspn(s, " \t\r\n")]);
 }
 
-/* The text without spacing (except between digits), dollar signs and text commands with their
- * braces; \dfrac as \frac. */
-static void normalize(struct buf *out, const char *s) {
-    static const char *const spacing[] = {"\\left", "\\right", "\\!", "\\,", "\\;",
-                                          "\\ ",    "\\$",     "$",   NULL};
-    static const char *const texts[] = {"\\text{",   "\\mathrm{", "\\mbox{",   "\\textbf{",
-                                        "\\mathbf{", "\\textrm{", "\\textit{", NULL};
+/* Whether the brace at s only groups: no command, power or other group before it takes it. */
+static bool is_grouping(const struct buf *out) {
+    size_t n = out->len;
+    if (n > 0 && strchr("^_}]", out->data[n - 1])) return false;
+    while (n > 0 && isalpha((unsigned char)out->data[n - 1]))
+        n--;
+    return n == 0 || out->data[n - 1] != '\\';
+}
+
+/* The text folded, without looks, spacing (except between digits), text commands and braces that
+ * only group. */
+static void normalize(struct buf *out, const char *text) {
+    static const char *const texts[] = {"\\text{", "\\mathrm{", NULL};
+    struct buf folded = {0}, plain = {0};
     size_t depth = 0, n;
-    uint64_t dropped = 0; /* bit d: the brace opened at depth d was a text command's */
+    uint64_t dropped = 0; /* bit d: the brace opened at depth d is left out */
+    mathfold(&folded, text);
+    mathlooks(&plain, folded.data);
     buf_reset(out);
-    while (*s) {
+    for (const char *s = plain.data; *s; s += n) {
         if ((n = prefix(texts, s)) > 0 && depth < 64) {
             dropped |= (uint64_t)1 << depth++;
-        } else if ((n = prefix(spacing, s)) == 0) {
-            n = 1;
-            if (*s == '{' && depth < 64) dropped &= ~((uint64_t)1 << depth++);
-            bool skip = *s == '}' && depth > 0 && (dropped >> --depth & 1);
-            if (strncmp(s, "\\dfrac", 6) == 0 || strncmp(s, "\\tfrac", 6) == 0) {
-                buf_str(out, "\\frac");
-                n = 6;
-            } else if (isspace((unsigned char)*s)) {
-                if (between_digits(out, s)) buf_str(out, " ");
-            } else if (!skip) {
-                buf_add(out, s, 1);
-            }
+            continue;
         }
-        s += n;
+        n = 1;
+        if (*s == '\\' && s[1]) { /* \{ is no brace of a group */
+            buf_add(out, s, n = 2);
+        } else if (*s == '{' && depth < 64) {
+            bool drop = is_grouping(out);
+            dropped = (dropped & ~((uint64_t)1 << depth)) | ((uint64_t)drop << depth);
+            depth++;
+            if (!drop) buf_str(out, "{");
+        } else if (*s == '}' && depth > 0) {
+            if (!(dropped >> --depth & 1)) buf_str(out, "}");
+        } else if (!isspace((unsigned char)*s) || between_digits(out, s)) {
+            buf_add(out, isspace((unsigned char)*s) ? " " : s, 1);
+        }
     }
     buf_str(out, "");
+    buf_close(&folded);
+    buf_close(&plain);
 }
 
 /* Only letters and digits, in lower case. */

@@ -48,19 +48,28 @@ enum mathlex_punct {
     MATHLEX_CEIL_CLOSE = 'd'
 };
 
+/* How a TEXT was written; inside mathlex and mathphrase only. */
+enum mathlex_face { MATHLEX_BARE, MATHLEX_WORDS, MATHLEX_UPRIGHT }; /* ab, \text{ab}, \mathrm{ab} */
+
 struct mathlex_token {
     enum mathlex_kind kind;
     char punct;
     bool space;  /* white space before it */
     bool commas; /* NUMBER: commas in it are thousands */
+    enum mathlex_face face;
     const char *s;
     size_t n;
 };
 
-/* The tokens of text and an END; words and what hangs on them (cm^2) are left out. commas: 1,234 is
- * one number outside brackets. Returns how many, with the END; 0 if the text is too long or holds
- * what no answer holds. *only_words: there was nothing else. Tokens point into arena. */
+/* The tokens of text and an END, with Unicode folded (mathfold), looks left out (mathlooks) and
+ * words understood (mathphrase): units and nouns behind a value, and announcements in front of one,
+ * are gone; other words are SYMBOLs of their own. commas: 1,234 is one number outside brackets.
+ * Returns how many, with the END; 0 if the text is too long or holds what no answer holds.
+ * *only_words: there was nothing else. Tokens point into arena. */
 size_t mathlex_read(struct mathlex_token out[MATHLEX_TOKENS], bool *only_words, const char *text,
                     bool commas, struct arena *arena);
+
+/* Whether s[0..n) names a function: sin, gcd, max. */
+bool mathlex_is_function(const char *s, size_t n);
 
 #endif
