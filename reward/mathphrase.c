@@ -613,7 +613,7 @@ static void resolve_token(struct resolver *r) {
     }
     if (r->dropped && starts_operand(t)) r->bad = true;
     if (is(t, '|')) r->bars++;
-    if (t->kind == MATHLEX_SYMBOL) r->variable = true;
+    if (t->kind == MATHLEX_SYMBOL && !is_spelled(t, "pi")) r->variable = true;
     if (is_separator(t) || is_relation(t)) r->variable = false;
     put(r, *t);
     r->dropped = false;
