@@ -359,6 +359,9 @@ static bool term_root(struct algebra *g, struct term *out, const struct term *a,
     if (!split(&a->c, &n, &d, &negative)) return false;
     if (!mul_integer_root(g, &r, n, num, den) || !mul_integer_root(g, &r, d, -num, den))
         return false;
+    /* The root of -x is not i times that of x where x is negative itself. */
+    for (int32_t i = 0; i < a->n && negative && den % 2 == 0; i++)
+        if (g->atom[a->f[i].atom].kind != ATOM_PRIME) return false;
     if (negative && den == 2) {
         const struct algebra_value *i = algebra_symbol(g, "i", 1);
         struct term unit;
@@ -422,6 +425,10 @@ bool algebra_is_rational(struct rational *out, const struct algebra_value *a) {
     if (!poly_is_one(&a->den) || a->num.n > 1 || (a->num.n == 1 && a->num.t[0].n > 0)) return false;
     *out = a->num.n == 0 ? rational_int(0) : a->num.t[0].c;
     return true;
+}
+
+bool algebra_is_negative(const struct algebra_value *a) {
+    return a->num.n > 0 && a->num.t[0].c.negative;
 }
 
 const char *algebra_symbol_name(const struct algebra *g, const struct algebra_value *a) {

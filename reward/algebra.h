@@ -38,6 +38,8 @@ const struct algebra_value *algebra_func(struct algebra *g, const char *name,
 /* 1 equal, 0 not equal, -1 too large to tell. */
 int algebra_equal(struct algebra *g, const struct algebra_value *a, const struct algebra_value *b);
 bool algebra_is_rational(struct rational *out, const struct algebra_value *a);
+/* Of a and -a one is negative in this sense (unless both are 0): by the sign of its first term. */
+bool algebra_is_negative(const struct algebra_value *a);
 /* Exactly this symbol; its name, or NULL. */
 const char *algebra_symbol_name(const struct algebra *g, const struct algebra_value *a);
 /* a = base ^ exponent with a base that is a symbol, a function's value or a prime; no sum, no

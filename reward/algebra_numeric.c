@@ -136,6 +136,10 @@ static double complex f_factorial(double complex x) {
     return creal(x) > -1 ? tgamma(creal(x) + 1) : NAN;
 }
 
+static double complex f_gamma(double complex x) {
+    return creal(x) > 0 ? tgamma(creal(x)) : NAN;
+}
+
 static const struct {
     const char *name;
     double complex (*f)(double complex x);
@@ -149,7 +153,7 @@ static const struct {
     {"coth", f_coth, false},     {"sech", f_sech, false},     {"csch", f_csch, false},
     {"arsinh", casinh, false},   {"arcosh", cacosh, false},   {"artanh", catanh, false},
     {"ln", f_ln, false},         {"abs", f_abs, false},       {"Re", f_re, false},
-    {"Im", f_im, false},         {"!", f_factorial, true},
+    {"Im", f_im, false},         {"!", f_factorial, true},    {"Gamma", f_gamma, true},
 };
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
 
@@ -162,7 +166,7 @@ bool algebra_function_is_known(const char *name) {
 /* f of x; the error is what f makes of x's, seen by moving the argument. */
 static bool apply(struct approx *out, double complex (*f)(double complex), struct approx x) {
     double complex y = f(x.v);
-    double step = fmax(x.e, 64 * ROUNDING * fmax(cabs(x.v), 1)), moved = 0;
+    double step = fmax(x.e, 8 * ROUNDING * fmax(cabs(x.v), 1)), moved = 0;
     const double complex way[4] = {step, -step, step * I, -step * I};
     for (int k = 0; k < (is_real(x) ? 2 : 4); k++)
         moved = fmax(moved, cabs(f(x.v + way[k]) - y));
@@ -222,7 +226,7 @@ static bool at_rational(struct approx *out, const struct rational *c) {
     if (c->num.n > 1 || c->den.n > 1 || (c->num.n && c->num.w[0] >> 30) || c->den.w[0] >> 30)
         return false;
     double x = (c->num.n ? (double)c->num.w[0] : 0) / (double)c->den.w[0];
-    *out = (struct approx){c->negative ? -x : x, ROUNDING * x};
+    *out = (struct approx){c->negative ? -x : x, c->den.w[0] == 1 ? 0 : ROUNDING * x};
     return true;
 }
 

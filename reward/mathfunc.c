@@ -165,6 +165,7 @@ static value absolute(struct algebra *g, value x) {
         return algebra_number(g, &r);
     }
     if (algebra_real(&d, g, x) && fabs(d) > 1e-9) return d < 0 ? algebra_neg(g, x) : x;
+    x = algebra_is_negative(x) ? algebra_neg(g, x) : x;
     return algebra_func(g, "abs", x, NULL);
 }
 
@@ -186,21 +187,48 @@ static value end_of_arc(struct algebra *g, const char *name, value x) {
     return algebra_mul(g, half, algebra_int(g, sine ? n : 1 - n));
 }
 
+/* f(-x) by f(x) for odd and even functions; NULL for others, and where x is not negative. */
+static value mirrored(struct algebra *g, const char *name, value x) {
+    static const char *const odd[] = {"sin",  "tan",  "cot",  "csc",    "arcsin", "arctan", "sinh",
+                                      "tanh", "coth", "csch", "arsinh", "artanh", NULL};
+    static const char *const even[] = {"cos", "sec", "cosh", "sech", NULL};
+    if (!algebra_is_negative(x)) return NULL;
+    for (size_t i = 0; odd[i]; i++)
+        if (strcmp(odd[i], name) == 0)
+            return algebra_neg(g, algebra_func(g, name, algebra_neg(g, x), NULL));
+    for (size_t i = 0; even[i]; i++)
+        if (strcmp(even[i], name) == 0) return algebra_func(g, name, algebra_neg(g, x), NULL);
+    return NULL;
+}
+
+/* The name that other spellings stand for. */
+static const char *plain_name(const char *name) {
+    static const char *const other[][2] = {
+        {"arcsinh", "arsinh"}, {"arccosh", "arcosh"}, {"arctanh", "artanh"}, {"asin", "arcsin"},
+        {"acos", "arccos"},    {"atan", "arctan"},    {"cosec", "csc"},      {"lg", "log"},
+    };
+    for (size_t i = 0; i < sizeof other / sizeof other[0]; i++)
+        if (strcmp(other[i][0], name) == 0) return other[i][1];
+    return name;
+}
+
 value mathfunc_apply(struct algebra *g, const char *name, const value *arg, size_t n, value base) {
     static const char *const many[] = {"gcd", "lcm", "max", "min", NULL};
     for (size_t i = 0; i < n; i++)
         if (!arg[i]) return NULL;
+    name = plain_name(name);
     for (size_t i = 0; many[i]; i++)
         if (strcmp(name, many[i]) == 0 && !base) return of_many(g, name, arg, n);
     if (strcmp(name, "binom") == 0 && n == 2) return binomial(g, arg[0], arg[1]);
     if (n != 1) return NULL;
     if (strcmp(name, "!") == 0 || strcmp(name, "!!") == 0) return factorial(g, name, arg[0]);
-    if (strcmp(name, "log") == 0 || strcmp(name, "lg") == 0) return logarithm(g, arg[0], base);
+    if (strcmp(name, "log") == 0) return logarithm(g, arg[0], base);
     if (base) return algebra_func(g, name, arg[0], base);
     if (strcmp(name, "ln") == 0) return ln(g, arg[0]);
     if (strcmp(name, "exp") == 0) return algebra_pow(g, algebra_symbol(g, "e", 1), arg[0]);
     if (strcmp(name, "floor") == 0 || strcmp(name, "ceil") == 0) return whole_part(g, name, arg[0]);
     if (strcmp(name, "abs") == 0) return absolute(g, arg[0]);
     value end = end_of_arc(g, name, arg[0]);
+    if (!end) end = mirrored(g, name, arg[0]);
     return end ? end : algebra_func(g, name, arg[0], NULL);
 }

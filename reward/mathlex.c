@@ -77,11 +77,13 @@ static const struct {
 };
 
 static const char *const functions[] = {
-    "sin",  "cos",    "tan",    "cot",    "sec",    "csc",    "arcsin", "arccos", "arctan", "sinh",
-    "cosh", "tanh",   "log",    "ln",     "exp",    "lg",     "sqrt",   "frac",   "binom",  "gcd",
-    "lcm",  "max",    "min",    "deg",    "det",    "arccot", "arcsec", "arccsc", "coth",   "sech",
-    "csch", "mod",    "bmod",   "pmod",   "floor",  "ceil",   "abs",    "sum",    "prod",   "int",
-    "lim",  "dbinom", "tbinom", "arsinh", "arcosh", "artanh", "Re",     "Im",     NULL};
+    "sin",     "cos",    "tan",    "cot",    "sec",    "csc",    "arcsin",  "arccos",
+    "arctan",  "sinh",   "cosh",   "tanh",   "log",    "ln",     "exp",     "lg",
+    "sqrt",    "frac",   "binom",  "gcd",    "lcm",    "max",    "min",     "deg",
+    "det",     "arccot", "arcsec", "arccsc", "coth",   "sech",   "csch",    "mod",
+    "bmod",    "pmod",   "floor",  "ceil",   "abs",    "sum",    "prod",    "int",
+    "lim",     "dbinom", "tbinom", "arsinh", "arcosh", "artanh", "arcsinh", "arccosh",
+    "arctanh", "asin",   "acos",   "atan",   "cosec",  "Re",     "Im",      NULL};
 
 static bool is_one_of(const char *const *list, const char *s, size_t n) {
     for (; *list; list++)

@@ -22,9 +22,10 @@ enum { MATHPARSE_ITEMS = 64, MATHPARSE_OPS = 8 };
 
 struct mathparse_node {
     enum mathparse_kind kind;
-    bool percent, degree;   /* VALUE: written with %, with a degree sign */
+    bool percent;           /* VALUE: written with % */
     bool named;             /* RELATION: begins with a name: x, f(x), |AB|, dy/dx */
     bool named_last;        /* RELATION: ends with a name */
+    bool names;             /* RELATION: begins with a sum of letters */
     char open, close;       /* TUPLE: brackets. MATRIX: open is the first letter of its kind */
     char joint;             /* LIST: 'a' or 'o' where "and" or "or" separates items */
     char op[MATHPARSE_OPS]; /* RELATION: between item i and i + 1 */

@@ -19,7 +19,7 @@ struct mathreader {
     bool no_bar;   /* a bar ends the head of a set: {x | ...} */
     bool infinite; /* \infty was read somewhere */
     bool plus_minus, minus_first;
-    bool percent, degree;              /* seen in the value being read */
+    bool percent;                      /* seen in the value being read */
     const struct mathlex_token *bound; /* the variable of the finite sum being added up, or NULL */
     int64_t bound_value;
 };

@@ -132,8 +132,11 @@ static value read_number(struct mathreader *r) {
         return algebra_number(r->g, &x);
     }
     if (mathreader_is_command(r, "frac")) {
+        const struct mathlex_token *f_start = r->at;
         value v = algebra_number(r->g, &x), f = atom_value(r);
         bool mixed = f && algebra_is_rational(&part, f);
+        for (const struct mathlex_token *s = f_start + 1; s < r->at; s++) /* not 3\frac{2}{10^6} */
+            mixed = mixed && (s->kind == MATHLEX_NUMBER || s->punct == '{' || s->punct == '}');
         return mixed ? algebra_add(r->g, v, f) : algebra_mul(r->g, v, f);
     }
     return algebra_number(r->g, &x);
@@ -266,7 +269,7 @@ static bool is_minus_one(value x) {
 
 /* sin x, \sin^2(x), \sin^{-1} x, \log_2 8, \gcd(4, 6). */
 static value read_function(struct mathreader *r) {
-    static const char *const angles[] = {"sin", "cos", "tan", "cot", "sec", "csc", NULL};
+    static const char *const angles[] = {"sin", "cos", "tan", "cot", "sec", "csc", "cosec", NULL};
     char text[16];
     const char *name = text;
     value sub = NULL, power = NULL, arg[16];
@@ -282,11 +285,10 @@ static value read_function(struct mathreader *r) {
         name = inverse_name(name);
         power = NULL;
     }
-    bool angle = is_one_of(angles, name), degree = r->degree;
+    bool angle = is_one_of(angles, name);
     r->angle += angle;
     size_t n = read_arguments(r, arg, sizeof arg / sizeof arg[0]);
     r->angle -= angle;
-    r->degree = degree;
     if (n == 0) return NULL;
     value x = mathfunc_apply(r->g, name, arg, n, sub);
     return power ? algebra_pow(r->g, x, power) : x;
@@ -354,6 +356,7 @@ static struct mathlex_token *reach(struct mathlex_token *t, bool integral) {
     return t;
 }
 
+/* What cannot be added up is a function of its body, with its bounds as they are written. */
 static value read_large(struct mathreader *r) {
     struct mathlex_token *start = r->at++;
     bool product = mathreader_is_name(start, "prod");
@@ -363,6 +366,15 @@ static value read_large(struct mathreader *r) {
         if (v) return v;
         mathreader_rewind(r, &mark);
     }
+    const struct mathlex_token *end = start + 1;
+    while (end && end->kind == MATHLEX_PUNCT && (end->punct == '_' || end->punct == '^'))
+        end = behind(end + 1);
+    if (!end) return NULL;
+    struct mathreader_mark mark = mathreader_mark(r);
+    r->at += end - r->at;
+    value body = mathreader_value_of(mathreader_product(r));
+    if (body) return algebra_func(r->g, "large", body, mathreader_opaque(r, "", start, end));
+    mathreader_rewind(r, &mark);
     r->at = reach(start + 1, mathreader_is_name(start, "int"));
     return mathreader_opaque(r, "large", start, r->at);
 }
@@ -396,9 +408,7 @@ static value read_application(struct mathreader *r, const char *name) {
     struct mathreader_mark mark = mathreader_mark(r);
     const struct mathlex_token *start = r->at++;
     struct mathparse_node *n = mathreader_new(r, MATHPARSE_LIST);
-    bool degree = r->degree;
     bool fine = mathreader_items(r, n, ")");
-    r->degree = degree;
     value arg = fine ? mathreader_value_of(n->item[n->n - 1]) : NULL;
     for (size_t i = fine ? n->n - 1 : 0; i-- > 0 && arg;) {
         value x = mathreader_value_of(n->item[i]);

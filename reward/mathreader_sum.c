@@ -85,7 +85,6 @@ static char read_mark(struct mathreader *r) {
 
 /* A degree sign is a factor in an argument of a trigonometric function, elsewhere a unit. */
 static value read_degree(struct mathreader *r, value v) {
-    r->degree = true;
     if (r->angle == 0) return v;
     value pi = algebra_symbol(r->g, "pi", 2);
     return algebra_mul(r->g, v, algebra_div(r->g, pi, algebra_int(r->g, 180)));
@@ -245,13 +244,12 @@ static node read_union(struct mathreader *r) {
 
 /* With the signs that were written in it. */
 static node read_side(struct mathreader *r) {
-    r->percent = r->degree = false;
+    r->percent = false;
     node side = read_union(r);
-    if (!side || !(r->percent || r->degree) || side->kind != MATHPARSE_VALUE) return side;
+    if (!side || !r->percent || side->kind != MATHPARSE_VALUE) return side;
     struct mathparse_node *n = mathreader_new(r, MATHPARSE_VALUE);
     *n = *side;
-    n->percent = r->percent;
-    n->degree = r->degree && !algebra_mentions(r->g, n->value, "pi");
+    n->percent = true;
     return n;
 }
 
@@ -283,6 +281,13 @@ static bool is_named(const struct mathlex_token *from, const struct mathlex_toke
     return symbols > 0 && (small <= 1 || marked);
 }
 
+static bool is_sum_of_letters(const struct mathlex_token *from, const struct mathlex_token *to) {
+    for (; from < to; from++)
+        if (from->kind != MATHLEX_SYMBOL && !(from->kind == MATHLEX_PUNCT && from->punct == '+'))
+            return false;
+    return true;
+}
+
 /* Behind a congruence: (mod 3), \pmod 3, mod 3. The side with its modulus; congruent numbers
  * become the same. */
 static node read_modulus(struct mathreader *r, node side) {
@@ -308,6 +313,7 @@ node mathreader_relation(struct mathreader *r) {
     if (r->at->kind != MATHLEX_PUNCT || (!strchr(ops, r->at->punct) && !ratio)) return first;
     struct mathparse_node *n = mathreader_new(r, MATHPARSE_RELATION);
     n->named = is_named(start, r->at);
+    n->names = is_sum_of_letters(start, r->at);
     if (!mathreader_add(r, n, first)) return NULL;
     while (r->at->kind == MATHLEX_PUNCT &&
            (strchr(ops, r->at->punct) || (r->at->punct == ':' && !r->no_bar))) {

@@ -16,21 +16,12 @@ static int same(struct algebra *g, node want, node got);
 
 /* ---- values, items ---- */
 
-/* a written with a sign, b without: 50% is 50 or 0.5; 30 degrees are 30, or \pi/6 radians. */
-static int same_with_factor(struct algebra *g, node a, node b, const struct algebra_value *factor) {
-    int s = algebra_same(g, a->value, b->value);
-    return s == 1 ? s : algebra_same(g, algebra_mul(g, a->value, factor), b->value);
-}
-
+/* 50% is 50%, 50 or 0.5 where the other side has no percent sign. */
 static int same_value(struct algebra *g, node a, node b) {
-    const struct algebra_value *pi = algebra_symbol(g, "pi", 2);
-    const struct algebra_value *percent = algebra_div(g, algebra_int(g, 1), algebra_int(g, 100));
-    if (a->percent != b->percent)
-        return same_with_factor(g, a->percent ? a : b, a->percent ? b : a, percent);
-    node degree = a->degree ? a : b, plain = a->degree ? b : a;
-    if (a->degree != b->degree && algebra_mentions(g, plain->value, "pi"))
-        return same_with_factor(g, degree, plain, algebra_div(g, pi, algebra_int(g, 180)));
-    return algebra_same(g, a->value, b->value);
+    int s = algebra_same(g, a->value, b->value);
+    if (s == 1 || a->percent == b->percent) return s;
+    node percent = a->percent ? a : b, plain = a->percent ? b : a;
+    return algebra_same(g, algebra_div(g, percent->value, algebra_int(g, 100)), plain->value);
 }
 
 static int same_in_order(struct algebra *g, node want, node got) {
@@ -107,6 +98,14 @@ static size_t values_of(struct algebra *g, node n, node out[2]) {
     return k;
 }
 
+/* 2x - y + 3 = 0 says no value: it is a curve. x + y = 0 says that of x + y. */
+static bool is_implicit(struct algebra *g, node n) {
+    struct rational zero;
+    node last = n->item[n->n - 1];
+    return n->n == 2 && last->kind == MATHPARSE_VALUE && algebra_is_rational(&zero, last->value) &&
+           rational_is_zero(&zero) && !n->named && !n->names && !is_constant(g, n->item[0]);
+}
+
 /* One side is an equation or a membership, the other is not. */
 static int same_as_value(struct algebra *g, node want, node got) {
     bool unpack_want = want->kind == MATHPARSE_RELATION;
@@ -114,8 +113,10 @@ static int same_as_value(struct algebra *g, node want, node got) {
     size_t k = 0;
     if (relation->op[0] == MATHLEX_IN && relation->n == 2 && relation->named)
         value[k++] = relation->item[1];
-    else if (is_equation(relation) && (!unpack_want || relation->named || relation->named_last))
+    else if (is_equation(relation) && (!unpack_want || relation->named || relation->named_last ||
+                                       is_constant(g, relation->item[0])))
         k = values_of(g, relation, value);
+    if (relation == got && is_implicit(g, got)) k = 0;
     int result = 0;
     for (size_t i = 0; i < k && result != 1; i++)
         result = unpack_want ? same(g, value[i], got) : same(g, want, value[i]);

@@ -214,7 +214,6 @@ static const char *const right[][2] = {
     {"\\frac{1}{x}+\\ln|x|+C", "\\ln|x|+\\frac1x+C"},
     {"|x-1|", "|1-x|"},
     {"\\sqrt{x^2}", "|x|"},
-    {"30^\\circ", "\\frac{\\pi}{6}"},
     {"30^\\circ", "30"},
     {"\\{1,2\\}", "1,2"},
     {"\\begin{cases} x=1 \\\\ y=2 \\end{cases}", "\\begin{cases}x=1\\\\y=2\\end{cases}"},
@@ -225,6 +224,18 @@ static const char *const right[][2] = {
     {"\\cosh x", "\\frac{e^x+e^{-x}}{2}"},
     {"4\\sqrt{2}", "\\sqrt{32}"},
     {"\\frac{2}{\\sqrt{3}+1}", "\\sqrt{3}-1"},
+    {"a+b=0", "0"},
+    {"x=0", "0"},
+    {"2\\sin\\pi = 0", "0"},
+    {"\\left(-1\\right) 5051 \\frac{1}{2^{100}} + 1", "1-5051 / 2^{100}"},
+    {"-150 + \\frac{380\\sqrt{3}}{3}", "380 / \\sqrt{3}-150 \\approx 69.4"},
+    {"\\sum_{n=0}^{\\infty} \\frac{2 x^{2 n + 1}}{2 n + 1}",
+     "\\sum_{n=0}^{\\infty} \\frac{2}{2 n+1} x^{2 n+1}"},
+    {"\\lim_{x \\to 0} \\frac{\\sin x}{x} = 1", "1"},
+    {"\\lim_{x \\to 0} \\frac{\\sin x}{x}", "\\lim_{x\\to 0}\\frac{\\sin(x)}{x}"},
+    {"\\operatorname{atan}(x)", "\\tan^{-1} x"},
+    {"\\Gamma(5)", "24"},
+    {"\\frac{d!}{(d-k)!}", "\\frac{\\Gamma(d+1)}{\\Gamma(d-k+1)}"},
 };
 
 /* And the reference that it must be wrong for: near misses of the same kinds. */
@@ -285,6 +296,7 @@ static const char *const wrong[][2] = {
     {"2-3i", "2+3i"},
     {"|x|", "x"},
     {"\\sqrt{x^2}", "x"},
+    {"30^\\circ", "\\frac{\\pi}{6}"},
     {"45^\\circ", "\\frac{\\pi}{6}"},
     {"e^{-100}+1", "1"},
     {"e^{\\pi\\sqrt{43}}", "884736744"},
@@ -300,6 +312,9 @@ static const char *const wrong[][2] = {
     {"x\\sin x", "\\sin x^2"},
     {"\\ln x^2", "2\\ln x"},
     {"\\Gamma(5)", "5\\Gamma"},
+    {"5x - 7y + 11z + 4 = 0", "0"},
+    {"y'+ry=0", "0"},
+    {"\\sum_{n=0}^{\\infty} \\frac{x^{n}}{n}", "\\sum_{n=1}^{\\infty} \\frac{x^{n}}{n}"},
 };
 
 static void expect(const struct verify *v, const char *got, const char *want, int wanted) {
