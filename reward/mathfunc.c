@@ -8,8 +8,10 @@
 
 enum {
     FACTORIAL_MAX = 170, /* the last one that fits a rational */
-    FALLING_MAX = 8,     /* factors of a binomial with a variable above */
-    TRIAL_MAX = 20000    /* largest trial divisor of a logarithm's argument */
+    FACTORIAL_BLOCK = 50,
+    FACTORIAL_LARGE = 1000000,
+    FALLING_MAX = 8,  /* factors of a binomial with a variable above */
+    TRIAL_MAX = 20000 /* largest trial divisor of a logarithm's argument */
 };
 
 typedef const struct algebra_value *value;
@@ -19,16 +21,21 @@ static bool to_int(int64_t *out, value x) {
     return algebra_is_rational(&r, x) && rational_to_int(out, &r);
 }
 
-/* n (n - step) (n - 2 step) ... */
+/* n (n - step) (n - 2 step) ... A large factorial is a multiple of one that is not computed, so
+ * that neighbours (2025!/2024!) have it in common. */
 static value factorial(struct algebra *g, const char *name, value x) {
-    int64_t n, step = (int64_t)strlen(name);
-    if (!to_int(&n, x) || n < 0 || n > FACTORIAL_MAX) return algebra_func(g, name, x, NULL);
+    int64_t n, step = (int64_t)strlen(name), last = 1;
+    if (!to_int(&n, x) || n < 0 || n > FACTORIAL_LARGE) return algebra_func(g, name, x, NULL);
+    if (n > FACTORIAL_MAX) last = n - n % FACTORIAL_BLOCK;
+    if (last > 1 && step > 1) return algebra_func(g, name, x, NULL);
     struct rational r = rational_int(1);
-    for (; n > 1; n -= step) {
+    for (; n > last; n -= step) {
         struct rational f = rational_int(n);
         if (!rational_mul(&r, &r, &f)) return algebra_func(g, name, x, NULL);
     }
-    return algebra_number(g, &r);
+    value v = algebra_number(g, &r);
+    if (last == 1) return v;
+    return algebra_mul(g, v, algebra_func(g, name, algebra_int(g, last), NULL));
 }
 
 /* n (n - 1) ... (n - k + 1) / k! where that is short: two integers, or a small one below. */

@@ -68,6 +68,9 @@ static const struct {
     {"bigcap", MATHLEX_INTERSECT},
     {"setminus", MATHLEX_WITHOUT},
     {"backslash", MATHLEX_WITHOUT},
+    {"Vert", MATHLEX_NORM},
+    {"lVert", MATHLEX_NORM},
+    {"rVert", MATHLEX_NORM},
     {"to", MATHLEX_TO},
     {"rightarrow", MATHLEX_TO},
     {"lfloor", MATHLEX_FLOOR_OPEN},
@@ -129,7 +132,7 @@ static bool digits3(const char *s) {
 /* Whether the cycle of a repeating decimal is marked at s. */
 static bool marks_cycle(const char *s) {
     return strncmp(s, "\\overline", 9) == 0 || strncmp(s, "\\bar", 4) == 0 ||
-           strncmp(s, "\\dot{", 5) == 0;
+           (strncmp(s, "\\dot", 4) == 0 && s[4] != 's');
 }
 
 /* Digits at s with their thousands, fraction and exponent. */
@@ -252,7 +255,10 @@ static size_t read_command(struct lexer *l, const char *s) {
         n++;
     if (n == 0) {
         char c = *s == '{' ? MATHLEX_SET_OPEN : *s == '}' ? MATHLEX_SET_CLOSE : MATHLEX_ROW;
-        if (*s != '{' && *s != '}' && *s != '\\') l->bad = true;
+        if (*s == '|')
+            c = MATHLEX_NORM;
+        else if (*s != '{' && *s != '}' && *s != '\\')
+            l->bad = true;
         l->depth += (*s == '{') - (*s == '}');
         emit(l, MATHLEX_PUNCT, c, s, 1);
         return *s != 0;

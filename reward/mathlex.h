@@ -38,6 +38,7 @@ enum mathlex_punct {
     MATHLEX_APPROX = 'A',
     MATHLEX_EQUIV = 'Q',
     MATHLEX_DEGREE = 'D',
+    MATHLEX_NORM = 'V', /* \| */
     MATHLEX_MINUS_PLUS = 'M',
     MATHLEX_INTERSECT = 'X',
     MATHLEX_WITHOUT = 'W', /* set difference */

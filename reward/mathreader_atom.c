@@ -580,6 +580,20 @@ static value read_permutation(struct mathreader *r) {
     return mathreader_opaque(r, "cycle", start, r->at);
 }
 
+static node read_matrix(struct mathreader *r);
+
+/* An array behind a brace that nothing closes (\left\{ ... \right.) is cases. */
+static node read_cases(struct mathreader *r) {
+    r->at++;
+    node array = read_matrix(r);
+    if (!array) return NULL;
+    (void)mathreader_accept(r, MATHLEX_SET_CLOSE);
+    struct mathparse_node *n = mathreader_new(r, MATHPARSE_MATRIX);
+    *n = *array;
+    n->open = 'c';
+    return n;
+}
+
 /* Brackets that group one value are that value; others are a tuple, an interval or a set. */
 static node read_brackets(struct mathreader *r) {
     static const char close_set[2] = {MATHLEX_SET_CLOSE, 0};
@@ -590,6 +604,7 @@ static node read_brackets(struct mathreader *r) {
     struct mathparse_node *n = mathreader_new(r, MATHPARSE_TUPLE);
     n->open = r->at++->punct;
     const char *closing = n->open == '{' ? "}" : n->open == MATHLEX_SET_OPEN ? close_set : ")]";
+    if (n->open == MATHLEX_SET_OPEN && mathreader_is(r, MATHLEX_BEGIN)) return read_cases(r);
     if (n->open == MATHLEX_SET_OPEN || n->open == '{') {
         n->kind = MATHPARSE_SET;
         if (n->open == MATHLEX_SET_OPEN && mathreader_accept(r, MATHLEX_SET_CLOSE)) return n;
@@ -602,7 +617,8 @@ static node read_brackets(struct mathreader *r) {
     r->no_bar = no_bar;
     if (!fine) return NULL;
     bool grouping = n->open == '{' || (n->open == '(' && n->close == ')');
-    return grouping && n->n == 1 ? n->item[0] : n;
+    bool matrix = n->n == 1 && n->item[0]->kind == MATHPARSE_MATRIX; /* [array] */
+    return (grouping && n->n == 1) || matrix ? n->item[0] : n;
 }
 
 /* One cell of a matrix; an empty one, and words only, are a name. */
@@ -673,6 +689,7 @@ static node read_atom(struct mathreader *r) {
     case MATHLEX_FLOOR_OPEN:
         return mathreader_value(r, read_rounded(r, "floor", MATHLEX_FLOOR_CLOSE));
     case MATHLEX_CEIL_OPEN: return mathreader_value(r, read_rounded(r, "ceil", MATHLEX_CEIL_CLOSE));
+    case MATHLEX_NORM: return mathreader_value(r, read_rounded(r, "norm", MATHLEX_NORM));
     case '|': return r->at++, mathreader_value(r, read_bars(r));
     default: return NULL;
     }

@@ -3,8 +3,8 @@
  *     list     = relation {("," | ";" | "and" | "or") relation}
  *     relation = ["=" | "\approx"] union {("=" | "<" | "\in" ...) union}
  *     union    = sum {("\cup" | "\cap" | "\setminus") sum}
- *     sum      = ["+" | "-"] product {("+" | "-" | "\pm" | "\mp") product}
- *     product  = power {["*" | "/" | "mod"] power}     a number follows only a bracket: "2 3"
+ *     sum      = ["+" | "-"] product ["mod" product] {("+" | "-" | "\pm" | "\mp") product}
+ *     product  = power {["*" | "/"] power}             a number follows only a bracket: "2 3"
  *     power    = atom {"^" argument | "!" | "%" | "_" argument | degrees}
  *     atom     = number [fraction] | name | function | "(" list ")" | "{" list "}" | ...
  *
@@ -117,6 +117,10 @@ node mathreader_power(struct mathreader *r) {
     return n;
 }
 
+static bool is_mod(const struct mathreader *r) {
+    return mathreader_is_command(r, "mod") || mathreader_is_command(r, "bmod");
+}
+
 /* Whether a factor follows without a sign. A number follows only a bracket, dots, or a letter if it
  * is a power (n 2^n): "2 3" is not 6. A bar does not while one is open, or where it ends the head
  * of a set. */
@@ -129,7 +133,7 @@ static bool starts_factor(const struct mathreader *r) {
                (last->kind == MATHLEX_SYMBOL && r->at->space && r->at[1].kind == MATHLEX_PUNCT &&
                 r->at[1].punct == '^');
     }
-    if (mathreader_is_command(r, "pmod")) return false;
+    if (is_mod(r) || mathreader_is_command(r, "pmod")) return false;
     return r->at->kind == MATHLEX_SYMBOL || r->at->kind == MATHLEX_COMMAND ||
            mathreader_is(r, '(') || mathreader_is(r, '[') || mathreader_is(r, '{') ||
            mathreader_is(r, MATHLEX_FLOOR_OPEN) || mathreader_is(r, MATHLEX_CEIL_OPEN) ||
@@ -161,10 +165,6 @@ node mathreader_product(struct mathreader *r) {
             n = multiply(r, n, read_signed(r));
         } else if (mathreader_accept(r, '/')) {
             n = divide(r, n, read_signed(r));
-        } else if (mathreader_is_command(r, "mod") || mathreader_is_command(r, "bmod")) {
-            r->at++;
-            value x = mathreader_value_of(n), y = mathreader_value_of(mathreader_power(r));
-            n = x && y ? mathreader_value(r, mathfunc_mod(r->g, x, y)) : NULL;
         } else if (starts_factor(r) && !is_modulus(r)) {
             node factor = mathreader_power(r);
             n = is_interval(factor) ? NULL : multiply(r, n, factor);
@@ -197,13 +197,24 @@ static node pair(struct mathreader *r, char op, node a, node b) {
     return mathreader_add(r, n, a) && mathreader_add(r, n, b) ? n : NULL;
 }
 
+/* Behind a product: mod 5. */
+static node read_mod(struct mathreader *r, node n) {
+    while (n && is_mod(r)) {
+        r->at++;
+        value x = mathreader_value_of(n), y = mathreader_value_of(mathreader_product(r));
+        n = x && y ? mathreader_value(r, mathfunc_mod(r->g, x, y)) : NULL;
+    }
+    return n;
+}
+
 static node read_sum(struct mathreader *r) {
     enum sign sign = read_sign(r);
     node n = mathreader_product(r);
     if (sign == SIGN_MINUS && n) n = negate(r, n);
+    n = read_mod(r, n); /* -1 mod 5 is 4 */
     if (sign == SIGN_PLUS && !mathreader_value_of(n) && !is_vector(n)) return NULL;
     while (n && (sign = read_sign(r)) != SIGN_NONE) {
-        node x = mathreader_product(r);
+        node x = read_mod(r, mathreader_product(r));
         if (x && x->kind == MATHPARSE_SET && sign == SIGN_MINUS)
             n = pair(r, MATHLEX_WITHOUT, n, x); /* R - {0} */
         else

@@ -94,7 +94,8 @@ static size_t values_of(struct algebra *g, node n, node out[2]) {
         return k;
     }
     out[k++] = n->item[n->n - 1];
-    if (exact > 0 || (exact + 1 < n->n && !n->named)) out[k++] = n->item[exact];
+    if (exact > 0 || (exact + 1 < n->n && (!n->named || is_constant(g, n->item[0]))))
+        out[k++] = n->item[exact];
     return k;
 }
 

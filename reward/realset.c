@@ -199,10 +199,12 @@ static bool read_conditions(struct realset *out, struct algebra *g, node n, size
     for (size_t i = first; i < n->n; i++) {
         node item = n->item[i], last = i > first ? n->item[i - 1] : NULL;
         struct mathparse_node other;
-        node sides[2] = {n->item[first]->n > 0 ? n->item[first]->item[0] : NULL, item};
+        node sides[2];
         if (item->kind == MATHPARSE_VALUE && last && n->item[first]->kind == MATHPARSE_RELATION &&
             n->item[first]->n == 2 && n->item[first]->op[0] == MATHLEX_NE) {
             other = *n->item[first];
+            sides[0] = n->item[first]->item[0];
+            sides[1] = item;
             other.item = sides;
             item = &other;
         }
