@@ -21,6 +21,7 @@ enum {
     POWER_MAX = 32,        /* of a sum */
     EXPONENT_MAX = 100000, /* numerator and denominator of an atom's exponent */
     BUDGET = 50000,        /* term operations of a comparison */
+    EVALUATIONS = 200000,  /* factors evaluated by numbers in a comparison */
     TRIAL_MAX = 100000     /* largest trial divisor */
 };
 
@@ -29,7 +30,13 @@ struct algebra *algebra_init(struct arena *arena) {
     g->arena = arena;
     g->n_atoms = 0;
     g->budget = BUDGET;
+    g->evaluations = EVALUATIONS;
     return g;
+}
+
+bool algebra_spend(struct algebra *g, int64_t work) {
+    g->budget -= work;
+    return g->budget >= 0;
 }
 
 /* ---- terms ---- */

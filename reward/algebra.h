@@ -51,6 +51,10 @@ bool algebra_mentions(const struct algebra *g, const struct algebra_value *a, co
 /* No variable and no unknown function in it. */
 bool algebra_is_constant(const struct algebra *g, const struct algebra_value *a);
 
+/* Takes work from what a comparison may cost; false when it is used up. For callers that do work of
+ * their own. */
+bool algebra_spend(struct algebra *g, int64_t work);
+
 /* ---- by numbers (algebra_numeric.c) ---- */
 
 /* As algebra_equal, and where the normal forms differ by numbers: both are evaluated at fixed

@@ -43,7 +43,8 @@ struct algebra_value {
 struct algebra {
     struct arena *arena;
     int32_t n_atoms;
-    int64_t budget;
+    int64_t budget;      /* term operations left */
+    int64_t evaluations; /* of factors by numbers, left */
     struct atom atom[ATOMS_MAX];
 };
 

@@ -28,7 +28,7 @@ struct approx {
 };
 
 struct point {
-    const struct algebra *g;
+    struct algebra *g;
     uint64_t key, number;
     bool known[ATOMS_MAX];
     struct approx atom[ATOMS_MAX];
@@ -237,7 +237,9 @@ static bool at_poly(struct approx *out, struct point *p, const struct poly *q) {
         if (!at_rational(&term, &q->t[i].c)) return false;
         for (int32_t k = 0; k < q->t[i].n; k++) {
             const struct factor *x = &q->t[i].f[k];
-            if (!at_atom(&f, p, x->atom) || !rational_power(&f, f, x->num, x->den)) return false;
+            if (--p->g->evaluations < 0 || !at_atom(&f, p, x->atom) ||
+                !rational_power(&f, f, x->num, x->den))
+                return false;
             term = mul(term, f);
             if (!is_fine(&term)) return false;
         }
@@ -253,7 +255,7 @@ static bool at_value(struct approx *out, struct point *p, const struct algebra_v
            is_fine(out);
 }
 
-static struct point point_at(const struct algebra *g, uint64_t number) {
+static struct point point_at(struct algebra *g, uint64_t number) {
     return (struct point){.g = g, .key = rng_key(0, RNG_CHOOSE), .number = number};
 }
 

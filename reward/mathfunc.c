@@ -29,6 +29,7 @@ static value factorial(struct algebra *g, const char *name, value x) {
     if (n > FACTORIAL_MAX) last = n - n % FACTORIAL_BLOCK;
     if (last > 1 && step > 1) return algebra_func(g, name, x, NULL);
     struct rational r = rational_int(1);
+    if (!algebra_spend(g, n - last)) return NULL;
     for (; n > last; n -= step) {
         struct rational f = rational_int(n);
         if (!rational_mul(&r, &r, &f)) return algebra_func(g, name, x, NULL);
@@ -50,6 +51,7 @@ static value binomial(struct algebra *g, value top, value bottom) {
     }
     if (!fits || k > (number ? FACTORIAL_MAX : FALLING_MAX))
         return algebra_func(g, "binom", top, bottom);
+    if (!algebra_spend(g, 10 * k)) return NULL;
     for (int64_t i = 0; i < k; i++) {
         value factor = algebra_add(g, top, algebra_int(g, -i));
         r = algebra_div(g, algebra_mul(g, r, factor), algebra_int(g, i + 1));
@@ -62,7 +64,7 @@ static value binomial(struct algebra *g, value top, value bottom) {
 /* *sum += weight * ln(x) by factoring x; false if a factor is too large to be known as prime. */
 static bool add_ln(struct algebra *g, value *sum, const struct rational *x, int64_t weight) {
     int64_t rest;
-    if (!rational_to_int(&rest, x) || rest <= 0) return false;
+    if (!rational_to_int(&rest, x) || rest <= 0 || !algebra_spend(g, 200)) return false;
     for (int64_t d = 2; rest > 1; d++) {
         int64_t prime = d * d > rest ? rest : d, count = 0;
         if (d > TRIAL_MAX && prime == d) return false;

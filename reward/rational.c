@@ -162,6 +162,7 @@ static void reduce(struct rational *x) {
         *x = rational_int(0);
         return;
     }
+    if (is_one(&x->den)) return;
     struct rational_nat g = nat_gcd(x->num, x->den);
     if (is_one(&g)) return;
     x->num = nat_quotient(&x->num, &g);
