@@ -600,6 +600,11 @@ static void resolve_token(struct resolver *r) {
         return;
     }
     if (value && t->kind != MATHLEX_TEXT && resolve_unit_sign(r)) return;
+    if (value && t->kind == MATHLEX_TEXT && (is_spelled(t, "degrees") || is_spelled(t, "degree"))) {
+        put_punct(r, MATHLEX_DEGREE, "degree"); /* counts in an argument of a function */
+        r->i++;
+        return;
+    }
     if (t->kind == MATHLEX_TEXT) {
         if (value || r->dropped)
             resolve_behind(r);
