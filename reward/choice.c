@@ -97,6 +97,7 @@ static int run(const void *state, const struct verify_input *in, double *value, 
 const struct verify_type choice_type = {
     .name = "choice",
     .doc = "the letter A..J that the response settles on is the answer's",
+    .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
     .run = run,
 };

@@ -292,6 +292,7 @@ out:
 const struct verify_type mathans_type = {
     .name = "math",
     .doc = "the final answer (boxed, stated or last number) equals the reference, exactly",
+    .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
     .run = run,
 };

@@ -171,7 +171,7 @@ static int run_contains(const void *state, const struct verify_input *in, double
 const struct verify_type textual_exact_type = {
     .name = "exact",
     .doc = "the response is the answer, white space at both ends aside",
-    .uses = VERIFY_USES_CASE,
+    .uses = VERIFY_USES_CASE | VERIFY_USES_AFTER,
     .needs_answer = true,
     .open = open,
     .run = run_exact,
@@ -180,7 +180,7 @@ const struct verify_type textual_exact_type = {
 const struct verify_type textual_contains_type = {
     .name = "contains",
     .doc = "the response contains the answer; with whole_word, as a word of its own",
-    .uses = VERIFY_USES_CASE | VERIFY_USES_WORD,
+    .uses = VERIFY_USES_CASE | VERIFY_USES_WORD | VERIFY_USES_AFTER,
     .needs_answer = true,
     .open = open,
     .run = run_contains,
