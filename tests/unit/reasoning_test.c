@@ -65,8 +65,9 @@ TEST(reasoning_marks_of_the_recipe) {
     CHECK_INT(JUDGE("", "<r>1</r><think>2</think>5", "5", .type = "exact", .after = "</r>"), 1);
     CHECK_INT(JUDGE("", "<think>2</think>5", "<think>2</think>5", .type = "exact", .after = ""), 1);
     CHECK_INT(JUDGE("", "<think>\\boxed{5}", "5", .type = "math", .after = ""), 1);
-    CHECK_ERR(verify_open(&v, &(struct verify_spec){.type = "format", .pattern = "a", .after = "b"}, 1),
-              ERR_CONFIG, "format has no setting after");
+    CHECK_ERR(
+        verify_open(&v, &(struct verify_spec){.type = "format", .pattern = "a", .after = "b"}, 1),
+        ERR_CONFIG, "format has no setting after");
     memset(mark, 'a', sizeof mark - 1);
     mark[sizeof mark - 1] = 0;
     CHECK_ERR(verify_open(&v, &(struct verify_spec){.type = "math", .after = mark}, 1), ERR_CONFIG,
