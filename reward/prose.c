@@ -63,7 +63,8 @@ static size_t word_length(const char *s) {
         uint32_t cp = (unsigned char)s[n];
         int len = cp < 0x80 ? (int)(cp != 0) : utf8_decode(s + n, strnlen(s + n, 4), &cp);
         if (len <= 0) return n;
-        bool apostrophe = n > 0 && (cp == '\'' || cp == 0x2019) && isalpha((unsigned char)s[n + (size_t)len]);
+        bool apostrophe =
+            n > 0 && (cp == '\'' || cp == 0x2019) && isalpha((unsigned char)s[n + (size_t)len]);
         bool letter = cp < 0x80 ? isalpha((int)cp) != 0 : unicode_punct(cp) == 0;
         if (!letter && !apostrophe) return n;
         if (n == 0) wide = cp >= 0x2e80;
@@ -85,7 +86,7 @@ static size_t tag_length(const char *s) {
 static size_t list_mark(const char *s) {
     size_t n = strspn(s, "0123456789");
     bool number = n > 0 && n <= 2 && (s[n] == '.' || s[n] == ')');
-    if (!number && !(n == 0 && *s && strchr("-*+>", *s))) return 0;
+    if (!number && !(n == 0 && *s && formula_is_in(*s, "-*+>"))) return 0;
     n++;
     size_t gap = strspn(s + n, " \t");
     return gap > 0 && s[n + gap] && s[n + gap] != '\n' ? n + gap : 0;
@@ -94,8 +95,8 @@ static size_t list_mark(const char *s) {
 /* Bytes of a fence's line at s, of a whole block if it holds a program: its numbers are no
  * statements. */
 static size_t code_length(const char *s) {
-    static const char *const text[] = {"", "text", "math", "latex", "tex", "output", "plaintext",
-                                       "markdown"};
+    static const char *const text[] = {"",    "text",   "math",      "latex",
+                                       "tex", "output", "plaintext", "markdown"};
     size_t n = strspn(s, "`"), m = strcspn(s + n, " \t\r\n");
     const char *end = strstr(s + n, "```");
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)
@@ -144,7 +145,7 @@ static size_t skip(struct reader *r) {
         r->strong = !r->strong;
         return 2;
     }
-    if (isspace((unsigned char)*s) || strchr("*_`\"~$&{}", *s)) return 1;
+    if (isspace((unsigned char)*s) || formula_is_in(*s, "*_`\"~$&{}")) return 1;
     if (*s == '\\') { /* a command that is part of no formula: \text{the answer is} */
         n = 1;
         while (isalpha((unsigned char)s[n]))
@@ -154,6 +155,14 @@ static size_t skip(struct reader *r) {
     n = tag_length(s);
     if (n > 0 && strncasecmp(s, "<br", 3) == 0) emit(r, PROSE_LINE, 0, s, n);
     return n;
+}
+
+/* "$x = 5.$" ends its sentence. */
+static void end_of_formula(struct reader *r, struct formula_span f) {
+    while (f.n > 0 && isspace((unsigned char)f.s[f.n - 1]))
+        f.n--;
+    if (f.n > 1 && f.s[f.n - 1] == '.' && f.s[f.n - 2] != '\\' && f.s[f.n - 2] != '.')
+        emit(r, PROSE_PUNCT, '.', f.s + f.n - 1, 1);
 }
 
 static void read_token(struct reader *r) {
@@ -166,6 +175,7 @@ static void read_token(struct reader *r) {
     }
     if (n > 0) {
         emit(r, PROSE_FORMULA, 0, inside.s, inside.n);
+        end_of_formula(r, inside);
     } else if (annotation(r->s) == 0 && tag_length(r->s) == 0 &&
                (n = formula_bare(r->text, r->s)) > 0) {
         emit(r, PROSE_BARE, 0, r->s, n);
