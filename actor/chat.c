@@ -240,7 +240,7 @@ static const struct json *config_template(const struct json *config) {
 
 static int choose_config(enum chat_format *out, const char *path) {
     struct json_doc *doc;
-    TRY(json_parse_file(&doc, path, CONFIG_MAX));
+    TRY(json_parse_file_as(&doc, path, CONFIG_MAX, JSON_NUL));
     const struct json *v = config_template(json_root(doc));
     int rc = 0;
     if (json_type(v) == JSON_NULL)

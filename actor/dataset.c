@@ -13,7 +13,6 @@
 #include "base/rng.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { DATASET_MESSAGES_MAX = 64 };
@@ -95,7 +94,7 @@ static int read_row(struct dataset *d, const struct json *row, const struct data
                     const char *where) {
     struct chat_message messages[DATASET_MESSAGES_MAX];
     size_t n = 1;
-    char *user = NULL, number[32] = "";
+    char *user = NULL;
     const struct json *prompt = member(row, cfg->prompt), *answer = NULL;
     if (!json_is(row, JSON_OBJECT)) return FAIL(ERR_CORRUPT, "%s: a row must be an object", where);
     if (!prompt)
@@ -105,13 +104,8 @@ static int read_row(struct dataset *d, const struct json *row, const struct data
     if (cfg->answer && !answer)
         return FAIL(ERR_CORRUPT, "%s: the row has no key \"%s\" (data answer key)", where,
                     cfg->answer);
-    const char *text = json_str(answer);
-    int64_t whole;
-    if (json_int(answer, &whole))
-        snprintf(number, sizeof number, "%" PRId64, whole);
-    else if (json_is(answer, JSON_NUMBER))
-        snprintf(number, sizeof number, "%.15g", json_num(answer, 0));
-    else if (answer && !text)
+    const char *text = json_is(answer, JSON_NUMBER) ? json_number(answer) : json_str(answer);
+    if (answer && !text)
         return FAIL(ERR_CORRUPT, "%s: %s must be a text or a number, it is %s", where, cfg->answer,
                     json_type_name(json_type(answer)));
     if (json_is(prompt, JSON_ARRAY)) {
@@ -123,7 +117,7 @@ static int read_row(struct dataset *d, const struct json *row, const struct data
         return FAIL(ERR_CORRUPT, "%s: %s must be a text or a list of messages, it is %s", where,
                     cfg->prompt, json_type_name(json_type(prompt)));
     }
-    add_row(d, cfg->system, messages, n, text ? text : number);
+    add_row(d, cfg->system, messages, n, text ? text : "");
     mem_free(user);
     return 0;
 }
@@ -143,7 +137,7 @@ static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
         if (strspn(text, " \t\r") >= len || seen++ < cfg->skip) continue;
         char *where = mem_printf("%s line %" PRId64, cfg->path, line);
         struct json_doc *doc;
-        rc = json_parse(&doc, text, len, where);
+        rc = json_parse_as(&doc, text, len, where, JSON_ROW);
         if (rc == 0) {
             rc = read_row(d, json_root(doc), cfg, where);
             json_close(&doc);

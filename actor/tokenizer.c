@@ -45,7 +45,7 @@ static int32_t config_token(const struct tokenizer *t, const struct json *config
 static int read_config(struct tokenizer *t, const char *dir) {
     struct json_doc *doc;
     char *path = file_join(dir, "tokenizer_config.json");
-    int rc = file_exists(path) ? json_parse_file(&doc, path, CONFIG_MAX) : 1;
+    int rc = file_exists(path) ? json_parse_file_as(&doc, path, CONFIG_MAX, JSON_NUL) : 1;
     mem_free(path);
     if (rc != 0) return rc < 0 ? rc : 0;
     t->bos = config_token(t, json_root(doc), "bos_token");

@@ -45,6 +45,20 @@ TEST(rows_of_each_kind) {
     dataset_close(&d);
 }
 
+/* A reference is a text: a number is judged as it is written, not as a double prints. */
+TEST(numbers_are_answers_as_written) {
+    static const char *const numbers[] = {"2",    "2.0",   "12345678901234567890", "1e22", "-0",
+                                          "0.10", "1e400", "0.1000000000000000055"};
+    struct dataset *d;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        char *row = mem_printf("{\"q\": \"1\", \"a\": %s}\n", numbers[i]);
+        CHECK_OK(open_text(&d, row, "q", "a"));
+        CHECK_STR(dataset_answer(d, 0), numbers[i]);
+        dataset_close(&d);
+        mem_free(row);
+    }
+}
+
 TEST(errors) {
     struct dataset *d;
     CHECK_ERR(open_text(&d, "{\"q\": \"1\"}\n{\"z\": 1}\n", "q", NULL), ERR_CORRUPT,
@@ -54,7 +68,11 @@ TEST(errors) {
               "must be a text or a list of messages");
     CHECK_ERR(open_text(&d, "{\"q\": []}\n", "q", NULL), ERR_CORRUPT, "no messages");
     CHECK_ERR(open_text(&d, "{\"q\": \"1\"\n", "q", NULL), ERR_CORRUPT,
-              "d.jsonl line 1: line 1 column");
+              "d.jsonl line 1 column 10: ");
+    CHECK_ERR(open_text(&d, "{\"q\": \"1\"}\n\n{\"q\": \"a\\u0000b\"}\n", "q", NULL), ERR_CORRUPT,
+              "d.jsonl line 3 column 15: \\u0000 (a NUL)");
+    CHECK_ERR(open_text(&d, "{\"q\": \"1\", \"q\": \"2\"}\n", "q", NULL), ERR_CORRUPT,
+              "d.jsonl line 1 column 12: the key \"q\" is there twice");
     CHECK_ERR(open_text(&d, "\n", "q", NULL), ERR_CORRUPT, "no rows");
     struct dataset_config cfg = {.path = "builtin:nothing", .prompt = "prompt"};
     CHECK_ERR(dataset_open(&d, &cfg), ERR_CONFIG, "known are: addition, careless-addition");
