@@ -13,6 +13,7 @@
 #include "actor/chat.h"
 
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -256,11 +257,13 @@ static int choose_config(enum chat_format *out, const char *path) {
 static int choose_auto(enum chat_format *out, const char *dir) {
     char *jinja = file_join(dir, "chat_template.jinja"), *text = NULL;
     char *config = file_join(dir, "tokenizer_config.json");
-    size_t n;
+    size_t n = 0;
     int rc = 0;
     if (file_exists(jinja)) {
         rc = file_read(&text, &n, jinja, TEMPLATE_MAX);
-        if (rc == 0) rc = chat_recognise(out, text, n, jinja);
+        if (rc == 0)
+            rc = filetype_explain(chat_recognise(out, text, n, jinja), text, n, jinja,
+                                  FILETYPE_JINJA);
     } else if (file_exists(config)) {
         rc = choose_config(out, config);
     } else {

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -124,10 +125,11 @@ static int read_row(struct dataset *d, const struct json *row, const struct data
 
 static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
     struct file_map map;
-    TRY(file_map_open(&map, cfg->path));
+    int rc = file_map_open(&map, cfg->path);
+    if (rc < 0) return filetype_explain_path(rc, cfg->path, false);
     const char *p = (const char *)map.data, *end = p + map.bytes;
     int64_t line = 0, seen = 0;
-    int rc = 0;
+    p += filetype_bom(p, map.bytes);
     while (rc == 0 && p < end && (cfg->limit == 0 || (int64_t)d->n < cfg->limit)) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         size_t len = nl ? (size_t)(nl - p) : (size_t)(end - p);
@@ -144,6 +146,7 @@ static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
         }
         mem_free(where);
     }
+    if (d->n == 0) rc = filetype_explain(rc, map.data, map.bytes, cfg->path, FILETYPE_JSONL);
     file_map_close(&map);
     return rc;
 }

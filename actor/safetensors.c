@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -174,7 +175,7 @@ int safetensors_open_memory(struct safetensors **out, const unsigned char *data,
                             const char *name) {
     struct safetensors *f = mem_zalloc(sizeof *f);
     f->name = mem_strdup(name);
-    int rc = parse(f, data, bytes);
+    int rc = filetype_explain(parse(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
     if (rc < 0)
         safetensors_close(&f);
     else

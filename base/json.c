@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -166,6 +167,7 @@ static int parse_number(struct parser *ps, struct json *v) {
     take(ps, '-');
     const char *first = ps->p;
     digits(ps);
+    if (ps->p == start) return fail(ps, "expected a value");
     if (ps->p == first || (*first == '0' && ps->p - first > 1)) return fail(ps, "bad number");
     bool whole = true;
     if (take(ps, '.')) {
@@ -305,8 +307,13 @@ static int parse_value(struct parser *ps, struct json *v) {
 int json_parse_as(struct json_doc **out, const char *text, size_t n, const char *name,
                   unsigned options) {
     struct arena *arena = arena_open(n < 4096 ? 4096 : n < (1u << 20) ? n : 1u << 20);
-    struct parser ps = {
-        .text = text, .p = text, .end = text + n, .name = name, .arena = arena, .options = options};
+    size_t bom = options & JSON_ROW ? 0 : filetype_bom(text, n);
+    struct parser ps = {.text = text,
+                        .p = text + bom,
+                        .end = text + n,
+                        .name = name,
+                        .arena = arena,
+                        .options = options};
     struct json *root = arena_alloc(arena, sizeof *root);
     *root = (struct json){0};
     int rc = parse_value(&ps, root);
@@ -316,7 +323,7 @@ int json_parse_as(struct json_doc **out, const char *text, size_t n, const char 
     }
     if (rc < 0) {
         arena_close(&arena);
-        return rc;
+        return options & JSON_ROW ? rc : filetype_explain(rc, text, n, name, FILETYPE_JSON);
     }
     struct json_doc *doc = mem_alloc(sizeof *doc);
     *doc = (struct json_doc){.arena = arena, .root = root};

@@ -15,10 +15,10 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 struct json; /* one value; valid until its document is closed */
 struct json_doc;
 
-/* name is used in error texts ("tokenizer.json", "train.jsonl line 3"). Refused beside what is not
- * JSON: a key that an object has twice, since readers differ in which one they take; a number
- * beyond a double; \u0000 in a text, where a reader of C strings would cut it; nesting deeper
- * than 64. */
+/* name is used in error texts ("tokenizer.json", "train.jsonl line 3"). A byte order mark is
+ * skipped. Refused beside what is not JSON: a key that an object has twice, since readers differ in
+ * which one they take; a number beyond a double; \u0000 in a text, where a reader of C strings
+ * would cut it; nesting deeper than 64. */
 MUST_CHECK int json_parse(struct json_doc **out, const char *text, size_t n, const char *name);
 MUST_CHECK int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes);
 
