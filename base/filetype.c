@@ -15,9 +15,8 @@ static const char unpack[] = "decompress it first";
 static const char columns[] =
     "convert it, for example: python3 -c \"import pandas; pandas.read_parquet('IN')"
     ".to_json('OUT.jsonl', orient='records', lines=True)\"";
-static const char arrow[] =
-    "convert it, for example with the datasets library: "
-    "Dataset.from_file('IN').to_json('OUT.jsonl')";
+static const char arrow[] = "convert it, for example with the datasets library: "
+                            "Dataset.from_file('IN').to_json('OUT.jsonl')";
 static const char torch[] =
     "Weir reads weights as safetensors: load the model with transformers and "
     "save_pretrained() it, which writes model.safetensors";
@@ -33,14 +32,14 @@ static const struct magic {
     {0, 2, "\xFE\xFF", "UTF-16 text", utf8},
     {0, 2, "\x1F\x8B", "gzip-compressed", "decompress it first: gunzip -c IN > OUT"},
     {0, 4, "\x28\xB5\x2F\xFD", "zstd-compressed", "decompress it first: zstd -dc IN > OUT"},
-    {0, 6, "\xFD"
-           "7zXZ\0",
+    {0, 6,
+     "\xFD"
+     "7zXZ\0",
      "xz-compressed", "decompress it first: xz -dc IN > OUT"},
     {0, 3, "BZh", "bzip2-compressed", "decompress it first: bzip2 -dc IN > OUT"},
     {0, 4, "\x04\x22\x4D\x18", "lz4-compressed", "decompress it first: lz4 -dc IN > OUT"},
     {0, 4, "\xFF\x06\0\0", "snappy-compressed", unpack},
-    {0, 4, "PK\x03\x04",
-     "a zip archive (torch.save writes .pt and .bin files as such)",
+    {0, 4, "PK\x03\x04", "a zip archive (torch.save writes .pt and .bin files as such)",
      "unpack it; weights: load the model with transformers and save_pretrained() it, which "
      "writes model.safetensors"},
     {0, 6, "7z\xBC\xAF\x27\x1C", "a 7-Zip archive", "unpack it first"},
@@ -60,8 +59,9 @@ static const struct magic {
     {0, 2, "\x80\x04", "a Python pickle (.bin, .pt, .pkl)", torch},
     {0, 2, "\x80\x05", "a Python pickle (.bin, .pt, .pkl)", torch},
     {0, 5, "%PDF-", "a PDF", "give the data itself"},
-    {0, 4, "\x7F"
-           "ELF",
+    {0, 4,
+     "\x7F"
+     "ELF",
      "an executable", "give the data itself"},
     {0, 42, "version https://git-lfs.github.com/spec/v1",
      "a Git LFS pointer: the file itself was not downloaded",
@@ -196,9 +196,10 @@ int filetype_explain_path(int rc, const char *path, bool model) {
     if (rc >= 0) return rc;
     if (file_exists(path)) {
         if (file_is_dir(path) == model) return rc;
-        return FAIL(ERR_CONFIG, model ? "%s is a file; give the folder of a model: config.json, "
-                                        "tokenizer.json and safetensors"
-                                      : "%s is a folder; give the JSONL file in it",
+        return FAIL(ERR_CONFIG,
+                    model ? "%s is a file; give the folder of a model: config.json, "
+                            "tokenizer.json and safetensors"
+                          : "%s is a folder; give the JSONL file in it",
                     path);
     }
     if (rest)

@@ -8,7 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum filetype { FILETYPE_JSON, FILETYPE_JSONL, FILETYPE_YAML, FILETYPE_JINJA, FILETYPE_SAFETENSORS };
+enum filetype {
+    FILETYPE_JSON,
+    FILETYPE_JSONL,
+    FILETYPE_YAML,
+    FILETYPE_JINJA,
+    FILETYPE_SAFETENSORS
+};
 
 /* Bytes of the UTF-8 byte order mark that a text begins with: 3 or 0. Readers of text skip it. */
 size_t filetype_bom(const void *data, size_t bytes);
