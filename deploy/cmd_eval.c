@@ -4,6 +4,7 @@
 #include "deploy/evaluate.h"
 #include "deploy/loaded.h"
 #include "deploy/verbs.h"
+#include "rollout/setup.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@ static int evaluate_folder(const char *model, const struct recipe *r) {
     int rc;
     TRY_OUT(loaded_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads,
                         r->model.dtype == RECIPE_DTYPE_BF16));
+    TRY_OUT(setup_chat(&l.policy.chat, r, model));
     TRY_OUT(evaluate_open(&e, r, &l.policy, l.backend));
     TRY_OUT(evaluate_run(e, l.weights, 0, NULL, NULL, &report));
     struct buf line = {0};

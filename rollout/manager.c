@@ -193,7 +193,7 @@ static int open_data(struct manager *m) {
     const struct recipe *r = m->recipe;
     TRY(setup_dataset(&m->data, &r->data.train, "data.train", r->seed));
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
-    TRY(chat_choose(&m->chat, r->model.chat, r->model.path));
+    TRY(setup_chat(&m->chat, r, NULL));
     TRY(manager_prompts_check(m));
     return manager_sampling_open(m);
 }

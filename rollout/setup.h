@@ -1,10 +1,11 @@
-/* setup.h - the engine and the data sets that a recipe asks for: one function each, so that
- * rollouts, manager, evaluation, sft and the plan before a run mean the same. (actor/ knows no
+/* setup.h - the policy, the engine and the data sets that a recipe asks for: one function each, so
+ * that rollouts, manager, evaluation, sft and the plan before a run mean the same. (actor/ knows no
  * recipes.) */
 #ifndef ROLLOUT_SETUP_H
 #define ROLLOUT_SETUP_H
 
 #include "actor/dataset.h"
+#include "actor/policy.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
 
@@ -20,6 +21,10 @@ MUST_CHECK int setup_fit(struct engine_config *cfg, const struct recipe *r);
 MUST_CHECK int setup_fit_within(struct engine_config *cfg, const struct recipe *r, size_t left,
                                 size_t total);
 size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and values */
+
+/* The chat format with the recipe's arguments, and the policy with it; dir NULL: the recipe's. */
+MUST_CHECK int setup_chat(enum chat_format *out, const struct recipe *r, const char *dir);
+MUST_CHECK int setup_policy(struct policy *out, const struct recipe *r, const char *dir);
 
 /* section: "data.train", for the error of a missing path. seed: the recipe's. */
 MUST_CHECK int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,

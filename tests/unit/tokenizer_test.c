@@ -24,6 +24,7 @@ static void check_ids(const struct tokenizer *t, const struct json *line, bool s
                       i < n ? ids[i] : -1, (int)id, json_str(text));
     }
     CHECK_INT(n, i);
+    CHECK(n <= tokenizer_most(t, json_str(text), json_len(text)));
     mem_free(ids);
 }
 
