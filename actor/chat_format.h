@@ -20,9 +20,15 @@ struct chat_format_info {
 
 extern const struct chat_format_info chat_formats[CHAT_FORMATS];
 
-#define CHAT_DEEPSEEK_BOS "<\xEF\xBD\x9C" "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
-#define CHAT_DEEPSEEK_EOS "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
+#define CHAT_DEEPSEEK_BOS                                                                          \
+    "<\xEF\xBD\x9C"                                                                                \
+    "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
+#define CHAT_DEEPSEEK_EOS                                                                          \
+    "<\xEF\xBD\x9C"                                                                                \
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
 #define CHAT_DEEPSEEK_USER "<\xEF\xBD\x9CUser\xEF\xBD\x9C>"
-#define CHAT_DEEPSEEK_ASSISTANT "<\xEF\xBD\x9C" "Assistant\xEF\xBD\x9C>"
+#define CHAT_DEEPSEEK_ASSISTANT                                                                    \
+    "<\xEF\xBD\x9C"                                                                                \
+    "Assistant\xEF\xBD\x9C>"
 
 #endif

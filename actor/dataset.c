@@ -432,7 +432,8 @@ int dataset_look(struct dataset_look *out, const struct dataset *d, uint64_t row
 out:
     mem_free(ids);
     rendered_close(&r);
-    return wrap(d, row, rc);
+    rc = wrap(d, row, rc);
+    return rc;
 }
 
 uint64_t dataset_row_at(struct dataset *d, uint64_t i, uint64_t seed, bool shuffle) {

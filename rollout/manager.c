@@ -199,15 +199,7 @@ static int open_data(struct manager *m) {
 }
 
 static int open_groups(struct manager *m) {
-    const struct recipe *r = m->recipe;
-    struct groups_config cfg = {.groups = r->trainer.batch.groups,
-                                .size = recipe_generated(r),
-                                .eta = r->trainer.staleness.max,
-                                .concurrency = r->rollout.concurrency,
-                                .steps = r->trainer.steps,
-                                .tokens_max = r->rollout.max_new_tokens,
-                                .drop = r->trainer.staleness.late == RECIPE_LATE_DROP,
-                                .dynamic = r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO};
+    struct groups_config cfg = setup_groups(m->recipe);
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
     size_t n = (size_t)groups_capacity(m->groups);

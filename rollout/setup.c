@@ -89,6 +89,27 @@ int setup_fit(struct engine_config *cfg, const struct recipe *r) {
     return setup_fit_within(cfg, r, left, total);
 }
 
+struct groups_config setup_groups(const struct recipe *r) {
+    return (struct groups_config){.groups = r->trainer.batch.groups,
+                                  .size = recipe_generated(r),
+                                  .eta = r->trainer.staleness.max,
+                                  .concurrency = r->rollout.concurrency,
+                                  .steps = r->trainer.steps,
+                                  .tokens_max = r->rollout.max_new_tokens,
+                                  .drop = r->trainer.staleness.late == RECIPE_LATE_DROP,
+                                  .dynamic = r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO};
+}
+
+int setup_candidates(const struct recipe *r, uint64_t rows) {
+    int64_t k = r->rollout.sampling.candidates, most = (int64_t)rows / r->trainer.batch.groups;
+    if (r->rollout.sampling.policy != RECIPE_SAMPLING_VADE || k <= most) return 0;
+    return FAIL(ERR_CONFIG,
+                "rollout.sampling.candidates is %" PRId64 ", at most %" PRId64
+                " are possible: %s has %" PRIu64 " rows and each of the %" PRId64
+                " groups of a batch needs its own",
+                k, most, r->data.train.path, rows, r->trainer.batch.groups);
+}
+
 size_t setup_kv_bytes(const struct engine_config *cfg) {
     int64_t one = (cfg->context + cfg->page - 1) / cfg->page;
     return (size_t)(cfg->pages ? cfg->pages : one * cfg->seqs_max) *

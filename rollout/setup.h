@@ -8,6 +8,7 @@
 #include "actor/policy.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
+#include "rollout/groups.h"
 
 /* Of one rollout process: places for its share of rollout.concurrency, but at least one group.
  * tokenizer may be NULL for planning. */
@@ -20,6 +21,9 @@ struct engine_config setup_engine(const struct recipe *r, const struct shape *s,
 MUST_CHECK int setup_fit(struct engine_config *cfg, const struct recipe *r);
 MUST_CHECK int setup_fit_within(struct engine_config *cfg, const struct recipe *r, size_t left,
                                 size_t total);
+/* Whether the policy vade finds its candidates among so many rows. */
+MUST_CHECK int setup_candidates(const struct recipe *r, uint64_t rows);
+struct groups_config setup_groups(const struct recipe *r);
 size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and values */
 
 /* The chat format with the recipe's arguments, and the policy with it; dir NULL: the recipe's. */
