@@ -54,12 +54,33 @@ static int read_config(struct tokenizer *t, const char *dir) {
     return 0;
 }
 
+/* Older kinds of tokenizers that a folder may have instead. */
+static int explain_missing(int rc, const char *dir) {
+    static const char *const others[] = {"tokenizer.model", "vocab.json", "vocab.txt",
+                                         "tekken.json", "spiece.model"};
+    char *path = file_join(dir, "tokenizer.json");
+    bool there = file_exists(path);
+    mem_free(path);
+    for (size_t i = 0; !there && i < sizeof others / sizeof others[0]; i++) {
+        path = file_join(dir, others[i]);
+        bool other = file_exists(path);
+        mem_free(path);
+        if (other)
+            return FAIL(rc,
+                        "%s has no tokenizer.json, but %s: transformers writes one: "
+                        "AutoTokenizer.from_pretrained(IN).save_pretrained(OUT)",
+                        dir, others[i]);
+    }
+    return rc;
+}
+
 int tokenizer_open(struct tokenizer **out, const char *dir) {
     char *path = file_join(dir, "tokenizer.json"), *text = NULL;
     struct tokenizer *t = NULL;
     size_t n;
     int rc;
-    TRY_OUT(file_read(&text, &n, path, FILE_MAX));
+    rc = file_read(&text, &n, path, FILE_MAX);
+    TRY_OUT(rc < 0 ? explain_missing(rc, dir) : rc);
     TRY_OUT(tokenizer_open_text(&t, text, n, path));
     TRY_OUT(read_config(t, dir));
     *out = t;

@@ -126,7 +126,10 @@ static int escape(struct parser *ps, char *out, size_t *n) {
 
 /* At the opening quote. The decoded form is never longer than the written one. */
 static int parse_string(struct parser *ps, const char **str, size_t *len) {
-    if (!take(ps, '"')) return fail(ps, "expected a string");
+    if (!take(ps, '"'))
+        return fail(ps, ps->p < ps->end && *ps->p == '\''
+                            ? "expected a string in double quotes (is this Python's repr?)"
+                            : "expected a string");
     const char *close = ps->p;
     while (close < ps->end && *close != '"')
         close += *close == '\\' ? 2 : 1;
@@ -167,8 +170,11 @@ static int parse_number(struct parser *ps, struct json *v) {
     take(ps, '-');
     const char *first = ps->p;
     digits(ps);
-    if (ps->p == start) return fail(ps, "expected a value");
-    if (ps->p == first || (*first == '0' && ps->p - first > 1)) return fail(ps, "bad number");
+    if (ps->p == first) {
+        ps->p = start;
+        return fail(ps, "expected a value");
+    }
+    if ((*first == '0' && ps->p - first > 1)) return fail(ps, "bad number");
     bool whole = true;
     if (take(ps, '.')) {
         const char *f = ps->p;

@@ -34,9 +34,15 @@ static int64_t eval_tokens(const struct recipe *r) {
 
 static int check_evals(struct buf *notes, const struct recipe *r, const struct policy *p,
                        const struct verify *v) {
+    int64_t room = p->shape.context - eval_tokens(r);
+    if (r->data.n_eval > 0 && room < 1)
+        return FAIL(ERR_CONFIG,
+                    "eval.max_new_tokens %" PRId64
+                    " leaves no prompt any room in the model's context of %d tokens; what fits is "
+                    "for example eval.max_new_tokens: %d",
+                    eval_tokens(r), p->shape.context, p->shape.context / 2);
     for (int64_t i = 0; i < r->data.n_eval; i++) {
         char section[64];
-        int64_t room = p->shape.context - eval_tokens(r);
         struct preflight_rows q = {.section = section,
                                    .rows = &r->data.eval[i].rows,
                                    .policy = p,

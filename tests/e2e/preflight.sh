@@ -102,6 +102,7 @@ check "chat_template_kwargs.thinking" --set model.chat_template_kwargs.thinking=
 check 'unknown type "mathh"; the nearest known one is "math"' --set 'reward=[{type: mathh}]'
 check "must not be above max_tokens 4" --set 'reward=[{type: length, buffer_tokens: 12}]'
 check "what fits is for example rollout.max_prompt_tokens: 64 with rollout.max_new_tokens: 64" --set rollout.max_new_tokens=100
+check "eval.max_new_tokens 128 leaves no prompt any room" --set eval.max_new_tokens=128 --set data.eval.path=builtin:addition
 check "rollout.stop[0] has 0 bytes" --set 'rollout.stop=[""]'
 check "trajectories in flight, at most" --set trainer.staleness.max=1024 --set rollout.group_size=1024 --set rollout.concurrency=1024
 

@@ -153,6 +153,12 @@ TEST(ids_of_the_hub_are_no_paths) {
     char *path = write_file("model.gguf", "GGUF", 4);
     CHECK_ERR(shape_read(&s, path), ERR_CONFIG, "is a file; give the folder of a model");
     mem_free(path);
+    struct tokenizer *t;
+    CHECK_ERR(tokenizer_open(&t, test_dir()), ERR_NOTFOUND, "cannot open");
+    path = write_file("tokenizer.model", "", 0);
+    CHECK_ERR(tokenizer_open(&t, test_dir()), ERR_NOTFOUND,
+              "no tokenizer.json, but tokenizer.model");
+    mem_free(path);
     path = write_file("adapter_config.json", "{}", 2);
     CHECK_ERR(shape_read(&s, test_dir()), ERR_NOTFOUND, "a LoRA adapter");
     mem_free(path);

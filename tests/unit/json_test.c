@@ -72,6 +72,8 @@ TEST(nothing_is_chosen_or_cut) {
         {"\"a\\u0000b\"", "T: line 1 column 9: \\u0000 (a NUL) in a text"},
         {"{\"a\\u0000\": 1}", "(a NUL) in a text"},
         {"-1e400", "number out of range"},
+        {"{'a': 1}", "column 2: expected a string in double quotes"},
+        {"- a", "column 1: expected a value"},
     };
     struct json_doc *doc;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
