@@ -138,7 +138,15 @@ static bool is_table(const char *s, size_t n) {
 
 /* Text of a kind that has no magic bytes. s stands behind blanks. */
 static int explain_text(int rc, const char *s, size_t n, const char *name, enum filetype wanted) {
-    if (n == 0 || (wanted != FILETYPE_JSONL && wanted != FILETYPE_SAFETENSORS)) return rc;
+    if (n == 0) return rc;
+    if (wanted == FILETYPE_YAML && *s == '{') {
+        const char *end = memchr(s, '\n', n);
+        size_t at = end ? (size_t)(end - s) + 1 : n;
+        if (at < n && s[at] == '{')
+            return say(name, "JSON Lines: data, by its first two lines", wanted,
+                       "give the recipe, and the data as its data.train.path");
+    }
+    if (wanted != FILETYPE_JSONL && wanted != FILETYPE_SAFETENSORS) return rc;
     if (wanted == FILETYPE_SAFETENSORS) {
         if (*s != '{' && *s != '[') return rc;
         return say(name, "JSON", wanted, "give the file of weights");
@@ -178,6 +186,18 @@ int filetype_explain(int rc, const void *data, size_t bytes, const char *name,
             return say(name, markups[i].what, wanted, markups[i].todo);
     }
     return explain_text(rc, s + at, n - at, name, wanted);
+}
+
+int filetype_explain_file(int rc, const char *path, enum filetype wanted) {
+    struct file_map map;
+    if (rc != ERR_CORRUPT) return rc;
+    char *said = mem_strdup(err_text());
+    if (file_map_open(&map, path) == 0) {
+        rc = filetype_explain(FAIL(rc, "%s", said), map.data, map.bytes, path, wanted);
+        file_map_close(&map);
+    }
+    mem_free(said);
+    return rc;
 }
 
 /* OWNER/NAME as the hub writes it, and not the beginning of a path. */

@@ -25,6 +25,10 @@ size_t filetype_bom(const void *data, size_t bytes);
 MUST_CHECK int filetype_explain(int rc, const void *data, size_t bytes, const char *name,
                                 enum filetype wanted);
 
+/* The same for a reader that did not come so far as to have the content, such as of a file above
+ * its limit. */
+MUST_CHECK int filetype_explain_file(int rc, const char *path, enum filetype wanted);
+
 /* rc, a failure to open something at path, which is meant to be a model folder (or a data set):
  * where path is written like the id of a repository of the Hugging Face hub or like a URL, the text
  * says that nothing is downloaded and how to do it; and where it is a file instead of a folder (or

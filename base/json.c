@@ -345,7 +345,7 @@ int json_parse_file_as(struct json_doc **out, const char *path, size_t max_bytes
                        unsigned options) {
     char *text;
     size_t n;
-    TRY(file_read(&text, &n, path, max_bytes));
+    TRY(filetype_explain_file(file_read(&text, &n, path, max_bytes), path, FILETYPE_JSON));
     int rc = json_parse_as(out, text, n, path, options);
     mem_free(text);
     return rc;

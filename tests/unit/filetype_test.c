@@ -128,6 +128,27 @@ TEST(texts_that_are_no_json_lines) {
     }
 }
 
+/* Data where a recipe is wanted; files that are too large for what they should be. */
+TEST(recipes_that_are_none) {
+    static const char rows[] = "{\"prompt\": \"1\"}\n{\"prompt\": \"2\"}\n";
+    struct recipe *r;
+    struct json_doc *doc;
+    size_t n = (1 << 20) + 1;
+    char *large = mem_array(n, 1), *path = write_file("r.yaml", rows, sizeof rows - 1);
+    CHECK_ERR(recipe_load(&r, path, NULL, 0), ERR_CORRUPT, "is JSON Lines: data");
+    mem_free(path);
+    memcpy(large, "PAR1", 4);
+    path = write_file("large", large, n);
+    CHECK_ERR(recipe_load(&r, path, NULL, 0), ERR_CORRUPT, "is Parquet; wanted is a YAML recipe");
+    CHECK_ERR(json_parse_file(&doc, path, 1000), ERR_CORRUPT, "is Parquet; wanted is JSON");
+    mem_free(path);
+    memset(large, ' ', n);
+    path = write_file("large", large, n);
+    CHECK_ERR(recipe_load(&r, path, NULL, 0), ERR_CORRUPT, "more than the limit of 1048576");
+    mem_free(path);
+    mem_free(large);
+}
+
 /* A header of 0x8b1f bytes begins like gzip; what is wrong with the file is something else. */
 TEST(damaged_files_keep_their_own_error) {
     static const char header[] = "\x1F\x8B\0\0\0\0\0\0{\"a\": {}}";
