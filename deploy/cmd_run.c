@@ -89,14 +89,18 @@ static int check(const struct recipe *r, struct shape *shape) {
     return rc;
 }
 
-static int announce(const struct recipe *r, const struct shape *shape, bool json) {
+/* --dry-run is asked for the whole plan; a run that starts leaves room on the screen. */
+static int announce(const struct recipe *r, const struct shape *shape, const struct options *o,
+                    const char *run_dir) {
     struct announce_plan plan;
     struct buf text = {0};
     TRY(announce_plan(&plan, r, shape));
-    if (json)
+    if (o->json)
         announce_json(&text, r, shape, &plan);
-    else
+    else if (o->dry_run)
         announce_text(&text, r, shape, &plan);
+    else
+        announce_brief(&text, r, shape, &plan, run_dir);
     printf("%s\n", text.data);
     fflush(stdout);
     buf_close(&text);
@@ -181,15 +185,13 @@ static int watch(struct run *run) {
 
 static int run_services(struct run *run, bool json) {
     bool live = !json && isatty(STDOUT_FILENO);
-    run->progress = progress_open(rundir_path(run->dir), run->recipe->trainer.steps,
-                                  run->recipe->trainer.staleness.max,
+    run->progress = progress_open(rundir_path(run->dir), run->recipe,
                                   json   ? PROGRESS_JSON
                                   : live ? PROGRESS_LIVE
                                          : PROGRESS_LINES);
-    if (!json)
-        printf(
-            "writes     %s: metrics.jsonl (every step), weir.log, checkpoints; at the end hf\n\n",
-            rundir_path(run->dir));
+    int64_t done = progress_step(run->progress);
+    if (!json && done > 0)
+        printf("resumes after step %" PRId64 " of %" PRId64 "\n", done, run->recipe->trainer.steps);
     TRY(connect_manager(run));
     TRY(start_services(run));
     int rc = watch(run);
@@ -277,9 +279,9 @@ int cmd_run(int argc, char **argv) {
         goto out;
     }
     TRY_OUT(check(run.recipe, &shape));
-    TRY_OUT(announce(run.recipe, &shape, o.json));
+    if (!run.dir && !o.dry_run) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
+    TRY_OUT(announce(run.recipe, &shape, &o, run.dir ? rundir_path(run.dir) : NULL));
     if (o.dry_run) goto out;
-    if (!run.dir) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
     rc = run_services(&run, o.json);
 out:
     run_reset(&run);

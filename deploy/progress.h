@@ -5,6 +5,7 @@
 #define DEPLOY_PROGRESS_H
 
 #include "base/err.h"
+#include "proto/recipe.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,8 +14,9 @@ struct progress;
 
 enum progress_form { PROGRESS_LIVE, PROGRESS_LINES, PROGRESS_JSON };
 
-/* steps: of the whole run; eta: the staleness bound. */
-struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
+/* r: the run's recipe; needed during the call only. Steps that are there already are read, so that
+ * only what comes is shown (with --json they are shown too). */
+struct progress *progress_open(const char *run_dir, const struct recipe *r,
                                enum progress_form form);
 void progress_close(struct progress **p);
 /* Reads what is new; status: the manager's newest JSON object, NULL if none. */
