@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "deploy/args.h"
 #include "deploy/compare.h"
 #include "deploy/progress.h"
@@ -373,6 +374,15 @@ static int retrain(const struct options *o) {
     return rc;
 }
 
+static int unknown_action(const char *word) {
+    static const char *const known[] = {"list",   "show",    "stats",  "export",
+                                        "verify", "retrain", "compare"};
+    return FAIL(ERR_CONFIG,
+                "unknown action \"%s\"; the nearest is %s; known are: list, show, stats, export, "
+                "verify, retrain, compare",
+                word, nearest_word(word, known, sizeof known / sizeof known[0]));
+}
+
 static int run_action(const char *action, const struct options *o) {
     struct replay_view p = {0};
     bool compares = strcmp(action, "compare") == 0 || o->compare.n > 0;
@@ -392,11 +402,7 @@ static int run_action(const char *action, const struct options *o) {
         else if (strcmp(action, "export") == 0)
             rc = replay_export(&p, o->step, o->run);
         else
-            rc = FAIL(
-                ERR_CONFIG,
-                "unknown action \"%s\"; known are: list, show, stats, export, verify, retrain, "
-                "compare",
-                action);
+            rc = unknown_action(action);
     }
     replay_view_close(&p);
     return rc;

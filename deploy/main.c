@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "deploy/verbs.h"
 
 #include <stdbool.h>
@@ -45,12 +46,18 @@ static void usage(FILE *out) {
         if (verbs[i].about) fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].about);
 }
 
-/* The whole list rather than the nearest: a peer's word ("train", "serve") is near nothing. */
+/* The whole list besides the nearest: a peer's word ("train", "serve") is near nothing. */
 static int unknown_verb(const char *word) {
+    const char *names[N_VERBS];
+    size_t n = 0;
     struct buf known = {0};
-    for (size_t i = 0; i < N_VERBS; i++)
-        if (verbs[i].about) buf_printf(&known, "%s%s", i ? ", " : "", verbs[i].name);
-    int rc = FAIL(ERR_CONFIG, "unknown verb \"%s\"; known are: %s", word, known.data);
+    for (size_t i = 0; i < N_VERBS; i++) {
+        if (!verbs[i].about) continue;
+        buf_printf(&known, "%s%s", n ? ", " : "", verbs[i].name);
+        names[n++] = verbs[i].name;
+    }
+    int rc = FAIL(ERR_CONFIG, "unknown verb \"%s\"; the nearest is %s; known are: %s", word,
+                  nearest_word(word, names, n), known.data);
     buf_close(&known);
     return rc;
 }

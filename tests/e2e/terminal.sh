@@ -7,9 +7,9 @@ on_terminal() { # on_terminal FILE ARGS...: what weir ARGS writes to a terminal 
     local file=$1 line
     shift
     printf -v line '%q ' "$WEIR" "$@"
-    script -qec "stty rows 24 cols 80; exec $line" "$file.raw" >/dev/null 2>&1 </dev/null
+    script -qec "stty rows 24 cols 80; exec $line" /dev/null >"$file.raw" 2>&1 </dev/null
     local rc=$?
-    tr '\r' '\n' <"$file.raw" | sed 's/\x1b\[K//g; /^Script /d' | grep -v '^$' >"$file" || true
+    tr '\r' '\n' <"$file.raw" | sed "s,\x1b\[K,,g" | grep -v '^$' >"$file" || true
     return "$rc"
 }
 
