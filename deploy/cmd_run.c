@@ -10,6 +10,7 @@
 #include "deploy/announce.h"
 #include "deploy/args.h"
 #include "deploy/progress.h"
+#include "deploy/resume.h"
 #include "deploy/rundir.h"
 #include "deploy/supervise.h"
 #include "deploy/verbs.h"
@@ -33,6 +34,8 @@ struct options {
 
 struct run {
     struct recipe *recipe;
+    struct recipe *former; /* a continued run's, where the recipe was changed; NULL: it was not */
+    struct buf changed;    /* a line for each change */
     struct rundir *dir;
     struct net *net;
     struct net_sock *manager;
@@ -211,6 +214,8 @@ static void run_reset(struct run *run) {
     progress_close(&run->progress);
     rundir_close(&run->dir);
     recipe_close(&run->recipe);
+    recipe_close(&run->former);
+    buf_close(&run->changed);
     mem_free(run->status);
     mem_free(ipc);
 }
@@ -233,9 +238,11 @@ static int parse(struct options *o, int argc, char **argv) {
          0},
     };
     struct args_verb verb = {
-        "weir run RECIPE [--set KEY=VALUE]... [--out RUN] [--json] | weir run --resume RUN",
+        "weir run RECIPE [--set KEY=VALUE]... [--out RUN] [--json] |\n"
+        "       weir run --resume RUN [--set trainer.steps=N]... [--json]",
         "Starts manager, relay, reward, trainer, rollouts and evaluator on this machine and\n"
-        "supervises them. Ctrl-C stops the run; --resume continues it.",
+        "supervises them. Ctrl-C stops the run; --resume continues it, also beyond its end with\n"
+        "more trainer.steps.",
         options,
         sizeof options / sizeof options[0],
         0,
@@ -246,9 +253,38 @@ static int parse(struct options *o, int argc, char **argv) {
     if (o->document) return 0;
     if (!o->recipe == !o->resume)
         return FAIL(ERR_CONFIG, "give a recipe or --resume RUN; usage: %s", verb.usage);
-    if (o->resume && (o->sets.n || o->out))
-        return FAIL(ERR_CONFIG,
-                    "--resume continues a run as it was; --set and --out go with a new one");
+    if (o->resume && o->out)
+        return FAIL(ERR_CONFIG, "--resume continues a run where it is; --out goes with a new one");
+    return 0;
+}
+
+/* The run's own recipe, with what --set changes of it. */
+static int open_resumed(struct run *run, const struct options *o) {
+    struct recipe *is = NULL;
+    TRY(rundir_resume(&run->dir, o->resume, &run->recipe));
+    if (o->sets.n == 0) return 0;
+    TRY(resume_recipe(&is, run->dir, run->recipe, o->sets.at, o->sets.n, &run->changed));
+    run->former = run->recipe;
+    run->recipe = is;
+    return 0;
+}
+
+/* After everything else was checked. */
+static int commit_resumed(struct run *run, bool json) {
+    if (!run->former || run->changed.len == 0) return 0;
+    TRY(resume_commit(run->dir, run->former, run->recipe, &run->changed));
+    if (json) {
+        struct buf text = {0};
+        buf_json_str(&text, run->changed.data, run->changed.len);
+        printf("{\"event\": \"changed\", \"text\": %s}\n", text.data);
+        buf_close(&text);
+    } else {
+        printf("changed    ");
+        for (const char *at = run->changed.data; *at; at++) {
+            putchar(*at);
+            if (*at == '\n' && at[1]) printf("           ");
+        }
+    }
     return 0;
 }
 
@@ -268,7 +304,7 @@ int cmd_run(int argc, char **argv) {
     if (rc != 0) return rc < 0 ? rc : 0;
     if (o.document) return document();
     if (o.resume)
-        TRY_OUT(rundir_resume(&run.dir, o.resume, &run.recipe));
+        TRY_OUT(open_resumed(&run, &o));
     else
         TRY_OUT(recipe_load(&run.recipe, o.recipe, o.sets.at, o.sets.n));
     if (o.print_config) {
@@ -282,6 +318,7 @@ int cmd_run(int argc, char **argv) {
     if (!run.dir && !o.dry_run) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
     TRY_OUT(announce(run.recipe, &shape, &o, run.dir ? rundir_path(run.dir) : NULL));
     if (o.dry_run) goto out;
+    TRY_OUT(commit_resumed(&run, o.json));
     rc = run_services(&run, o.json);
 out:
     run_reset(&run);

@@ -367,4 +367,7 @@ void progress_summary(struct progress *p, const char *run_dir, bool complete) {
     else
         printf("  %s chat --model %s/hf\n", weir, run_dir);
     printf("  %s replay %s stats\n  %s replay %s verify --all\n", weir, run_dir, weir, run_dir);
+    if (complete)
+        printf("  %s run --resume %s --set trainer.steps=%" PRId64 "\n", weir, run_dir,
+               2 * p->steps);
 }

@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
+#include "proto/recipe_change.h"
 #include "rollout/manager_impl.h"
 #include "rollout/setup.h"
 
@@ -175,14 +176,14 @@ static int loop(struct manager *m) {
     return 0;
 }
 
-/* The effective recipe's text identifies the run that a log belongs to. */
+/* What of the recipe may not change identifies the run that a log belongs to. */
 static int open_log(struct manager *m) {
     struct buf text = {0};
     recipe_print(m->recipe, &text);
-    struct runlog_meta meta = {.seed = m->recipe->seed,
-                               .recipe = hash_bytes(text.data, text.len),
-                               .format = RUNLOG_FORMAT};
+    struct runlog_meta meta = {
+        .seed = m->recipe->seed, .text = hash_bytes(text.data, text.len), .format = RUNLOG_FORMAT};
     buf_close(&text);
+    TRY(recipe_identity(&meta.recipe, m->recipe));
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);
