@@ -12,6 +12,7 @@
 #include "deploy/progress.h"
 #include "deploy/resume.h"
 #include "deploy/rundir.h"
+#include "deploy/samples.h"
 #include "deploy/supervise.h"
 #include "deploy/verbs.h"
 #include "proto/control.pb-c.h"
@@ -29,6 +30,7 @@ enum { STATUS_EVERY_US = 400000, WAIT_US = 50000, GRACE_MS = 20000, EVALUATOR_NI
 struct options {
     const char *recipe, *out, *resume;
     struct args_list sets;
+    int64_t samples;
     bool json, print_config, dry_run, document;
 };
 
@@ -41,6 +43,7 @@ struct run {
     struct net_sock *manager;
     struct supervise *services;
     struct progress *progress;
+    struct samples *samples;
     char *status; /* newest answer of the manager */
     uint64_t asked_us;
     bool stopped;
@@ -173,6 +176,13 @@ static bool finished(const struct run *run) {
     return run->recipe->data.n_eval == 0 || supervise_finished(run->services, "evaluator");
 }
 
+static void show_samples(struct run *run) {
+    struct buf text = {0};
+    samples_tick(run->samples, progress_step(run->progress), clock_us(), &text);
+    if (text.len > 0) progress_put(run->progress, text.data);
+    buf_close(&text);
+}
+
 static int watch(struct run *run) {
     while (!finished(run)) {
         uint64_t now_us = clock_us();
@@ -180,18 +190,20 @@ static int watch(struct run *run) {
         ask_status(run, now_us);
         take_status(run);
         TRY(progress_tick(run->progress, now_us, run->status));
+        show_samples(run);
         TRY(net_wait(run->net, WAIT_US, NULL, 0, &run->stopped));
         if (run->stopped) return 0;
     }
     return 0;
 }
 
-static int run_services(struct run *run, bool json) {
+static int run_services(struct run *run, int64_t samples, bool json) {
     bool live = !json && isatty(STDOUT_FILENO);
     run->progress = progress_open(rundir_path(run->dir), run->recipe,
                                   json   ? PROGRESS_JSON
                                   : live ? PROGRESS_LIVE
                                          : PROGRESS_LINES);
+    run->samples = samples_open(rundir_path(run->dir), samples, run->recipe->trainer.steps, json);
     int64_t done = progress_step(run->progress);
     if (!json && done > 0)
         printf("resumes after step %" PRId64 " of %" PRId64 "\n", done, run->recipe->trainer.steps);
@@ -201,6 +213,7 @@ static int run_services(struct run *run, bool json) {
     supervise_stop(run->services, GRACE_MS);
     if (rc < 0) return rc;
     TRY(progress_tick(run->progress, clock_us(), run->status));
+    show_samples(run);
     progress_summary(run->progress, rundir_path(run->dir), !run->stopped);
     return 0;
 }
@@ -212,6 +225,7 @@ static void run_reset(struct run *run) {
     net_close(&run->net);
     if (ipc) err_ignore(file_remove_tree(ipc), "a leftover socket is replaced by the next run");
     progress_close(&run->progress);
+    samples_close(&run->samples);
     rundir_close(&run->dir);
     recipe_close(&run->recipe);
     recipe_close(&run->former);
@@ -228,6 +242,8 @@ static int parse(struct options *o, int argc, char **argv) {
         {"out", ARGS_STR, &o->out, "RUN", "directory of the run; default runs/NAME-DATE-TIME", 0,
          0},
         {"resume", ARGS_STR, &o->resume, "RUN", "continue this run instead of starting one", 0, 0},
+        {"samples", ARGS_INT, &o->samples, "N",
+         "print N trajectories of the newest step, at most every 10 s, and of the last", 0, 1000},
         {"json", ARGS_FLAG, &o->json, NULL,
          "JSON lines on stdout: start, one per step and evaluation, end", 0, 0},
         {"print-config", ARGS_FLAG, &o->print_config, NULL, "print the effective recipe and exit",
@@ -319,7 +335,7 @@ int cmd_run(int argc, char **argv) {
     TRY_OUT(announce(run.recipe, &shape, &o, run.dir ? rundir_path(run.dir) : NULL));
     if (o.dry_run) goto out;
     TRY_OUT(commit_resumed(&run, o.json));
-    rc = run_services(&run, o.json);
+    rc = run_services(&run, o.samples, o.json);
 out:
     run_reset(&run);
     return rc;

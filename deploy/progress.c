@@ -311,6 +311,12 @@ int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     return 0;
 }
 
+void progress_put(struct progress *p, const char *lines) {
+    clear_live(p);
+    printf("%s", lines);
+    fflush(stdout);
+}
+
 /* --- the end --------------------------------------------------------------------------------- */
 
 /* A run that did all of its steps and learnt nothing is not reported as a success. */

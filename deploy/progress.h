@@ -21,6 +21,8 @@ struct progress *progress_open(const char *run_dir, const struct recipe *r,
 void progress_close(struct progress **p);
 /* Reads what is new; status: the manager's newest JSON object, NULL if none. */
 MUST_CHECK int progress_tick(struct progress *p, uint64_t now_us, const char *status);
+/* Whole lines of text, above the live line. */
+void progress_put(struct progress *p, const char *lines);
 /* Ends the live line and prints the summary. */
 void progress_summary(struct progress *p, const char *run_dir, bool complete);
 /* An evaluation's sets, on stdout: "addition 0.838 pass@4 0.912 (2000 answers), ...". */
