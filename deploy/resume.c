@@ -14,8 +14,8 @@
 
 struct change {
     const struct recipe *is;
-    const char *dir;
-    int64_t formed; /* batches in the log */
+    const char *model; /* of the steps done, for who needs another run */
+    int64_t formed;    /* steps begun */
     struct buf *text;
 };
 
@@ -30,8 +30,8 @@ static int check_steps(const struct change *c, const char *was, const char *is) 
             "trainer.steps: %s in the run, %s asked for: trainer.optimizer.schedule: cosine "
             "spans trainer.steps, so the %" PRId64
             " steps that are done would have had other learning rates. Start a new run from "
-            "the model in %s/hf",
-            was, is, c->formed, c->dir);
+            "the model in %s",
+            was, is, c->formed, c->model);
     return 0;
 }
 
@@ -42,8 +42,8 @@ static int check_change(void *ctx, const char *key, const char *was, const char 
                     "%s: %s in the run, %s asked for: the steps done so far depend on it. A "
                     "continued run may change trainer.steps, trainer.checkpoint, eval, data.eval, "
                     "rollout.workers, monitor, relay, reward_service, threads and memory; a new "
-                    "run can start from the model in %s/hf",
-                    key, was, is, c->dir);
+                    "run can start from the model in %s",
+                    key, was, is, c->model);
     if (strcmp(key, "trainer.steps") == 0) TRY(check_steps(c, was, is));
     buf_printf(c->text, "%s: %s -> %s\n", key, was, is);
     return 0;
@@ -69,23 +69,29 @@ out:
     return rc;
 }
 
+int resume_check(const struct recipe *was, const struct recipe *is, int64_t done, const char *model,
+                 struct buf *changed) {
+    struct change c = {.is = is, .model = model, .formed = done, .text = changed};
+    return recipe_changes(was, is, check_change, &c);
+}
+
 int resume_recipe(struct recipe **out, const struct rundir *dir, const struct recipe *was,
                   const char *const *sets, size_t n_sets, struct buf *changed) {
     struct recipe *given = NULL, *is = NULL;
-    char *path = rundir_file(dir, "recipe.yaml");
-    struct change c = {.dir = rundir_path(dir), .text = changed};
+    char *path = rundir_file(dir, "recipe.yaml"), *hf = rundir_file(dir, "hf");
+    int64_t formed = 0;
     int rc;
     TRY_OUT(recipe_load(&given, path, sets, n_sets));
     TRY_OUT(rundir_resolve(&is, given));
-    TRY_OUT(count_batches(&c.formed, dir));
-    c.is = is;
-    TRY_OUT(recipe_changes(was, is, check_change, &c));
+    TRY_OUT(count_batches(&formed, dir));
+    TRY_OUT(resume_check(was, is, formed, hf, changed));
     *out = is;
     is = NULL;
 out:
     recipe_close(&given);
     recipe_close(&is);
     mem_free(path);
+    mem_free(hf);
     return rc;
 }
 

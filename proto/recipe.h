@@ -161,6 +161,10 @@ struct recipe {
         double temperature;            /* of sets that do not state theirs */
     } eval;
     struct {
+        int64_t max_tokens; /* prompt and answer; 0: rollout's limits, each for its part */
+        int64_t held_out;   /* rows of data.train */
+    } sft;
+    struct {
         bool delta;
         int64_t anchor_every;
         enum recipe_handover device_handover;
