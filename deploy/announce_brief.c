@@ -111,10 +111,15 @@ void announce_brief(struct buf *out, const struct recipe *r, const struct shape 
     add_memory(out, r, p);
     add_warnings(out, r, p);
     if (!run_dir) return;
-    char *text = mem_printf("%s plan %s/recipe.yaml", program_invocation_name, run_dir);
-    wrap(out, "details", text);
-    mem_free(text);
-    text = mem_printf("%s: metrics.jsonl, weir.log, checkpoints; at the end hf", run_dir);
+    struct buf command = {0};
+    char *recipe = mem_printf("%s/recipe.yaml", run_dir);
+    buf_shell(&command, program_invocation_name);
+    buf_str(&command, " plan ");
+    buf_shell(&command, recipe);
+    wrap(out, "details", command.data);
+    buf_close(&command);
+    mem_free(recipe);
+    char *text = mem_printf("%s: metrics.jsonl, weir.log, checkpoints; at the end hf", run_dir);
     wrap(out, "writes", text);
     mem_free(text);
 }

@@ -466,10 +466,15 @@ static void summary(const struct sft *f) {
     if (!isnan(f->eval[0]))
         fprintf(stderr, "; evaluation loss %.4f -> %.4f", f->eval[0], f->eval[1]);
     if (f->tokens > 0) fprintf(stderr, "; %" PRId64 " tokens", f->tokens);
+    struct buf how = {0};
+    buf_shell(&how, program_invocation_name);
+    buf_str(&how, " sft --resume ");
+    buf_shell(&how, f->out);
     if (stop_signal)
-        fprintf(stderr, "\nto go on: %s sft --resume %s\n", program_invocation_name, f->out);
+        fprintf(stderr, "\nto go on: %s\n", how.data);
     else
         fprintf(stderr, "\nwrote %s\n", f->out);
+    buf_close(&how);
 }
 
 static void close_all(struct sft *f) {

@@ -33,9 +33,7 @@ static void short_number(char out[16], double x) {
 }
 
 static void rate(char out[16], double x) {
-    if (x < 0)
-        snprintf(out, 16, "-");
-    else if (x < 1000)
+    if (x < 1000)
         snprintf(out, 16, "%.0f", x);
     else if (x < 1e6)
         snprintf(out, 16, x < 1e4 ? "%.1fk" : "%.0fk", x / 1000);
@@ -59,10 +57,13 @@ static void write_parts(char part[PARTS][64], const struct live *l) {
     }
     if (l->align) snprintf(part[ALIGN], 64, "cos %s", l->align);
     snprintf(part[STALE], 64, "stale %.1f/%" PRId64, l->stale, l->bound);
-    if (l->rollout < 0 && l->trainer < 0) return;
     rate(a, l->rollout);
     rate(b, l->trainer);
-    snprintf(part[RATES], 64, "tok/s gen %s train %s", a, b);
+    if (l->rollout >= 0 && l->trainer >= 0)
+        snprintf(part[RATES], 64, "tok/s gen %s train %s", a, b);
+    else if (l->rollout >= 0 || l->trainer >= 0)
+        snprintf(part[RATES], 64, "tok/s %s %s", l->trainer < 0 ? "gen" : "train",
+                 l->trainer < 0 ? a : b);
 }
 
 void live_line(struct buf *out, const struct live *l, int columns) {

@@ -47,8 +47,10 @@ static struct pace_part newest(const struct pace *p) {
     return sum;
 }
 
+/* The first steps of a continued run may be of what was generated before: nothing is known yet. */
 double pace_rollout(const struct pace *p) {
     struct pace_part x = newest(p);
+    if (x.rollout <= 0 && p->n < SPAN_STEPS) return -1;
     return x.seconds > 0 ? x.rollout / x.seconds : -1;
 }
 

@@ -225,11 +225,24 @@ static int read_lines(struct progress *p, struct follow *f) {
 
 /* --- what is wrong with it ------------------------------------------------------------------- */
 
+/* "weir VERB", the program as it was called, to be called again. */
+static void command(struct buf *out, const char *verb) {
+    buf_shell(out, program_invocation_name);
+    buf_printf(out, " %s ", verb);
+}
+
+void progress_resume(struct buf *out, const char *run_dir) {
+    command(out, "run --resume");
+    buf_shell(out, run_dir);
+}
+
 /* The text, and what to look at: the command as this program was called. */
 static void warning_text(const struct progress *p, const struct health_finding *f,
                          struct buf *out) {
-    buf_printf(out, "%s; look at `%s replay %s show --step %" PRId64 "`, %s", f->text,
-               program_invocation_name, p->run_dir, f->step, f->advice);
+    buf_printf(out, "%s; look at `", f->text);
+    command(out, "replay");
+    buf_shell(out, p->run_dir);
+    buf_printf(out, " show --step %" PRId64 "`, %s", f->step, f->advice);
 }
 
 /* Each kind once, above the live line. */
@@ -311,6 +324,13 @@ int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     return 0;
 }
 
+void progress_say(struct progress *p, const char *lines) {
+    if (p->form == PROGRESS_JSON) return;
+    clear_live(p);
+    printf("%s", lines);
+    fflush(stdout);
+}
+
 void progress_put(struct progress *p, const char *lines) {
     clear_live(p);
     printf("%s", lines);
@@ -320,15 +340,20 @@ void progress_put(struct progress *p, const char *lines) {
 /* --- the end --------------------------------------------------------------------------------- */
 
 /* A run that did all of its steps and learnt nothing is not reported as a success. */
-static void show_verdict(const struct progress *p, const struct health_finding *f, size_t n,
-                         bool complete) {
-    if (complete && n > 0 && f[0].warning)
+static void show_verdict(const struct progress *p, const struct progress_end *e,
+                         const struct health_finding *f, size_t n) {
+    const char *how = e->rc == 0 ? "complete" : e->rc == ERR_STOPPED ? "stopped" : "failed";
+    if (e->rc == 0 && n > 0 && f[0].warning)
         printf("all %" PRId64 " steps are done, but %s", p->steps, f[0].verdict);
     else
-        printf("%s after %" PRId64 " of %" PRId64 " steps", complete ? "complete" : "stopped",
-               p->step, p->steps);
+        printf("%s", how);
+    if (e->signal) printf(" by signal %d (%s)", e->signal, strsignal(e->signal));
+    if (e->rc < 0 || n == 0 || !f[0].warning)
+        printf(" after %" PRId64 " of %" PRId64 " steps", p->step, p->steps);
     if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
     if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
+    for (size_t i = 0; i < e->n_restarts; i++)
+        printf("%s%s %d", i ? ", " : "; restarts: ", e->restarts[i].name, e->restarts[i].n);
     printf("\n");
     for (size_t i = 0; i < n; i++) {
         struct buf text = {0};
@@ -338,42 +363,80 @@ static void show_verdict(const struct progress *p, const struct health_finding *
     }
 }
 
-static void summary_json(const struct progress *p, const char *run_dir, bool complete) {
+static void findings_json(const struct progress *p, struct buf *line) {
     struct health_finding f[HEALTH_KINDS];
     size_t n = health_find(p->health, f);
-    struct buf line = {0};
-    buf_printf(&line, "{\"event\": \"%s\", \"step\": %" PRId64 ", \"run\": ",
-               complete ? "complete" : "stopped", p->step);
-    buf_json_str(&line, run_dir, strlen(run_dir));
-    buf_str(&line, ", \"findings\": [");
+    buf_str(line, ", \"findings\": [");
     for (size_t i = 0; i < n; i++) {
-        buf_printf(&line,
-                   "%s{\"kind\": \"%s\", \"warning\": %s, \"since\": %" PRId64 ", \"text\": ",
+        buf_printf(line, "%s{\"kind\": \"%s\", \"warning\": %s, \"since\": %" PRId64 ", \"text\": ",
                    i ? ", " : "", f[i].name, f[i].warning ? "true" : "false", f[i].since);
-        buf_json_str(&line, f[i].text, strlen(f[i].text));
-        buf_str(&line, "}");
+        buf_json_str(line, f[i].text, strlen(f[i].text));
+        buf_str(line, "}");
     }
-    printf("%s]}\n", line.data);
+    buf_str(line, "]");
+}
+
+static void summary_json(struct progress *p, const struct progress_end *e) {
+    static const char *const events[] = {"complete", "stopped", "failed"};
+    struct buf line = {0}, resume = {0};
+    buf_printf(&line,
+               "{\"event\": \"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"run\": ",
+               events[e->rc == 0             ? 0
+                      : e->rc == ERR_STOPPED ? 1
+                                             : 2],
+               p->step, p->steps);
+    buf_json_str(&line, e->run_dir, strlen(e->run_dir));
+    buf_str(&line, ", \"restarts\": {");
+    for (size_t i = 0; i < e->n_restarts; i++)
+        buf_printf(&line, "%s\"%s\": %d", i ? ", " : "", e->restarts[i].name, e->restarts[i].n);
+    buf_printf(&line, "}, \"exit\": %d", e->exit_code);
+    if (e->signal) buf_printf(&line, ", \"signal\": %d", e->signal);
+    if (e->rc < 0) {
+        buf_str(&line, ", \"error\": ");
+        buf_json_str(&line, err_text(), strlen(err_text()));
+        progress_resume(&resume, e->run_dir);
+        buf_str(&line, ", \"resume\": ");
+        buf_json_str(&line, resume.data, resume.len);
+    }
+    findings_json(p, &line);
+    printf("%s}\n", line.data);
+    buf_close(&resume);
     buf_close(&line);
 }
 
-void progress_summary(struct progress *p, const char *run_dir, bool complete) {
+static void next_commands(const struct progress *p, const struct progress_end *e) {
+    struct buf text = {0};
+    char *hf = file_join(e->run_dir, "hf");
+    if (e->rc == 0) {
+        buf_str(&text, "  ");
+        command(&text, "chat --model");
+        buf_shell(&text, hf);
+        buf_str(&text, "\n");
+    }
+    buf_str(&text, "  ");
+    command(&text, "replay");
+    buf_shell(&text, e->run_dir);
+    buf_str(&text, " stats\n  ");
+    command(&text, "replay");
+    buf_shell(&text, e->run_dir);
+    buf_str(&text, " verify --all\n");
+    buf_str(&text, "  ");
+    progress_resume(&text, e->run_dir);
+    if (e->rc == 0) buf_printf(&text, " --set trainer.steps=%" PRId64, 2 * p->steps);
+    buf_str(&text, "\n");
+    printf("\nnext:\n%s", text.data);
+    mem_free(hf);
+    buf_close(&text);
+}
+
+void progress_summary(struct progress *p, const struct progress_end *e) {
     struct health_finding f[HEALTH_KINDS];
     size_t n = health_find(p->health, f);
     clear_live(p);
     if (p->form == PROGRESS_JSON) {
-        summary_json(p, run_dir, complete);
+        summary_json(p, e);
         return;
     }
-    show_verdict(p, f, n, complete);
-    const char *weir = program_invocation_name; /* as it was called, to be called again */
-    printf("\nnext:\n");
-    if (!complete)
-        printf("  %s run --resume %s\n", weir, run_dir);
-    else
-        printf("  %s chat --model %s/hf\n", weir, run_dir);
-    printf("  %s replay %s stats\n  %s replay %s verify --all\n", weir, run_dir, weir, run_dir);
-    if (complete)
-        printf("  %s run --resume %s --set trainer.steps=%" PRId64 "\n", weir, run_dir,
-               2 * p->steps);
+    show_verdict(p, e, f, n);
+    next_commands(p, e);
 }
