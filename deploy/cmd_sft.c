@@ -47,7 +47,7 @@ struct set { /* rows that give an evaluation loss */
 struct sft {
     const char *recipe_path, *model, *out, *resume;
     struct args_list sets;
-    bool json;
+    bool json, overwrite;
 
     struct recipe *recipe;
     struct policy policy;
@@ -92,6 +92,7 @@ static int parse(struct sft *f, int argc, char **argv) {
          "data.train, data.eval, model, sft, trainer.steps, trainer.batch, optimizer", 0, 0},
         {"set", ARGS_LIST, &f->sets, "KEY=VALUE", "overrides a value of the recipe", 0, 0},
         {"model", ARGS_STR, &f->model, "DIR", "instead of the recipe's model.path", 0, 0},
+        {"overwrite", ARGS_FLAG, &f->overwrite, NULL, "write over a model that is in --out", 0, 0},
         {"out", ARGS_STR, &f->out, "DIR", "where the model is written", 0, 0},
         {"resume", ARGS_STR, &f->resume, "DIR",
          "continue what --out DIR began, from its newest checkpoint", 0, 0},
@@ -99,7 +100,8 @@ static int parse(struct sft *f, int argc, char **argv) {
          0},
     };
     struct args_verb verb = {
-        "weir sft --recipe R --out DIR [--model DIR] [--set KEY=VALUE]... [--json] |\n"
+        "weir sft --recipe R --out DIR [--model DIR] [--set KEY=VALUE]... [--json]\n"
+        "       [--overwrite] |\n"
         "       weir sft --resume DIR [--set trainer.steps=N]... [--json]",
         "Trains on the answers of data.train: the loss is the mean negative log-prob of the\n"
         "answer's tokens and of the token that ends it. One step takes trainer.batch.groups rows\n"
@@ -113,7 +115,7 @@ static int parse(struct sft *f, int argc, char **argv) {
         0};
     int rc = args_parse(&verb, argc, argv, NULL, NULL);
     if (rc != 0) return rc;
-    if (f->resume && (f->recipe_path || f->out || f->model))
+    if (f->resume && (f->recipe_path || f->out || f->model || f->overwrite))
         return FAIL(ERR_CONFIG, "--resume DIR goes on where it is, with its recipe and model: only "
                                 "--set and --json go with it");
     if (f->resume) {
@@ -169,8 +171,10 @@ static int load_new(struct sft *f) {
     struct recipe *given = NULL;
     char *file = file_join(f->out, "sft.yaml");
     int rc;
-    if (file_exists(file))
-        TRY_OUT(FAIL(ERR_CONFIG, "%s holds a fine-tuning already; `weir sft --resume %s` goes on",
+    if (file_exists(file) && !f->overwrite)
+        TRY_OUT(FAIL(ERR_CONFIG,
+                     "%s holds a model already, or what was done of one (sft.yaml): `weir sft "
+                     "--resume %s` goes on, --overwrite begins anew",
                      f->out, f->out));
     TRY_OUT(recipe_load(&given, f->recipe_path, f->sets.at, f->sets.n));
     if (f->model) {
@@ -494,7 +498,8 @@ static int work(struct sft *f) {
     char *file = file_join(f->out, "sft.yaml");
     int rc;
     TRY_OUT(open_all(f));
-    TRY_OUT(file_mkdirs(f->out)); /* known to be writable before the work, not after */
+    TRY_OUT(export_prepare(f->out, f->overwrite || f->resume));
+    if (!f->resume) TRY_OUT(file_remove_tree(f->checkpoints)); /* of what is written over */
     TRY_OUT(file_write_atomic(file, f->effective.data, f->effective.len));
     TRY_OUT(open_metrics(f));
     catch_signals();

@@ -57,7 +57,7 @@ refuses() { # refuses TEXT COMMAND...
     ! "$@" >/dev/null 2>"$DIR/err" || fail "$* was taken"
     grep -qF -- "$text" "$DIR/err" || fail "$*: $(cat "$DIR/err") lacks $text"
 }
-refuses "holds a fine-tuning already" tune "$DIR/whole"
+refuses "holds a model already" tune "$DIR/whole"
 refuses "trainer.optimizer.lr: 0.001 in the run, 0.1 asked for" "$WEIR" sft --resume "$DIR/whole" --set trainer.optimizer.lr=0.1
 refuses "trainer.steps: 40 asked for, 60 are done" "$WEIR" sft --resume "$DIR/whole" --set trainer.steps=40
 refuses "there is no sft.yaml" "$WEIR" sft --resume "$DIR"
