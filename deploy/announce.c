@@ -55,6 +55,7 @@ int announce_plan(struct announce_plan *out, const struct recipe *r, const struc
     p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
     if (handover_wanted(r, b)) p.handover = HANDOVER_SLABS * p.weights;
+    p.on_host = b->memory == NULL;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));
@@ -65,7 +66,7 @@ int announce_plan(struct announce_plan *out, const struct recipe *r, const struc
     return 0;
 }
 
-static void size_text(struct buf *out, size_t bytes) {
+void announce_size(struct buf *out, size_t bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double v = (double)bytes;
     int u = 0;
@@ -199,7 +200,8 @@ static void advantage_text(struct buf *out, const struct recipe *r) {
 }
 
 /* Known traps that a recipe walks into; one line each. */
-static void warnings(struct buf *out, const struct recipe *r, const struct buf *notes) {
+void announce_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p,
+                       const struct buf *notes) {
     buf_add(out, notes->data, notes->len);
     traps_warn(out, r, TRAPS_RUN);
     if (r->rollout.concurrency < r->trainer.batch.groups * r->rollout.group_size &&
@@ -208,6 +210,8 @@ static void warnings(struct buf *out, const struct recipe *r, const struct buf *
                    "note: concurrency %" PRId64 " is below one batch (%" PRId64
                    " trajectories): rounds are serialised\n",
                    r->rollout.concurrency, r->trainer.batch.groups * r->rollout.group_size);
+    if (p->on_host && r->model.dtype == RECIPE_DTYPE_BF16)
+        buf_str(out, "warning: model.dtype: bf16 on a CPU saves memory and is slower than fp32\n");
     if (r->monitor.http)
         buf_str(
             out,
@@ -250,32 +254,32 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
     buf_str(out, "\nloss       ");
     loss_text(out, r);
     buf_printf(out, "\nmemory     rollout ");
-    size_text(out, p->rollout);
+    announce_size(out, p->rollout);
     buf_str(out, " each (keys and values ");
-    size_text(out, p->rollout_kv);
+    announce_size(out, p->rollout_kv);
     buf_str(out, "), trainer ");
-    size_text(out, p->trainer);
+    announce_size(out, p->trainer);
     if (p->handover) {
         buf_str(out, " (versions handed over on the device ");
-        size_text(out, p->handover);
+        announce_size(out, p->handover);
         buf_str(out, ")");
     }
     if (r->trainer.ranks > 1) buf_printf(out, " in %" PRId64 " ranks", r->trainer.ranks);
     buf_str(out, ", relay ");
-    size_text(out, p->relay);
+    announce_size(out, p->relay);
     buf_str(out, ", in all ");
-    size_text(out, p->total);
+    announce_size(out, p->total);
     buf_str(out, r->trainer.ranks > 1 ? "\n           a rank " : "\n           trainer ");
     room_text(out, &p->room);
     buf_str(out, "\n");
-    warnings(out, r, notes);
+    announce_warnings(out, r, p, notes);
 }
 
 void announce_json(struct buf *out, const struct recipe *r, const struct shape *s,
                    const struct announce_plan *p, const struct buf *notes) {
     struct buf loss = {0}, warned = {0};
     loss_text(&loss, r);
-    warnings(&warned, r, notes);
+    announce_warnings(&warned, r, p, notes);
     buf_str(out, "{\"event\": \"start\", \"name\": ");
     buf_json_str(out, r->name, strlen(r->name));
     buf_printf(out,

@@ -5,6 +5,7 @@
 
 #include "base/nearest.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,6 +39,7 @@ static int set(const struct args_option *o, const char *text) {
     switch (o->kind) {
     case ARGS_FLAG: *(bool *)o->out = true; return 0;
     case ARGS_STR: *(const char **)o->out = text; return 0;
+    case ARGS_COUNT:
     case ARGS_INT: {
         long long v = strtoll(text, &end, 0);
         if (end == text || *end || errno || v > 1ll << 53 || v < -(1ll << 53))
@@ -81,6 +83,8 @@ static int option(const struct args_verb *verb, int argc, char **argv, int *i) {
         if (o->kind == ARGS_FLAG)
             return eq ? FAIL(ERR_CONFIG, "--%s takes no value", o->name) : set(o, NULL);
         if (eq) return set(o, eq + 1);
+        if (o->kind == ARGS_COUNT && (*i + 1 >= argc || !isdigit((unsigned char)argv[*i + 1][0])))
+            return set(o, "1");
         if (*i + 1 >= argc) return FAIL(ERR_CONFIG, "--%s needs a value: %s", o->name, o->value);
         return set(o, argv[++*i]);
     }

@@ -9,11 +9,12 @@
 #include <stddef.h>
 
 enum args_kind {
-    ARGS_FLAG, /* out: bool */
-    ARGS_STR,  /* out: const char * (points into argv) */
-    ARGS_INT,  /* out: int64_t */
-    ARGS_NUM,  /* out: double */
-    ARGS_LIST  /* out: struct args_list; may be given several times */
+    ARGS_FLAG,  /* out: bool */
+    ARGS_STR,   /* out: const char * (points into argv) */
+    ARGS_INT,   /* out: int64_t */
+    ARGS_COUNT, /* out: int64_t; without a number behind it: 1 */
+    ARGS_NUM,   /* out: double */
+    ARGS_LIST   /* out: struct args_list; may be given several times */
 };
 
 enum { ARGS_LIST_MAX = 256 };

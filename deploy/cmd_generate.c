@@ -13,6 +13,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     SAMPLES_MAX = 1 << 16,
@@ -187,6 +188,13 @@ static int take_events(struct generate *g, const struct engine_token *events, in
     return write_complete(g);
 }
 
+/* A shell's prompt belongs on a line of its own; a file or a pipe gets the completion and nothing
+ * else. */
+static int end_line(const struct generate *g) {
+    struct buf end = {.data = (char *)(uintptr_t) "\n", .len = 1};
+    return g->json || !isatty(STDOUT_FILENO) ? 0 : write_out(&end);
+}
+
 static int run(struct generate *g) {
     const struct engine_token *events;
     int32_t n;
@@ -200,7 +208,7 @@ static int run(struct generate *g) {
         TRY(engine_step(g->engine, &events, &n));
         TRY(take_events(g, events, n));
     }
-    return 0;
+    return end_line(g);
 }
 
 static void close_all(struct generate *g) {
@@ -240,7 +248,8 @@ int cmd_generate(int argc, char **argv) {
     };
     struct args_verb verb = {
         "weir generate --model DIR --prompt TEXT [options]",
-        "Writes the completion to standard output and nothing else; one sample as it comes,\n"
+        "Writes the completion to standard output and nothing else (on a terminal a line end\n"
+        "after it); one sample as it comes,\n"
         "several in order with a line \"---\" between them. With --json each is one line with\n"
         "text, tokens, logprobs and finish (stop or length).",
         options,

@@ -1,19 +1,21 @@
 /* cmd_replay.c - `weir replay RUN list|show|stats|export|verify|retrain|compare`: reads a run's
  * log, also while the run goes on. */
-#include "actor/policy.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "deploy/args.h"
 #include "deploy/compare.h"
 #include "deploy/progress.h"
 #include "deploy/replay.h"
+#include "deploy/replay_export.h"
+#include "deploy/replay_show.h"
+#include "deploy/replay_view.h"
 #include "deploy/retrain.h"
 #include "deploy/rundir.h"
 #include "deploy/staleness.h"
 #include "deploy/verbs.h"
-#include "proto/recipe.h"
 #include "rollout/engine.h"
 
 #include <inttypes.h>
@@ -25,41 +27,11 @@ struct options {
     const char *run;
     const char *const *more; /* words after the action: runs to compare with */
     int n_more;
-    int64_t step, trajectory, group, every;
+    int64_t step, trajectory, group, every, best, worst, random;
     const char *recipe, *out;
     struct args_list sets, compare, metrics;
-    bool all, json, eval, logprobs;
+    bool all, json, eval, logprobs, tokens;
 };
-
-struct replay { /* an opened run */
-    struct recipe *recipe;
-    struct runlog *log;
-    struct tokenizer *tokenizer; /* NULL until asked for */
-};
-
-static int open_run(struct replay *p, const char *run) {
-    char *recipe = file_join(run, "recipe.yaml"), *dir = file_join(run, "log");
-    int rc;
-    TRY_OUT(rundir_check(run));
-    TRY_OUT(err_wrap(recipe_load(&p->recipe, recipe, NULL, 0), "%s is not a run", run));
-    TRY_OUT(runlog_open_readonly(&p->log, dir));
-out:
-    mem_free(recipe);
-    mem_free(dir);
-    return rc;
-}
-
-static void close_run(struct replay *p) {
-    tokenizer_close(&p->tokenizer);
-    runlog_close(&p->log);
-    recipe_close(&p->recipe);
-}
-
-static int text_of(struct replay *p, const int32_t *ids, int32_t n, char **text) {
-    size_t bytes;
-    if (!p->tokenizer) TRY(tokenizer_open(&p->tokenizer, p->recipe->model.path));
-    return tokenizer_decode(p->tokenizer, ids, (size_t)n, false, text, &bytes);
-}
 
 static double field(const struct json *o, const char *key) {
     return json_num(json_get(o, key), 0);
@@ -68,7 +40,7 @@ static double field(const struct json *o, const char *key) {
 /* --- list: one line per step --------------------------------------------------------------------
  */
 
-static int list_step(struct replay *p, const struct runlog_batch *b, bool json) {
+static int list_step(struct replay_view *p, const struct runlog_batch *b, bool json) {
     char hash[HASH_HEX];
     struct runlog_record report = {0};
     struct json_doc *doc = NULL;
@@ -92,7 +64,7 @@ static int list_step(struct replay *p, const struct runlog_batch *b, bool json) 
     return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
-static int list(struct replay *p, const struct options *o) {
+static int list(struct replay_view *p, const struct options *o) {
     struct runlog_scan *scan;
     const struct runlog_record *record;
     int rc;
@@ -105,241 +77,17 @@ static int list(struct replay *p, const struct options *o) {
     return rc;
 }
 
-/* --- trajectories
- * ------------------------------------------------------------------------------------ */
-
-static const char *finish_name(uint32_t finish) {
-    return finish == ENGINE_STOP ? "stop" : finish == ENGINE_LENGTH ? "length" : "partial";
-}
-
-/* Why a line has a reward or not, and whether it was trained. */
-static const char *state_name(const struct runlog_group *g, const struct runlog_score *s,
-                              uint64_t id) {
-    if (g->greedy == id + 1) return "baseline";
-    if (g->state == GROUPS_TRAINED) return "trained";
-    if (g->state == GROUPS_REJECTED) return "rejected";
-    return !s ? "unscored" : s->error ? "reward-error" : "waiting";
-}
-
-/* The content of a version: hash of what the rollouts had, and whether the trainer published it. */
-struct content {
-    bool known, published, equal;
-    struct hash hash;
-    char rollout[RUNLOG_NAME_MAX + 1];
-};
-
-static int content_of(struct replay *p, int64_t version, struct content *out) {
-    struct runlog_record loaded = {0}, step = {0};
-    struct content c = {.known = false};
-    bool first = version == 0; /* then no step made it, and step 0 names it */
-    int rc = runlog_get(p->log, RUNLOG_WEIGHTS, (uint64_t)version, &loaded);
-    if (rc < 0 && rc != ERR_NOTFOUND) return rc;
-    if (rc == 0) {
-        c.known = true;
-        c.hash = loaded.u.weights.hash;
-        snprintf(c.rollout, sizeof c.rollout, "%s", loaded.u.weights.rollout);
-    }
-    runlog_free(&loaded);
-    rc = runlog_get(p->log, RUNLOG_BATCH, (uint64_t)(first ? 0 : version - 1), &step);
-    if (rc < 0 && rc != ERR_NOTFOUND) return rc;
-    if (rc == 0 && step.u.batch.done) {
-        struct hash h = first ? step.u.batch.before : step.u.batch.after;
-        c.published = true;
-        c.equal = hash_equal(h, c.hash);
-    }
-    runlog_free(&step);
-    *out = c;
-    return 0;
-}
-
-/* Each version once, as often as it changes: responses have one or two. */
-static int each_version(struct replay *p, const struct runlog_traj *t, void *ctx,
-                        void (*each)(void *ctx, int64_t version, const struct content *c)) {
-    struct content c;
-    for (int32_t i = 0; i < t->n_response; i++) {
-        bool seen = false;
-        for (int32_t k = 0; k < i && !seen; k++)
-            seen = t->version[k] == t->version[i];
-        if (seen) continue;
-        TRY(content_of(p, t->version[i], &c));
-        each(ctx, t->version[i], &c);
-    }
-    return 0;
-}
-
-static void export_version(void *ctx, int64_t version, const struct content *c) {
-    struct buf *line = ctx;
-    char hex[HASH_HEX];
-    if (!c->known) return;
-    hash_hex(c->hash, hex);
-    bool inner = line->data[line->len - 1] != '{';
-    buf_printf(line, "%s\"%" PRId64 "\": \"%s\"", inner ? ", " : "", version, hex);
-}
-
-static void show_version(void *ctx, int64_t version, const struct content *c) {
-    char hex[HASH_HEX];
-    (void)ctx;
-    hash_hex(c->hash, hex);
-    if (!c->known)
-        printf("version %" PRId64 ": its weights' hash is not in the log\n", version);
-    else
-        printf("version %" PRId64 ": weights %s in the memory of %s, %s\n", version, hex,
-               c->rollout,
-               !c->published ? "not reported by the trainer yet"
-               : c->equal    ? "as published"
-                             : "OTHERS THAN PUBLISHED");
-}
-
-/* One trajectory as a line that `weir step` reads, with what else is known of it. */
-static int export_line(struct replay *p, const struct runlog_traj *t, const struct runlog_score *s,
-                       const struct runlog_score *baseline, const struct runlog_group *g) {
-    struct buf line = {0};
-    char *text = NULL;
-    TRY(text_of(p, t->response, t->n_response, &text));
-    buf_printf(&line,
-               "{\"trajectory\": %" PRIu64 ", \"group\": \"g%" PRIu64
-               "\", \"state\": \"%s\", \"step\": ",
-               t->id, t->group, state_name(g, s, t->id));
-    if (g->step >= 0)
-        buf_printf(&line, "%" PRId64, g->step);
-    else
-        buf_str(&line, "null");
-    buf_printf(&line, ", \"row\": %" PRIu64, g->row);
-    if (g->state == GROUPS_REJECTED)
-        buf_printf(&line, ", \"reason\": \"%s\"", groups_reason_name(g->reason));
-    buf_str(&line, ", \"prompt_ids\": ");
-    buf_json_ids(&line, t->prompt, (size_t)t->n_prompt);
-    buf_str(&line, ", \"response_ids\": ");
-    buf_json_ids(&line, t->response, (size_t)t->n_response);
-    buf_str(&line, ", \"logprobs\": ");
-    buf_json_f32s(&line, t->logprob, (size_t)t->n_response);
-    buf_printf(&line, ", \"version\": %" PRId64 ", \"versions\": [",
-               t->n_response ? t->version[0] : 0);
-    for (int32_t i = 0; i < t->n_response; i++)
-        buf_printf(&line, "%s%" PRId64, i ? ", " : "", t->version[i]);
-    buf_str(&line, "], \"weights\": {");
-    TRY(each_version(p, t, &line, export_version));
-    buf_str(&line, "}, \"reward\": ");
-    if (s && s->error == 0)
-        buf_json_num(&line, s->total);
-    else
-        buf_str(&line, "null");
-    if (baseline && baseline->error == 0) {
-        buf_str(&line, ", \"baseline\": ");
-        buf_json_num(&line, baseline->total);
-    }
-    for (size_t i = 0; s && i < s->n; i++) {
-        buf_str(&line, i ? ", " : ", \"scores\": {");
-        buf_json_str(&line, s->name[i], strlen(s->name[i]));
-        buf_str(&line, ": ");
-        buf_json_num(&line, s->value[i]);
-        if (i + 1 == s->n) buf_str(&line, "}");
-    }
-    buf_printf(&line, ", \"finish\": \"%s\", \"text\": ", finish_name(t->finish));
-    buf_json_str(&line, text, strlen(text));
-    printf("%s}\n", line.data);
-    buf_close(&line);
-    mem_free(text);
-    return 0;
-}
-
-/* *out: NULL while there is no score. */
-static int score_of(struct replay *p, uint64_t id, struct runlog_record *hold,
-                    const struct runlog_score **out) {
-    int rc = runlog_get(p->log, RUNLOG_SCORE, id, hold);
-    if (rc == 0) *out = &hold->u.score;
-    return rc == ERR_NOTFOUND ? 0 : rc;
-}
-
-static int export_traj(struct replay *p, const struct runlog_traj *t,
-                       const struct runlog_group *g) {
-    struct runlog_record score = {0}, greedy = {0};
-    const struct runlog_score *of = NULL, *base = NULL;
-    int rc = 0;
-    TRY_OUT(score_of(p, t->id, &score, &of));
-    if (g->greedy > 0 && g->greedy != t->id + 1)
-        TRY_OUT(score_of(p, g->greedy - 1, &greedy, &base));
-    TRY_OUT(export_line(p, t, of, base, g));
-out:
-    runlog_free(&score);
-    runlog_free(&greedy);
-    return rc;
-}
-
-static int export(struct replay *p, const struct options *o) {
-    struct runlog_scan *scan;
-    const struct runlog_record *record;
-    int64_t lines = 0;
-    int rc;
-    TRY(runlog_scan_open(&scan, p->log, RUNLOG_TRAJ, 0));
-    while ((rc = runlog_scan_next(scan, &record)) == 1) {
-        const struct runlog_traj *t = &record->u.traj;
-        struct runlog_record group = {0};
-        rc = runlog_get(p->log, RUNLOG_GROUP, t->group, &group);
-        bool trained = group.u.group.step == o->step && group.u.group.greedy != t->id + 1;
-        if (rc == 0 && (o->step < 0 || trained)) {
-            rc = export_traj(p, t, &group.u.group);
-            lines++;
-        }
-        runlog_free(&group);
-        if (rc < 0) break;
-    }
-    runlog_scan_close(&scan);
-    if (rc == 0 && lines == 0 && o->step >= 0)
-        return FAIL(ERR_NOTFOUND, "%s has no step %" PRId64, o->run, o->step);
-    return rc;
-}
-
-static int show_one(struct replay *p, uint64_t id) {
-    struct runlog_record traj = {0}, score = {0}, group = {0};
-    char *prompt = NULL, *piece = NULL;
-    int rc;
-    int found = runlog_get(p->log, RUNLOG_TRAJ, id, &traj);
-    if (found == ERR_NOTFOUND)
-        TRY_OUT(FAIL(ERR_NOTFOUND, "the log has no finished trajectory %" PRIu64, id));
-    TRY_OUT(found);
-    const struct runlog_traj *t = &traj.u.traj;
-    int scored = runlog_get(p->log, RUNLOG_SCORE, id, &score),
-        known = runlog_get(p->log, RUNLOG_GROUP, t->group, &group);
-    printf("trajectory %" PRIu64 "  group %" PRIu64 "  by %s  finish %s  %.3f s\n", id, t->group,
-           t->rollout, finish_name(t->finish), (double)(t->finished - t->started) * 1e-6);
-    if (known == 0)
-        printf("row %" PRIu64 "  trained by step %" PRId64 "  answer %.*s\n", group.u.group.row,
-               group.u.group.step, (int)group.u.group.n_answer, group.u.group.answer);
-    if (scored == 0 && score.u.score.error)
-        printf("reward error %s: %s\n", err_name(score.u.score.error), score.u.score.reason);
-    else if (scored == 0)
-        printf("reward %g  %s\n", score.u.score.total, score.u.score.reason);
-    TRY_OUT(text_of(p, t->prompt, t->n_prompt, &prompt));
-    printf("prompt: %s\n%8s %8s %10s %8s  text\n", prompt, "position", "token", "logprob",
-           "version");
-    for (int32_t i = 0; i < t->n_response; i++) {
-        struct buf quoted = {0};
-        TRY_OUT(text_of(p, &t->response[i], 1, &piece));
-        buf_json_str(&quoted, piece, strlen(piece));
-        printf("%8d %8d %10.4f %8" PRId64 "  %s\n", i, t->response[i], (double)t->logprob[i],
-               t->version[i], quoted.data);
-        buf_close(&quoted);
-        mem_free(piece);
-        piece = NULL;
-    }
-    TRY_OUT(each_version(p, t, NULL, show_version));
-out:
-    mem_free(prompt);
-    mem_free(piece);
-    runlog_free(&traj);
-    runlog_free(&score);
-    runlog_free(&group);
-    return rc;
-}
-
-static int show(struct replay *p, const struct options *o) {
-    int64_t G = recipe_generated(p->recipe);
-    if (o->trajectory >= 0) return show_one(p, (uint64_t)o->trajectory);
-    if (o->group < 0) return FAIL(ERR_CONFIG, "show needs --trajectory N or --group N");
-    for (int64_t i = 0; i < G; i++)
-        TRY(err_wrap(show_one(p, (uint64_t)(o->group * G + i)), "group %" PRId64, o->group));
-    return 0;
+/* A trajectory or a group is looked at closely: its tokens come without being asked for. */
+static int show(struct replay_view *p, const struct options *o) {
+    struct replay_show s = {.trajectory = o->trajectory,
+                            .group = o->group,
+                            .step = o->step,
+                            .best = o->best,
+                            .worst = o->worst,
+                            .random = o->random,
+                            .tokens = o->tokens || o->step < 0,
+                            .json = o->json};
+    return err_wrap(replay_show(p, &s), "%s", o->run);
 }
 
 /* --- stats
@@ -391,7 +139,7 @@ static void count_batch(struct stats *s, const struct runlog_record *r) {
 }
 
 /* The evaluations as they were reported: ", "evals": [{...}, ...]", or a line for each. */
-static int show_evals(struct replay *p, bool json) {
+static int show_evals(struct replay_view *p, bool json) {
     struct runlog_scan *scan;
     const struct runlog_record *record;
     const char *comma = "";
@@ -418,7 +166,7 @@ static int show_evals(struct replay *p, bool json) {
     return rc;
 }
 
-static int stats(struct replay *p, const struct options *o) {
+static int stats(struct replay_view *p, const struct options *o) {
     struct stats s = {0};
     TRY(scan_all(p->log, RUNLOG_GROUP, count_group, &s));
     TRY(scan_all(p->log, RUNLOG_TRAJ, count_traj, &s));
@@ -626,15 +374,24 @@ static int retrain(const struct options *o) {
     return rc;
 }
 
+static int unknown_action(const char *word) {
+    static const char *const known[] = {"list",   "show",    "stats",  "export",
+                                        "verify", "retrain", "compare"};
+    return FAIL(ERR_CONFIG,
+                "unknown action \"%s\"; the nearest is %s; known are: list, show, stats, export, "
+                "verify, retrain, compare",
+                word, nearest_word(word, known, sizeof known / sizeof known[0]));
+}
+
 static int run_action(const char *action, const struct options *o) {
-    struct replay p = {0};
+    struct replay_view p = {0};
     bool compares = strcmp(action, "compare") == 0 || o->compare.n > 0;
     if (o->n_more > 0 && !compares)
         return FAIL(ERR_CONFIG, "unexpected word \"%s\" after %s", o->more[0], action);
     if (strcmp(action, "verify") == 0) return verify(o);
     if (strcmp(action, "retrain") == 0) return retrain(o);
     if (strcmp(action, "compare") == 0) return compare_with(o, NULL);
-    int rc = open_run(&p, o->run);
+    int rc = replay_view_open(&p, o->run);
     if (rc == 0) {
         if (strcmp(action, "list") == 0)
             rc = list(&p, o);
@@ -643,15 +400,11 @@ static int run_action(const char *action, const struct options *o) {
         else if (strcmp(action, "stats") == 0)
             rc = stats(&p, o);
         else if (strcmp(action, "export") == 0)
-            rc = export(&p, o);
+            rc = replay_export(&p, o->step, o->run);
         else
-            rc = FAIL(
-                ERR_CONFIG,
-                "unknown action \"%s\"; known are: list, show, stats, export, verify, retrain, "
-                "compare",
-                action);
+            rc = unknown_action(action);
     }
-    close_run(&p);
+    replay_view_close(&p);
     return rc;
 }
 
@@ -660,7 +413,13 @@ int cmd_replay(int argc, char **argv) {
     const char *positional[2 + COMPARE_RUNS_MAX];
     int n;
     struct args_option options[] = {
-        {"step", ARGS_INT, &o.step, "N", "export, verify: this step only", 0, 1e15},
+        {"step", ARGS_INT, &o.step, "N", "show, export, verify: this step only", 0, 1e15},
+        {"best", ARGS_COUNT, &o.best, "[K]", "show --step: the K of highest reward (1)", 1, 1e9},
+        {"worst", ARGS_COUNT, &o.worst, "[K]", "show --step: the K of lowest reward (1)", 1, 1e9},
+        {"random", ARGS_COUNT, &o.random, "[K]", "show --step: K others, the same each time (1)", 1,
+         1e9},
+        {"tokens", ARGS_FLAG, &o.tokens, NULL, "show --step: log-prob and version of each token", 0,
+         0},
         {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
         {"logprobs", ARGS_FLAG, &o.logprobs, NULL,
          "verify: also log-probs of trained tokens, each by the version that generated it", 0, 0},
@@ -683,7 +442,10 @@ int cmd_replay(int argc, char **argv) {
     struct args_verb verb = {
         "weir replay RUN list|show|stats|export|verify|retrain|compare [RUN2...] [options]",
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
-        "show     trajectories with per-token log-probs and versions\n"
+        "show     prompt, response, reward with reasons, staleness: of a --step (all, --best, "
+        "--worst,\n"
+        "         --random), a --group or a --trajectory; these two with log-prob and version of\n"
+        "         each token\n"
         "stats    what happened to groups, trajectories and rewards; staleness as measured, in "
         "flight "
         "and in queue, and as predicted\n"

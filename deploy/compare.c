@@ -16,7 +16,9 @@
 
 enum { COMPARE_STEPS_MAX = 1000000, COMPARE_KEYS_MAX = 256, COMPARE_WIDTH = 11 };
 
-static const char *const usual[] = {"actor/loss", "actor/grad_norm", "is/ess", "actor/entropy",
+/* What a run is for, then how it went. */
+static const char *const usual[] = {"reward/mean",     "eval/accuracy", "actor/loss",
+                                    "actor/grad_norm", "actor/entropy", "is/ess",
                                     "gac/cosine"};
 
 struct table {
@@ -24,7 +26,7 @@ struct table {
     double *value;   /* [steps, n_values]; NAN: not there */
     size_t cap;
     int64_t steps;
-    bool seen[COMPARE_METRICS_MAX];
+    bool seen[COMPARE_METRICS_MAX], number[COMPARE_METRICS_MAX]; /* the key; a number of it */
     char *key[COMPARE_KEYS_MAX]; /* of the first run's lines, for a mistyped one */
     size_t n_keys;
 };
@@ -79,6 +81,7 @@ static int take_line(const struct compare *c, struct table *t, size_t run, const
         const struct json *v = json_get(line, c->metric[m]);
         if (!v) continue;
         t->seen[m] = true;
+        t->number[m] |= json_is(v, JSON_NUMBER);
         if (json_is(v, JSON_BOOL)) row[m * c->n_runs + run] = json_bool(v, false);
         if (json_is(v, JSON_NUMBER)) row[m * c->n_runs + run] = json_num(v, 0);
     }
@@ -211,23 +214,44 @@ static void print_table(const struct compare *c, const struct table *t) {
     print_means(c, t);
 }
 
+static void table_free(struct table *t) {
+    for (size_t i = 0; i < t->n_keys; i++)
+        mem_free(t->key[i]);
+    mem_free(t->value);
+}
+
+static int read_all(const struct compare *c, struct table *t) {
+    *t = (struct table){.n_values = c->n_metrics * c->n_runs};
+    for (size_t i = 0; i < c->n_runs; i++)
+        TRY(read_run(c, t, i));
+    return 0;
+}
+
+/* Of the usual ones those that some run has: not every run evaluates or controls alignment. */
+static int choose_usual(struct compare *c) {
+    struct table t = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+        c->metric[c->n_metrics++] = usual[i];
+    int rc = read_all(c, &t);
+    for (size_t i = 0; rc == 0 && i < sizeof usual / sizeof usual[0]; i++)
+        if (t.number[i]) c->metric[n++] = usual[i];
+    if (n > 0) c->n_metrics = n;
+    table_free(&t);
+    return rc;
+}
+
 int compare_print(struct compare *c) {
     struct table t = {0};
     int rc = 0;
-    for (size_t i = 0; c->n_metrics == 0 && i < sizeof usual / sizeof usual[0]; i++)
-        c->metric[i] = usual[i];
-    if (c->n_metrics == 0) c->n_metrics = sizeof usual / sizeof usual[0];
-    t.n_values = c->n_metrics * c->n_runs;
-    for (size_t i = 0; i < c->n_runs; i++)
-        TRY_OUT(read_run(c, &t, i));
+    if (c->n_metrics == 0) TRY(choose_usual(c));
+    TRY_OUT(read_all(c, &t));
     TRY_OUT(check_metrics(c, &t));
     if (c->json)
         print_json(c, &t);
     else
         print_table(c, &t);
 out:
-    for (size_t i = 0; i < t.n_keys; i++)
-        mem_free(t.key[i]);
-    mem_free(t.value);
+    table_free(&t);
     return rc;
 }

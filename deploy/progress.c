@@ -3,13 +3,18 @@
  * step numbers, not by bytes. */
 #include "deploy/progress.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "deploy/health.h"
+#include "deploy/live.h"
+#include "deploy/pace.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -28,31 +33,55 @@ struct progress {
         size_t offset; /* bytes that were read */
     } metrics;
     enum progress_form form;
+    char *run_dir;
     int64_t steps, eta, step; /* step: done */
     int64_t eval_version;     /* newest shown, -1: none */
     uint64_t started_us, step_us, drawn_us, shown_us, waited_us;
-    int64_t first_step;
-    double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
+    double reward, first_reward, stale_mean, stale_max;
     double eval_first, eval_last;
     bool any_eval, any_step, drawn;
+    bool past;      /* reading what was there before this session: it is not shown again */
     char align[24]; /* alignment control's cosine and action; "" when it is off */
+    struct pace pace;
+    struct health *health;
+    bool warned[HEALTH_KINDS]; /* told already */
 };
 
-struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
+static int read_lines(struct progress *p, struct follow *f);
+
+/* Advantages that compare a response with the others of its group. */
+static bool is_relative(const struct recipe *r) {
+    enum recipe_advantage a = r->trainer.algorithm.advantage;
+    return a == RECIPE_ADV_GRPO || a == RECIPE_ADV_GRPO_NOSTD || a == RECIPE_ADV_RLOO ||
+           a == RECIPE_ADV_REINFORCE_PP_BASELINE;
+}
+
+struct progress *progress_open(const char *run_dir, const struct recipe *r,
                                enum progress_form form) {
     struct progress *p = mem_zalloc(sizeof *p);
+    struct health_config health = {
+        .steps = r->trainer.steps, .group_size = r->rollout.group_size, .relative = is_relative(r)};
     p->metrics.path = file_join(run_dir, "metrics.jsonl");
-    p->steps = steps;
-    p->eta = eta;
+    p->run_dir = mem_strdup(run_dir);
+    p->steps = r->trainer.steps;
+    p->eta = r->trainer.staleness.max;
     p->form = form;
     p->eval_version = -1;
     p->started_us = clock_us();
+    p->health = health_open(&health);
+    pace_start(&p->pace, (double)clock_wall_us() * 1e-6);
+    if (form == PROGRESS_JSON) return p; /* whoever reads it gets the whole run's lines */
+    p->past = true;
+    err_ignore(read_lines(p, &p->metrics), "it is read again and then reported");
+    p->past = false;
     return p;
 }
 
 void progress_close(struct progress **p) {
     if (!*p) return;
     mem_free((*p)->metrics.path);
+    mem_free((*p)->run_dir);
+    health_close(&(*p)->health);
     mem_free(*p);
     *p = NULL;
 }
@@ -84,7 +113,7 @@ static void take_alignment(struct progress *p, const struct json *o) {
 static void show_step(struct progress *p, const struct json *o) {
     char align[48] = "";
     uint64_t now_us = clock_us();
-    if (p->form != PROGRESS_LINES) return;
+    if (p->form != PROGRESS_LINES || p->past) return;
     if (p->step < p->steps && p->shown_us && now_us - p->shown_us < LINE_EVERY_US) return;
     p->shown_us = now_us;
     if (p->align[0]) snprintf(align, sizeof align, "  cosine %s", p->align);
@@ -92,7 +121,18 @@ static void show_step(struct progress *p, const struct json *o) {
            "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f%s  rollout %.0f "
            "tok/s  trainer %.0f tok/s\n",
            p->step, p->steps, p->reward, p->stale_mean, p->stale_max, number(o, "actor/grad_norm"),
-           number(o, "actor/entropy"), align, p->rollout_rate, p->trainer_rate);
+           number(o, "actor/entropy"), align, fmax(pace_rollout(&p->pace), 0),
+           fmax(pace_trainer(&p->pace), 0));
+}
+
+/* Lines of sessions before have older times, which the pace ignores. */
+static void take_pace(struct progress *p, const struct json *o) {
+    double now = (double)clock_wall_us() * 1e-6, trainer = number(o, "perf/tokens_per_s");
+    struct pace_part part = {.seconds = number(o, "time/step_s"),
+                             .trained = number(o, "time/step")};
+    part.rollout = number(o, "perf/rollout_tokens_per_s") * part.seconds;
+    part.trainer = trainer * part.trained;
+    pace_step(&p->pace, json_num(json_get(o, "time/wall"), now), &part);
 }
 
 static void take_step(struct progress *p, const struct json *o, int64_t step) {
@@ -101,14 +141,12 @@ static void take_step(struct progress *p, const struct json *o, int64_t step) {
     p->reward = number(o, "reward/mean");
     p->stale_mean = number(o, "off_policy/mean");
     p->stale_max = number(o, "off_policy/max");
-    p->rollout_rate = number(o, "perf/rollout_tokens_per_s");
-    p->trainer_rate = number(o, "perf/tokens_per_s");
     take_alignment(p, o);
-    if (!p->any_step) {
-        p->first_reward = p->reward;
-        p->first_step = step;
-        p->started_us = clock_us();
-    }
+    take_pace(p, o);
+    struct health_step health;
+    health_step_read(&health, o);
+    health_take(p->health, &health);
+    if (!p->any_step) p->first_reward = p->reward;
     p->any_step = true;
     p->step_us = clock_us();
     show_step(p, o);
@@ -139,7 +177,7 @@ static void take_eval(struct progress *p, const struct json *o, int64_t version)
     p->eval_last = number(o, "eval/accuracy");
     if (!p->any_eval) p->eval_first = p->eval_last;
     p->any_eval = true;
-    if (p->form == PROGRESS_JSON) return;
+    if (p->form == PROGRESS_JSON || p->past) return;
     clear_live(p);
     printf("eval at version %" PRId64 ": ", version);
     progress_show_sets(o);
@@ -185,26 +223,75 @@ static int read_lines(struct progress *p, struct follow *f) {
     return 0;
 }
 
-static void draw(struct progress *p, uint64_t now_us) {
-    char line[256], eta[32] = "-", eval[32] = "eval -";
-    struct winsize ws = {0};
-    int64_t done = p->step - p->first_step;
-    if (p->any_step && done > 1) {
-        double left = (double)(p->step_us - p->started_us) * 1e-6 / (double)(done - 1) *
-                      (double)(p->steps - p->step);
-        snprintf(eta, sizeof eta, "%d:%02d", (int)left / 60, (int)left % 60);
+/* --- what is wrong with it ------------------------------------------------------------------- */
+
+/* "weir VERB", the program as it was called, to be called again. */
+static void command(struct buf *out, const char *verb) {
+    buf_shell(out, program_invocation_name);
+    buf_printf(out, " %s ", verb);
+}
+
+void progress_resume(struct buf *out, const char *run_dir) {
+    command(out, "run --resume");
+    buf_shell(out, run_dir);
+}
+
+/* The text, and what to look at: the command as this program was called. */
+static void warning_text(const struct progress *p, const struct health_finding *f,
+                         struct buf *out) {
+    buf_printf(out, "%s; look at `", f->text);
+    command(out, "replay");
+    buf_shell(out, p->run_dir);
+    buf_printf(out, " show --step %" PRId64 "`, %s", f->step, f->advice);
+}
+
+/* Each kind once, above the live line. */
+static void show_warnings(struct progress *p) {
+    struct health_finding found[HEALTH_KINDS];
+    size_t n = health_find(p->health, found);
+    for (size_t i = 0; i < n; i++) {
+        struct buf text = {0};
+        if (!found[i].warning || p->warned[found[i].kind]) continue;
+        p->warned[found[i].kind] = true;
+        warning_text(p, &found[i], &text);
+        if (p->form == PROGRESS_JSON) {
+            printf("{\"event\": \"warning\", \"kind\": \"%s\", \"since\": %" PRId64
+                   ", \"step\": %" PRId64 ", \"text\": ",
+                   found[i].name, found[i].since, found[i].step);
+            struct buf quoted = {0};
+            buf_json_str(&quoted, text.data, text.len);
+            printf("%s}\n", quoted.data);
+            buf_close(&quoted);
+        } else {
+            clear_live(p);
+            printf("warning: %s\n", text.data);
+        }
+        buf_close(&text);
     }
-    if (p->any_eval) snprintf(eval, sizeof eval, "eval %.2f", p->eval_last);
-    if (p->align[0]) /* in its place: evaluations have lines of their own */
-        snprintf(eval, sizeof eval, "cos %s", p->align);
-    int n = snprintf(line, sizeof line, /* fits 80 columns */
-                     "step %" PRId64 "/%" PRId64 " reward %.2f %s stale %.1f/%" PRId64
-                     " tok/s %.1fk gen %.1fk train ETA %s",
-                     p->step, p->steps, p->reward, eval, p->stale_mean, p->eta,
-                     p->rollout_rate / 1000, p->trainer_rate / 1000, eta);
-    int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 1 ? ws.ws_col - 1 : 100;
-    printf("\r\033[K%.*s", n < width ? n : width, line);
+}
+
+static void draw(struct progress *p, uint64_t now_us) {
+    struct health_finding found[HEALTH_KINDS];
+    struct winsize ws = {0};
+    struct buf line = {0};
+    size_t n = health_find(p->health, found);
+    struct live l = {.step = p->step,
+                     .steps = p->steps,
+                     .left_s =
+                         pace_left(&p->pace, p->steps - p->step, (double)clock_wall_us() * 1e-6),
+                     .mark = n > 0 && found[0].warning ? found[0].mark : NULL,
+                     .reward = p->any_step ? p->reward : (double)NAN,
+                     .eval = p->any_eval ? p->eval_last : (double)NAN,
+                     .align = p->align[0] ? p->align : NULL,
+                     .stale = p->stale_mean,
+                     .bound = p->eta,
+                     .rollout = pace_rollout(&p->pace),
+                     .trainer = pace_trainer(&p->pace)};
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 1;
+    live_line(&line, &l, known ? ws.ws_col : LIVE_WIDTH);
+    printf("\r\033[K%s", line.data);
     fflush(stdout);
+    buf_close(&line);
     p->drawn = true;
     p->drawn_us = now_us;
 }
@@ -228,6 +315,7 @@ static void show_waiting(struct progress *p, uint64_t now_us, const char *status
 
 int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     TRY(read_lines(p, &p->metrics));
+    show_warnings(p);
     if (p->step < p->steps) show_waiting(p, now_us, status);
     if (p->form == PROGRESS_LIVE && now_us - p->drawn_us > LIVE_EVERY_US)
         draw(p, now_us);
@@ -236,22 +324,119 @@ int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     return 0;
 }
 
-void progress_summary(struct progress *p, const char *run_dir, bool complete) {
+void progress_say(struct progress *p, const char *lines) {
+    if (p->form == PROGRESS_JSON) return;
     clear_live(p);
-    if (p->form == PROGRESS_JSON) {
-        printf("{\"event\": \"%s\", \"step\": %" PRId64 ", \"run\": \"%s\"}\n",
-               complete ? "complete" : "stopped", p->step, run_dir);
-        return;
-    }
-    printf("%s after %" PRId64 " of %" PRId64 " steps", complete ? "complete" : "stopped", p->step,
-           p->steps);
+    printf("%s", lines);
+    fflush(stdout);
+}
+
+void progress_put(struct progress *p, const char *lines) {
+    clear_live(p);
+    printf("%s", lines);
+    fflush(stdout);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+/* A run that did all of its steps and learnt nothing is not reported as a success. */
+static void show_verdict(const struct progress *p, const struct progress_end *e,
+                         const struct health_finding *f, size_t n) {
+    const char *how = e->rc == 0 ? "complete" : e->rc == ERR_STOPPED ? "stopped" : "failed";
+    if (e->rc == 0 && n > 0 && f[0].warning)
+        printf("all %" PRId64 " steps are done, but %s", p->steps, f[0].verdict);
+    else
+        printf("%s", how);
+    if (e->signal) printf(" by signal %d (%s)", e->signal, strsignal(e->signal));
+    if (e->rc < 0 || n == 0 || !f[0].warning)
+        printf(" after %" PRId64 " of %" PRId64 " steps", p->step, p->steps);
     if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
     if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
-    const char *weir = program_invocation_name; /* as it was called, to be called again */
-    printf("\n\nnext:\n");
-    if (!complete)
-        printf("  %s run --resume %s\n", weir, run_dir);
-    else
-        printf("  %s chat --model %s/hf\n", weir, run_dir);
-    printf("  %s replay %s stats\n  %s replay %s verify --all\n", weir, run_dir, weir, run_dir);
+    for (size_t i = 0; i < e->n_restarts; i++)
+        printf("%s%s %d", i ? ", " : "; restarts: ", e->restarts[i].name, e->restarts[i].n);
+    printf("\n");
+    for (size_t i = 0; i < n; i++) {
+        struct buf text = {0};
+        warning_text(p, &f[i], &text);
+        printf("%s: %s\n", f[i].warning ? "warning" : "note", text.data);
+        buf_close(&text);
+    }
+}
+
+static void findings_json(const struct progress *p, struct buf *line) {
+    struct health_finding f[HEALTH_KINDS];
+    size_t n = health_find(p->health, f);
+    buf_str(line, ", \"findings\": [");
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(line, "%s{\"kind\": \"%s\", \"warning\": %s, \"since\": %" PRId64 ", \"text\": ",
+                   i ? ", " : "", f[i].name, f[i].warning ? "true" : "false", f[i].since);
+        buf_json_str(line, f[i].text, strlen(f[i].text));
+        buf_str(line, "}");
+    }
+    buf_str(line, "]");
+}
+
+static void summary_json(struct progress *p, const struct progress_end *e) {
+    static const char *const events[] = {"complete", "stopped", "failed"};
+    struct buf line = {0}, resume = {0};
+    buf_printf(&line,
+               "{\"event\": \"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"run\": ",
+               events[e->rc == 0             ? 0
+                      : e->rc == ERR_STOPPED ? 1
+                                             : 2],
+               p->step, p->steps);
+    buf_json_str(&line, e->run_dir, strlen(e->run_dir));
+    buf_str(&line, ", \"restarts\": {");
+    for (size_t i = 0; i < e->n_restarts; i++)
+        buf_printf(&line, "%s\"%s\": %d", i ? ", " : "", e->restarts[i].name, e->restarts[i].n);
+    buf_printf(&line, "}, \"exit\": %d", e->exit_code);
+    if (e->signal) buf_printf(&line, ", \"signal\": %d", e->signal);
+    if (e->rc < 0) {
+        buf_str(&line, ", \"error\": ");
+        buf_json_str(&line, err_text(), strlen(err_text()));
+        progress_resume(&resume, e->run_dir);
+        buf_str(&line, ", \"resume\": ");
+        buf_json_str(&line, resume.data, resume.len);
+    }
+    findings_json(p, &line);
+    printf("%s}\n", line.data);
+    buf_close(&resume);
+    buf_close(&line);
+}
+
+static void next_commands(const struct progress *p, const struct progress_end *e) {
+    struct buf text = {0};
+    char *hf = file_join(e->run_dir, "hf");
+    if (e->rc == 0) {
+        buf_str(&text, "  ");
+        command(&text, "chat --model");
+        buf_shell(&text, hf);
+        buf_str(&text, "\n");
+    }
+    buf_str(&text, "  ");
+    command(&text, "replay");
+    buf_shell(&text, e->run_dir);
+    buf_str(&text, " stats\n  ");
+    command(&text, "replay");
+    buf_shell(&text, e->run_dir);
+    buf_str(&text, " verify --all\n");
+    buf_str(&text, "  ");
+    progress_resume(&text, e->run_dir);
+    if (e->rc == 0) buf_printf(&text, " --set trainer.steps=%" PRId64, 2 * p->steps);
+    buf_str(&text, "\n");
+    printf("\nnext:\n%s", text.data);
+    mem_free(hf);
+    buf_close(&text);
+}
+
+void progress_summary(struct progress *p, const struct progress_end *e) {
+    struct health_finding f[HEALTH_KINDS];
+    size_t n = health_find(p->health, f);
+    clear_live(p);
+    if (p->form == PROGRESS_JSON) {
+        summary_json(p, e);
+        return;
+    }
+    show_verdict(p, e, f, n);
+    next_commands(p, e);
 }

@@ -17,6 +17,7 @@
 #include "deploy/evaluate.h"
 #include "deploy/replay.h"
 #include "deploy/rundir.h"
+#include "proto/recipe_change.h"
 #include "rollout/setup.h"
 #include "trainer/export.h"
 #include "trainer/metrics.h"
@@ -97,8 +98,8 @@ static int load_recipes(struct work *w) {
     TRY_OUT(err_wrap(recipe_load(&w->was, path, NULL, 0), "%s is not a run", t->run));
     TRY_OUT(recipe_load(&given, t->recipe ? t->recipe : path, t->sets, t->n_sets));
     TRY_OUT(rundir_resolve(&w->is, given));
-    TRY_OUT(
-        err_wrap(retrain_diff(w->was, w->is, note_change, w), "%s cannot be retrained so", t->run));
+    TRY_OUT(err_wrap(recipe_changes(w->was, w->is, note_change, w), "%s cannot be retrained so",
+                     t->run));
     if (w->note.len == 0) buf_str(&w->note, "changed    nothing: the logged weights must result\n");
 out:
     recipe_close(&given);

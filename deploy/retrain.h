@@ -49,11 +49,7 @@ struct retrain {
  * model; ERR_NOTFOUND: no finished step. Writes recipe.yaml, retrain.json, metrics.jsonl, hf/. */
 MUST_CHECK int retrain_run(struct retrain *t);
 
-/* (retrain_diff.c) Calls each for every key that differs, with its values as text. */
-typedef int retrain_diff_fn(void *ctx, const char *key, const char *was, const char *is);
-MUST_CHECK int retrain_diff(const struct recipe *a, const struct recipe *b, retrain_diff_fn *each,
-                            void *ctx);
-/* ERR_CONFIG if key cannot differ between a run and its retraining. */
+/* (retrain_diff.c) ERR_CONFIG if key cannot differ between a run and its retraining. */
 MUST_CHECK int retrain_allows(const char *key, const char *was, const char *is);
 
 #endif

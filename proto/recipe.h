@@ -17,6 +17,7 @@ enum {
     RECIPE_STOP_MAX = 8,
     RECIPE_REWARD_MAX = 16,
     RECIPE_EVAL_MAX = 16,
+    RECIPE_NAME_MAX = 100, /* bytes of a run's name */
     RECIPE_EVAL_NAME = 48, /* bytes of a set's name, with the NUL */
     RECIPE_SAMPLES_MAX = 4096,
     RECIPE_INTS_MAX = 8
@@ -164,6 +165,10 @@ struct recipe {
                                           as rollout's */
         double temperature;            /* of sets that do not state theirs */
     } eval;
+    struct {
+        int64_t max_tokens; /* prompt and answer; 0: rollout's limits, each for its part */
+        int64_t held_out;   /* rows of data.train */
+    } sft;
     struct {
         bool delta;
         int64_t anchor_every;

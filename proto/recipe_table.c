@@ -315,6 +315,11 @@ static const struct recipe_field fields[] = {
         "0: as rollout.max_new_tokens"),
     NUM("eval.temperature", eval.temperature, "0.0", 0, 100,
         "0: greedy; of the sets that do not state theirs"),
+    INT("sft.max_tokens", sft.max_tokens, "0", 0, 1048576,
+        "weir sft: longest row, prompt and answer; 0: rollout.max_prompt_tokens and "
+        "max_new_tokens, each for its part"),
+    INT("sft.held_out", sft.held_out, "0", 0, 1e9,
+        "weir sft: rows of data.train that are not trained on but give an evaluation loss"),
     BOOL("relay.delta", relay.delta, "false", "publish changed values only (between nodes)"),
     INT("relay.anchor_every", relay.anchor_every, "10", 1, 1e9, "versions between full ones"),
     ENUM("relay.device_handover", relay.device_handover, handover_names, "auto",

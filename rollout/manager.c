@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
+#include "proto/recipe_change.h"
 #include "rollout/manager_impl.h"
 #include "rollout/setup.h"
 
@@ -36,12 +37,11 @@ int manager_send(struct manager *m, const struct net_id *to, enum wire_type type
     return link_send(m->sock, to, type, body, frames, n, 0);
 }
 
-void manager_warn(struct manager *m, const struct net_id *from, const char *what, const char *why) {
+void manager_warn_at(struct log_limit *limit, struct manager *m, const struct net_id *from,
+                     const char *what, const char *why) {
     m->warnings++;
-    if (m->now_us < m->warned_us + 1000000) return;
-    LOG(WARN, MANAGER, "peer=%.*s %s: %s (%" PRIu64 " such since the start)", (int)from->n,
-        (const char *)from->bytes, what, why, m->warnings);
-    m->warned_us = m->now_us;
+    log_limited(limit, LOG_WARN, LOG_MANAGER, "peer=%.*s %s: %s (%" PRIu64 " such since the start)",
+                (int)from->n, (const char *)from->bytes, what, why, m->warnings);
 }
 
 void manager_progress(struct manager *m) {
@@ -172,17 +172,17 @@ static int loop(struct manager *m) {
     }
     TRY(manager_outbox_send_all(m));
     LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
-    return 0;
+    return net_stopped();
 }
 
-/* The effective recipe's text identifies the run that a log belongs to. */
+/* What of the recipe may not change identifies the run that a log belongs to. */
 static int open_log(struct manager *m) {
     struct buf text = {0};
     recipe_print(m->recipe, &text);
-    struct runlog_meta meta = {.seed = m->recipe->seed,
-                               .recipe = hash_bytes(text.data, text.len),
-                               .format = RUNLOG_FORMAT};
+    struct runlog_meta meta = {
+        .seed = m->recipe->seed, .text = hash_bytes(text.data, text.len), .format = RUNLOG_FORMAT};
     buf_close(&text);
+    TRY(recipe_identity(&meta.recipe, m->recipe));
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);

@@ -101,7 +101,7 @@ static int meta_check(struct runlog *l, const struct runlog_meta *want) {
     if (l->meta.seed != want->seed)
         return FAIL(ERR_MISMATCH, "%s was made with seed %" PRIu64 ", the recipe says %" PRIu64,
                     l->dir, l->meta.seed, want->seed);
-    if (!hash_equal(l->meta.recipe, want->recipe))
+    if (!hash_equal(l->meta.recipe, want->recipe) && !hash_equal(l->meta.recipe, want->text))
         return FAIL(ERR_MISMATCH, "%s was made with another recipe", l->dir);
     return 0;
 }

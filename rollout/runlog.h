@@ -33,7 +33,8 @@ struct runlog_scan;
 
 struct runlog_meta {
     uint64_t format, seed;
-    struct hash recipe; /* of the effective recipe's text */
+    struct hash recipe; /* recipe_identity: the settings that may not change */
+    struct hash text;   /* of the whole recipe's text, which logs had before; not written */
 };
 
 /* Pointers in records are the caller's when writing; read ones belong to the reader: see below. */

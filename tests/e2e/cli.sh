@@ -16,6 +16,8 @@ for verb in run sft generate chat eval score step tokenize replay plan bench doc
     grep -q "usage: weir $verb" "$DIR/help" || fail "$verb --help: $(head -n 1 "$DIR/help")"
 done
 refuses 'known are: bench, ' "$WEIR" train
+refuses 'unknown verb "evla"; the nearest is eval' "$WEIR" evla
+refuses 'the nearest is replay' "$WEIR" repaly RUN list
 refuses "unknown option --outt" "$WEIR" run --outt x
 refuses "unknown option -x" "$WEIR" run -x
 refuses "a setting goes as --set trainer.steps=5" "$WEIR" run tests/e2e/small.yaml trainer.steps=5

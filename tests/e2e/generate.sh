@@ -33,6 +33,15 @@ got=$(generate --prompt "Once upon a time" --temperature 0 --stop "le gi" --max-
 generate --prompt "Once" --temperature 5 --n 16 --max-tokens 200 >"$DIR/hot"
 iconv -f UTF-8 -t UTF-8 "$DIR/hot" >/dev/null || fail "half a code point was written"
 
+# On a terminal the shell's prompt gets a line of its own; a pipe gets the completion and nothing else.
+if command -v script >/dev/null; then
+    printf -v line '%q ' "$WEIR" generate --model "$model" --raw --prompt "Once" --temperature 0 --max-tokens 3
+    script -qec "$line" /dev/null >"$DIR/terminal" </dev/null
+    generate --prompt "Once" --temperature 0 --max-tokens 3 >"$DIR/pipe"
+    [ "$(tail -c 1 "$DIR/pipe")" != "" ] || fail "a line end in a pipe"
+    tr -d '\r' <"$DIR/terminal" | cmp - <(cat "$DIR/pipe" && echo) || fail "on a terminal: $(cat "$DIR/terminal")"
+fi
+
 # Limits.
 if generate --prompt "Once" --max-tokens 100000 2>"$DIR/err"; then fail "100000 tokens accepted"; fi
 grep -q "context of 512" "$DIR/err" || fail "$(cat "$DIR/err")"

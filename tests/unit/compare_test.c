@@ -41,6 +41,31 @@ TEST(names_what_is_wrong) {
     CHECK_ERR(compare_one("", "x/los"), ERR_NOTFOUND, "the nearest one is x/loss");
 }
 
+/* Without --metric: what the runs are for, where they have it. */
+TEST(reward_and_evaluation_are_usual) {
+    static const char metrics[] = "{\"step\": 0, \"reward/mean\": 1, \"actor/loss\": 2, "
+                                  "\"gac/cosine\": null}\n{\"eval/version\": 0, "
+                                  "\"eval/accuracy\": 0.5}\n";
+    char *a = run_with("a", metrics), *b = run_with("b", "{\"step\": 0, \"reward/mean\": 2}\n");
+    struct compare c = {.json = true}, only = {.json = true}, empty = {.json = true};
+    CHECK_OK(compare_add(&c, a));
+    CHECK_OK(compare_add(&c, b));
+    CHECK_OK(compare_print(&c));
+    CHECK_INT(c.n_metrics, 3);
+    CHECK_STR(c.metric[0], "reward/mean");
+    CHECK_STR(c.metric[1], "eval/accuracy");
+    CHECK_STR(c.metric[2], "actor/loss");
+    CHECK_OK(compare_add(&only, b));
+    CHECK_OK(compare_print(&only));
+    CHECK_INT(only.n_metrics, 1);
+    mem_free(a);
+    a = run_with("a", "");
+    CHECK_OK(compare_add(&empty, a));
+    CHECK_OK(compare_print(&empty));
+    mem_free(a);
+    mem_free(b);
+}
+
 TEST(a_run_once) {
     struct compare c = {0};
     static const char *const same[] = {"a/b", "a/b/", "a/b//"};

@@ -2,6 +2,7 @@
  * is known to be harmless may differ. */
 #include "base/buf.h"
 #include "deploy/retrain.h"
+#include "proto/recipe_change.h"
 #include "tests/test.h"
 
 #include <stdio.h>
@@ -20,8 +21,8 @@ static void check_diff(const char *set, const char *want, const char *back) {
     struct buf there = {0}, again = {0};
     CHECK_OK(recipe_parse(&a, base, strlen(base), "a", NULL, 0));
     CHECK_OK(recipe_parse(&b, base, strlen(base), "b", &set, 1));
-    CHECK_OK(retrain_diff(a, b, note, &there));
-    CHECK_OK(retrain_diff(b, a, note, &again));
+    CHECK_OK(recipe_changes(a, b, note, &there));
+    CHECK_OK(recipe_changes(b, a, note, &again));
     CHECK_STR(there.len ? there.data : "", want);
     CHECK_STR(again.len ? again.data : "", back);
     buf_close(&there);
