@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_refuse.h"
 #include "rollout/setup.h"
 
 #include <inttypes.h>
@@ -92,8 +93,10 @@ static struct manager_client *admit(struct manager *m, const struct net_id *from
         manager_warn(m, from, name, "refused: it has not said hello to this manager");
         return NULL;
     }
-    if (c->role == role) return c;
-    manager_warn(m, from, name, "refused: not from this kind of service");
+    if (c->role == role && !c->banned) return c;
+    manager_warn(m, from, name,
+                 c->banned ? "refused: it broke the rules too often"
+                           : "refused: not from this kind of service");
     return NULL;
 }
 
@@ -132,7 +135,7 @@ static int receive(struct manager *m, bool *more) {
             return 0;
         }
         if (rc == ERR_CORRUPT) {
-            manager_warn(m, &from, "message dropped", err_text());
+            manager_refuse_message(m, &from, err_text());
             continue;
         }
         TRY(rc);
@@ -149,6 +152,7 @@ static int receive(struct manager *m, bool *more) {
 static int act(struct manager *m) {
     tell_time(m);
     manager_clients_tick(m);
+    TRY(manager_refuse_tick(m));
     TRY(manager_scores_send(m));
     if (m->work_changed) {
         m->work_changed = false;
@@ -194,6 +198,7 @@ static int open_data(struct manager *m) {
     TRY(setup_dataset(&m->data, &r->data.train, "data.train", r->seed));
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
     TRY(chat_choose(&m->chat, r->model.chat, r->model.path));
+    TRY(manager_refuse_open(m));
     TRY(manager_prompts_check(m));
     return manager_sampling_open(m);
 }
@@ -249,6 +254,7 @@ static void manager_free(struct manager *m) {
     mem_free(m->acks);
     mem_free(m->weights);
     buf_close(&m->failure);
+    buf_close(&m->alone.last);
     mem_free(m->metrics_path);
     mem_free(m->run_dir);
     mem_free(m);

@@ -4,6 +4,7 @@
  *   manager_clients.c   hello, heartbeats, who is alive
  *   manager_outbox.c    answers that wait for the log
  *   manager_rollouts.c  work out, tokens in
+ *   manager_refuse.c    what peers may not say, and what becomes of those who do
  *   manager_prompts.c   rows of the data set as prompts; tokens of unfinished trajectories
  *   manager_sampling.c  which groups have a signal, what is learned about rows
  *   manager_scores.c    finished trajectories to the reward service, scores back
@@ -18,7 +19,6 @@
 
 #include "actor/dataset.h"
 #include "actor/tokenizer.h"
-#include "base/buf.h"
 #include "base/net.h"
 #include "proto/link.h"
 #include "proto/recipe.h"
@@ -35,6 +35,7 @@ enum {
     MANAGER_EVENT_BYTES = 1 << 17, /* of an event: then it goes to the log's writer */
     MANAGER_WORK_MAX = 1024,       /* items of one Work */
     MANAGER_SILENT_BEATS = 5,      /* missed heartbeats until a client is dead */
+    MANAGER_OFFENCES_MAX = 16,     /* of a client, then it is banned */
     MANAGER_STALL_US = 30000000
 };
 
@@ -44,7 +45,8 @@ struct manager {
     struct net *net;
     struct net_sock *sock;
     struct groups *groups;
-    int64_t size; /* trajectories of a group, the greedy one included: recipe_generated */
+    int64_t size;           /* trajectories of a group, the greedy one included: recipe_generated */
+    int64_t vocab, context; /* token ids and lengths that the trainer will take */
     struct runlog *log;
     struct dataset *data;
     struct sampling *sampling;
@@ -76,13 +78,11 @@ struct manager {
     struct manager_window window;
     struct manager_batch_facts facts;
     struct manager_rates rates;
-    struct {
-        int64_t step;
-        double reward_mean;
-    } last;                    /* newest step done */
+    struct manager_last last;
     double tail_max, tail_len; /* sums for the longest response of a group over the mean */
     uint64_t tail_groups, tail_trajs;
     uint64_t progress_us, stall_said_us, warned_us, warnings;
+    struct manager_alone alone;
     struct buf failure; /* why a group was rejected last, for a reward or aborted */
     bool work_changed;  /* something happened that may let kept requests be answered */
 };

@@ -306,6 +306,10 @@ int manager_trainer_eval(struct manager *m, const struct net_id *from, const str
     struct runlog_record old = {0};
     struct buf line = {0};
     int rc = 0;
+    if (d->version > groups_counts(m->groups).formed) {
+        manager_warn(m, from, "evaluation refused", "of a version that cannot exist");
+        return 0;
+    }
     buf_add(&line, msg->frame[0].data, msg->frame[0].bytes);
     for (size_t i = 0; i < line.len; i++) /* a line is a line */
         if (line.data[i] == '\n' || line.data[i] == '\r') line.data[i] = ' ';
