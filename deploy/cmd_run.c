@@ -9,7 +9,9 @@
 #include "base/net.h"
 #include "deploy/announce.h"
 #include "deploy/args.h"
+#include "deploy/places.h"
 #include "deploy/progress.h"
+#include "deploy/resumable.h"
 #include "deploy/rundir.h"
 #include "deploy/supervise.h"
 #include "deploy/verbs.h"
@@ -37,6 +39,7 @@ struct run {
     struct net *net;
     struct net_sock *manager;
     struct supervise *services;
+    struct places *places;
     struct progress *progress;
     char *status; /* newest answer of the manager */
     uint64_t asked_us;
@@ -169,7 +172,11 @@ static bool finished(const struct run *run) {
 static int watch(struct run *run) {
     while (!finished(run)) {
         uint64_t now_us = clock_us();
-        TRY(supervise_tick(run->services, now_us));
+        int rc = supervise_tick(run->services, now_us);
+        /* Services fail in many ways when their files are gone: that is said instead. */
+        TRY(places_check(run->places, rc < 0 ? UINT64_MAX : now_us,
+                         supervise_child(run->services, 0).pid));
+        TRY(rc);
         ask_status(run, now_us);
         take_status(run);
         TRY(progress_tick(run->progress, now_us, run->status));
@@ -192,7 +199,9 @@ static int run_services(struct run *run, bool json) {
             rundir_path(run->dir));
     TRY(connect_manager(run));
     TRY(start_services(run));
+    run->places = places_open(rundir_path(run->dir));
     int rc = watch(run);
+    if (rc == 0) rc = places_check(run->places, UINT64_MAX, 0);
     supervise_stop(run->services, GRACE_MS);
     if (rc < 0) return rc;
     TRY(progress_tick(run->progress, clock_us(), run->status));
@@ -207,6 +216,7 @@ static void run_reset(struct run *run) {
     net_close(&run->net);
     if (ipc) err_ignore(file_remove_tree(ipc), "a leftover socket is replaced by the next run");
     progress_close(&run->progress);
+    places_close(&run->places);
     rundir_close(&run->dir);
     recipe_close(&run->recipe);
     mem_free(run->status);
@@ -276,6 +286,7 @@ int cmd_run(int argc, char **argv) {
         buf_close(&text);
         goto out;
     }
+    if (o.resume) TRY_OUT(resumable_check(rundir_path(run.dir)));
     TRY_OUT(check(run.recipe, &shape));
     TRY_OUT(announce(run.recipe, &shape, o.json));
     if (o.dry_run) goto out;

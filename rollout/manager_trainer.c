@@ -214,16 +214,18 @@ void manager_trainer_ask(struct manager *m, const struct net_id *from, const str
     m->ask.id = *from;
     m->ask.step = q->step;
     m->work_changed = true;
-    if (q->step > groups_counts(m->groups).done && q->step < m->recipe->trainer.steps)
-        manager_warn(m, from, "batch request kept", "the steps before it are not done");
 }
 
 int manager_trainer_answer(struct manager *m) {
     struct groups_counts n = groups_counts(m->groups);
     if (!m->ask.pending) return 0;
+    if (m->ask.step > n.done) /* a step is stored before the trainer may save what it gave */
+        return FAIL(ERR_CORRUPT,
+                    "the trainer holds step %" PRId64 ", but %s ends at step %" PRId64
+                    ": the log is behind the checkpoint; `weir run --resume` says what to do",
+                    m->ask.step, runlog_dir(m->log), n.done);
     if (m->ask.step >= m->recipe->trainer.steps) return answer_done(m);
     if (m->ask.step < n.formed) return answer_recorded(m);
-    if (m->ask.step != n.formed || n.done < n.formed) return 0;
     return answer_new(m);
 }
 
