@@ -102,6 +102,7 @@ static const struct rule batch_rules[] = {VERSION(Batch, step, 0),
                                           HASH_OR_NONE(Batch, expect_hash)};
 static const struct rule batch_items[] = {TOKENS(BatchItem, n_prompt, 1),
                                           TOKENS(BatchItem, n_response, 1),
+                                          RULE(BatchItem, rollout, STR, 0, CHECK_NAME_MAX),
                                           RULE(BatchItem, baseline, F32, INT64_MIN, INT64_MAX),
                                           RULE(BatchItem, reward, F32, INT64_MIN, INT64_MAX)};
 static const struct rule step_done_rules[] = {

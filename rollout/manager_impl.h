@@ -130,7 +130,7 @@ void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *res
 void manager_prompts_release(struct manager *m, struct manager_tokens *t); /* its memory */
 /* It is finished: keeps its tokens, if there is room. */
 void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
-/* A finished trajectory, from memory or the log; without its times and its rollout's name. hold
+/* A finished trajectory, from memory or the log; without its times. hold
  * (zeroed) owns what was read: runlog_free. */
 MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
                                     struct runlog_record *hold);

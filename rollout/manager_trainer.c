@@ -18,6 +18,8 @@ struct send { /* a Batch message being built */
     Weir__Batch body;
     Weir__BatchItem *items, **list;
     struct buf ids, logprob, mask, version;
+    char **name; /* of rollouts */
+    size_t n_names, names_cap;
 };
 
 static void send_free(struct send *s) {
@@ -27,6 +29,9 @@ static void send_free(struct send *s) {
     buf_close(&s->logprob);
     buf_close(&s->mask);
     buf_close(&s->version);
+    for (size_t i = 0; i < s->n_names; i++)
+        mem_free(s->name[i]);
+    mem_free(s->name);
 }
 
 static void note_facts(struct manager_batch_facts *f, int64_t step, const struct runlog_traj *t) {
@@ -58,6 +63,15 @@ static int add_baseline(struct manager *m, Weir__BatchItem *item) {
     return greedy > 0 ? reward_of(m, greedy - 1, &item->baseline) : 0;
 }
 
+/* Few names for many items. */
+static char *keep_name(struct send *s, const char *name) {
+    for (size_t i = 0; i < s->n_names; i++)
+        if (strcmp(s->name[i], name) == 0) return s->name[i];
+    mem_grow(&s->name, &s->names_cap, s->n_names + 1, sizeof *s->name);
+    s->name[s->n_names] = mem_strdup(name);
+    return s->name[s->n_names++];
+}
+
 /* One trajectory with its score; all of the response is trained, truncated or not. */
 static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
                           struct manager_batch_facts *f) {
@@ -75,6 +89,7 @@ static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
     s->items[i].n_prompt = (uint32_t)t.n_prompt;
     s->items[i].n_response = (uint32_t)n;
     s->items[i].truncated = t.finish == ENGINE_LENGTH;
+    s->items[i].rollout = keep_name(s, t.rollout);
     TRY_OUT(add_baseline(m, &s->items[i]));
     s->list[i] = &s->items[i];
     buf_add(&s->ids, t.prompt, (size_t)t.n_prompt * sizeof *t.prompt);
