@@ -193,6 +193,7 @@ static int run_services(struct run *run, bool json) {
                                   json   ? PROGRESS_JSON
                                   : live ? PROGRESS_LIVE
                                          : PROGRESS_LINES);
+    if (run->recipe->model.exact) progress_expect_exact(run->progress);
     if (!json)
         printf(
             "writes     %s: metrics.jsonl (every step), weir.log, checkpoints; at the end hf\n\n",

@@ -35,7 +35,9 @@ struct progress {
     double reward, first_reward, stale_mean, stale_max, rollout_rate, trainer_rate;
     double eval_first, eval_last;
     bool any_eval, any_step, drawn;
-    char align[24]; /* alignment control's cosine and action; "" when it is off */
+    bool exact;
+    double compared, unequal; /* log-probs, of the steps seen */
+    char align[24];           /* alignment control's cosine and action; "" when it is off */
 };
 
 struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
@@ -48,6 +50,10 @@ struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
     p->eval_version = -1;
     p->started_us = clock_us();
     return p;
+}
+
+void progress_expect_exact(struct progress *p) {
+    p->exact = true;
 }
 
 void progress_close(struct progress **p) {
@@ -103,6 +109,8 @@ static void take_step(struct progress *p, const struct json *o, int64_t step) {
     p->stale_max = number(o, "off_policy/max");
     p->rollout_rate = number(o, "perf/rollout_tokens_per_s");
     p->trainer_rate = number(o, "perf/tokens_per_s");
+    p->compared += number(o, "rollout_logprob_abs_diff/checked_tokens");
+    p->unequal += number(o, "rollout_logprob_abs_diff/unequal_tokens");
     take_alignment(p, o);
     if (!p->any_step) {
         p->first_reward = p->reward;
@@ -236,6 +244,18 @@ int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     return 0;
 }
 
+static void show_compared(const struct progress *p) {
+    if (!p->exact || !p->any_step) return;
+    if (p->unequal > 0)
+        printf(
+            "\nwarning: %.0f of %.0f log-probs that were compared are not those of the weights the "
+            "rollouts name (weir.log says which rollout, trajectory and version)",
+            p->unequal, p->compared);
+    else if (p->compared == 0)
+        printf("\nwarning: no log-prob of a rollout was compared with the weights it names: "
+               "`replay RUN verify --logprobs` compares them all");
+}
+
 void progress_summary(struct progress *p, const char *run_dir, bool complete) {
     clear_live(p);
     if (p->form == PROGRESS_JSON) {
@@ -247,6 +267,7 @@ void progress_summary(struct progress *p, const char *run_dir, bool complete) {
            p->steps);
     if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
     if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
+    show_compared(p);
     const char *weir = program_invocation_name; /* as it was called, to be called again */
     printf("\n\nnext:\n");
     if (!complete)

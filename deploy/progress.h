@@ -16,6 +16,8 @@ enum progress_form { PROGRESS_LIVE, PROGRESS_LINES, PROGRESS_JSON };
 /* steps: of the whole run; eta: the staleness bound. */
 struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
                                enum progress_form form);
+/* The run promises equal log-probs (I6): the summary says if some differ, or none were compared. */
+void progress_expect_exact(struct progress *p);
 void progress_close(struct progress **p);
 /* Reads what is new; status: the manager's newest JSON object, NULL if none. */
 MUST_CHECK int progress_tick(struct progress *p, uint64_t now_us, const char *status);

@@ -16,6 +16,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -284,20 +285,27 @@ static int compare(struct audit *a, const struct batch_traj *t, const struct pic
     return 0;
 }
 
+/* What was not compared yet first, and whose turn it is follows from the ids. */
+static int in_order(const void *x, const void *y) {
+    const struct pick *a = x, *b = y;
+    if (a->again != b->again) return a->again ? 1 : -1;
+    return a->key < b->key ? -1 : a->key > b->key;
+}
+
 int audit_batch(struct audit *a, const struct batch *b, int64_t version, struct audit_result *out) {
     struct audit_result r = {0};
     int64_t budget = a->n > 0 ? choose(a, b, version) / PART_OF_BATCH : 0;
-    for (int again = 0; a->n > 0 && again < 2; again++)
-        for (size_t i = 0; i < a->n_picks; i++) {
-            const struct pick *p = &a->pick[i];
-            const struct batch_traj *t = &b->traj[p->traj];
-            int64_t rows = t->n_prompt + t->n_response;
-            if (p->again != again || !fits(a, t)) continue;
-            if (r.trajectories > 0 && (again || rows > budget)) continue;
-            budget -= rows;
-            TRY(compare(a, t, p, &r));
-            if (!again && p->kept->n_seen < SEEN_MAX) p->kept->seen[p->kept->n_seen++] = p->rollout;
-        }
+    if (a->n_picks > 1) qsort(a->pick, a->n_picks, sizeof *a->pick, in_order);
+    for (size_t i = 0; i < a->n_picks; i++) {
+        const struct pick *p = &a->pick[i];
+        const struct batch_traj *t = &b->traj[p->traj];
+        int64_t rows = t->n_prompt + t->n_response;
+        if (!fits(a, t)) continue;
+        if (r.trajectories > 0 && (p->again || rows > budget)) continue;
+        budget -= rows;
+        TRY(compare(a, t, p, &r));
+        if (!p->again && p->kept->n_seen < SEEN_MAX) p->kept->seen[p->kept->n_seen++] = p->rollout;
+    }
     *out = r;
     return 0;
 }
