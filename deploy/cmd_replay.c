@@ -8,6 +8,7 @@
 #include "deploy/args.h"
 #include "deploy/compare.h"
 #include "deploy/progress.h"
+#include "deploy/reject.h"
 #include "deploy/replay.h"
 #include "deploy/retrain.h"
 #include "deploy/rundir.h"
@@ -626,6 +627,19 @@ static int retrain(const struct options *o) {
     return rc;
 }
 
+static int reject(const struct options *o) {
+    struct reject_report r;
+    if (o->trajectory < 0) return FAIL(ERR_CONFIG, "reject needs --trajectory N");
+    TRY(reject_group(&r, o->run, (uint64_t)o->trajectory));
+    printf("group %" PRIu64 " (trajectories %" PRIu64 " to %" PRIu64 ") is rejected: manual\n",
+           r.group, r.first, r.last);
+    if (r.batch >= 0)
+        printf("batch %" PRId64 " was not trained: it is formed anew from its other groups\n",
+               r.batch);
+    printf("weir run --resume %s continues\n", o->run);
+    return 0;
+}
+
 static int run_action(const char *action, const struct options *o) {
     struct replay p = {0};
     bool compares = strcmp(action, "compare") == 0 || o->compare.n > 0;
@@ -634,6 +648,7 @@ static int run_action(const char *action, const struct options *o) {
     if (strcmp(action, "verify") == 0) return verify(o);
     if (strcmp(action, "retrain") == 0) return retrain(o);
     if (strcmp(action, "compare") == 0) return compare_with(o, NULL);
+    if (strcmp(action, "reject") == 0) return reject(o);
     int rc = open_run(&p, o->run);
     if (rc == 0) {
         if (strcmp(action, "list") == 0)
@@ -648,7 +663,7 @@ static int run_action(const char *action, const struct options *o) {
             rc = FAIL(
                 ERR_CONFIG,
                 "unknown action \"%s\"; known are: list, show, stats, export, verify, retrain, "
-                "compare",
+                "compare, reject",
                 action);
     }
     close_run(&p);
@@ -664,7 +679,7 @@ int cmd_replay(int argc, char **argv) {
         {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
         {"logprobs", ARGS_FLAG, &o.logprobs, NULL,
          "verify: also log-probs of trained tokens, each by the version that generated it", 0, 0},
-        {"trajectory", ARGS_INT, &o.trajectory, "N", "show: this trajectory", 0, 1e15},
+        {"trajectory", ARGS_INT, &o.trajectory, "N", "show, reject: this trajectory", 0, 1e15},
         {"group", ARGS_INT, &o.group, "N", "show: every trajectory of this group", 0, 1e15},
         {"recipe", ARGS_STR, &o.recipe, "R2", "retrain: its trainer section (default: the run's)",
          0, 0},
@@ -681,7 +696,7 @@ int cmd_replay(int argc, char **argv) {
         {"json", ARGS_FLAG, &o.json, NULL, "JSON lines", 0, 0},
     };
     struct args_verb verb = {
-        "weir replay RUN list|show|stats|export|verify|retrain|compare [RUN2...] [options]",
+        "weir replay RUN list|show|stats|export|verify|retrain|compare|reject [RUN2...] [options]",
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     trajectories with per-token log-probs and versions\n"
         "stats    what happened to groups, trajectories and rewards; staleness as measured, in "
@@ -694,7 +709,8 @@ int cmd_replay(int argc, char **argv) {
         "all are equal\n"
         "retrain  trains again from the initial model on the logged batches under another trainer "
         "section\n"
-        "compare  metrics of RUN, RUN2, ... side by side",
+        "compare  metrics of RUN, RUN2, ... side by side\n"
+        "reject   takes the group of a --trajectory out of a run that stopped because of it",
         options,
         sizeof options / sizeof options[0],
         2,

@@ -179,14 +179,8 @@ static int loop(struct manager *m) {
     return 0;
 }
 
-/* The effective recipe's text identifies the run that a log belongs to. */
 static int open_log(struct manager *m) {
-    struct buf text = {0};
-    recipe_print(m->recipe, &text);
-    struct runlog_meta meta = {.seed = m->recipe->seed,
-                               .recipe = hash_bytes(text.data, text.len),
-                               .format = RUNLOG_FORMAT};
-    buf_close(&text);
+    struct runlog_meta meta = setup_log(m->recipe);
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);

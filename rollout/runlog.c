@@ -106,18 +106,27 @@ static int meta_check(struct runlog *l, const struct runlog_meta *want) {
     return 0;
 }
 
-int runlog_open(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
+static int open_for_writing(struct runlog **out, const char *dir, const struct runlog_meta *meta,
+                            bool create) {
     struct runlog *l = mem_zalloc(sizeof *l);
     int rc = 0;
     l->dir = mem_strdup(dir);
     l->batch = kv_batch_open();
-    TRY_OUT(kv_open(&l->kv, dir, true));
+    TRY_OUT(kv_open(&l->kv, dir, create));
     TRY_OUT(meta_check(l, meta));
     *out = l;
     l = NULL;
 out:
     runlog_close(&l);
     return rc;
+}
+
+int runlog_open(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
+    return open_for_writing(out, dir, meta, true);
+}
+
+int runlog_open_existing(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
+    return open_for_writing(out, dir, meta, false);
 }
 
 int runlog_open_readonly(struct runlog **out, const char *dir) {
@@ -130,6 +139,17 @@ int runlog_open_readonly(struct runlog **out, const char *dir) {
     l = NULL;
 out:
     runlog_close(&l);
+    return rc;
+}
+
+int runlog_open_damaged(struct runlog **out, const char *dir) {
+    struct runlog *l = mem_zalloc(sizeof *l);
+    l->dir = mem_strdup(dir);
+    int rc = kv_open_damaged(&l->kv, dir);
+    if (rc < 0)
+        runlog_close(&l);
+    else
+        *out = l;
     return rc;
 }
 
@@ -290,6 +310,12 @@ int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
     }
     struct wire_frame frame = {r->ids, r->n * sizeof *r->ids};
     return put(l, runlog_key('B', (uint64_t)r->step), WIRE_BATCH_RECORD, &m, &frame, 1);
+}
+
+void runlog_drop_batch(struct runlog *l, int64_t step) {
+    struct runlog_key key = runlog_key('B', (uint64_t)step);
+    kv_batch_delete(l->batch, key.bytes, key.n);
+    note_letter(l, 'B');
 }
 
 int runlog_put_report(struct runlog *l, const struct runlog_report *r) {

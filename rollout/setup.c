@@ -2,6 +2,8 @@
 #include "rollout/setup.h"
 
 #include "actor/params.h"
+#include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
 
 #include <inttypes.h>
@@ -107,4 +109,13 @@ int setup_dataset(struct dataset **out, const struct recipe_data *d, const char 
                                  .seed = seed};
     if (!d->path) return FAIL(ERR_CONFIG, "%s.path is missing", section);
     return dataset_open(out, &cfg);
+}
+
+struct runlog_meta setup_log(const struct recipe *r) {
+    struct buf text = {0};
+    recipe_print(r, &text);
+    struct runlog_meta meta = {
+        .seed = r->seed, .recipe = hash_bytes(text.data, text.len), .format = RUNLOG_FORMAT};
+    buf_close(&text);
+    return meta;
 }

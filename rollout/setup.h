@@ -7,6 +7,7 @@
 #include "actor/dataset.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
+#include "rollout/runlog.h"
 
 /* Of one rollout process: places for its share of rollout.concurrency, but at least one group.
  * tokenizer may be NULL for planning. */
@@ -20,6 +21,9 @@ MUST_CHECK int setup_fit(struct engine_config *cfg, const struct recipe *r);
 MUST_CHECK int setup_fit_within(struct engine_config *cfg, const struct recipe *r, size_t left,
                                 size_t total);
 size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and values */
+
+/* Whose log it is: the effective recipe's text identifies the run. */
+struct runlog_meta setup_log(const struct recipe *r);
 
 /* section: "data.train", for the error of a missing path. seed: the recipe's. */
 MUST_CHECK int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,

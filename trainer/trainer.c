@@ -327,6 +327,11 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
     int rc = audit(t, b, &compared);
     if (rc == 0) rc = step_run(t->step, b, r);
     batch_close(&b);
+    if (rc == ERR_CORRUPT || rc == ERR_CONFIG || rc == ERR_STALE)
+        return FAIL(rc,
+                    "step %" PRId64 ": %s (if the batch cannot be trained: `weir replay RUN reject "
+                    "--trajectory N` takes the group of that trajectory out, then resume)",
+                    before, err_text());
     TRY(err_wrap(rc, "step %" PRId64, before));
     add_audit(t, r, &compared);
     *skipped = step_version(t->step) == before;
