@@ -12,6 +12,7 @@
 #include "deploy/replay.h"
 #include "deploy/retrain.h"
 #include "deploy/rundir.h"
+#include "deploy/salvage.h"
 #include "deploy/staleness.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
@@ -649,6 +650,7 @@ static int run_action(const char *action, const struct options *o) {
     if (strcmp(action, "retrain") == 0) return retrain(o);
     if (strcmp(action, "compare") == 0) return compare_with(o, NULL);
     if (strcmp(action, "reject") == 0) return reject(o);
+    if (strcmp(action, "salvage") == 0) return salvage_run(o->run, o->out);
     int rc = open_run(&p, o->run);
     if (rc == 0) {
         if (strcmp(action, "list") == 0)
@@ -663,7 +665,8 @@ static int run_action(const char *action, const struct options *o) {
             rc = FAIL(
                 ERR_CONFIG,
                 "unknown action \"%s\"; known are: list, show, stats, export, verify, retrain, "
-                "compare, reject",
+                "compare, reject, "
+                "salvage",
                 action);
     }
     close_run(&p);
@@ -684,8 +687,8 @@ int cmd_replay(int argc, char **argv) {
         {"recipe", ARGS_STR, &o.recipe, "R2", "retrain: its trainer section (default: the run's)",
          0, 0},
         {"set", ARGS_LIST, &o.sets, "KEY=VALUE", "retrain: override a setting of the recipe", 0, 0},
-        {"out", ARGS_STR, &o.out, "RUN2", "retrain: new directory; default runs/NAME-DATE-TIME", 0,
-         0},
+        {"out", ARGS_STR, &o.out, "RUN2",
+         "retrain, salvage: new directory; default runs/NAME-DATE-TIME; the run itself", 0, 0},
         {"eval", ARGS_FLAG, &o.eval, NULL, "retrain: evaluate the weights on data.eval", 0, 0},
         {"compare", ARGS_LIST, &o.compare, "RUN", "retrain: then print the runs side by side", 0,
          0},
@@ -696,7 +699,8 @@ int cmd_replay(int argc, char **argv) {
         {"json", ARGS_FLAG, &o.json, NULL, "JSON lines", 0, 0},
     };
     struct args_verb verb = {
-        "weir replay RUN list|show|stats|export|verify|retrain|compare|reject [RUN2...] [options]",
+        "weir replay RUN list|show|stats|export|verify|retrain|compare|reject|salvage [RUN2...] "
+        "[options]",
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     trajectories with per-token log-probs and versions\n"
         "stats    what happened to groups, trajectories and rewards; staleness as measured, in "
@@ -710,7 +714,8 @@ int cmd_replay(int argc, char **argv) {
         "retrain  trains again from the initial model on the logged batches under another trainer "
         "section\n"
         "compare  metrics of RUN, RUN2, ... side by side\n"
-        "reject   takes the group of a --trajectory out of a run that stopped because of it",
+        "reject   takes the group of a --trajectory out of a run that stopped because of it\n"
+        "salvage  of a damaged log keeps what is whole, says what is lost; the old one stays",
         options,
         sizeof options / sizeof options[0],
         2,

@@ -254,6 +254,14 @@ static void manager_free(struct manager *m) {
     mem_free(m);
 }
 
+static int read_log(struct manager *m) {
+    int rc = open_log(m);
+    if (rc == 0) rc = manager_restore(m);
+    if (rc == 0) rc = manager_metrics_rewrite(m);
+    if (rc != ERR_CORRUPT) return rc;
+    return FAIL(rc, "%s (`weir replay %s salvage` keeps what is whole)", err_text(), m->run_dir);
+}
+
 /* Order: what can be wrong with the recipe first, the socket last, so that nobody is answered by a
  * manager that then gives up. */
 static int manager_open(struct manager *m) {
@@ -265,9 +273,7 @@ static int manager_open(struct manager *m) {
     m->silent_us = (uint64_t)m->recipe->rollout.heartbeat_ms * 1000 * MANAGER_SILENT_BEATS;
     TRY(open_groups(m));
     TRY(open_data(m));
-    TRY(open_log(m));
-    TRY(manager_restore(m));
-    TRY(manager_metrics_rewrite(m));
+    TRY(read_log(m));
     TRY(runlog_write_behind(m->log));
     return open_socket(m);
 }
