@@ -97,7 +97,8 @@ static const struct rule score_record_rules[] = {
     RULE(ScoreRecord, total, F64, INT64_MIN, INT64_MAX)};
 static const struct rule score_items[] = {NAME(Score, name),
                                           RULE(Score, value, F64, INT64_MIN, INT64_MAX)};
-static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0)};
+static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0),
+                                                  HASH_OR_NONE(BatchRequest, hash)};
 static const struct rule batch_rules[] = {VERSION(Batch, step, 0),
                                           HASH_OR_NONE(Batch, expect_hash)};
 static const struct rule batch_items[] = {TOKENS(BatchItem, n_prompt, 1),

@@ -116,7 +116,7 @@ static int handle(struct manager *m, const struct net_id *from, const struct wir
     case WIRE_WORK_REQUEST: manager_rollouts_request(m, c, msg); return 0;
     case WIRE_TOKENS: return manager_rollouts_tokens(m, c, msg);
     case WIRE_SCORE_REPLY: return manager_scores_reply(m, msg);
-    case WIRE_BATCH_REQUEST: manager_trainer_ask(m, from, msg); return 0;
+    case WIRE_BATCH_REQUEST: return manager_trainer_ask(m, from, msg);
     case WIRE_STEP_DONE: return manager_trainer_done(m, from, msg);
     default: return manager_trainer_eval(m, from, msg);
     }

@@ -130,8 +130,7 @@ void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *res
 void manager_prompts_release(struct manager *m, struct manager_tokens *t); /* its memory */
 /* It is finished: keeps its tokens, if there is room. */
 void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
-/* A finished trajectory, from memory or the log; without its times. hold
- * (zeroed) owns what was read: runlog_free. */
+/* A finished one, from memory or the log, without its times. hold (zeroed) owns: runlog_free. */
 MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
                                     struct runlog_record *hold);
 /* The group's greedy trajectory, plus 1; 0: the recipe wants none. */
@@ -161,16 +160,17 @@ MUST_CHECK int manager_scores_reply(struct manager *m, const struct wire_msg *ms
 MUST_CHECK int manager_scores_send(struct manager *m);
 void manager_scores_lost(struct manager *m); /* the service is gone: all of them again */
 
-/* manager_weights.c. ERR_MISMATCH, which is final: others have other weights as this version. The
- * version has been checked: it can exist. */
+/* manager_weights.c. ERR_MISMATCH: others have other weights as this version, which can exist. */
 MUST_CHECK int manager_weights_loaded(struct manager *m, int64_t version, struct hash hash,
                                       const char *who);
 MUST_CHECK int manager_weights_published(struct manager *m, int64_t version, struct hash hash);
+bool manager_weights_confirmed(const struct manager *m, int64_t version); /* by the trainer */
 bool manager_weights_known(const struct manager *m, const int64_t *version, size_t n);
 MUST_CHECK int manager_weights_restore(struct manager *m);
 
 /* manager_trainer.c */
-void manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg);
+MUST_CHECK int manager_trainer_ask(struct manager *m, const struct net_id *from,
+                                   const struct wire_msg *msg);
 MUST_CHECK int manager_trainer_answer(struct manager *m); /* the kept request, when it can be */
 MUST_CHECK int manager_trainer_done(struct manager *m, const struct net_id *from,
                                     const struct wire_msg *msg);

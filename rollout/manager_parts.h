@@ -90,6 +90,7 @@ struct manager_job { /* a finished trajectory without a score */
 struct manager_alone { /* of a kind of service that the run needs, only banned ones are there */
     uint64_t since_us; /* 0: not so */
     struct buf last;   /* what the newest of them was banned for */
+    int code;          /* and the error that it is */
 };
 
 struct manager_last { /* newest step done */

@@ -107,11 +107,17 @@ int manager_refuse_span(struct manager *m, const struct manager_client *c,
 
 /* --- those who send it ----------------------------------------------------------------------- */
 
-static void ban(struct manager *m, struct manager_client *c, const char *what, const char *why) {
+void manager_refuse_ban(struct manager *m, struct manager_client *c, const char *what,
+                        const char *why, int code) {
     c->banned = true;
+    m->alone.code = code;
     buf_reset(&m->alone.last);
-    buf_printf(&m->alone.last, "%s broke the rules %" PRIu32 " times, at last: %s: %s", c->name,
-               c->offences, what, why);
+    if (c->offences >= MANAGER_OFFENCES_MAX)
+        buf_printf(&m->alone.last, "%s broke the rules %" PRIu32 " times, at last: %s: %s", c->name,
+                   c->offences, what, why);
+    else
+        buf_printf(&m->alone.last, "%s %s: %s", c->name, what, why);
+    c->offences = MANAGER_OFFENCES_MAX; /* it stays so when it says hello again */
     LOG(ERROR, MANAGER, "%s; nothing of it is taken any more", m->alone.last.data);
     manager_clients_lose(m, c, "it is banned");
 }
@@ -123,7 +129,7 @@ void manager_refuse(struct manager *m, struct manager_client *c, const char *wha
         LOG(WARN, MANAGER, "%s %s: %s", c->name, what, why);
     else
         manager_warn(m, &c->id, what, why);
-    if (c->offences >= MANAGER_OFFENCES_MAX) ban(m, c, what, why);
+    if (c->offences >= MANAGER_OFFENCES_MAX) manager_refuse_ban(m, c, what, why, ERR_CORRUPT);
 }
 
 /* Who knows us gets no answer for it and would send it again: it says hello first, and what it
@@ -155,5 +161,5 @@ int manager_refuse_tick(struct manager *m) {
     if (!alone) m->alone.since_us = 0;
     if (alone && m->alone.since_us == 0) m->alone.since_us = m->now_us;
     if (!alone || m->now_us < m->alone.since_us + ALONE_US) return 0;
-    return FAIL(ERR_CORRUPT, "%s; no other service can do its work", m->alone.last.data);
+    return FAIL(m->alone.code, "%s; no other service can do its work", m->alone.last.data);
 }

@@ -268,13 +268,22 @@ static int take_span(struct manager *m, struct manager_client *c, const struct m
     return 0;
 }
 
+static int take_hash(struct manager *m, struct manager_client *c, const Weir__TokensWeights *w) {
+    int rc = manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name);
+    if (rc != ERR_MISMATCH || !manager_weights_confirmed(m, w->version)) return rc;
+    manager_refuse_ban(m, c, "weights refused", err_text(), rc);
+    return 0;
+}
+
+/* Others than the trainer's are this rollout's fault, and everything it made by them is void. Which
+ * of two rollouts is right before the trainer spoke, nobody knows: that ends the run. */
 static int take_weights(struct manager *m, struct manager_client *c, const Weir__Tokens *t) {
-    for (size_t i = 0; i < t->n_weights; i++) {
+    for (size_t i = 0; i < t->n_weights && !c->banned; i++) {
         const Weir__TokensWeights *w = t->weights[i];
         if (w->version > groups_counts(m->groups).formed)
             manager_refuse(m, c, "weights refused", "of a version that cannot exist");
         else
-            TRY(manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name));
+            TRY(take_hash(m, c, w));
     }
     return 0;
 }
@@ -284,7 +293,7 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
     const Weir__Tokens *t = msg->body;
     size_t at = 0;
     TRY(take_weights(m, c, t));
-    for (size_t i = 0; i < t->n_items; i++) {
+    for (size_t i = 0; i < t->n_items && !c->banned; i++) {
         const Weir__TokensItem *x = t->items[i];
         struct manager_span s = {.id = x->trajectory,
                                  .offset = x->offset,

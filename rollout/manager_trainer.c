@@ -222,13 +222,17 @@ out:
     return rc;
 }
 
-void manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
+int manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
     const Weir__BatchRequest *q = msg->body;
+    bool can_be = q->step <= groups_counts(m->groups).formed;
+    if (can_be && q->hash.len > 0)
+        TRY(manager_weights_published(m, q->step, sealed_hash_get(q->hash.data)));
     if (!m->ask.pending || m->ask.step != q->step) m->ask.since_us = m->now_us;
     m->ask.pending = true;
     m->ask.id = *from;
     m->ask.step = q->step;
     m->work_changed = true;
+    return 0;
 }
 
 int manager_trainer_answer(struct manager *m) {

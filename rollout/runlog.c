@@ -251,10 +251,13 @@ int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t of
     return put_tokens(l, runlog_key_partial(r->id, (uint32_t)offset), r);
 }
 
-void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset) {
-    struct runlog_key key = runlog_key_partial(traj, offset);
+static void drop(struct runlog *l, struct runlog_key key) {
     kv_batch_delete(l->batch, key.bytes, key.n);
-    note_letter(l, 'P');
+    note_letter(l, key.bytes[0]);
+}
+
+void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset) {
+    drop(l, runlog_key_partial(traj, offset));
 }
 
 int runlog_drop_partials(struct runlog *l, uint64_t traj) {
@@ -313,9 +316,11 @@ int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
 }
 
 void runlog_drop_batch(struct runlog *l, int64_t step) {
-    struct runlog_key key = runlog_key('B', (uint64_t)step);
-    kv_batch_delete(l->batch, key.bytes, key.n);
-    note_letter(l, 'B');
+    drop(l, runlog_key('B', (uint64_t)step));
+}
+
+void runlog_drop_weights(struct runlog *l, int64_t version) {
+    drop(l, runlog_key('W', (uint64_t)version));
 }
 
 int runlog_put_report(struct runlog *l, const struct runlog_report *r) {

@@ -123,6 +123,7 @@ MUST_CHECK int runlog_put_eval(struct runlog *l, const struct runlog_report *r);
 MUST_CHECK int runlog_put_weights(struct runlog *l, const struct runlog_weights *r);
 MUST_CHECK int runlog_commit(struct runlog *l, bool sync);
 void runlog_drop_batch(struct runlog *l, int64_t step);
+void runlog_drop_weights(struct runlog *l, int64_t version);
 size_t runlog_pending(const struct runlog *l); /* bytes put and not committed */
 
 /* From here on a commit hands its event over to a thread and returns; it waits while a few events

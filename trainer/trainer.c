@@ -414,7 +414,10 @@ static int serve(struct trainer *t) {
         struct link_msg m;
         bool got = false;
         uint64_t asked_us = clock_us();
+        uint8_t hash[16];
+        sealed_hash_put(hash, t->hash);
         q.step = step_version(t->step);
+        q.hash = (ProtobufCBinaryData){sizeof hash, hash};
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};
         TRY(converse(t, &w, &m, &got));
         if (!got) break;
