@@ -29,8 +29,9 @@ enum {
     KV_WAL_BYTES = 64 << 20,
     KV_INFO_BYTES = 1 << 20,
     KV_OPEN_FILES = 128,
-    KV_INFO_WARN = 2,         /* rocksdb InfoLogLevel */
-    KV_RECOVER_TORN_TAIL = 0, /* rocksdb WALRecoveryMode kTolerateCorruptedTailRecords */
+    KV_INFO_WARN = 2,             /* rocksdb InfoLogLevel */
+    KV_RECOVER_TORN_TAIL = 0,     /* rocksdb WALRecoveryMode kTolerateCorruptedTailRecords */
+    KV_RECOVER_WHAT_IS_WHOLE = 3, /* kSkipAnyCorruptedRecords */
     KV_LOCK_US = 10 * 1000 * 1000,
     KV_LOCK_TRY_US = 20 * 1000,
     KV_READONLY_TRIES = 8, /* a live writer may delete a file while we open */
@@ -200,6 +201,32 @@ int kv_open_readonly(struct kv **out, const char *dir) {
         if (i == KV_READONLY_TRIES) return rc;
         clock_sleep_us(KV_READONLY_PAUSE_US);
     }
+}
+
+static int open_as_it_is(struct kv **out, const char *dir) {
+    struct kv *k = kv_new(dir, false, false);
+    rocksdb_options_set_paranoid_checks(k->options, 0);
+    rocksdb_options_set_wal_recovery_mode(k->options, KV_RECOVER_WHAT_IS_WHOLE);
+    int rc = open_db(k, false);
+    if (rc == 0) {
+        *out = k;
+        return 0;
+    }
+    k->db = NULL;
+    kv_close(&k);
+    return rc;
+}
+
+int kv_open_damaged(struct kv **out, const char *dir) {
+    char *text = NULL;
+    if (open_as_it_is(out, dir) == 0) return 0;
+    struct kv *k = kv_new(dir, true, false);
+    rocksdb_options_set_paranoid_checks(k->options, 0);
+    rocksdb_options_set_wal_recovery_mode(k->options, KV_RECOVER_WHAT_IS_WHOLE);
+    rocksdb_repair_db(k->options, dir, &text);
+    kv_close(&k);
+    TRY(fail_rocks(text, "repair", dir));
+    return open_as_it_is(out, dir);
 }
 
 int kv_get(struct kv *k, const void *key, size_t n_key, char **value, size_t *bytes) {

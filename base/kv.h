@@ -19,6 +19,9 @@ struct kv_iter;
 /* Waits up to ten seconds for another process that holds the store. */
 MUST_CHECK int kv_open(struct kv **out, const char *dir, bool create);
 MUST_CHECK int kv_open_readonly(struct kv **out, const char *dir);
+/* Of a damaged store as much as can be read: damaged parts of its log of writes are passed over, a
+ * list of tables that is lost is made anew from the tables. Changes the files in dir: a copy. */
+MUST_CHECK int kv_open_damaged(struct kv **out, const char *dir);
 void kv_close(struct kv **k);
 
 /* *value: mem_free. ERR_NOTFOUND. */

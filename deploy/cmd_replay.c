@@ -8,12 +8,14 @@
 #include "deploy/args.h"
 #include "deploy/compare.h"
 #include "deploy/progress.h"
+#include "deploy/reject.h"
 #include "deploy/replay.h"
 #include "deploy/replay_export.h"
 #include "deploy/replay_show.h"
 #include "deploy/replay_view.h"
 #include "deploy/retrain.h"
 #include "deploy/rundir.h"
+#include "deploy/salvage.h"
 #include "deploy/staleness.h"
 #include "deploy/verbs.h"
 #include "rollout/engine.h"
@@ -374,12 +376,25 @@ static int retrain(const struct options *o) {
     return rc;
 }
 
+static int reject(const struct options *o) {
+    struct reject_report r;
+    if (o->trajectory < 0) return FAIL(ERR_CONFIG, "reject needs --trajectory N");
+    TRY(reject_group(&r, o->run, (uint64_t)o->trajectory));
+    printf("group %" PRIu64 " (trajectories %" PRIu64 " to %" PRIu64 ") is rejected: manual\n",
+           r.group, r.first, r.last);
+    if (r.batch >= 0)
+        printf("batch %" PRId64 " was not trained: it is formed anew from its other groups\n",
+               r.batch);
+    printf("weir run --resume %s continues\n", o->run);
+    return 0;
+}
+
 static int unknown_action(const char *word) {
-    static const char *const known[] = {"list",   "show",    "stats",  "export",
-                                        "verify", "retrain", "compare"};
+    static const char *const known[] = {"list",    "show",    "stats",  "export", "verify",
+                                        "retrain", "compare", "reject", "salvage"};
     return FAIL(ERR_CONFIG,
                 "unknown action \"%s\"; the nearest is %s; known are: list, show, stats, export, "
-                "verify, retrain, compare",
+                "verify, retrain, compare, reject, salvage",
                 word, nearest_word(word, known, sizeof known / sizeof known[0]));
 }
 
@@ -391,6 +406,8 @@ static int run_action(const char *action, const struct options *o) {
     if (strcmp(action, "verify") == 0) return verify(o);
     if (strcmp(action, "retrain") == 0) return retrain(o);
     if (strcmp(action, "compare") == 0) return compare_with(o, NULL);
+    if (strcmp(action, "reject") == 0) return reject(o);
+    if (strcmp(action, "salvage") == 0) return salvage_run(o->run, o->out);
     int rc = replay_view_open(&p, o->run);
     if (rc == 0) {
         if (strcmp(action, "list") == 0)
@@ -423,13 +440,13 @@ int cmd_replay(int argc, char **argv) {
         {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
         {"logprobs", ARGS_FLAG, &o.logprobs, NULL,
          "verify: also log-probs of trained tokens, each by the version that generated it", 0, 0},
-        {"trajectory", ARGS_INT, &o.trajectory, "N", "show: this trajectory", 0, 1e15},
+        {"trajectory", ARGS_INT, &o.trajectory, "N", "show, reject: this trajectory", 0, 1e15},
         {"group", ARGS_INT, &o.group, "N", "show: every trajectory of this group", 0, 1e15},
         {"recipe", ARGS_STR, &o.recipe, "R2", "retrain: its trainer section (default: the run's)",
          0, 0},
         {"set", ARGS_LIST, &o.sets, "KEY=VALUE", "retrain: override a setting of the recipe", 0, 0},
-        {"out", ARGS_STR, &o.out, "RUN2", "retrain: new directory; default runs/NAME-DATE-TIME", 0,
-         0},
+        {"out", ARGS_STR, &o.out, "RUN2",
+         "retrain, salvage: new directory; default runs/NAME-DATE-TIME; the run itself", 0, 0},
         {"eval", ARGS_FLAG, &o.eval, NULL, "retrain: evaluate the weights on data.eval", 0, 0},
         {"compare", ARGS_LIST, &o.compare, "RUN", "retrain: then print the runs side by side", 0,
          0},
@@ -440,7 +457,8 @@ int cmd_replay(int argc, char **argv) {
         {"json", ARGS_FLAG, &o.json, NULL, "JSON lines", 0, 0},
     };
     struct args_verb verb = {
-        "weir replay RUN list|show|stats|export|verify|retrain|compare [RUN2...] [options]",
+        "weir replay RUN list|show|stats|export|verify|retrain|compare|reject|salvage [RUN2...] "
+        "[options]",
         "list     one line per step: trajectories, staleness, reward, hash of the weights\n"
         "show     prompt, response, reward with reasons, staleness: of a --step (all, --best, "
         "--worst,\n"
@@ -456,7 +474,9 @@ int cmd_replay(int argc, char **argv) {
         "all are equal\n"
         "retrain  trains again from the initial model on the logged batches under another trainer "
         "section\n"
-        "compare  metrics of RUN, RUN2, ... side by side",
+        "compare  metrics of RUN, RUN2, ... side by side\n"
+        "reject   takes the group of a --trajectory out of a run that stopped because of it\n"
+        "salvage  of a damaged log keeps what is whole, says what is lost; the old one stays",
         options,
         sizeof options / sizeof options[0],
         2,

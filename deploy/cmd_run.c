@@ -11,8 +11,10 @@
 #include "deploy/announce.h"
 #include "deploy/args.h"
 #include "deploy/ends.h"
+#include "deploy/places.h"
 #include "deploy/preflight.h"
 #include "deploy/progress.h"
+#include "deploy/resumable.h"
 #include "deploy/resume.h"
 #include "deploy/rundir.h"
 #include "deploy/samples.h"
@@ -44,6 +46,7 @@ struct run {
     struct net *net;
     struct net_sock *manager;
     struct supervise *services;
+    struct places *places;
     struct progress *progress;
     struct samples *samples;
     char *status;          /* newest answer of the manager */
@@ -200,7 +203,11 @@ static int watch(struct run *run) {
     run->started_us = clock_us();
     while (!finished(run)) {
         uint64_t now_us = clock_us();
-        TRY(supervise_tick(run->services, now_us));
+        int rc = supervise_tick(run->services, now_us);
+        /* Services fail in many ways when their files are gone: that is said instead. */
+        TRY(places_check(run->places, rc < 0 ? UINT64_MAX : now_us,
+                         supervise_child(run->services, 0).pid));
+        TRY(rc);
         ask_status(run, now_us);
         take_status(run, now_us);
         TRY(settle(run, now_us));
@@ -276,8 +283,10 @@ static int run_services(struct run *run, int64_t samples, bool json) {
         printf("resumes after step %" PRId64 " of %" PRId64 "\n", done, run->recipe->trainer.steps);
     TRY(connect_manager(run));
     TRY(start_services(run));
+    run->places = places_open(rundir_path(run->dir));
     int rc = watch(run);
     run->stopping_us = clock_us();
+    if (rc == 0) rc = places_check(run->places, UINT64_MAX, 0);
     supervise_stop(run->services, GRACE_MS, hurry, run);
     last_progress(run);
     show_samples(run);
@@ -292,6 +301,7 @@ static void run_reset(struct run *run) {
     if (ipc) err_ignore(file_remove_tree(ipc), "a leftover socket is replaced by the next run");
     progress_close(&run->progress);
     samples_close(&run->samples);
+    places_close(&run->places);
     rundir_close(&run->dir);
     recipe_close(&run->recipe);
     recipe_close(&run->former);
@@ -397,6 +407,7 @@ int cmd_run(int argc, char **argv) {
         buf_close(&text);
         goto out;
     }
+    if (o.resume) TRY_OUT(resumable_check(rundir_path(run.dir)));
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     if (!run.dir && !o.dry_run) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
     announce(run.recipe, &checked, &o, run.dir ? rundir_path(run.dir) : NULL);

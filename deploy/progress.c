@@ -40,8 +40,10 @@ struct progress {
     double reward, first_reward, stale_mean, stale_max;
     double eval_first, eval_last;
     bool any_eval, any_step, drawn;
-    bool past;      /* reading what was there before this session: it is not shown again */
-    char align[24]; /* alignment control's cosine and action; "" when it is off */
+    bool past;  /* reading what was there before this session: it is not shown again */
+    bool exact; /* the recipe's model.exact */
+    double compared, unequal; /* log-probs, of the steps seen */
+    char align[24];           /* alignment control's cosine and action; "" when it is off */
     struct pace pace;
     struct health *health;
     bool warned[HEALTH_KINDS]; /* told already */
@@ -65,6 +67,7 @@ struct progress *progress_open(const char *run_dir, const struct recipe *r,
     p->run_dir = mem_strdup(run_dir);
     p->steps = r->trainer.steps;
     p->eta = r->trainer.staleness.max;
+    p->exact = r->model.exact;
     p->form = form;
     p->eval_version = -1;
     p->started_us = clock_us();
@@ -141,6 +144,8 @@ static void take_step(struct progress *p, const struct json *o, int64_t step) {
     p->reward = number(o, "reward/mean");
     p->stale_mean = number(o, "off_policy/mean");
     p->stale_max = number(o, "off_policy/max");
+    p->compared += number(o, "rollout_logprob_abs_diff/checked_tokens");
+    p->unequal += number(o, "rollout_logprob_abs_diff/unequal_tokens");
     take_alignment(p, o);
     take_pace(p, o);
     struct health_step health;
@@ -404,6 +409,18 @@ static void summary_json(struct progress *p, const struct progress_end *e) {
     buf_close(&line);
 }
 
+/* A run that promises equal bits says whether any were compared. */
+static void show_compared(const struct progress *p) {
+    if (!p->exact || !p->any_step) return;
+    if (p->unequal > 0)
+        printf("warning: %.0f of %.0f log-probs that were compared are not those of the weights "
+               "the rollouts name (weir.log says which rollout, trajectory and version)\n",
+               p->unequal, p->compared);
+    else if (p->compared <= 0)
+        printf("warning: no log-prob of a rollout was compared with the weights it names: "
+               "`replay RUN verify --logprobs` compares them all\n");
+}
+
 static void next_commands(const struct progress *p, const struct progress_end *e) {
     struct buf text = {0};
     char *hf = file_join(e->run_dir, "hf");
@@ -438,5 +455,6 @@ void progress_summary(struct progress *p, const struct progress_end *e) {
         return;
     }
     show_verdict(p, e, f, n);
+    show_compared(p);
     next_commands(p, e);
 }

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum kind { I32, U32, I64, U64, F32, F64, STR, BYTES };
+enum kind { I32, U32, I64, U64, F32, F64, STR, WORD, BYTES };
 
 struct rule { /* min, max: the value's range, or the range of the length in bytes */
     const char *name;
@@ -58,6 +58,7 @@ struct spec {
 #define RULE(type, field, kind, min, max)                                                          \
     { #field, offsetof(Weir__##type, field), kind, min, max }
 #define NAME(type, field) RULE(type, field, STR, 1, CHECK_NAME_MAX)
+#define SERVICE(type, field) RULE(type, field, WORD, 1, CHECK_NAME_MAX)
 #define VERSION(type, field, min) RULE(type, field, I64, min, INT64_MAX)
 #define COUNT(type, field) RULE(type, field, I64, 0, INT64_MAX)
 #define TOKENS(type, field, min) RULE(type, field, U32, min, CHECK_TOKENS_MAX)
@@ -66,8 +67,8 @@ struct spec {
 #define ERROR_CODE(type, field) RULE(type, field, I32, -64, 0)
 #define PID(type, field) RULE(type, field, I64, 1, INT32_MAX)
 
-static const struct rule hello_rules[] = {NAME(Hello, service), NAME(Hello, name), PID(Hello, pid),
-                                          VERSION(Hello, version, -1),
+static const struct rule hello_rules[] = {SERVICE(Hello, service), SERVICE(Hello, name),
+                                          PID(Hello, pid), VERSION(Hello, version, -1),
                                           RULE(Hello, n_running, U32, 0, CHECK_ITEMS_MAX)};
 static const struct rule welcome_rules[] = {RULE(Welcome, n_running, U32, 0, CHECK_ITEMS_MAX),
                                             VERSION(Welcome, step, 0)};
@@ -96,11 +97,13 @@ static const struct rule score_record_rules[] = {
     RULE(ScoreRecord, total, F64, INT64_MIN, INT64_MAX)};
 static const struct rule score_items[] = {NAME(Score, name),
                                           RULE(Score, value, F64, INT64_MIN, INT64_MAX)};
-static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0)};
+static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0),
+                                                  HASH_OR_NONE(BatchRequest, hash)};
 static const struct rule batch_rules[] = {VERSION(Batch, step, 0),
                                           HASH_OR_NONE(Batch, expect_hash)};
 static const struct rule batch_items[] = {TOKENS(BatchItem, n_prompt, 1),
                                           TOKENS(BatchItem, n_response, 1),
+                                          RULE(BatchItem, rollout, STR, 0, CHECK_NAME_MAX),
                                           RULE(BatchItem, baseline, F32, INT64_MIN, INT64_MAX),
                                           RULE(BatchItem, reward, F32, INT64_MIN, INT64_MAX)};
 static const struct rule step_done_rules[] = {
@@ -114,7 +117,7 @@ static const struct rule offered_rules[] = {VERSION(Offered, version, 0),
                                             ERROR_CODE(Offered, error),
                                             RULE(Offered, reason, STR, 0, CHECK_TEXT_MAX)};
 static const struct rule pull_rules[] = {VERSION(Pull, version, -1), VERSION(Pull, held, -1),
-                                         NAME(Pull, name)};
+                                         SERVICE(Pull, name)};
 static const struct rule version_rules[] = {
     VERSION(Version, version, -1), HASH_OR_NONE(Version, hash),
     RULE(Version, bytes, U64, 0, (int64_t)1 << 44), RULE(Version, pid, I64, 0, INT32_MAX),
@@ -343,6 +346,15 @@ static int check_str(const struct rule *r, const char *s) {
     return 0;
 }
 
+/* Names of services stand in lines of the log and in JSON: they cannot end a line or a string. */
+static int check_word(const struct rule *r, const char *s) {
+    TRY(check_str(r, s));
+    for (const char *c = s; c && *c; c++)
+        if (*c <= ' ' || *c > '~' || *c == '"' || *c == '\\')
+            return FAIL(ERR_CORRUPT, "%s: character %d is not allowed", r->name, (int)(c - s));
+    return 0;
+}
+
 static int check_field(const struct rule *r, const void *message) {
     const void *p = (const char *)message + r->offset;
     uint64_t u;
@@ -356,6 +368,7 @@ static int check_field(const struct rule *r, const void *message) {
     case F32: return check_real(r, (double)*(const float *)p);
     case F64: return check_real(r, *(const double *)p);
     case STR: return check_str(r, *(char *const *)p);
+    case WORD: return check_word(r, *(char *const *)p);
     case BYTES: return check_length(r, ((const ProtobufCBinaryData *)p)->len);
     }
     return FAIL(ERR_CORRUPT, "%s: unknown kind", r->name);
@@ -399,9 +412,9 @@ static inline bool piece_good(enum frame kind, const void *data, size_t n) {
         for (size_t i = 0; i < n; i++)
             bad |= x[i] < -1;
         break;
-    case LOGPROBS: /* an exponent of all ones is not finite */
+    case LOGPROBS: /* an exponent of all ones is not finite; above 0 only by rounding, to 2^-6 */
         for (size_t i = 0; i < n; i++)
-            bad |= (x[i] & 0x7f800000) == 0x7f800000;
+            bad |= (x[i] & 0x7f800000) == 0x7f800000 || x[i] > 0x3c800000;
         break;
     case VERSIONS:
         for (size_t i = 0; i < n; i++)

@@ -46,8 +46,8 @@ struct groups {
     uint64_t expect; /* restoring: next group id */
 };
 
-static const char *const reason_names[GROUPS_REASONS] = {"",       "stale",   "reward",
-                                                         "prompt", "aborted", "zero"};
+static const char *const reason_names[GROUPS_REASONS] = {
+    "", "stale", "reward", "prompt", "aborted", "zero", "weights", "manual", "lost"};
 
 const char *groups_reason_name(enum groups_reason r) {
     return reason_names[r];

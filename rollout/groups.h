@@ -24,6 +24,9 @@ enum groups_reason {
     GROUPS_PROMPT,  /* the dataset's row cannot be used */
     GROUPS_ABORTED, /* rollouts gave a trajectory back GROUPS_ABORTS_MAX times */
     GROUPS_ZERO,    /* dynamic sampling: its rewards are all equal */
+    GROUPS_WEIGHTS, /* it has tokens of other weights than the trainer's */
+    GROUPS_MANUAL,  /* `weir replay RUN reject` */
+    GROUPS_LOST,    /* its records were damaged: `weir replay RUN salvage` */
     GROUPS_REASONS
 };
 const char *groups_reason_name(enum groups_reason r);

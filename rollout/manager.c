@@ -21,8 +21,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
-#include "proto/recipe_change.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_refuse.h"
 #include "rollout/setup.h"
 
 #include <inttypes.h>
@@ -92,8 +92,10 @@ static struct manager_client *admit(struct manager *m, const struct net_id *from
         manager_warn(m, from, name, "refused: it has not said hello to this manager");
         return NULL;
     }
-    if (c->role == role) return c;
-    manager_warn(m, from, name, "refused: not from this kind of service");
+    if (c->role == role && !c->banned) return c;
+    manager_warn(m, from, name,
+                 c->banned ? "refused: it broke the rules too often"
+                           : "refused: not from this kind of service");
     return NULL;
 }
 
@@ -113,7 +115,7 @@ static int handle(struct manager *m, const struct net_id *from, const struct wir
     case WIRE_WORK_REQUEST: manager_rollouts_request(m, c, msg); return 0;
     case WIRE_TOKENS: return manager_rollouts_tokens(m, c, msg);
     case WIRE_SCORE_REPLY: return manager_scores_reply(m, msg);
-    case WIRE_BATCH_REQUEST: manager_trainer_ask(m, from, msg); return 0;
+    case WIRE_BATCH_REQUEST: return manager_trainer_ask(m, from, msg);
     case WIRE_STEP_DONE: return manager_trainer_done(m, from, msg);
     default: return manager_trainer_eval(m, from, msg);
     }
@@ -132,7 +134,7 @@ static int receive(struct manager *m, bool *more) {
             return 0;
         }
         if (rc == ERR_CORRUPT) {
-            manager_warn(m, &from, "message dropped", err_text());
+            manager_refuse_message(m, &from, err_text());
             continue;
         }
         TRY(rc);
@@ -149,6 +151,7 @@ static int receive(struct manager *m, bool *more) {
 static int act(struct manager *m) {
     tell_time(m);
     manager_clients_tick(m);
+    TRY(manager_refuse_tick(m));
     TRY(manager_scores_send(m));
     if (m->work_changed) {
         m->work_changed = false;
@@ -175,14 +178,9 @@ static int loop(struct manager *m) {
     return net_stopped();
 }
 
-/* What of the recipe may not change identifies the run that a log belongs to. */
 static int open_log(struct manager *m) {
-    struct buf text = {0};
-    recipe_print(m->recipe, &text);
-    struct runlog_meta meta = {
-        .seed = m->recipe->seed, .text = hash_bytes(text.data, text.len), .format = RUNLOG_FORMAT};
-    buf_close(&text);
-    TRY(recipe_identity(&meta.recipe, m->recipe));
+    struct runlog_meta meta;
+    TRY(setup_log(&meta, m->recipe));
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);
@@ -194,6 +192,7 @@ static int open_data(struct manager *m) {
     TRY(setup_dataset(&m->data, &r->data.train, "data.train", r->seed));
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
     TRY(setup_chat(&m->chat, r, NULL));
+    TRY(manager_refuse_open(m));
     TRY(manager_prompts_check(m));
     return manager_sampling_open(m);
 }
@@ -241,9 +240,18 @@ static void manager_free(struct manager *m) {
     mem_free(m->acks);
     mem_free(m->weights);
     buf_close(&m->failure);
+    buf_close(&m->alone.last);
     mem_free(m->metrics_path);
     mem_free(m->run_dir);
     mem_free(m);
+}
+
+static int read_log(struct manager *m) {
+    int rc = open_log(m);
+    if (rc == 0) rc = manager_restore(m);
+    if (rc == 0) rc = manager_metrics_rewrite(m);
+    if (rc != ERR_CORRUPT) return rc;
+    return FAIL(rc, "%s (`weir replay %s salvage` keeps what is whole)", err_text(), m->run_dir);
 }
 
 /* Order: what can be wrong with the recipe first, the socket last, so that nobody is answered by a
@@ -257,9 +265,7 @@ static int manager_open(struct manager *m) {
     m->silent_us = (uint64_t)m->recipe->rollout.heartbeat_ms * 1000 * MANAGER_SILENT_BEATS;
     TRY(open_groups(m));
     TRY(open_data(m));
-    TRY(open_log(m));
-    TRY(manager_restore(m));
-    TRY(manager_metrics_rewrite(m));
+    TRY(read_log(m));
     TRY(runlog_write_behind(m->log));
     return open_socket(m);
 }

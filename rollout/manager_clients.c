@@ -87,7 +87,8 @@ void manager_clients_tick(struct manager *m) {
 
 struct manager_client *manager_clients_reward(struct manager *m) {
     for (size_t i = 0; i < m->n_clients; i++)
-        if (m->client[i].alive && m->client[i].role == MANAGER_REWARD) return &m->client[i];
+        if (m->client[i].alive && !m->client[i].banned && m->client[i].role == MANAGER_REWARD)
+            return &m->client[i];
     return NULL;
 }
 
@@ -130,7 +131,7 @@ static int send_welcome(struct manager *m, struct manager_client *c, const struc
     int32_t *keep = mem_array(h->n_running, sizeof *keep);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < h->n_running; i++) {
-        keep[i] = c->role == MANAGER_ROLLOUT ? adopt(m, c, ids[i], has[i]) : -1;
+        keep[i] = c->role == MANAGER_ROLLOUT && !c->banned ? adopt(m, c, ids[i], has[i]) : -1;
         kept += keep[i] >= 0;
     }
     struct groups_counts n = groups_counts(m->groups);
@@ -152,10 +153,12 @@ static int send_welcome(struct manager *m, struct manager_client *c, const struc
     return 0;
 }
 
-static enum manager_role role_of(const char *service) {
+/* A run has one trainer, whose name is its service's: what it says of weights is the truth here, so
+ * nobody else may say it beside it. */
+static enum manager_role role_of(const char *service, const char *name) {
     if (strcmp(service, "rollout") == 0) return MANAGER_ROLLOUT;
     if (strcmp(service, "reward") == 0) return MANAGER_REWARD;
-    if (strcmp(service, "trainer") == 0) return MANAGER_TRAINER;
+    if (strcmp(service, "trainer") == 0 && strcmp(name, service) == 0) return MANAGER_TRAINER;
     return strcmp(service, "eval") == 0 ? MANAGER_EVALUATOR : MANAGER_OTHER;
 }
 
@@ -174,16 +177,20 @@ int manager_clients_hello(struct manager *m, const struct net_id *from,
     }
     /* Whatever it held under its name before counts only as far as it declares it now. */
     if (c->alive) manager_clients_lose(m, c, NULL);
+    bool same_name = c->used && strcmp(c->name, h->name) == 0;
+    uint32_t offences = same_name ? c->offences : 0;
     uint64_t session = c->used ? c->session : m->incarnation + ++m->sessions;
     *c = (struct manager_client){.used = true,
                                  .alive = true,
-                                 .role = role_of(h->service),
+                                 .role = role_of(h->service, h->name),
                                  .id = *from,
                                  .incarnation = h->incarnation,
                                  .writer = manager_prompts_writer(h->name),
                                  .heard_us = m->now_us,
                                  .session = session,
-                                 .version = h->version};
+                                 .version = h->version,
+                                 .offences = offences,
+                                 .banned = offences >= MANAGER_OFFENCES_MAX};
     memcpy(c->name, h->name, strlen(h->name) + 1); /* at most 64 bytes: checked */
     memcpy(c->service, h->service, strlen(h->service) + 1);
     manager_progress(m);

@@ -4,6 +4,7 @@
  *   manager_clients.c   hello, heartbeats, who is alive
  *   manager_outbox.c    answers that wait for the log
  *   manager_rollouts.c  work out, tokens in
+ *   manager_refuse.c    what peers may not say, and what becomes of those who do
  *   manager_prompts.c   rows of the data set as prompts; tokens of unfinished trajectories
  *   manager_sampling.c  which groups have a signal, what is learned about rows
  *   manager_scores.c    finished trajectories to the reward service, scores back
@@ -18,7 +19,6 @@
 
 #include "actor/dataset.h"
 #include "actor/tokenizer.h"
-#include "base/buf.h"
 #include "base/net.h"
 #include "proto/link.h"
 #include "proto/recipe.h"
@@ -35,6 +35,7 @@ enum {
     MANAGER_EVENT_BYTES = 1 << 17, /* of an event: then it goes to the log's writer */
     MANAGER_WORK_MAX = 1024,       /* items of one Work */
     MANAGER_SILENT_BEATS = 5,      /* missed heartbeats until a client is dead */
+    MANAGER_OFFENCES_MAX = 16,     /* of a client, then it is banned */
     MANAGER_STALL_US = 30000000
 };
 
@@ -44,7 +45,8 @@ struct manager {
     struct net *net;
     struct net_sock *sock;
     struct groups *groups;
-    int64_t size; /* trajectories of a group, the greedy one included: recipe_generated */
+    int64_t size;           /* trajectories of a group, the greedy one included: recipe_generated */
+    int64_t vocab, context; /* token ids and lengths that the trainer will take */
     struct runlog *log;
     struct dataset *data;
     struct sampling *sampling;
@@ -76,13 +78,11 @@ struct manager {
     struct manager_window window;
     struct manager_batch_facts facts;
     struct manager_rates rates;
-    struct {
-        int64_t step;
-        double reward_mean;
-    } last;                    /* newest step done */
+    struct manager_last last;
     double tail_max, tail_len; /* sums for the longest response of a group over the mean */
     uint64_t tail_groups, tail_trajs;
     uint64_t progress_us, stall_said_us, warnings;
+    struct manager_alone alone;
     struct buf failure; /* why a group was rejected last, for a reward or aborted */
     bool work_changed;  /* something happened that may let kept requests be answered */
 };
@@ -128,8 +128,7 @@ void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *res
 void manager_prompts_release(struct manager *m, struct manager_tokens *t); /* its memory */
 /* It is finished: keeps its tokens, if there is room. */
 void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
-/* A finished trajectory, from memory or the log; without its times and its rollout's name. hold
- * (zeroed) owns what was read: runlog_free. */
+/* A finished one, from memory or the log, without its times. hold (zeroed) owns: runlog_free. */
 MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
                                     struct runlog_record *hold);
 /* The group's greedy trajectory, plus 1; 0: the recipe wants none. */
@@ -159,16 +158,17 @@ MUST_CHECK int manager_scores_reply(struct manager *m, const struct wire_msg *ms
 MUST_CHECK int manager_scores_send(struct manager *m);
 void manager_scores_lost(struct manager *m); /* the service is gone: all of them again */
 
-/* manager_weights.c. ERR_MISMATCH, which is final: others have other weights as this version. The
- * version has been checked: it can exist. */
+/* manager_weights.c. ERR_MISMATCH: others have other weights as this version, which can exist. */
 MUST_CHECK int manager_weights_loaded(struct manager *m, int64_t version, struct hash hash,
                                       const char *who);
 MUST_CHECK int manager_weights_published(struct manager *m, int64_t version, struct hash hash);
+bool manager_weights_confirmed(const struct manager *m, int64_t version); /* by the trainer */
 bool manager_weights_known(const struct manager *m, const int64_t *version, size_t n);
 MUST_CHECK int manager_weights_restore(struct manager *m);
 
 /* manager_trainer.c */
-void manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg);
+MUST_CHECK int manager_trainer_ask(struct manager *m, const struct net_id *from,
+                                   const struct wire_msg *msg);
 MUST_CHECK int manager_trainer_answer(struct manager *m); /* the kept request, when it can be */
 MUST_CHECK int manager_trainer_done(struct manager *m, const struct net_id *from,
                                     const struct wire_msg *msg);

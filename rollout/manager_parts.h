@@ -2,6 +2,7 @@
 #ifndef ROLLOUT_MANAGER_PARTS_H
 #define ROLLOUT_MANAGER_PARTS_H
 
+#include "base/buf.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/net.h"
@@ -31,12 +32,15 @@ struct manager_client {
     uint32_t credit;        /* places of a work request that is kept, 0: none */
     int64_t credit_version; /* weights it named; checked, unlike a heartbeat's */
     uint64_t credit_us;
+    uint32_t offences; /* what it sent that broke a rule, since it is known by name */
+    bool banned;       /* too many: nothing of it is taken, and it gets nothing */
 };
 
 /* What is there of a trajectory. An unfinished one is all here; a finished one stays until its
  * group leaves the pool, as long as there is room (MANAGER_KEEP_BYTES), else it is in the log. */
 struct manager_tokens {
     uint64_t id, writer; /* writer: hash of the name of the rollout that sent the newest tokens */
+    uint64_t life;       /* incarnation of that rollout: a process's versions never go back */
     uint64_t started_us; /* wall clock; 0: nothing is here */
     int32_t n;
     uint32_t finish;  /* enum engine_finish */
@@ -63,6 +67,14 @@ struct manager_ack { /* for tokens that are in the log batch, not yet written */
     int32_t received;
 };
 
+struct manager_span { /* the part of a Tokens message that is about one trajectory */
+    uint64_t id;
+    uint32_t offset, n, finish;
+    const int32_t *response;
+    const float *logprob;
+    const int64_t *version;
+};
+
 struct manager_prompt {
     bool used;
     uint64_t group, row, epoch;
@@ -74,6 +86,17 @@ struct manager_prompt {
 struct manager_job { /* a finished trajectory without a score */
     uint64_t id;
     uint64_t sent_us; /* 0: not with the reward service */
+};
+
+struct manager_alone { /* of a kind of service that the run needs, only banned ones are there */
+    uint64_t since_us; /* 0: not so */
+    struct buf last;   /* what the newest of them was banned for */
+    int code;          /* and the error that it is */
+};
+
+struct manager_last { /* newest step done */
+    int64_t step;
+    double reward_mean;
 };
 
 struct manager_window { /* since the last step was done, for its line in metrics.jsonl */

@@ -153,6 +153,13 @@ void manager_prompts_keep(struct manager *m, struct manager_tokens *t) {
     m->kept_bytes += bytes_of(t);
 }
 
+/* "": nobody here has that name any more. */
+static const char *writer_name(const struct manager *m, uint64_t writer) {
+    for (size_t i = 0; i < m->n_clients; i++)
+        if (m->client[i].used && m->client[i].writer == writer) return m->client[i].name;
+    return "";
+}
+
 int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
                          struct runlog_record *hold) {
     int64_t i = groups_index(m->groups, id);
@@ -170,7 +177,7 @@ int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out
                                 .n_prompt = (int32_t)p->n,
                                 .n_response = t->n,
                                 .finish = t->finish,
-                                .rollout = "",
+                                .rollout = writer_name(m, t->writer),
                                 .step = t->step,
                                 .prompt = p->ids,
                                 .response = t->response,

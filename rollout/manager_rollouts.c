@@ -8,6 +8,7 @@
 #include "relay/sealed.h"
 #include "rollout/engine.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_refuse.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -173,16 +174,8 @@ int manager_rollouts_dispatch(struct manager *m) {
     return 0;
 }
 
-struct span { /* the part of a Tokens message that is about one trajectory */
-    uint64_t id;
-    uint32_t offset, n, finish;
-    const int32_t *response;
-    const float *logprob;
-    const int64_t *version;
-};
-
-static int store_finished(struct manager *m, const struct manager_client *c, const struct span *s,
-                          struct manager_tokens *t) {
+static int store_finished(struct manager *m, const struct manager_client *c,
+                          const struct manager_span *s, struct manager_tokens *t) {
     const struct manager_prompt *p = NULL;
     uint64_t group = s->id / (uint64_t)m->size;
     TRY(manager_prompts_get(m, group, &p));
@@ -214,12 +207,13 @@ static int store_finished(struct manager *m, const struct manager_client *c, con
 }
 
 /* New tokens: all of the span but the first `known`. */
-static int store(struct manager *m, const struct manager_client *c, const struct span *s,
+static int store(struct manager *m, const struct manager_client *c, const struct manager_span *s,
                  uint32_t known) {
     struct manager_tokens *t = manager_prompts_tokens(m, s->id);
     int32_t offset = t->n, n = (int32_t)(s->n - known);
     manager_prompts_add(t, n, s->response + known, s->logprob + known, s->version + known);
     t->writer = c->writer;
+    t->life = c->incarnation;
     m->window.tokens += (uint64_t)n;
     manager_progress(m);
     if (s->finish != ENGINE_RUNNING) return store_finished(m, c, s, t);
@@ -253,13 +247,13 @@ static int give_back(struct manager *m, const struct manager_client *c, uint64_t
 }
 
 /* One span; *ack: the answer for it. */
-static int take_span(struct manager *m, struct manager_client *c, const struct span *s,
+static int take_span(struct manager *m, struct manager_client *c, const struct manager_span *s,
                      int32_t *ack) {
     uint32_t known = 0;
     *ack = -1;
     if (s->finish == ENGINE_ABORTED) return give_back(m, c, s->id);
-    if (!manager_weights_known(m, s->version, s->n)) {
-        manager_warn(m, &c->id, "tokens refused", "nobody said the hash of their weights");
+    if (manager_refuse_span(m, c, s) < 0) {
+        manager_refuse(m, c, "tokens refused", err_text());
         return give_back(m, c, s->id);
     }
     switch (groups_tokens(m->groups, (int32_t)(c - m->client), s->id, s->offset, s->n, s->version,
@@ -268,20 +262,29 @@ static int take_span(struct manager *m, struct manager_client *c, const struct s
     case GROUPS_KNOWN: break;
     case GROUPS_FORGET: return 0;
     case GROUPS_MALFORMED:
-        manager_warn(m, &c->id, "tokens refused", err_text());
+        manager_refuse(m, c, "tokens refused", err_text());
         return give_back(m, c, s->id);
     }
     *ack = groups_traj(m->groups, s->id)->received;
     return 0;
 }
 
+static int take_hash(struct manager *m, struct manager_client *c, const Weir__TokensWeights *w) {
+    int rc = manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name);
+    if (rc != ERR_MISMATCH || !manager_weights_confirmed(m, w->version)) return rc;
+    manager_refuse_ban(m, c, "weights refused", err_text(), rc);
+    return 0;
+}
+
+/* Others than the trainer's are this rollout's fault, and everything it made by them is void. Which
+ * of two rollouts is right before the trainer spoke, nobody knows: that ends the run. */
 static int take_weights(struct manager *m, struct manager_client *c, const Weir__Tokens *t) {
-    for (size_t i = 0; i < t->n_weights; i++) {
+    for (size_t i = 0; i < t->n_weights && !c->banned; i++) {
         const Weir__TokensWeights *w = t->weights[i];
         if (w->version > groups_counts(m->groups).formed)
-            manager_warn(m, &c->id, "weights", "of a version that cannot exist");
+            manager_refuse(m, c, "weights refused", "of a version that cannot exist");
         else
-            TRY(manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name));
+            TRY(take_hash(m, c, w));
     }
     return 0;
 }
@@ -291,15 +294,15 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
     const Weir__Tokens *t = msg->body;
     size_t at = 0;
     TRY(take_weights(m, c, t));
-    for (size_t i = 0; i < t->n_items; i++) {
+    for (size_t i = 0; i < t->n_items && !c->banned; i++) {
         const Weir__TokensItem *x = t->items[i];
-        struct span s = {.id = x->trajectory,
-                         .offset = x->offset,
-                         .n = x->n,
-                         .finish = x->finish,
-                         .response = (const int32_t *)msg->frame[0].data + at,
-                         .logprob = (const float *)msg->frame[1].data + at,
-                         .version = (const int64_t *)msg->frame[2].data + at};
+        struct manager_span s = {.id = x->trajectory,
+                                 .offset = x->offset,
+                                 .n = x->n,
+                                 .finish = x->finish,
+                                 .response = (const int32_t *)msg->frame[0].data + at,
+                                 .logprob = (const float *)msg->frame[1].data + at,
+                                 .version = (const int64_t *)msg->frame[2].data + at};
         mem_grow(&m->acks, &m->acks_cap, m->n_acks + 1, sizeof *m->acks);
         struct manager_ack *ack = &m->acks[m->n_acks++];
         *ack = (struct manager_ack){c, x->trajectory, -1};

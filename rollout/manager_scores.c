@@ -12,6 +12,8 @@
 #include "rollout/manager_impl.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -162,10 +164,24 @@ static void put_off(struct manager *m, uint64_t trajectory) {
     m->sweep_us = 0;
 }
 
+static int take_score(struct manager *m, const Weir__ScoreRecord *s);
+
+/* The trainer takes rewards as floats: a number beyond them is an error like others. */
+static int take_too_large(struct manager *m, const Weir__ScoreRecord *s) {
+    Weir__ScoreRecord error = *s;
+    char reason[64];
+    snprintf(reason, sizeof reason, "the score %g is not a 32-bit number", s->total);
+    error.error = ERR_CORRUPT;
+    error.reason = reason;
+    error.total = 0;
+    return take_score(m, &error);
+}
+
 static int take_score(struct manager *m, const Weir__ScoreRecord *s) {
     uint64_t group = s->trajectory / (uint64_t)m->size;
     const struct groups_traj *t = groups_traj(m->groups, s->trajectory);
     if (!t || t->state != GROUPS_GENERATED) return 0; /* a duplicate, or a rejected group */
+    if (s->error == 0 && !isfinite((float)s->total)) return take_too_large(m, s);
     if (s->error == ERR_AGAIN) {
         put_off(m, s->trajectory);
         return 0;

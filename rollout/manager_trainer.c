@@ -18,6 +18,8 @@ struct send { /* a Batch message being built */
     Weir__Batch body;
     Weir__BatchItem *items, **list;
     struct buf ids, logprob, mask, version;
+    char **name; /* of rollouts */
+    size_t n_names, names_cap;
 };
 
 static void send_free(struct send *s) {
@@ -27,6 +29,9 @@ static void send_free(struct send *s) {
     buf_close(&s->logprob);
     buf_close(&s->mask);
     buf_close(&s->version);
+    for (size_t i = 0; i < s->n_names; i++)
+        mem_free(s->name[i]);
+    mem_free(s->name);
 }
 
 static void note_facts(struct manager_batch_facts *f, int64_t step, const struct runlog_traj *t) {
@@ -58,6 +63,15 @@ static int add_baseline(struct manager *m, Weir__BatchItem *item) {
     return greedy > 0 ? reward_of(m, greedy - 1, &item->baseline) : 0;
 }
 
+/* Few names for many items. */
+static char *keep_name(struct send *s, const char *name) {
+    for (size_t i = 0; i < s->n_names; i++)
+        if (strcmp(s->name[i], name) == 0) return s->name[i];
+    mem_grow(&s->name, &s->names_cap, s->n_names + 1, sizeof *s->name);
+    s->name[s->n_names] = mem_strdup(name);
+    return s->name[s->n_names++];
+}
+
 /* One trajectory with its score; all of the response is trained, truncated or not. */
 static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
                           struct manager_batch_facts *f) {
@@ -75,6 +89,7 @@ static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
     s->items[i].n_prompt = (uint32_t)t.n_prompt;
     s->items[i].n_response = (uint32_t)n;
     s->items[i].truncated = t.finish == ENGINE_LENGTH;
+    s->items[i].rollout = keep_name(s, t.rollout);
     TRY_OUT(add_baseline(m, &s->items[i]));
     s->list[i] = &s->items[i];
     buf_add(&s->ids, t.prompt, (size_t)t.n_prompt * sizeof *t.prompt);
@@ -207,23 +222,29 @@ out:
     return rc;
 }
 
-void manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
+int manager_trainer_ask(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
     const Weir__BatchRequest *q = msg->body;
+    bool can_be = q->step <= groups_counts(m->groups).formed;
+    if (can_be && q->hash.len > 0)
+        TRY(manager_weights_published(m, q->step, sealed_hash_get(q->hash.data)));
     if (!m->ask.pending || m->ask.step != q->step) m->ask.since_us = m->now_us;
     m->ask.pending = true;
     m->ask.id = *from;
     m->ask.step = q->step;
     m->work_changed = true;
-    if (q->step > groups_counts(m->groups).done && q->step < m->recipe->trainer.steps)
-        manager_warn(m, from, "batch request kept", "the steps before it are not done");
+    return 0;
 }
 
 int manager_trainer_answer(struct manager *m) {
     struct groups_counts n = groups_counts(m->groups);
     if (!m->ask.pending) return 0;
+    if (m->ask.step > n.done) /* a step is stored before the trainer may save what it gave */
+        return FAIL(ERR_CORRUPT,
+                    "the trainer holds step %" PRId64 ", but %s ends at step %" PRId64
+                    ": the log is behind the checkpoint; `weir run --resume` says what to do",
+                    m->ask.step, runlog_dir(m->log), n.done);
     if (m->ask.step >= m->recipe->trainer.steps) return answer_done(m);
     if (m->ask.step < n.formed) return answer_recorded(m);
-    if (m->ask.step != n.formed || n.done < n.formed) return 0;
     return answer_new(m);
 }
 
@@ -306,6 +327,10 @@ int manager_trainer_eval(struct manager *m, const struct net_id *from, const str
     struct runlog_record old = {0};
     struct buf line = {0};
     int rc = 0;
+    if (d->version > groups_counts(m->groups).formed) {
+        manager_warn(m, from, "evaluation refused", "of a version that cannot exist");
+        return 0;
+    }
     buf_add(&line, msg->frame[0].data, msg->frame[0].bytes);
     for (size_t i = 0; i < line.len; i++) /* a line is a line */
         if (line.data[i] == '\n' || line.data[i] == '\r') line.data[i] = ' ';

@@ -106,18 +106,27 @@ static int meta_check(struct runlog *l, const struct runlog_meta *want) {
     return 0;
 }
 
-int runlog_open(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
+static int open_for_writing(struct runlog **out, const char *dir, const struct runlog_meta *meta,
+                            bool create) {
     struct runlog *l = mem_zalloc(sizeof *l);
     int rc = 0;
     l->dir = mem_strdup(dir);
     l->batch = kv_batch_open();
-    TRY_OUT(kv_open(&l->kv, dir, true));
+    TRY_OUT(kv_open(&l->kv, dir, create));
     TRY_OUT(meta_check(l, meta));
     *out = l;
     l = NULL;
 out:
     runlog_close(&l);
     return rc;
+}
+
+int runlog_open(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
+    return open_for_writing(out, dir, meta, true);
+}
+
+int runlog_open_existing(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
+    return open_for_writing(out, dir, meta, false);
 }
 
 int runlog_open_readonly(struct runlog **out, const char *dir) {
@@ -130,6 +139,17 @@ int runlog_open_readonly(struct runlog **out, const char *dir) {
     l = NULL;
 out:
     runlog_close(&l);
+    return rc;
+}
+
+int runlog_open_damaged(struct runlog **out, const char *dir) {
+    struct runlog *l = mem_zalloc(sizeof *l);
+    l->dir = mem_strdup(dir);
+    int rc = kv_open_damaged(&l->kv, dir);
+    if (rc < 0)
+        runlog_close(&l);
+    else
+        *out = l;
     return rc;
 }
 
@@ -231,10 +251,13 @@ int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t of
     return put_tokens(l, runlog_key_partial(r->id, (uint32_t)offset), r);
 }
 
-void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset) {
-    struct runlog_key key = runlog_key_partial(traj, offset);
+static void drop(struct runlog *l, struct runlog_key key) {
     kv_batch_delete(l->batch, key.bytes, key.n);
-    note_letter(l, 'P');
+    note_letter(l, key.bytes[0]);
+}
+
+void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset) {
+    drop(l, runlog_key_partial(traj, offset));
 }
 
 int runlog_drop_partials(struct runlog *l, uint64_t traj) {
@@ -290,6 +313,14 @@ int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
     }
     struct wire_frame frame = {r->ids, r->n * sizeof *r->ids};
     return put(l, runlog_key('B', (uint64_t)r->step), WIRE_BATCH_RECORD, &m, &frame, 1);
+}
+
+void runlog_drop_batch(struct runlog *l, int64_t step) {
+    drop(l, runlog_key('B', (uint64_t)step));
+}
+
+void runlog_drop_weights(struct runlog *l, int64_t version) {
+    drop(l, runlog_key('W', (uint64_t)version));
 }
 
 int runlog_put_report(struct runlog *l, const struct runlog_report *r) {

@@ -2,7 +2,10 @@
 #include "rollout/setup.h"
 
 #include "actor/params.h"
+#include "base/buf.h"
+#include "base/hash.h"
 #include "base/log.h"
+#include "proto/recipe_change.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -151,4 +154,13 @@ int setup_dataset(struct dataset **out, const struct recipe_data *d, const char 
                                  .special = (enum dataset_special)d->special};
     if (!d->path) return FAIL(ERR_CONFIG, "%s.path is missing", section);
     return dataset_open(out, &cfg);
+}
+
+int setup_log(struct runlog_meta *out, const struct recipe *r) {
+    struct buf text = {0};
+    recipe_print(r, &text);
+    *out = (struct runlog_meta){
+        .seed = r->seed, .text = hash_bytes(text.data, text.len), .format = RUNLOG_FORMAT};
+    buf_close(&text);
+    return recipe_identity(&out->recipe, r);
 }

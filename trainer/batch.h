@@ -18,9 +18,10 @@ struct batch_traj { /* one trajectory; arrays owned by the batch */
     uint8_t *mask;    /* [n_response] 1: trained */
     int64_t *version; /* [n_response] */
     float reward;
-    float baseline;  /* score of the prompt's greedy response (remax); NAN: not there */
-    float advantage; /* filled by the step: mean over its trained tokens */
-    bool truncated;  /* cut at the length limit */
+    float baseline;      /* score of the prompt's greedy response (remax); NAN: not there */
+    float advantage;     /* filled by the step: mean over its trained tokens */
+    bool truncated;      /* cut at the length limit */
+    const char *rollout; /* that reported it; borrowed, NULL: not known. Only for messages */
 };
 
 struct batch {

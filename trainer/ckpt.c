@@ -65,6 +65,18 @@ static int list(struct found *out, const char *dir) {
     return 0;
 }
 
+int ckpt_list(int64_t **versions, size_t *n, const char *dir) {
+    struct found f = {0};
+    int rc = list(&f, dir);
+    if (rc < 0) {
+        mem_free(f.version);
+        return rc;
+    }
+    *versions = f.version;
+    *n = f.n;
+    return 0;
+}
+
 static int rename_path(const char *from, const char *to) {
     if (rename(from, to) == 0) return 0;
     return FAIL(ERR_IO, "cannot rename %s to %s: %s", from, to, strerror(errno));
@@ -412,14 +424,19 @@ static int load_one(struct ckpt *c, const char *dir, int64_t version, bool *good
 
 static int load_newest(struct ckpt *c, const char *dir, const struct found *f) {
     bool good = false;
+    char newest[256];
     if (f->n == 0) return FAIL(ERR_NOTFOUND, "%s holds no checkpoint", dir);
     for (size_t i = 0; i < f->n; i++) {
         int rc = load_one(c, dir, f->version[i], &good);
         if (good) return rc;
+        if (i == 0) snprintf(newest, sizeof newest, "%s", err_text());
         LOG(WARN, TRAINER, "checkpoint=%s/step-%" PRId64 " skipped: %s", dir, f->version[i],
             err_text());
     }
-    return FAIL(ERR_CORRUPT, "none of the %zu checkpoints in %s is whole", f->n, dir);
+    return FAIL(ERR_CORRUPT,
+                "none of the %zu checkpoints in %s is whole (the newest: %s); delete them and "
+                "resume: the run is rebuilt from its log",
+                f->n, dir, newest);
 }
 
 int ckpt_load(struct ckpt *c, const char *dir, int64_t at) {

@@ -25,6 +25,9 @@ struct ckpt {
     void *ctx;
 };
 
+/* The versions that DIR holds, newest first, whole or not; none without DIR. *versions: mem_free.
+ */
+MUST_CHECK int ckpt_list(int64_t **versions, size_t *n, const char *dir);
 size_t ckpt_slab_bytes(const struct ckpt *c, int i); /* of the whole slab, all ranks' parts */
 /* Then removes all but the newest `keep` (at least 1) and what crashes left behind. On failure
  * (a full disk) what was there before is still there. */

@@ -54,14 +54,17 @@ int64_t measure_zero_groups(const struct batch *b) {
 }
 
 struct diff { /* sums over tokens */
-    int64_t n;
+    int64_t n, unequal;
     double sum, max;
 };
 
+/* A NaN is a difference without a bound. */
 static void diff_add(struct diff *d, double x) {
+    double size = isnan(x) ? INFINITY : fabs(x);
     d->n++;
-    d->sum += fabs(x);
-    d->max = fmax(d->max, fabs(x));
+    d->unequal += size != 0;
+    d->sum += size;
+    d->max = fmax(d->max, size);
 }
 
 static struct step_diff diff_of(struct diff d) {
@@ -69,13 +72,26 @@ static struct step_diff diff_of(struct diff d) {
     return (struct step_diff){d.sum / (double)d.n, d.max};
 }
 
+/* At most one line a second: a rollout that is wrong is so in every batch. */
+static void warn_mismatch(const struct step_report *r, int64_t version, const struct diff *engine,
+                          const struct batch_traj *first) {
+    LOG_LIMITED(WARN, TRAINER,
+                "version=%" PRId64 " rollout and trainer disagree at equal weights: "
+                "logprob_diff_max=%.3g mismatch_kl=%.3g tokens=%" PRId64 " unequal=%" PRId64
+                "; the first is of rollout=%s trajectory=%" PRIu64,
+                version, engine->max, r->mismatch_kl, engine->n, engine->unequal,
+                first->rollout && *first->rollout ? first->rollout : "unknown", first->id);
+}
+
 void measure_mismatch(struct step_report *out, const struct batch *b, int64_t version,
                       const float *logprob, uint32_t n, bool exact) {
     struct diff engine = {0}, lag = {0};
-    int64_t e = 0;
+    const struct batch_traj *first = NULL;
+    int64_t e = 0, checked = 0;
     double kl = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct batch_traj *t = &b->traj[i];
+        int64_t before = engine.n;
         for (int32_t k = 0; k < t->n_response; k++) {
             if (!t->mask[k]) continue;
             double x = (double)logprob[e++] - (double)t->logprob[k];
@@ -83,15 +99,16 @@ void measure_mismatch(struct step_report *out, const struct batch *b, int64_t ve
             diff_add(current ? &engine : &lag, x);
             if (current) kl += exp(fmin(x, 20)) - 1 - x;
         }
+        checked += engine.n > before;
+        if (engine.unequal > 0 && !first) first = t;
     }
+    out->checked_tokens = engine.n;
+    out->checked_trajectories = checked;
+    out->unequal_tokens = engine.unequal;
     out->mismatch_kl = engine.n ? kl / (double)engine.n : (double)NAN;
     out->logprob_engine = diff_of(engine);
     out->logprob_lag = diff_of(lag);
-    out->logprob_diff =
-        diff_of((struct diff){engine.n + lag.n, engine.sum + lag.sum, fmax(engine.max, lag.max)});
-    if (engine.max > 0 && exact)
-        LOG_LIMITED(WARN, TRAINER,
-                    "version=%" PRId64 " rollout and trainer disagree at equal weights: "
-                    "logprob_diff_max=%.3g mismatch_kl=%.3g tokens=%" PRId64,
-                    version, engine.max, out->mismatch_kl, engine.n);
+    out->logprob_diff = diff_of((struct diff){
+        .n = engine.n + lag.n, .sum = engine.sum + lag.sum, .max = fmax(engine.max, lag.max)});
+    if (first && exact) warn_mismatch(out, version, &engine, first);
 }

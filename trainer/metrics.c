@@ -34,6 +34,9 @@ static void policy(struct buf *out, const struct step_report *r) {
     num(out, "rollout_logprob_abs_diff/max/engine", r->logprob_engine.max);
     num(out, "rollout_logprob_abs_diff/mean/lag", r->logprob_lag.mean);
     num(out, "rollout_logprob_abs_diff/max/lag", r->logprob_lag.max);
+    whole(out, "rollout_logprob_abs_diff/checked_tokens", r->checked_tokens);
+    whole(out, "rollout_logprob_abs_diff/checked_trajectories", r->checked_trajectories);
+    whole(out, "rollout_logprob_abs_diff/unequal_tokens", r->unequal_tokens);
     num(out, "off_policy/mean", r->staleness_mean);
     num(out, "off_policy/max", r->staleness_max);
     num(out, "gac/cosine", r->gac_cosine);

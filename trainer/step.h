@@ -34,6 +34,9 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
         double mean, max;
     } logprob_diff, logprob_engine, logprob_lag;
     double mismatch_kl;
+    /* Compared with the weights of their own version (audit.h and logprob_engine): tokens, the
+     * trajectories they are of, tokens that differ. */
+    int64_t checked_tokens, checked_trajectories, unequal_tokens;
     double reward_mean, reward_std, response_length_mean, response_length_max;
     double staleness_mean, staleness_max;
     double gac_cosine;            /* NAN: invalid (first step) */

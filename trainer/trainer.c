@@ -24,6 +24,7 @@
 #include "proto/train.pb-c.h"
 #include "relay/push.h"
 #include "relay/sealed.h"
+#include "trainer/audit.h"
 #include "trainer/export.h"
 #include "trainer/handover.h"
 #include "trainer/metrics.h"
@@ -32,6 +33,7 @@
 #include "trainer/step.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -52,6 +54,10 @@ struct trainer {
     struct handover *handover; /* NULL: none */
     struct publish *publish;
     struct saver *saver;
+    struct audit *audit;
+    struct {
+        int64_t tokens, trajectories, unequal;
+    } compared; /* log-probs of rollouts, since the start */
     char *checkpoints, *hf;
     struct hash hash;      /* of the current weights */
     int64_t saved, tokens; /* newest checkpoint, -1; trained since start */
@@ -103,6 +109,7 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
     TRY_OUT(open_handover(t));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
+    TRY_OUT(audit_open(&t->audit, step_policy(t->step), t->recipe, step_room(t->step)->device));
     TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
@@ -114,6 +121,7 @@ out:
 
 static void close_all(struct trainer *t) {
     saver_close(&t->saver);
+    audit_close(&t->audit);
     publish_close(&t->publish);
     handover_close(&t->handover);
     push_close(&t->push);
@@ -230,6 +238,7 @@ static struct batch *batch_of(const struct wire_msg *m) {
         b->traj[i].reward = x->reward;
         if (x->has_baseline) b->traj[i].baseline = x->baseline;
         b->traj[i].truncated = x->truncated;
+        b->traj[i].rollout = x->rollout;
         ids += n_prompt + n;
         logprob += n;
         mask += n;
@@ -285,15 +294,46 @@ static int report(struct trainer *t, const struct step_report *r, struct hash be
     return rc;
 }
 
+/* The weights are still those that the batch's newest tokens can be of. */
+static int audit(struct trainer *t, const struct batch *b, struct audit_result *out) {
+    int64_t version = step_version(t->step);
+    TRY(err_wrap(audit_batch(t->audit, b, version, out), "comparing log-probs"));
+    return audit_keep(t->audit, step_policy(t->step), version);
+}
+
+/* Both comparisons as one: of tokens that the step's own version made, and of older ones. */
+static void add_audit(struct trainer *t, struct step_report *r, const struct audit_result *a) {
+    struct step_diff *e = &r->logprob_engine;
+    if (a->tokens > 0) {
+        int64_t n = r->checked_tokens;
+        double sum = n > 0 ? e->mean * (double)n : 0;
+        *e = (struct step_diff){(sum + a->sum) / (double)(n + a->tokens), fmax(e->max, a->max)};
+    }
+    r->checked_tokens += a->tokens;
+    r->checked_trajectories += a->trajectories;
+    r->unequal_tokens += a->unequal;
+    t->compared.tokens += r->checked_tokens;
+    t->compared.trajectories += r->checked_trajectories;
+    t->compared.unequal += r->unequal_tokens;
+}
+
 /* Trains the batch; *skipped: the weights are as before, under the next version number. */
 static int train(struct trainer *t, const struct wire_msg *m, struct step_report *r,
                  bool *skipped) {
     struct batch *b = batch_of(m);
     int64_t before = step_version(t->step);
     uint64_t start = clock_us();
-    int rc = step_run(t->step, b, r);
+    struct audit_result compared = {0};
+    int rc = audit(t, b, &compared);
+    if (rc == 0) rc = step_run(t->step, b, r);
     batch_close(&b);
+    if (rc == ERR_CORRUPT || rc == ERR_CONFIG || rc == ERR_STALE)
+        return FAIL(rc,
+                    "step %" PRId64 ": %s (if the batch cannot be trained: `weir replay RUN reject "
+                    "--trajectory N` takes the group of that trajectory out, then resume)",
+                    before, err_text());
     TRY(err_wrap(rc, "step %" PRId64, before));
+    add_audit(t, r, &compared);
     *skipped = step_version(t->step) == before;
     if (*skipped) step_advance(t->step);
     TRY(check_expected(m->body, r->weights_hash));
@@ -340,7 +380,19 @@ static int hand_over_last(struct trainer *t) {
     return 0;
 }
 
+/* What I6 promises was compared, or it is said that it was not. */
+static void say_compared(const struct trainer *t) {
+    bool exact = t->recipe->model.exact || kern_always_exact(params_backend(step_policy(t->step)));
+    bool wrong = exact && (t->compared.unequal > 0 || t->compared.tokens == 0);
+    log_write(wrong && t->tokens > 0 ? LOG_WARN : LOG_INFO, LOG_TRAINER,
+              "log-probs of rollouts compared with the weights they name: %" PRId64
+              " tokens of %" PRId64 " trajectories, %" PRId64 " differ%s",
+              t->compared.tokens, t->compared.trajectories, t->compared.unequal,
+              t->compared.tokens == 0 ? ": nothing was compared" : "");
+}
+
 static int finish(struct trainer *t) {
+    say_compared(t);
     TRY(saver_wait(t->saver, &t->saved));
     if (t->saved != step_version(t->step)) TRY(save(t));
     TRY(saver_wait(t->saver, &t->saved));
@@ -362,7 +414,10 @@ static int serve(struct trainer *t) {
         struct link_msg m;
         bool got = false;
         uint64_t asked_us = clock_us();
+        uint8_t hash[16];
+        sealed_hash_put(hash, t->hash);
         q.step = step_version(t->step);
+        q.hash = (ProtobufCBinaryData){sizeof hash, hash};
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};
         TRY(converse(t, &w, &m, &got));
         if (!got) break;

@@ -13,6 +13,7 @@
 #include "tests/test.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -226,7 +227,7 @@ TEST(manager_refuses_other_weights) {
     say_tokens(a, true, NULL);
     while (answers(net, a, WIRE_TOKENS_ACK, &all) == 0) {
     }
-    check_said("peer=rollout-1 tokens refused: nobody said the hash of their weights");
+    check_said("rollout-1 tokens refused: trajectory 0: nobody said the hash of their weights");
     say_tokens(a, false, "0123456789abcdef");
     CHECK_INT(answers(net, a, WIRE_TOKENS_ACK, &all), 0);
     say_tokens(b, false, "0123456789abcdef");
@@ -251,4 +252,276 @@ TEST(manager_refuses_another_run) {
     write_recipe("path: 'builtin:addition', limit: 8", 2, 16);
     CHECK_INT(end(start()), err_exit_code(ERR_MISMATCH));
     check_said("was made with another recipe");
+}
+
+/* --- tokens that must not be stored ---------------------------------------------------------- */
+
+struct say { /* of trajectory `id`, which is leased; max_new_tokens is 4 */
+    uint64_t id;
+    uint32_t offset, n, finish;
+    int32_t token[5];
+    float logprob[5];
+    int64_t version[5];
+};
+
+static const struct say good = {.n = 2, .token = {7, 257}, .logprob = {-1, 0}};
+
+/* broken: not as its checksum says. */
+static void say_span(struct net_sock *s, const struct say *x, bool broken) {
+    Weir__Tokens t = WEIR__TOKENS__INIT;
+    Weir__TokensItem item = WEIR__TOKENS_ITEM__INIT, *items = &item;
+    Weir__TokensWeights weights = WEIR__TOKENS_WEIGHTS__INIT, *list = &weights;
+    struct wire_frame f[3] = {{x->token, x->n * 4}, {x->logprob, x->n * 4}, {x->version, x->n * 8}};
+    item.trajectory = x->id;
+    item.offset = x->offset;
+    item.n = x->n;
+    item.finish = x->finish;
+    t.n_items = t.n_weights = 1;
+    t.items = &items;
+    t.weights = &list;
+    weights.hash = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t) "0123456789abcdef"};
+    if (!broken) {
+        say(s, WIRE_TOKENS, &t, f, 3);
+        return;
+    }
+    struct buf head = {0};
+    CHECK_OK(wire_pack(&head, WIRE_TOKENS, &t, f, 3, 0));
+    struct net_part part[5] = {{head.data, WIRE_HEADER},
+                               {head.data + WIRE_HEADER, head.len - WIRE_HEADER},
+                               {"\xff\xff\xff\xff", 4},
+                               {f[1].data, f[1].bytes},
+                               {f[2].data, f[2].bytes}};
+    CHECK_OK(net_send(s, NULL, part, 5));
+    buf_close(&head);
+}
+
+/* Asks for one trajectory until there is one. */
+static uint64_t lease(struct net *net, struct net_sock *s) {
+    Weir__WorkRequest q = WEIR__WORK_REQUEST__INIT;
+    struct link_msg m;
+    bool stop = false;
+    q.trajectories = 1;
+    say(s, WIRE_WORK_REQUEST, &q, NULL, 0);
+    for (;;) {
+        CHECK_OK(net_wait(net, 100000, NULL, 0, &stop));
+        while (link_recv(s, &m, NULL) == 0) {
+            const Weir__Work *w = m.wire.body;
+            bool got = m.wire.type == WIRE_WORK && w->n_items == 1;
+            uint64_t id = got ? w->items[0]->trajectory : 0;
+            link_free(&m);
+            if (got) return id;
+        }
+    }
+}
+
+/* What is acknowledged for a span: tokens stored, or -1. -2: nothing, the message was dropped and
+ * the sender is told to say hello again. */
+static int ack_of(struct net *net, struct net_sock *s, uint64_t session) {
+    struct link_msg m;
+    bool stop = false;
+    for (;;) {
+        Weir__Heartbeat beat = WEIR__HEARTBEAT__INIT; /* answered with the session */
+        beat.incarnation = 1;
+        CHECK_OK(net_wait(net, 10000, NULL, 0, &stop));
+        say(s, WIRE_HEARTBEAT, &beat, NULL, 0);
+        while (link_recv(s, &m, NULL) == 0) {
+            int got = INT32_MAX;
+            if (m.wire.type == WIRE_TOKENS_ACK)
+                got = ((const Weir__TokensAck *)m.wire.body)->items[0]->received;
+            if (m.wire.type == WIRE_HEARTBEAT_ACK &&
+                ((const Weir__HeartbeatAck *)m.wire.body)->incarnation != session)
+                got = -2;
+            link_free(&m);
+            if (got != INT32_MAX) return got;
+        }
+    }
+}
+
+static uint64_t hello_session(struct net *net, struct net_sock *s, const char *name) {
+    struct link_msg m;
+    bool stop = false;
+    say_hello(s, "rollout", name);
+    for (;;) {
+        CHECK_OK(net_wait(net, 100000, NULL, 0, &stop));
+        while (link_recv(s, &m, NULL) == 0) {
+            uint64_t session =
+                m.wire.type == WIRE_WELCOME ? ((const Weir__Welcome *)m.wire.body)->incarnation : 0;
+            link_free(&m);
+            if (session) return session;
+        }
+    }
+}
+
+static struct net_sock *join(struct net *net, const char *name, uint64_t *session) {
+    struct net_sock *s = NULL;
+    char *endpoint = NULL;
+    CHECK_OK(net_endpoint(&endpoint, net, test_dir(), "manager"));
+    CHECK_OK(net_connect(&s, net, endpoint, name, 1 << 20));
+    mem_free(endpoint);
+    *session = hello_session(net, s, name);
+    return s;
+}
+
+/* Mutations of `good`; each is a rollout of its own, which first sends the good ones where the
+ * mutation comes after them. */
+static const struct hostile {
+    const char *said; /* in the log, after the rollout's name */
+    int ack;          /* as ack_of */
+    bool after;
+    struct say x;
+} hostile[] = {
+    {"token 1 has id 258, the vocabulary has 258", -1, false, {.n = 2, .token = {7, 258}}},
+    {"token 0 has id 2147483647, the", -1, false, {.n = 1, .token = {INT32_MAX}}},
+    {"Tokens: checksum differs", -2, false, {.n = 1}},
+    {"nobody said the hash of their weights", -1, false, {.n = 2, .version = {0, 1}}},
+    {"token 1 is of version 0 after one of 1", -1, false, {.n = 2, .version = {1, 0}}},
+    {"5 tokens after a prompt of", -1, false, {.n = 5}},
+    {"6 tokens after a prompt of", -1, false, {.offset = 5, .n = 1}},
+    {"ends at the length limit with 2 of 4", -1, false, {.n = 2, .finish = 2}},
+    {"ends at the length limit with 0 of 4", -1, false, {.finish = 2}},
+    {"token 1 is another one than was", -1, true, {.n = 2, .token = {7, 8}, .logprob = {-1, 0}}},
+    {"token 0 is another one than was", -1, true, {.n = 3, .token = {7, 257}, .logprob = {-2, 0}}},
+    {"token 1 is another one than was", -1, true, {.offset = 1, .n = 1, .token = {3}}},
+};
+
+static void be_hostile(struct net *net, int i) {
+    const struct hostile *h = &hostile[i];
+    uint64_t session = 0;
+    char name[32];
+    snprintf(name, sizeof name, "rollout-%d", i + 1);
+    struct net_sock *s = join(net, name, &session);
+    struct say x = h->x, first = good;
+    x.id = first.id = lease(net, s);
+    if (h->after) {
+        say_span(s, &first, false);
+        CHECK_INT(ack_of(net, s, session), 2);
+    }
+    say_span(s, &x, h->ack == -2);
+    CHECK_INT(ack_of(net, s, session), h->ack);
+    char *text = said(), *line = strstr(text, h->said);
+    while (line && line > text && line[-1] != '\n')
+        line--;
+    if (!line || !strstr(line, name))
+        test_fail(__FILE__, __LINE__, "%s \"%s\" is not in: %s", name, h->said, text);
+    mem_free(text);
+    net_sock_close(&s);
+}
+
+/* I10, I12: nothing that was refused is in the log, and what was stored before goes to the next. */
+TEST(manager_refuses_hostile_tokens) {
+    struct net *net = NULL;
+    uint64_t session = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    for (int i = 0; i < (int)(sizeof hostile / sizeof hostile[0]); i++)
+        be_hostile(net, i);
+    struct net_sock *s = join(net, "rollout-100", &session);
+    struct say x = good;
+    x.id = lease(net, s);
+    say_span(s, &x, false);
+    CHECK_INT(ack_of(net, s, session), 2);
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    pid = start(); /* the log is one that a manager can begin with */
+    net_sock_close(&s);
+    s = join(net, "rollout-101", &session);
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    net_close(&net);
+}
+
+/* Again and again: the rollout is banned, and without another one the run ends by its name. */
+TEST(manager_bans_a_rollout) {
+    struct net *net = NULL;
+    uint64_t session = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    struct net_sock *s = join(net, "rollout-1", &session);
+    for (int i = 0; i < 16; i++) {
+        struct say x = {.id = lease(net, s), .n = 1, .token = {300}};
+        say_span(s, &x, false);
+        CHECK(ack_of(net, s, session) < 0);
+    }
+    CHECK_INT(end(pid), err_exit_code(ERR_CORRUPT));
+    check_said("rollout-1 broke the rules 16 times, at last: tokens refused: trajectory ");
+    check_said("token 0 has id 300, the vocabulary has 258; no other service can do its work");
+    net_close(&net);
+}
+
+/* --- false hashes ---------------------------------------------------------------------------- */
+
+static void ask_batch(struct net_sock *s, const char *hash) {
+    Weir__BatchRequest q = WEIR__BATCH_REQUEST__INIT;
+    q.hash = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)hash};
+    say(s, WIRE_BATCH_REQUEST, &q, NULL, 0);
+}
+
+static struct net_sock *join_trainer(struct net *net) {
+    struct net_sock *s = NULL;
+    char *endpoint = NULL;
+    int all = 0;
+    CHECK_OK(net_endpoint(&endpoint, net, test_dir(), "manager"));
+    CHECK_OK(net_connect(&s, net, endpoint, "trainer", 1 << 20));
+    mem_free(endpoint);
+    say_hello(s, "trainer", "trainer");
+    CHECK_INT(answers(net, s, WIRE_WELCOME, &all), 1);
+    return s;
+}
+
+/* The trainer has said what version 0 is: who has something else is banned, the others go on. */
+TEST(manager_bans_other_weights) {
+    struct net *net = NULL;
+    uint64_t session = 0;
+    int all = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    struct net_sock *trainer = join_trainer(net);
+    ask_batch(trainer, "0123456789abcdef");
+    CHECK_INT(answers(net, trainer, WIRE_BATCH, &all), 0);
+    struct net_sock *bad = join(net, "rollout-1", &session);
+    say_tokens(bad, false, "0123456789abcdeX");
+    CHECK_INT(ack_of(net, bad, session), -2);
+    check_said("rollout-1 weights refused: version 0 of the weights: rollout-1 generates by ");
+    struct net_sock *right = join(net, "rollout-2", &session);
+    struct say x = good;
+    x.id = lease(net, right);
+    say_span(right, &x, false);
+    CHECK_INT(ack_of(net, right, session), 2);
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    net_close(&net);
+}
+
+/* The rollout spoke first, and what it made is in the log: the run ends, and can go on (I12). */
+TEST(manager_forgets_other_weights) {
+    struct net *net = NULL;
+    uint64_t session = 0;
+    int all = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    struct net_sock *s = join(net, "rollout-1", &session), *trainer = join_trainer(net);
+    struct say x = good;
+    x.id = lease(net, s);
+    say_span(s, &x, false);
+    CHECK_INT(ack_of(net, s, session), 2);
+    ask_batch(trainer, "0123456789abcdeX");
+    CHECK_INT(end(pid), err_exit_code(ERR_MISMATCH));
+    check_said("what was generated by it is rejected, resume goes on");
+    net_sock_close(&s);
+    net_sock_close(&trainer);
+    pid = start();
+    trainer = join_trainer(net);
+    ask_batch(trainer, "0123456789abcdeX");
+    CHECK_INT(answers(net, trainer, WIRE_BATCH, &all), 0);
+    s = join(net, "rollout-1", &session);
+    CHECK(lease(net, s) >= 2); /* of another group */
+    say_tokens(s, false, "0123456789abcdeX");
+    CHECK_INT(answers(net, s, WIRE_TOKENS_ACK, &all), 0);
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    net_close(&net);
 }

@@ -696,13 +696,31 @@ static void attack(struct world *w, struct peer *p, int i) {
         link_free(&msg);
 }
 
+/* Reports of steps, and what their weights are, from somebody who calls himself a trainer. */
+static void pretend(struct peer *p, int i) {
+    Weir__BatchRequest b = WEIR__BATCH_REQUEST__INIT;
+    Weir__StepDone d = WEIR__STEP_DONE__INIT;
+    uint8_t zero[16] = {0};
+    struct wire_frame text = {"{}", 2};
+    d.step = b.step = i % 6;
+    d.hash_before = d.hash_after = b.hash = (ProtobufCBinaryData){16, zero};
+    if (i % 8 == 0) hello(p);
+    send_msg(p, WIRE_STEP_DONE, &d, &text, 1);
+    send_msg(p, WIRE_BATCH_REQUEST, &b, NULL, 0);
+    struct link_msg msg;
+    while (link_recv(p->sock, &msg, NULL) == 0)
+        link_free(&msg);
+}
+
 TEST(manager_outlives_hostile_peers) {
     struct world *w = open_world(6, 2, 3, 2, "");
-    struct peer evil = {.n = 0};
+    struct peer evil = {.n = 0}, liar = {.n = 0};
     open_peer(w, &evil, "rollout", "evil");
+    open_peer(w, &liar, "trainer", "liar");
     CHECK_INT(command(w, 'S'), 0);
     for (int i = 0; !w->finished; i++) {
         attack(w, &evil, i);
+        pretend(&liar, i);
         turn(w);
     }
     run_to_end(w);

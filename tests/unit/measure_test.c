@@ -17,6 +17,7 @@ TEST(measure_splits_engine_and_lag) {
         batch_set(b, i, prompt, 1, response, 4, behaviour, mask, version, 0);
     measure_mismatch(&r, b, 4, trainer, 2, true);
     CHECK(r.logprob_engine.mean == 0 && r.logprob_engine.max == 0 && r.mismatch_kl == 0);
+    CHECK(r.checked_tokens == 2 && r.checked_trajectories == 2 && r.unequal_tokens == 0);
     CHECK(r.logprob_lag.mean == 0.1875 && r.logprob_lag.max == 0.5);
     CHECK(r.logprob_diff.mean == 0.125 && r.logprob_diff.max == 0.5);
     measure_mismatch(&r, b, 3, trainer, 1, true); /* the other way round, of one trajectory */
@@ -29,5 +30,10 @@ TEST(measure_splits_engine_and_lag) {
     b->foreign = true; /* equal numbers name other weights */
     measure_mismatch(&r, b, 4, trainer, 2, true);
     CHECK(isnan(r.logprob_engine.max) && r.logprob_lag.mean == 0.125);
+    b->foreign = false;
+    CHECK(r.checked_tokens == 0);
+    static const float nan[6] = {-1, -2, (float)NAN, -1, -2, -4};
+    measure_mismatch(&r, b, 4, nan, 2, true); /* is not equal to anything */
+    CHECK(isinf(r.logprob_engine.max) && r.unequal_tokens == 1 && r.checked_tokens == 2);
     batch_close(&b);
 }

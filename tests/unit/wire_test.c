@@ -357,6 +357,9 @@ TEST(hostile_control_messages) {
     BAD(HEARTBEAT, "busy: 1.5 is outside 0..1", heartbeat.busy = 1.5);
     BAD(HEARTBEAT, "running", heartbeat.running = -1);
     BAD(HEARTBEAT, "waiting", heartbeat.waiting = -1);
+    BAD(HELLO, "name: character 7", hello.name = (char *)"rollout\n-1");
+    BAD(HELLO, "name: character 0", hello.name = (char *)"\"x");
+    BAD(HELLO, "service: character 0", hello.service = (char *)"\xc3\xa9");
     BAD(HEARTBEAT, "kv_used", heartbeat.kv_used = -1);
     BAD(HEARTBEAT, "kv_total", heartbeat.kv_total = -1);
     BAD(HEARTBEAT, "tokens", heartbeat.tokens = INT64_MIN);
@@ -370,7 +373,7 @@ TEST(hostile_control_messages) {
 TEST(hostile_rollout_messages) {
     struct buf head = {0};
     static int32_t negative[5] = {1, 2, -1, 4, 5};
-    static float nan_at_1[6] = {0, NAN};
+    static float nan_at_1[6] = {0, NAN}, above[6] = {0, -0.0F, 0.1F}, minus[6] = {-INFINITY};
     static int64_t old[6] = {0, -1};
     BAD(WORK_REQUEST, "trajectories", work_request.trajectories = 1u << 20);
     BAD(WORK_REQUEST, "version", work_request.version = -2);
@@ -392,6 +395,8 @@ TEST(hostile_rollout_messages) {
     BAD(TOKENS, "finish", tokens_item[1].finish = 4);
     BAD(TOKENS, "frame 0", tokens_item[1].n = 2);
     BAD(TOKENS, "log-probs: element 1", frames[WIRE_TOKENS][1].data = nan_at_1);
+    BAD(TOKENS, "log-probs: element 2", frames[WIRE_TOKENS][1].data = above);
+    BAD(TOKENS, "log-probs: element 0", frames[WIRE_TOKENS][1].data = minus);
     BAD(TOKENS, "versions: element 1", frames[WIRE_TOKENS][2].data = old);
     BAD(TOKENS, "weights[0]: version", tokens_weights.version = -1);
     BAD(TOKENS, "weights[0]: hash: 15 bytes", tokens_weights.hash.len = 15);
