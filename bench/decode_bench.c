@@ -21,7 +21,7 @@ struct side {
     struct shape shape;
     struct params *weights;
     struct engine *engine;
-    double bytes;         /* of the matrices, which a step reads */
+    double bytes;   /* of the matrices, which a step reads */
     double step_us; /* of the last turn */
 };
 

@@ -69,14 +69,14 @@ static void open_rig(struct rig *r, const struct model *m) {
     size_t all = 0, used = 0; /* one slab, as the actor has: large pages matter */
     for (size_t i = 0; i < params_count(r->weights); i++) {
         const struct params_entry *e = params_entry(r->weights, i);
-        if (e->is_matrix) all += kern_pack_bytes(r->b, e->rows, e->cols);
+        if (e->is_matrix) all += kern_pack_bytes(r->b, KERN_F32, e->rows, e->cols);
     }
     if (all > 0) r->slab = take(r, all);
     for (size_t i = 0; i < params_count(r->weights); i++) {
         const struct params_entry *e = params_entry(r->weights, i);
         if (!e->is_matrix) continue;
         int32_t k = r->n_matrices++;
-        size_t bytes = kern_pack_bytes(r->b, e->rows, e->cols);
+        size_t bytes = kern_pack_bytes(r->b, KERN_F32, e->rows, e->cols);
         r->w[k] = params_view(r->weights, e);
         r->has_packed[k] = bytes > 0;
         r->bytes += (double)e->n * sizeof(float);

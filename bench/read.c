@@ -1,4 +1,5 @@
-/* read.c - the rate at which this machine reads memory: the limit of whatever needs every weight once.
+/* read.c - the rate at which this machine reads memory: the limit of whatever needs every weight
+ * once.
  *
  * The memory must be much larger than the caches, which may be a hundred megabytes, or it is they
  * that are measured; and each thread reads a part of its own from end to end, which is what
