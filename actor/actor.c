@@ -133,7 +133,7 @@ static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *
 /* Room for the packed copy of one matrix, if the backend packs. w NULL: only counting. */
 static void carve_packed(struct carve *c, struct actor *a, struct actor_weight *w, int64_t out,
                          int64_t in) {
-    size_t bytes = a->cfg.pack ? kern_pack_bytes(a->b, out, in) : 0;
+    size_t bytes = a->cfg.pack ? kern_pack_bytes(a->b, actor_type(&a->cfg), out, in) : 0;
     int64_t words = (int64_t)((bytes + 3) / 4);
     if (bytes == 0) return;
     void *p = take_f32(c, words, 1), *spare = a->cfg.spare ? take_f32(c, words, 1) : NULL;
@@ -486,7 +486,7 @@ static int pack_next(struct actor *a, size_t *bytes) {
     n = n / KERN_PACK_ROWS * KERN_PACK_ROWS + KERN_PACK_ROWS;
     n = n < left ? n : left;
     if (to->has_packed) {
-        size_t at = kern_pack_bytes(a->b, a->next_row, w.dim[1]);
+        size_t at = kern_pack_bytes(a->b, w.dtype, a->next_row, w.dim[1]);
         struct kern_tensor from =
             kern_view2((char *)w.data + (size_t)a->next_row * row, w.dtype, n, w.dim[1]);
         struct kern_tensor part = kern_view1((char *)to->spare.data + at, KERN_F32,

@@ -7,10 +7,12 @@
 #define BENCH_BENCH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 typedef int bench_main(void); /* 0, or the exit status */
+int bench_decode(void);       /* decode_bench.c: few sequences, f32 and bf16 */
 int bench_engine(void);       /* engine_bench.c */
 int bench_gpu_exact(void);    /* gpu_exact_bench.c */
 int bench_gpu_model(void);    /* gpu_model_bench.c */
@@ -50,6 +52,9 @@ double bench_time_us(bench_fn *f, void *ctx, uint64_t turn_us); /* of one call *
 double bench_median(double *x, int n);                          /* sorts x */
 /* The summary of times that were taken elsewhere, in turn. Sorts all but keeps pairs together. */
 struct bench_pair bench_summary(double *a_us, double *b_us, int n);
+int bench_threads(void); /* one for each processor */
+/* Of `bytes` of memory, aligned to 16, read once by so many threads (read.c). */
+double bench_read_gb_s(const void *memory, size_t bytes, int threads);
 void bench_must(int rc, const char *what); /* ends the benchmark, naming what failed */
 
 #endif

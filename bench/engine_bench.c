@@ -15,7 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SEQS_MAX = 64, PROMPT_MAX = 32, MATRICES_MAX = 256, READ_FLOATS = 16 << 20, PAIRS_MAX = 16 };
+enum { READ_BYTES = 512 << 20 }; /* more than any cache has */
+enum { SEQS_MAX = 64, PROMPT_MAX = 32, MATRICES_MAX = 256, PAIRS_MAX = 16 };
 
 static const struct model {
     const char *name;
@@ -36,9 +37,10 @@ struct rig {
     struct kern_tensor w[MATRICES_MAX], packed[MATRICES_MAX];
     bool has_packed[MATRICES_MAX];
     int32_t n_matrices;
-    float *x, *y, *big; /* backend memory */
-    char *slab;         /* of the packed matrices */
-    double bytes;       /* of the matrices */
+    float *x, *y; /* backend memory */
+    void *big;
+    char *slab;   /* of the packed matrices */
+    double bytes; /* of the matrices */
 };
 
 static struct shape shape_of(const struct model *m) {
@@ -67,14 +69,14 @@ static void open_rig(struct rig *r, const struct model *m) {
     size_t all = 0, used = 0; /* one slab, as the actor has: large pages matter */
     for (size_t i = 0; i < params_count(r->weights); i++) {
         const struct params_entry *e = params_entry(r->weights, i);
-        if (e->is_matrix) all += kern_pack_bytes(r->b, e->rows, e->cols);
+        if (e->is_matrix) all += kern_pack_bytes(r->b, KERN_F32, e->rows, e->cols);
     }
     if (all > 0) r->slab = take(r, all);
     for (size_t i = 0; i < params_count(r->weights); i++) {
         const struct params_entry *e = params_entry(r->weights, i);
         if (!e->is_matrix) continue;
         int32_t k = r->n_matrices++;
-        size_t bytes = kern_pack_bytes(r->b, e->rows, e->cols);
+        size_t bytes = kern_pack_bytes(r->b, KERN_F32, e->rows, e->cols);
         r->w[k] = params_view(r->weights, e);
         r->has_packed[k] = bytes > 0;
         r->bytes += (double)e->n * sizeof(float);
@@ -85,7 +87,8 @@ static void open_rig(struct rig *r, const struct model *m) {
     }
     r->x = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
     r->y = take(r, (size_t)SEQS_MAX * (size_t)l.width_max * sizeof(float));
-    r->big = take(r, (size_t)READ_FLOATS * sizeof(float));
+    r->big = take(r, READ_BYTES);
+    memset(r->big, 1, READ_BYTES);
 }
 
 static void close_rig(struct rig *r) {
@@ -116,11 +119,7 @@ static double products_us(const struct rig *r, int32_t rows, int repeat) {
 }
 
 static double read_bytes_per_us(const struct rig *r) {
-    struct kern_tensor big = kern_view1(r->big, KERN_F32, READ_FLOATS);
-    double out[3];
-    uint64_t start = clock_us();
-    bench_must(kern_dot(r->b, r->stream, out, &big, NULL), "dot");
-    return (double)READ_FLOATS * sizeof(float) / (double)(clock_us() - start);
+    return 1e3 * bench_read_gb_s(r->big, READ_BYTES, r->model->threads ? 1 : bench_threads());
 }
 
 /* --- the engine ---------------------------------------------------------------------------------

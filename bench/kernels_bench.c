@@ -107,7 +107,7 @@ static void gemm(const struct kern_backend *b, struct kern_stream *s, int64_t m,
     j.x = matrix(b, m, k);
     j.w = matrix(b, n, k);
     j.y = matrix(b, m, n);
-    j.packed = matrix(b, 1, (int64_t)(kern_pack_bytes(b, n, k) / sizeof(float)));
+    j.packed = matrix(b, 1, (int64_t)(kern_pack_bytes(b, KERN_F32, n, k) / sizeof(float)));
     if (packed) bench_must(kern_pack_weight(b, s, &j.packed, &j.w), "pack");
     if (libs.openblas) against(&j, "openblas", openblas);
     if (libs.dnnl) against(&j, "onednn", dnnl);

@@ -23,17 +23,12 @@ static const struct entry {
     bench_main *run;
     bool on_request; /* takes minutes, or a device */
 } entries[] = {
-    {"start", bench_start, false},
-    {"manager", bench_manager, false},
-    {"publish", bench_publish, false},
-    {"kernels", bench_kernels, false},
-    {"engine", bench_engine, false},
-    {"train", bench_train, false},
-    {"trainer", bench_trainer, false},
-    {"prefix", bench_prefix, false},
-    {"prefix-grid", bench_prefix_grid, true},
-    {"gpu-ops", bench_gpu_ops, true},
-    {"gpu-model", bench_gpu_model, true},
+    {"start", bench_start, false},        {"manager", bench_manager, false},
+    {"publish", bench_publish, false},    {"kernels", bench_kernels, false},
+    {"engine", bench_engine, false},      {"decode", bench_decode, false},
+    {"train", bench_train, false},        {"trainer", bench_trainer, false},
+    {"prefix", bench_prefix, false},      {"prefix-grid", bench_prefix_grid, true},
+    {"gpu-ops", bench_gpu_ops, true},     {"gpu-model", bench_gpu_model, true},
     {"gpu-exact", bench_gpu_exact, true},
 };
 enum { N_ENTRIES = sizeof entries / sizeof entries[0], PAIRS_MAX = 64 };

@@ -103,7 +103,7 @@ static void open_products(struct run *r) {
     for (int i = 0; i <= MATS; i++) {
         r->w[i] = tensor(r, dims[i][0], dims[i][1]);
         r->g[i] = tensor(r, dims[i][0], dims[i][1]);
-        size_t bytes = kern_pack_bytes(r->b, dims[i][0], dims[i][1]);
+        size_t bytes = kern_pack_bytes(r->b, KERN_F32, dims[i][0], dims[i][1]);
         r->packed[i] = (struct kern_tensor){0};
         if (bytes == 0) continue;
         void *p = NULL;

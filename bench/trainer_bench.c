@@ -118,7 +118,7 @@ static void open_head(struct head *h) {
     h->w = matrix(h, VOCAB, WIDTH);
     h->gw = matrix(h, VOCAB, WIDTH);
     h->logits = matrix(h, ROWS, VOCAB);
-    int64_t packed = (int64_t)(kern_pack_bytes(h->b, VOCAB, WIDTH) / sizeof(float));
+    int64_t packed = (int64_t)(kern_pack_bytes(h->b, KERN_F32, VOCAB, WIDTH) / sizeof(float));
     if (packed == 0) return;
     h->packed = matrix(h, 1, packed);
     bench_must(kern_pack_weight(h->b, h->s, &h->packed, &h->w), "pack");

@@ -279,7 +279,7 @@ static int want_packed(kern_on b, const char *op, kern_arg w, kern_arg packed,
                        enum kern_dtype real) {
     if (!w || w->rank != 2 || w->dim[0] < 0 || w->dim[1] < 0 || w->dtype != real)
         return FAIL(ERR_CONFIG, "%s: w must be a %s matrix", op, kern_dtype_name(real));
-    size_t need = kern_pack_bytes(b, w->dim[0], w->dim[1]);
+    size_t need = kern_pack_bytes(b, real, w->dim[0], w->dim[1]);
     if (need == 0) return FAIL(ERR_CONFIG, "%s: backend %s does not pack", op, b->name);
     if (packed->data && packed->bytes >= need) return 0;
     return FAIL(ERR_CONFIG, "%s: packed has %zu bytes, wanted %zu", op, packed->bytes, need);
@@ -469,8 +469,8 @@ int kern_sample(kern_on b, struct kern_stream *s, kern_arg token, kern_arg logpr
 /* --- weights ------------------------------------------------------------------------------------
  */
 
-size_t kern_pack_bytes(kern_on b, int64_t out, int64_t in) {
-    return b->pack_bytes && b->pack_weight ? b->pack_bytes(out, in) : 0;
+size_t kern_pack_bytes(kern_on b, enum kern_dtype t, int64_t out, int64_t in) {
+    return b->pack_bytes && b->pack_weight ? b->pack_bytes(t, out, in) : 0;
 }
 
 int kern_pack_weight(kern_on b, struct kern_stream *s, kern_arg packed, kern_arg w) {

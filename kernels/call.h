@@ -65,7 +65,8 @@ KERN_CALL kern_add_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_
 KERN_CALL kern_norm_rope(kern_on b, struct kern_stream *s, kern_arg q, kern_arg q0, kern_arg w,
                          float eps, kern_arg pos, kern_arg cos, kern_arg sin);
 
-size_t kern_pack_bytes(kern_on b, int64_t out, int64_t in); /* 0: this backend does not pack */
+/* Of a weight of type t; 0: this backend does not pack. */
+size_t kern_pack_bytes(kern_on b, enum kern_dtype t, int64_t out, int64_t in);
 KERN_CALL kern_pack_weight(kern_on b, struct kern_stream *s, kern_arg packed, kern_arg w);
 KERN_CALL kern_cast(kern_on b, struct kern_stream *s, kern_arg dst, kern_arg src);
 KERN_CALL kern_hash_leaves(kern_on b, struct kern_stream *s, struct hash *leaf, const void *data,

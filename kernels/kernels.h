@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 enum {
-    KERN_ABI = 4,
+    KERN_ABI = 5,
     KERN_PACK_ROWS = 64,
     KERN_HASH_MIN = 256,
     KERN_DEVICE_ID = 16,
@@ -177,9 +177,10 @@ struct kern_backend {
 
     /* --- weights ------------------------------------------------------------------------------ */
     /* Rows of w lie one after another in packed: packing rows r..r+n-1 on their own (r a multiple
-     * of KERN_PACK_ROWS) to packed + pack_bytes(r, in) gives the bytes that packing all of w does.
+     * of KERN_PACK_ROWS) to packed + pack_bytes(t, r, in) gives the bytes that packing all of w
+     * does.
      */
-    size_t (*pack_bytes)(int64_t out, int64_t in); /* 0: this backend does not pack */
+    size_t (*pack_bytes)(enum kern_dtype t, int64_t out, int64_t in); /* 0: does not pack */
     int (*pack_weight)(struct kern_stream *, const struct kern_tensor *packed,
                        const struct kern_tensor *w);
     /* dst = src with another dtype (f32 <-> bf16, round to nearest even) */

@@ -28,7 +28,7 @@ typedef struct kern_stream *ops_s;
                         float eps);                                                                \
     int P##_norm_rope(ops_s, kern_arg q, kern_arg q0, kern_arg w, float eps, kern_arg pos,         \
                       kern_arg cos, kern_arg sin);                                                 \
-    size_t P##_pack_bytes(int64_t out, int64_t in);                                                \
+    size_t P##_pack_bytes(enum kern_dtype t, int64_t out, int64_t in);                             \
     int P##_pack_weight(ops_s, kern_arg packed, kern_arg w);                                       \
     int P##_cast(ops_s, kern_arg dst, kern_arg src);                                               \
     int P##_embed_bwd(ops_s, kern_arg gtable, kern_arg gout, kern_arg ids);                        \

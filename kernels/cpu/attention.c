@@ -3,7 +3,6 @@
  * reverse is cut by key head (k_attention_bwd.h says why). */
 #include "kernels/cpu/cpu.h"
 #include "kernels/host.h"
-#include "kernels/ref/ref.h"
 
 static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg pool_k,
                    kern_arg pool_v, const struct kern_attn *a) {
@@ -11,9 +10,9 @@ static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg poo
     if (q->dim[2] > ATTN_WIDTH)
         return FAIL(ERR_UNSUP, "%s: head width %lld, at most %d", op, (long long)q->dim[2],
                     ATTN_WIDTH);
-    *t = (struct attn_args){.q = host_f32(q),
-                            .k = host_f32(pool_k),
-                            .v = host_f32(pool_v),
+    *t = (struct attn_args){.q = q->data,
+                            .k = pool_k->data,
+                            .v = pool_v->data,
                             .heads = q->dim[1],
                             .kv_heads = pool_k->dim[2],
                             .width = q->dim[2],
@@ -33,27 +32,24 @@ static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg poo
 
 int cpu_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                   const struct kern_attn *a) {
-    if (host_is_half(q)) return ref_attention(s, out, lse, q, pool_k, pool_v, a);
     struct attn_args t;
     TRY(prepare("attention", &t, q, pool_k, pool_v, a));
-    t.out = host_f32(out);
+    t.out = out->data;
     t.lse = host_f32(lse);
-    return cpu_for("attention", cpu_isa()->attention, &t, a->n_seqs * t.tiles_per_seq * t.kv_heads,
-                   4, s, 0);
+    return cpu_for("attention", cpu_isa_of(q)->attention, &t,
+                   a->n_seqs * t.tiles_per_seq * t.kv_heads, 4, s, 0);
 }
 
 int cpu_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v, kern_arg gout,
                       kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                       const struct kern_attn *a) {
-    if (host_is_half(q))
-        return ref_attention_bwd(s, gq, gpool_k, gpool_v, gout, out, lse, q, pool_k, pool_v, a);
     struct attn_args t;
     TRY(prepare("attention_bwd", &t, q, pool_k, pool_v, a));
-    t.out = host_f32(out);
+    t.out = out->data;
     t.lse = host_f32(lse);
-    t.gout = host_f32(gout);
-    t.gq = host_f32(gq);
+    t.gout = gout->data;
+    t.gq = gq->data;
     t.gk = host_f32(gpool_k);
     t.gv = host_f32(gpool_v);
-    return cpu_for("attention_bwd", cpu_isa()->attention_bwd, &t, t.kv_heads, 1, s, 0);
+    return cpu_for("attention_bwd", cpu_isa_of(q)->attention_bwd, &t, t.kv_heads, 1, s, 0);
 }

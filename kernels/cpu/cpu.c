@@ -5,15 +5,13 @@
  * opened. Since every instruction set gives the same bits (vec.h), the choice is about speed only:
  * a run may move between machines. */
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/half.h"
 
 #include "kernels/cpu/team.h"
 #include "kernels/host.h"
-#include "kernels/ref/ref.h"
 
 #include <string.h>
 
-static const struct cpu_isa *chosen;
+static const struct cpu_isa *chosen, *chosen_half;
 
 static bool has(const struct cpu_isa *isa) {
 #if defined(__x86_64__)
@@ -28,10 +26,13 @@ static bool has(const struct cpu_isa *isa) {
 
 int cpu_isa_use(const char *name) {
     static const struct cpu_isa *const all[] = {&cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
+    static const struct cpu_isa *const half[] = {&cpu_half_avx512, &cpu_half_avx2,
+                                                 &cpu_half_scalar};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (name && strcmp(name, all[i]->name) != 0) continue;
         if (has(all[i])) {
             chosen = all[i];
+            chosen_half = half[i];
             return 0;
         }
         if (name) return FAIL(ERR_UNSUP, "this processor has no %s", name);
@@ -41,6 +42,14 @@ int cpu_isa_use(const char *name) {
 
 const struct cpu_isa *cpu_isa(void) {
     return chosen;
+}
+
+const struct cpu_isa *cpu_half(void) {
+    return chosen_half;
+}
+
+const struct cpu_isa *cpu_isa_of(kern_arg t) {
+    return host_is_half(t) ? chosen_half : chosen;
 }
 
 static int cpu_open(int device, int threads) {
@@ -55,14 +64,11 @@ static void cpu_close(void) {
 }
 
 size_t cpu_scratch_bytes(const struct kern_limits *l) {
-    size_t most = cpu_gemm_scratch();
+    size_t most = cpu_gemm_scratch(l->half_width);
+    if (l->half_width) most += (size_t)(l->width_max + 64) * sizeof(float); /* a bias, widened */
     size_t sample = cpu_sample_scratch(l->width_max) * (size_t)cpu_team_size();
-    size_t half = half_scratch(l->half_width) + cpu_gemm_scratch();
-    size_t ref = l->half_width ? ref_scratch_bytes(l) : 0; /* computes bf16 but for the products */
     size_t norms = (size_t)(l->rows * (l->heads + 1)) * sizeof(float);
     if (sample > most) most = sample;
-    if (half > most) most = half;
-    if (ref > most) most = ref;
     return norms > most ? norms : most;
 }
 

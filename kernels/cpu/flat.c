@@ -10,26 +10,21 @@
 enum { GRAIN = 1 << 13, GRAIN_EXP = 1 << 12, LANES = 16 };
 
 int cpu_swiglu(ops_s s, kern_arg out, kern_arg gate, kern_arg up) {
-    if (host_is_half(out)) return ref_swiglu(s, out, gate, up);
-    struct flat_args a = {.out = host_f32(out), .a = host_f32(gate), .b = host_f32(up)};
-    return cpu_for("swiglu", cpu_isa()->swiglu, &a, kern_elements(out), GRAIN_EXP, s, 0);
+    struct flat_args a = {.out = out->data, .a = gate->data, .b = up->data};
+    return cpu_for("swiglu", cpu_isa_of(out)->swiglu, &a, kern_elements(out), GRAIN_EXP, s, 0);
 }
 
 int cpu_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_arg gate,
                    kern_arg up) {
-    if (host_is_half(gout)) return ref_swiglu_bwd(s, ggate, gup, gout, gate, up);
-    struct flat_args a = {.out = host_f32(ggate),
-                          .out2 = host_f32(gup),
-                          .a = host_f32(gate),
-                          .b = host_f32(up),
-                          .c = host_f32(gout)};
-    return cpu_for("swiglu_bwd", cpu_isa()->swiglu_bwd, &a, kern_elements(gout), GRAIN_EXP, s, 0);
+    struct flat_args a = {
+        .out = ggate->data, .out2 = gup->data, .a = gate->data, .b = up->data, .c = gout->data};
+    return cpu_for("swiglu_bwd", cpu_isa_of(gout)->swiglu_bwd, &a, kern_elements(gout), GRAIN_EXP,
+                   s, 0);
 }
 
 int cpu_add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
-    if (host_is_half(out)) return ref_add(s, out, a, b);
-    struct flat_args f = {.out = host_f32(out), .a = host_f32(a), .b = host_f32(b)};
-    return cpu_for("add", cpu_isa()->add, &f, kern_elements(out), GRAIN, s, 0);
+    struct flat_args f = {.out = out->data, .a = a->data, .b = b->data};
+    return cpu_for("add", cpu_isa_of(out)->add, &f, kern_elements(out), GRAIN, s, 0);
 }
 
 int cpu_axpby(ops_s s, kern_arg y, float alpha, kern_arg x, float beta) {

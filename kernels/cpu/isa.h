@@ -1,5 +1,8 @@
 /* isa.h - the kernels of one instruction set, and the arguments of each. Private to kernels/cpu.
  *
+ * Numbers that are f32 or bf16, as the table that the kernel stands in says, are pointed to by
+ * void; float is f32 in both.
+ *
  * A kernel computes items begin..end-1 of its op on the calling thread. Items write disjoint
  * outputs, and an item's bits depend on the arguments only, so the drivers may cut the range
  * anywhere. */
@@ -30,9 +33,9 @@ enum {
  * One call does panels panel0..panel1-1 of B (32 columns each) in depth k0..k1-1. Items: (m block,
  * n block) pairs, n fastest; of packing B: panels; of packing A: tiles. */
 struct gemm_args {
-    const float *a;
+    const void *a;
     int64_t rs, cs;
-    const float *b;
+    const void *b;
     enum { GEMM_PACKED, GEMM_NK, GEMM_KN } layout; /* panels; [N,K]; [K,N] */
     int64_t ldb;
     float *c;
@@ -41,8 +44,8 @@ struct gemm_args {
     bool accumulate, by_parts; /* by_parts: with accumulate; C gets the sum of each block */
 
     int64_t panel0, panel1, k0, k1;
-    float *panels;      /* panel0, from k0 on */
-    int64_t panel_size; /* floats from one to the next */
+    void *panels;       /* panel0, from k0 on */
+    int64_t panel_size; /* numbers from one to the next */
     float *tiles;  /* all of A, packed, if the item has all rows; NULL: each item packs its own */
     int64_t depth; /* of a tile */
     int64_t m_block, n_block, n_blocks; /* rows and panels of an item; items along n */
@@ -50,23 +53,24 @@ struct gemm_args {
 
 struct colsum_args { /* out[c] += sum over rows; items: 16 columns */
     float *out;
-    const float *g;
+    const void *g;
     int64_t rows, n;
 };
 
 struct norm_args { /* items: rows; of the weight gradient: 16 columns */
-    float *out, *gx, *gw, *r;
-    const float *x, *w, *gout;
-    float *sum; /* with the residual: x + add */
-    const float *add;
+    void *out, *gx;
+    float *gw, *r;
+    const void *x, *w, *gout;
+    void *sum; /* with the residual: x + add */
+    const void *add;
     int64_t rows, d;
     float eps;
     bool accumulate;
 };
 
 struct flat_args { /* items: elements */
-    float *out, *out2;
-    const float *a, *b, *c;
+    void *out, *out2;
+    const void *a, *b, *c;
     const uint16_t *b16; /* dot: b as bf16 */
     float alpha, beta;
     double *partial; /* dot: 3 per segment; items: segments */
@@ -80,8 +84,8 @@ struct cast_args { /* items: elements */
 };
 
 struct rows_args { /* items: rows; of adding into rows: 16 columns */
-    float *table;
-    const float *x;
+    void *table;
+    const void *x;
     const int32_t *ids;
     int64_t rows, d;
 };
@@ -99,8 +103,8 @@ struct adam_args { /* items: elements */
 };
 
 struct rope_args { /* items: rows */
-    float *x;
-    const float *from, *w; /* norm_rope: from is normalised by w (NULL: not) into x first */
+    void *x;
+    const void *from, *w; /* norm_rope: from is normalised by w (NULL: not) into x first */
     float eps;
     const int32_t *pos;
     const float *cos, *sin;
@@ -109,16 +113,18 @@ struct rope_args { /* items: rows */
 };
 
 struct attn_args {
-    float *out, *lse;
-    const float *q, *k, *v;
+    void *out;
+    float *lse;
+    const void *q, *k, *v;
     int64_t heads, kv_heads, width, page, pages_max;
     const int32_t *start, *len, *pages;
     int32_t n_seqs, window;
     float scale;
     int64_t tile, tiles_per_seq; /* rows of a tile; forward items: (sequence, tile, key head), key
                                   * head fastest */
-    float *gq, *gk, *gv;         /* reverse items: key heads */
-    const float *gout;
+    void *gq;                    /* reverse items: key heads */
+    float *gk, *gv;
+    const void *gout;
 };
 
 struct head_args { /* items: rows */
@@ -134,25 +140,28 @@ struct cpu_isa {
     const char *name;
     int tile_rows; /* of a tile of A at most */
     cpu_kernel *gemm, *pack, *pack_tiles, *colsum;
-    cpu_kernel *rmsnorm, *rmsnorm_bwd, *rmsnorm_gw, *add_rmsnorm, *norm_rope;
-    cpu_kernel *swiglu, *swiglu_bwd, *add, *axpby, *dot, *adamw, *cast, *rope, *add_rows, *add_cols;
+    cpu_kernel *rmsnorm, *rmsnorm_bwd, *rmsnorm_gw, *add_rmsnorm, *norm_rope, *rope;
+    cpu_kernel *swiglu, *swiglu_bwd, *add, *add_rows, *add_cols;
     cpu_kernel *attention, *attention_bwd;
-    cpu_kernel *logprob, *logprob_bwd, *sample;
+    /* in the table of f32 only */
+    cpu_kernel *axpby, *dot, *adamw, *cast, *logprob, *logprob_bwd, *sample;
 };
 
-/* The table of the templates compiled into this file, for isa_*.c. */
+/* The tables of the templates compiled into a file: for half_*.c, and with the rest for isa_*.c. */
+#define ISA_REALS(isa)                                                                             \
+    .name = #isa, .tile_rows = GEMM_ROWS, .gemm = k_gemm, .pack = k_pack,                          \
+    .pack_tiles = k_pack_tiles, .colsum = k_colsum, .rmsnorm = k_rmsnorm,                          \
+    .rmsnorm_bwd = k_rmsnorm_bwd, .rmsnorm_gw = k_rmsnorm_gw, .add_rmsnorm = k_add_rmsnorm,        \
+    .norm_rope = k_norm_rope, .rope = k_rope, .swiglu = k_swiglu, .swiglu_bwd = k_swiglu_bwd,      \
+    .add = k_add, .add_rows = k_add_rows, .add_cols = k_add_cols, .attention = k_attention,        \
+    .attention_bwd = k_attention_bwd
 #define ISA_TABLE(isa)                                                                             \
     {                                                                                              \
-        .name = #isa, .tile_rows = GEMM_ROWS, .gemm = k_gemm, .pack = k_pack,                      \
-        .pack_tiles = k_pack_tiles, .colsum = k_colsum, .rmsnorm = k_rmsnorm,                      \
-        .rmsnorm_bwd = k_rmsnorm_bwd, .rmsnorm_gw = k_rmsnorm_gw, .swiglu = k_swiglu,              \
-        .swiglu_bwd = k_swiglu_bwd, .add = k_add, .axpby = k_axpby, .dot = k_dot,                  \
-        .adamw = k_adamw, .cast = k_cast, .rope = k_rope, .add_rows = k_add_rows,                  \
-        .add_cols = k_add_cols, .attention = k_attention, .attention_bwd = k_attention_bwd,        \
-        .logprob = k_logprob, .logprob_bwd = k_logprob_bwd, .sample = k_sample,                    \
-        .add_rmsnorm = k_add_rmsnorm, .norm_rope = k_norm_rope                                     \
+        ISA_REALS(isa), .axpby = k_axpby, .dot = k_dot, .adamw = k_adamw, .cast = k_cast,          \
+                        .logprob = k_logprob, .logprob_bwd = k_logprob_bwd, .sample = k_sample     \
     }
 
 extern const struct cpu_isa cpu_isa_avx512, cpu_isa_avx2, cpu_isa_scalar;
+extern const struct cpu_isa cpu_half_avx512, cpu_half_avx2, cpu_half_scalar; /* bf16 */
 
 #endif

@@ -1,6 +1,7 @@
 /* isa_avx2.c - the kernel templates compiled for one instruction set; the file name's suffix
  * gives the compiler its flags and cpu.c chooses the table at run time. */
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/k_act.h"
 #include "kernels/cpu/k_attention.h"
 #include "kernels/cpu/k_attention_bwd.h"
 #include "kernels/cpu/k_flat.h"

@@ -1,4 +1,4 @@
-/* k_attention.h - causal attention over paged keys with an online softmax (template; see vec.h).
+/* k_attention.h - causal attention over paged keys with an online softmax (template; see real.h).
  *
  * Canonical order (invariant I6): keys are taken in blocks of 64 by their position in the sequence,
  * wherever their pages lie. Per block: scores (a dot product is 16 chains over the head width and
@@ -65,10 +65,10 @@ static void attn_tile_run(struct attn_tile *t) {
         attn_gather(acc, p, a->v, &b, t);
     }
     for (int64_t r = 0; r < t->rows; r++) {
-        float *out = a->out + t->index[r] * a->width;
+        real *out = (real *)a->out + t->index[r] * a->width;
         const vf inv = vf_set(1 / sum[r]);
         for (int64_t d = 0; d < a->width; d += VEC)
-            vf_store_n(out + d, vf_mul(vf_load(&acc[r][d]), inv), a->width - d);
+            real_store_n(out + d, vf_mul(vf_load(&acc[r][d]), inv), a->width - d);
         if (a->lse) a->lse[t->index[r]] = (float)((double)max[r] + log((double)sum[r]));
     }
 }

@@ -1,4 +1,4 @@
-/* k_attention_bwd.h - the reverse of attention (template; see vec.h).
+/* k_attention_bwd.h - the reverse of attention (template; see real.h).
  *
  * With p = exp(scale q.k - lse) and t = gout.out per row: gz = scale p (gout.v - t); gq = sum gz k,
  * gk += gz q, gv += p gout. An item is a key head: its keys' gradients are summed by one thread in
@@ -55,7 +55,8 @@ static void attn_reverse_tile(struct attn_tile *t) {
     attn_load(v.gout, t, a->gout);
     for (int64_t r = 0; r < t->rows; r++) {
         v.lse[r] = a->lse[t->index[r]];
-        v.t[r] = vec_dot(v.gout[r], a->out + t->index[r] * a->width, a->width);
+        const int64_t at = t->index[r] * a->width;
+        v.t[r] = real_dot((const real *)a->gout + at, (const real *)a->out + at, a->width);
     }
     for (int64_t key0 = t->first[0] / ATTN_KEYS * ATTN_KEYS; key0 <= t->last[t->rows - 1];
          key0 += ATTN_KEYS) {
@@ -72,7 +73,8 @@ static void attn_reverse_tile(struct attn_tile *t) {
     }
     for (int64_t r = 0; r < t->rows; r++)
         for (int64_t d = 0; d < a->width; d += VEC)
-            vf_store_n(a->gq + t->index[r] * a->width + d, vf_load(&v.gq[r][d]), a->width - d);
+            real_store_n((real *)a->gq + t->index[r] * a->width + d, vf_load(&v.gq[r][d]),
+                         a->width - d);
 }
 
 static void k_attention_bwd(const void *args, int64_t begin, int64_t end, void *scratch) {

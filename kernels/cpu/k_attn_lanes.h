@@ -1,5 +1,5 @@
 /* k_attn_lanes.h - attention for narrow heads, 16 query rows at a time, a row in a lane (template;
- * see vec.h).
+ * see real.h).
  *
  * Heads of up to 16 numbers do not fill a vector along their width, so here a vector holds one
  * number of 16 rows: a key's numbers are broadcast, nothing is summed across lanes, and an
@@ -46,18 +46,21 @@ static inline bool attn_all_see(const struct attn_view *v, int64_t j) {
 }
 
 /* Rows of `from` [index][width], turned; lanes without a row repeat the last. */
-static void attn_load_lanes(float out[][VEC], const struct attn_tile *t, const float *from) {
-    const float *row[VEC];
+static void attn_load_lanes(float out[][VEC], const struct attn_tile *t, const real *from) {
+    const real *row[VEC];
     for (int r = 0; r < VEC; r++)
         row[r] = from + t->index[r] * t->a->width;
     attn_turn(out, row, t->a->width);
 }
 
-static void attn_store_lanes(float *to, const struct attn_tile *t, float x[][VEC]) {
+static void attn_store_lanes(real *to, const struct attn_tile *t, float x[][VEC]) {
     const int64_t width = t->a->width;
-    for (int64_t r = 0; r < t->rows; r++)
+    for (int64_t r = 0; r < t->rows; r++) {
+        float row[VEC];
         for (int64_t d = 0; d < width; d++)
-            to[t->index[r] * width + d] = x[d][r];
+            row[d] = x[d][r];
+        real_store_n(to + t->index[r] * width, vf_load_n(row, width), width);
+    }
 }
 
 /* Gives every lane a row. */
@@ -69,18 +72,18 @@ static void attn_fill_lanes(struct attn_tile *t) {
     }
 }
 
-static inline __attribute__((always_inline)) vf attn_chain(const float *key, float q[][VEC],
+static inline __attribute__((always_inline)) vf attn_chain(const real *key, float q[][VEC],
                                                            const int64_t width) {
     vf s = vf_zero();
 #pragma GCC unroll 16
     for (int64_t d = 0; d < width; d++)
-        s = vf_fma(vf_load(q[d]), vf_set(key[d]), s);
+        s = vf_fma(vf_load(q[d]), vf_set(real_get(key[d])), s);
     return s;
 }
 
 /* acc[d] += p[j] times number d of key j, over the block's keys; n numbers */
 static inline __attribute__((always_inline)) void attn_mix_some(float acc[][VEC], float p[][VEC],
-                                                                const float *pool,
+                                                                const real *pool,
                                                                 const struct attn_view *v,
                                                                 const int n) {
     vf sum[TURN];
@@ -88,12 +91,12 @@ static inline __attribute__((always_inline)) void attn_mix_some(float acc[][VEC]
     for (int i = 0; i < n; i++)
         sum[i] = vf_load(acc[i]);
     for (int64_t j = v->b->begin; j < v->b->end; j++) {
-        const float *x = pool + v->b->offset[j];
+        const real *x = pool + v->b->offset[j];
         const bool all = attn_all_see(v, j);
         const vf pv = vf_load(p[j]);
 #pragma GCC unroll 8
         for (int i = 0; i < n; i++) {
-            const vf y = vf_fma(pv, vf_set(x[i]), sum[i]);
+            const vf y = vf_fma(pv, vf_set(real_get(x[i])), sum[i]);
             sum[i] = all ? y : attn_seen(v, y, sum[i], j, j);
         }
     }
@@ -102,7 +105,7 @@ static inline __attribute__((always_inline)) void attn_mix_some(float acc[][VEC]
         vf_store(acc[i], sum[i]);
 }
 
-static void attn_mix(float acc[][VEC], float p[][VEC], const float *pool, const struct attn_view *v,
+static void attn_mix(float acc[][VEC], float p[][VEC], const real *pool, const struct attn_view *v,
                      int64_t width) {
     for (int64_t d = 0, left = width; left > 0; left = width - d)
         if (left >= TURN) {
@@ -143,7 +146,7 @@ attn_lanes_block(struct attn_lanes *l, const struct attn_view *v, const int64_t 
     const vf scale = vf_set(a->scale), low = vf_set(-INFINITY);
     vf best = l->max;
     for (int64_t j = b->begin; j < b->end; j++) {
-        vf z = vf_mul(attn_chain(a->k + b->offset[j], l->q, width), scale);
+        vf z = vf_mul(attn_chain((const real *)a->k + b->offset[j], l->q, width), scale);
         if (!attn_all_see(v, j)) z = attn_seen(v, z, low, j, j);
         best = vf_max(z, best);
         vf_store(l->p[j], z);

@@ -1,5 +1,5 @@
 /* k_attn_lanes_bwd.h - the reverse of attention for narrow heads, a query row in a lane (template;
- * see vec.h and k_attn_lanes.h).
+ * see real.h and k_attn_lanes.h).
  *
  * Probabilities, score gradients and gq need no sums across lanes. The keys' gradients do: there
  * the lanes change sides and hold a row's numbers, q and gout of a head of up to 8 interleaved in
@@ -27,8 +27,8 @@ attn_lanes_grads(struct attn_lanes_bwd *l, const struct attn_view *v, const int6
     const struct attn_block *b = v->b;
     const vf scale = vf_set(a->scale);
     for (int64_t j = b->begin; j < b->end; j++) {
-        const vf s = attn_chain(a->k + b->offset[j], l->q, width);
-        const vf g = attn_chain(a->v + b->offset[j], l->gout, width);
+        const vf s = attn_chain((const real *)a->k + b->offset[j], l->q, width);
+        const vf g = attn_chain((const real *)a->v + b->offset[j], l->gout, width);
         vf p = vf_exp(vf_sub(vf_mul(s, scale), l->lse));
         if (!attn_all_see(v, j)) p = attn_seen(v, p, vf_zero(), j, j);
         const vf gz = vf_mul(vf_mul(p, scale), vf_sub(g, l->t));
@@ -99,7 +99,8 @@ static void attn_lanes_bwd_begin(struct attn_lanes_bwd *l, struct attn_tile *t) 
     l->lse = vf_load(lse);
     for (int64_t r = 0; r < t->rows; r++) { /* lanes without a row add nothing */
         const int64_t at = t->index[r] * a->width;
-        const vf q = vf_load_n(a->q + at, a->width), gout = vf_load_n(a->gout + at, a->width);
+        const vf q = real_load_n((const real *)a->q + at, a->width);
+        const vf gout = real_load_n((const real *)a->gout + at, a->width);
         l->both[r][0] = q;
         l->both[r][1] = gout;
         if (a->width <= TURN) vf_zip(&l->both[r][0], &l->both[r][1], q, gout);

@@ -1,11 +1,11 @@
-/* k_attn_tile.h - what attention and its reverse share (template; see vec.h): tiles of query rows,
+/* k_attn_tile.h - what attention and its reverse share (template; see real.h): tiles of query rows,
  * blocks of paged keys, and sums of keys. Rows of a tile are (token, query head) pairs of one key
  * head, so a decode step with grouped heads shares the loads of a key as prefill does. */
 #ifndef KERNELS_CPU_K_ATTN_TILE_H
 #define KERNELS_CPU_K_ATTN_TILE_H
 
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/real.h"
 
 #include <string.h>
 
@@ -20,12 +20,12 @@ struct attn_tile {
 
 /* Rows of `from` [index][width], padded with zeros to whole vectors; missing rows repeat row 0. */
 static void attn_load(float to[ATTN_ROWS][ATTN_WIDTH], const struct attn_tile *t,
-                      const float *from) {
+                      const real *from) {
     const int64_t width = t->a->width;
     for (int64_t r = 0; r < ATTN_ROWS; r++)
         for (int64_t d = 0; d < width; d += VEC)
             vf_store(&to[r][d],
-                     vf_load_n(from + t->index[r < t->rows ? r : 0] * width + d, width - d));
+                     real_load_n(from + t->index[r < t->rows ? r : 0] * width + d, width - d));
 }
 
 /* At most `most` rows of sequence s and a key head from its pair `first` on; false if there is no
@@ -82,7 +82,7 @@ static void attn_block_at(struct attn_block *b, const struct attn_tile *t, int64
 
 /* acc[r] += sum over keys from..to-1 of p[r][j] pool[key j]: one chain per element. */
 static inline __attribute__((always_inline)) void
-attn_gather_of(float acc[][ATTN_WIDTH], float p[][ATTN_KEYS], const float *pool,
+attn_gather_of(float acc[][ATTN_WIDTH], float p[][ATTN_KEYS], const real *pool,
                const struct attn_block *b, int64_t from, int64_t to, int64_t width,
                const int rows) {
     for (int64_t d = 0; d < width; d += 2 * VEC) {
@@ -94,9 +94,9 @@ attn_gather_of(float acc[][ATTN_WIDTH], float p[][ATTN_KEYS], const float *pool,
             sum[r][1] = two ? vf_load(&acc[r][d + VEC]) : vf_zero();
         }
         for (int64_t j = from; j < to; j++) {
-            const float *x = pool + b->offset[j] + d;
-            vf x0 = vf_load_n(x, width - d);
-            vf x1 = two ? vf_load_n(x + VEC, width - d - VEC) : vf_zero();
+            const real *x = pool + b->offset[j] + d;
+            vf x0 = real_load_n(x, width - d);
+            vf x1 = two ? real_load_n(x + VEC, width - d - VEC) : vf_zero();
 #pragma GCC unroll 4
             for (int r = 0; r < rows; r++) {
                 vf pv = vf_set(p[r][j]);
@@ -114,7 +114,7 @@ attn_gather_of(float acc[][ATTN_WIDTH], float p[][ATTN_KEYS], const float *pool,
 
 /* The keys all rows see go through together; what only some see, before and after, row by row. */
 static void attn_gather(float acc[ATTN_ROWS][ATTN_WIDTH], float p[ATTN_ROWS][ATTN_KEYS],
-                        const float *pool, const struct attn_block *b, const struct attn_tile *t) {
+                        const real *pool, const struct attn_block *b, const struct attn_tile *t) {
     const int64_t width = t->a->width;
     int64_t from = 0, to = ATTN_KEYS;
     for (int64_t r = 0; r < t->rows; r++) {

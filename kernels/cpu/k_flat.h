@@ -1,5 +1,5 @@
 /* k_flat.h - elementwise kernels and the scalar product (template; see vec.h). All are bound by
- * memory, so each is one pass. */
+ * memory, so each is one pass. Of f32, or of both types at once; k_act.h has those of either. */
 #ifndef KERNELS_CPU_K_FLAT_H
 #define KERNELS_CPU_K_FLAT_H
 
@@ -8,44 +8,15 @@
 
 #include <string.h>
 
-static void k_swiglu(const void *args, int64_t begin, int64_t end, void *scratch) {
-    const struct flat_args *a = args;
-    (void)scratch;
-    for (int64_t i = begin; i < end; i += VEC) {
-        vf g = vf_load_n(a->a + i, end - i), u = vf_load_n(a->b + i, end - i);
-        vf_store_n(a->out + i, vf_mul(vf_mul(g, vf_sigmoid(g)), u), end - i);
-    }
-}
-
-/* a gate, b up, c gout; out ggate, out2 gup */
-static void k_swiglu_bwd(const void *args, int64_t begin, int64_t end, void *scratch) {
-    const struct flat_args *a = args;
-    (void)scratch;
-    for (int64_t i = begin; i < end; i += VEC) {
-        const int64_t n = end - i;
-        vf g = vf_load_n(a->a + i, n), u = vf_load_n(a->b + i, n), go = vf_load_n(a->c + i, n);
-        vf s = vf_sigmoid(g), gs = vf_mul(g, s);
-        vf slope = vf_fma(gs, vf_sub(vf_set(1), s), s); /* s + g s (1 - s) */
-        vf_store_n(a->out + i, vf_mul(vf_mul(go, u), slope), n);
-        vf_store_n(a->out2 + i, vf_mul(go, gs), n);
-    }
-}
-
-static void k_add(const void *args, int64_t begin, int64_t end, void *scratch) {
-    const struct flat_args *a = args;
-    (void)scratch;
-    for (int64_t i = begin; i < end; i += VEC)
-        vf_store_n(a->out + i, vf_add(vf_load_n(a->a + i, end - i), vf_load_n(a->b + i, end - i)),
-                   end - i);
-}
-
 static void k_axpby(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct flat_args *a = args;
     const vf alpha = vf_set(a->alpha), beta = vf_set(a->beta);
+    const float *x = a->a;
+    float *out = a->out;
     (void)scratch;
     for (int64_t i = begin; i < end; i += VEC) {
-        vf y = vf_mul(beta, vf_load_n(a->out + i, end - i));
-        vf_store_n(a->out + i, vf_fma(alpha, vf_load_n(a->a + i, end - i), y), end - i);
+        vf y = vf_mul(beta, vf_load_n(out + i, end - i));
+        vf_store_n(out + i, vf_fma(alpha, vf_load_n(x + i, end - i), y), end - i);
     }
 }
 
@@ -107,7 +78,7 @@ static void k_dot(const void *args, int64_t begin, int64_t end, void *scratch) {
         struct dot_sums sum = {vd_zero(), vd_zero(), vd_zero()};
         for (int64_t i = from; i < to; i += FLAT_BLOCK) {
             const int64_t n = to - i < FLAT_BLOCK ? to - i : FLAT_BLOCK;
-            sum = dot_block(sum, a->a + i, widened(a->b, a->b16, i, n, buf), n);
+            sum = dot_block(sum, (const float *)a->a + i, widened(a->b, a->b16, i, n, buf), n);
         }
         a->partial[3 * s] = vd_total(sum.xy);
         a->partial[3 * s + 1] = vd_total(sum.xx);

@@ -1,9 +1,11 @@
-/* k_gemm.h - the matrix product kernel (template; see vec.h).
+/* k_gemm.h - the matrix product kernel (template; see real.h).
  *
  * Canonical order (invariant I6): an element of C is one chain of fused multiply-adds over k = 0,
  * 1, ..., started from 0 (or from C when accumulating), then the bias. Blocking over k stores the
  * partial sum and loads it again, which continues the same chain. So the bits do not depend on the
- * number of rows, the tile an element falls into, the instruction set, packing or threads.
+ * number of rows, the tile an element falls into, the instruction set, packing or threads. In bf16
+ * the operands are widened on their way into the same chain; C is f32 here, and whoever wants it in
+ * bf16 rounds what the whole chain has left.
  *
  * Gradients of weights sum thousands of rows, and one float chain over them loses digits. They go
  * by parts: each block of k, at most GEMM_KC, starts from 0 and is added to C.
@@ -18,12 +20,11 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/k_pack.h"
-#include "kernels/cpu/vec.h"
 
 struct gemm_tile {
-    const float *a;    /* [k][rows] */
-    const float *b;    /* first column of the tile in its panel */
-    const float *next; /* what to fetch into the cache meanwhile, per step of k */
+    const float *a;   /* [k][rows] */
+    const real *b;    /* its panel */
+    const real *next; /* what to fetch into the cache meanwhile, per step of k */
     int64_t next_step;
     int64_t depth;
     float *c;
@@ -33,13 +34,14 @@ struct gemm_tile {
     const float *bias; /* after the last block, else NULL */
 };
 
-/* One step of k: a column of A times a row of B. */
-static inline __attribute__((always_inline)) void
-gemm_step(vf acc[GEMM_ROWS][GEMM_VECS], const float *a, const float *b, const int rows) {
+/* One step of k: a column of A times a row of B, from column j0 of the panel on. */
+static inline __attribute__((always_inline)) void gemm_step(vf acc[GEMM_ROWS][GEMM_VECS],
+                                                            const float *a, const real *b,
+                                                            const int rows, const int j0) {
     vf bv[GEMM_VECS];
 #pragma GCC unroll 2
     for (int j = 0; j < GEMM_VECS; j++)
-        bv[j] = vf_load(b + j * VEC);
+        bv[j] = panel_load(b, j0 + j * VEC);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
         vf av = vf_set(a[r]);
@@ -50,7 +52,7 @@ gemm_step(vf acc[GEMM_ROWS][GEMM_VECS], const float *a, const float *b, const in
 }
 
 static inline __attribute__((always_inline)) void gemm_tile_rows(const struct gemm_tile *t,
-                                                                 const int rows) {
+                                                                 const int rows, const int j0) {
     vf acc[GEMM_ROWS][GEMM_VECS];
     const int64_t ldc = t->ldc, cols = t->cols, step = t->next_step;
     const bool whole = cols >= GEMM_VECS * VEC;
@@ -63,17 +65,18 @@ static inline __attribute__((always_inline)) void gemm_tile_rows(const struct ge
                         : whole  ? vf_load(t->c + r * ldc + j * VEC)
                                  : vf_load_n(t->c + r * ldc + j * VEC, n);
         }
-    const float *a = t->a, *b = t->b, *next = t->next;
+    const float *a = t->a;
+    const real *b = t->b, *next = t->next;
     int64_t k = t->depth;
     for (; k >= 2; k -= 2, a += 2 * rows, b += 2 * GEMM_PANEL) {
         __builtin_prefetch(next, 0, 2);
-        gemm_step(acc, a, b, rows);
+        gemm_step(acc, a, b, rows, j0);
         next += step;
         __builtin_prefetch(next, 0, 2);
-        gemm_step(acc, a + rows, b + GEMM_PANEL, rows);
+        gemm_step(acc, a + rows, b + GEMM_PANEL, rows, j0);
         next += step;
     }
-    if (k > 0) gemm_step(acc, a, b, rows);
+    if (k > 0) gemm_step(acc, a, b, rows, j0);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
@@ -91,9 +94,10 @@ static inline __attribute__((always_inline)) void gemm_tile_rows(const struct ge
 }
 
 #define GEMM_CASE(n)                                                                               \
-    case n: gemm_tile_rows(t, n < GEMM_ROWS ? n : GEMM_ROWS); break
+    case n: gemm_tile_rows(t, n < GEMM_ROWS ? n : GEMM_ROWS, j0); break
 
-static void gemm_tile(const struct gemm_tile *t, int64_t rows) {
+static inline __attribute__((always_inline)) void gemm_tile_at(const struct gemm_tile *t,
+                                                               int64_t rows, const int j0) {
     switch (rows) {
         GEMM_CASE(1);
         GEMM_CASE(2);
@@ -117,8 +121,15 @@ static void gemm_tile(const struct gemm_tile *t, int64_t rows) {
     }
 }
 
+static void gemm_tile(const struct gemm_tile *t, int64_t rows, int64_t j0) {
+    if (j0 == 0)
+        gemm_tile_at(t, rows, 0);
+    else
+        gemm_tile_at(t, rows, VEC);
+}
+
 /* One panel of B against rows m0..m1-1 of C, depth k0..k1-1; tiles: those rows of A. */
-static void gemm_panel(const struct gemm_args *g, const float *panel, const float *next, int64_t p,
+static void gemm_panel(const struct gemm_args *g, const real *panel, const real *next, int64_t p,
                        int64_t m0, int64_t m1, int64_t k0, int64_t k1, const float *tiles) {
     const int64_t rows = pack_tile_rows(m1 - m0);
     /* the tiles of this panel fetch the next one, a share each */
@@ -128,7 +139,7 @@ static void gemm_panel(const struct gemm_args *g, const float *panel, const floa
             const int64_t n0 = p * GEMM_PANEL + j;
             if (n0 >= g->n) break;
             const struct gemm_tile t = {.a = tiles + (m - m0) * (k1 - k0),
-                                        .b = panel + j,
+                                        .b = panel,
                                         .next = next,
                                         .next_step = share,
                                         .depth = k1 - k0,
@@ -142,7 +153,7 @@ static void gemm_panel(const struct gemm_args *g, const float *panel, const floa
                 __builtin_prefetch(g->c + r * g->ldc + n0, 1, 3);
                 __builtin_prefetch(g->c + r * g->ldc + n0 + VEC, 1, 3);
             }
-            gemm_tile(&t, m1 - m < rows ? m1 - m : rows);
+            gemm_tile(&t, m1 - m < rows ? m1 - m : rows, j);
         }
 }
 
@@ -156,8 +167,8 @@ static void gemm_item(const struct gemm_args *g, int64_t m0, int64_t m1, int64_t
         if (!g->tiles)
             pack_tiles(scratch, g, m0, m1, 0, (m1 - m0 + GEMM_ROWS - 1) / GEMM_ROWS, k0, k1);
         for (int64_t p = p0; p < p1; p++) {
-            const float *panel =
-                g->panels + (p - g->panel0) * g->panel_size + (k0 - g->k0) * GEMM_PANEL;
+            const real *panel = (const real *)g->panels + (p - g->panel0) * g->panel_size +
+                                (k0 - g->k0) * GEMM_PANEL;
             gemm_panel(g, panel, p + 1 < p1 ? panel + g->panel_size : panel, p, m0, m1, k0, k1,
                        tiles);
         }
@@ -173,22 +184,6 @@ static void k_gemm(const void *args, int64_t begin, int64_t end, void *scratch) 
         int64_t m1 = m0 + g->m_block < g->m ? m0 + g->m_block : g->m;
         int64_t p1 = p0 + g->n_block < g->panel1 ? p0 + g->n_block : g->panel1;
         gemm_item(g, m0, m1, p0, p1, scratch);
-    }
-}
-
-static void k_colsum(const void *args, int64_t begin, int64_t end, void *scratch) {
-    const struct colsum_args *a = args;
-    (void)scratch;
-    for (int64_t c = begin * VEC; c < end * VEC && c < a->n; c += VEC) {
-        vf sum = vf_load_n(a->out + c, a->n - c);
-        for (int64_t r = 0, stop; r < a->rows; r = stop) {
-            vf part = vf_zero();
-            stop = a->rows - r < ROWS_SUM ? a->rows : r + ROWS_SUM;
-            for (int64_t i = r; i < stop; i++)
-                part = vf_add(part, vf_load_n(a->g + i * a->n + c, a->n - c));
-            sum = vf_add(sum, part);
-        }
-        vf_store_n(a->out + c, sum, a->n - c);
     }
 }
 

@@ -1,24 +1,24 @@
 /* k_rows.h - kernels over rows: RMSNorm and its reverse, rotary embedding, adding into rows
- * (template; see vec.h). Gradients of shared vectors are summed by columns, rows in order. */
+ * (template; see real.h). Gradients of shared vectors are summed by columns, rows in order. */
 #ifndef KERNELS_CPU_K_ROWS_H
 #define KERNELS_CPU_K_ROWS_H
 
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/real.h"
 
 #include <math.h>
 
-static float inverse_rms(const float *x, int64_t d, float eps) {
-    return 1 / sqrtf(vec_dot(x, x, d) / (float)d + eps);
+static float inverse_rms(const real *x, int64_t d, float eps) {
+    return 1 / sqrtf(real_dot(x, x, d) / (float)d + eps);
 }
 
 /* out may be x */
-static void norm_row(float *out, const float *x, const float *w, int64_t d, float eps) {
+static void norm_row(real *out, const real *x, const real *w, int64_t d, float eps) {
     const vf r = vf_set(inverse_rms(x, d, eps));
     for (int64_t j = 0; j < d; j += VEC) {
         const int64_t n = d - j;
-        vf y = vf_mul(vf_mul(vf_load_n(x + j, n), r), vf_load_n(w + j, n));
-        vf_store_n(out + j, y, n);
+        vf y = vf_mul(vf_mul(real_load_n(x + j, n), r), real_load_n(w + j, n));
+        real_store_n(out + j, y, n);
     }
 }
 
@@ -26,7 +26,7 @@ static void k_rmsnorm(const void *args, int64_t begin, int64_t end, void *scratc
     const struct norm_args *a = args;
     (void)scratch;
     for (int64_t i = begin; i < end; i++)
-        norm_row(a->out + i * a->d, a->x + i * a->d, a->w, a->d, a->eps);
+        norm_row((real *)a->out + i * a->d, (const real *)a->x + i * a->d, a->w, a->d, a->eps);
 }
 
 /* The norm finds the sum of its row in the first cache. */
@@ -34,13 +34,13 @@ static void k_add_rmsnorm(const void *args, int64_t begin, int64_t end, void *sc
     const struct norm_args *a = args;
     (void)scratch;
     for (int64_t i = begin; i < end; i++) {
-        const float *x = a->x + i * a->d, *add = a->add + i * a->d;
-        float *sum = a->sum + i * a->d;
+        const real *x = (const real *)a->x + i * a->d, *add = (const real *)a->add + i * a->d;
+        real *sum = (real *)a->sum + i * a->d;
         for (int64_t j = 0; j < a->d; j += VEC) {
             const int64_t n = a->d - j;
-            vf_store_n(sum + j, vf_add(vf_load_n(x + j, n), vf_load_n(add + j, n)), n);
+            real_store_n(sum + j, vf_add(real_load_n(x + j, n), real_load_n(add + j, n)), n);
         }
-        norm_row(a->out + i * a->d, sum, a->w, a->d, a->eps);
+        norm_row((real *)a->out + i * a->d, sum, a->w, a->d, a->eps);
     }
 }
 
@@ -48,30 +48,32 @@ static void k_add_rmsnorm(const void *args, int64_t begin, int64_t end, void *sc
 static void k_rmsnorm_bwd(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct norm_args *a = args;
     const int64_t d = a->d;
+    const real *w = a->w;
     (void)scratch;
     for (int64_t i = begin; i < end; i++) {
-        const float *x = a->x + i * d, *g = a->gout + i * d;
-        float *gx = a->gx + i * d;
+        const real *x = (const real *)a->x + i * d, *g = (const real *)a->gout + i * d;
+        real *gx = (real *)a->gx + i * d;
         float r = inverse_rms(x, d, a->eps);
         vf sum = vf_zero();
         for (int64_t j = 0; j < d; j += VEC) {
-            vf gw = vf_mul(vf_load_n(g + j, d - j), vf_load_n(a->w + j, d - j));
-            sum = vf_fma(gw, vf_load_n(x + j, d - j), sum);
+            vf gw = vf_mul(real_load_n(g + j, d - j), real_load_n(w + j, d - j));
+            sum = vf_fma(gw, real_load_n(x + j, d - j), sum);
         }
         const vf c = vf_set(-(vf_sum(sum) / (float)d * r * r)), rv = vf_set(r);
         a->r[i] = r;
         for (int64_t j = 0; j < d; j += VEC) {
             const int64_t n = d - j;
-            vf gw = vf_mul(vf_load_n(g + j, n), vf_load_n(a->w + j, n));
-            vf y = vf_mul(vf_fma(vf_load_n(x + j, n), c, gw), rv);
-            if (a->accumulate) y = vf_add(vf_load_n(gx + j, n), y);
-            vf_store_n(gx + j, y, n);
+            vf gw = vf_mul(real_load_n(g + j, n), real_load_n(w + j, n));
+            vf y = vf_mul(vf_fma(real_load_n(x + j, n), c, gw), rv);
+            if (a->accumulate) y = vf_add(real_load_n(gx + j, n), y);
+            real_store_n(gx + j, y, n);
         }
     }
 }
 
 static void k_rmsnorm_gw(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct norm_args *a = args;
+    const real *x = a->x, *gout = a->gout;
     (void)scratch;
     for (int64_t j = begin * VEC; j < end * VEC && j < a->d; j += VEC) {
         const int64_t n = a->d - j;
@@ -80,8 +82,8 @@ static void k_rmsnorm_gw(const void *args, int64_t begin, int64_t end, void *scr
             vf part = vf_zero();
             last = a->rows - first < ROWS_SUM ? a->rows : first + ROWS_SUM;
             for (int64_t i = first; i < last; i++) {
-                vf xr = vf_mul(vf_load_n(a->x + i * a->d + j, n), vf_set(a->r[i]));
-                part = vf_fma(vf_load_n(a->gout + i * a->d + j, n), xr, part);
+                vf xr = vf_mul(real_load_n(x + i * a->d + j, n), vf_set(a->r[i]));
+                part = vf_fma(real_load_n(gout + i * a->d + j, n), xr, part);
             }
             sum = vf_add(sum, part);
         }
@@ -90,15 +92,15 @@ static void k_rmsnorm_gw(const void *args, int64_t begin, int64_t end, void *scr
 }
 
 /* v may be x */
-static void rope_head(float *v, const float *x, const float *cos, const float *sin, int64_t half,
+static void rope_head(real *v, const real *x, const float *cos, const float *sin, int64_t half,
                       bool inverse) {
     for (int64_t j = 0; j < half; j += VEC) {
         const int64_t n = half - j;
-        vf a = vf_load_n(x + j, n), b = vf_load_n(x + half + j, n);
+        vf a = real_load_n(x + j, n), b = real_load_n(x + half + j, n);
         vf c = vf_load_n(cos + j, n), s = vf_load_n(sin + j, n);
         if (inverse) s = vf_sub(vf_zero(), s);
-        vf_store_n(v + j, vf_sub(vf_mul(a, c), vf_mul(b, s)), n);
-        vf_store_n(v + half + j, vf_fma(a, s, vf_mul(b, c)), n);
+        real_store_n(v + j, vf_sub(vf_mul(a, c), vf_mul(b, s)), n);
+        real_store_n(v + half + j, vf_fma(a, s, vf_mul(b, c)), n);
     }
 }
 
@@ -108,7 +110,7 @@ static void k_rope(const void *args, int64_t begin, int64_t end, void *scratch) 
     (void)scratch;
     for (int64_t i = begin; i < end; i++) {
         for (int64_t h = 0; h < a->heads; h++) {
-            float *v = a->x + (i * a->heads + h) * a->width;
+            real *v = (real *)a->x + (i * a->heads + h) * a->width;
             rope_head(v, v, a->cos + a->pos[i] * half, a->sin + a->pos[i] * half, half, a->inverse);
         }
     }
@@ -121,34 +123,56 @@ static void k_norm_rope(const void *args, int64_t begin, int64_t end, void *scra
     for (int64_t i = begin; i < end; i++) {
         for (int64_t h = 0; h < a->heads; h++) {
             const int64_t at = (i * a->heads + h) * a->width;
-            float *v = a->x + at;
-            if (a->w) norm_row(v, a->from + at, a->w, a->width, a->eps);
-            rope_head(v, a->w ? v : a->from + at, a->cos + a->pos[i] * half,
-                      a->sin + a->pos[i] * half, half, false);
+            real *v = (real *)a->x + at;
+            const real *from = (const real *)a->from + at;
+            if (a->w) norm_row(v, from, a->w, a->width, a->eps);
+            rope_head(v, a->w ? v : from, a->cos + a->pos[i] * half, a->sin + a->pos[i] * half,
+                      half, false);
         }
     }
-}
-
-static void add_row(float *out, const float *x, int64_t n) {
-    for (int64_t j = 0; j < n; j += VEC)
-        vf_store_n(out + j, vf_add(vf_load_n(out + j, n - j), vf_load_n(x + j, n - j)), n - j);
 }
 
 /* Distinct rows: items are rows. */
 static void k_add_rows(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct rows_args *a = args;
     (void)scratch;
-    for (int64_t i = begin; i < end; i++)
-        add_row(a->table + a->ids[i] * a->d, a->x + i * a->d, a->d);
+    for (int64_t i = begin; i < end; i++) {
+        real *to = (real *)a->table + a->ids[i] * a->d;
+        const real *x = (const real *)a->x + i * a->d;
+        for (int64_t j = 0, n = a->d; n > 0; j += VEC, n -= VEC)
+            real_store_n(to + j, vf_add(real_load_n(to + j, n), real_load_n(x + j, n)), n);
+    }
 }
 
-/* Rows may repeat: items are 16 columns, each adding all rows in order. */
+/* Rows of an f32 table, which may repeat: items are 16 columns, each adding all rows in order. */
 static void k_add_cols(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct rows_args *a = args;
     const int64_t j0 = begin * VEC, j1 = end * VEC < a->d ? end * VEC : a->d;
     (void)scratch;
-    for (int64_t i = 0; i < a->rows; i++)
-        add_row(a->table + a->ids[i] * a->d + j0, a->x + i * a->d + j0, j1 - j0);
+    for (int64_t i = 0; i < a->rows; i++) {
+        float *to = (float *)a->table + a->ids[i] * a->d;
+        const real *x = (const real *)a->x + i * a->d;
+        for (int64_t j = j0, n = j1 - j0; n > 0; j += VEC, n -= VEC)
+            vf_store_n(to + j, vf_add(vf_load_n(to + j, n), real_load_n(x + j, n)), n);
+    }
+}
+
+/* Gradient of a bias: items are 16 columns, which sum the rows in order, some at a time. */
+static void k_colsum(const void *args, int64_t begin, int64_t end, void *scratch) {
+    const struct colsum_args *a = args;
+    const real *g = a->g;
+    (void)scratch;
+    for (int64_t c = begin * VEC; c < end * VEC && c < a->n; c += VEC) {
+        vf sum = vf_load_n(a->out + c, a->n - c);
+        for (int64_t r = 0, stop; r < a->rows; r = stop) {
+            vf part = vf_zero();
+            stop = a->rows - r < ROWS_SUM ? a->rows : r + ROWS_SUM;
+            for (int64_t i = r; i < stop; i++)
+                part = vf_add(part, real_load_n(g + i * a->n + c, a->n - c));
+            sum = vf_add(sum, part);
+        }
+        vf_store_n(a->out + c, sum, a->n - c);
+    }
 }
 
 #endif

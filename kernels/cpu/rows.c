@@ -11,51 +11,47 @@ static int64_t grain(int64_t per_item) {
 }
 
 int cpu_rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
-    if (host_is_half(x)) return ref_rmsnorm(s, out, x, w, eps);
-    struct norm_args a = {.out = host_f32(out),
-                          .x = host_f32(x),
-                          .w = host_f32(w),
+    struct norm_args a = {.out = out->data,
+                          .x = x->data,
+                          .w = w->data,
                           .rows = x->dim[0],
                           .d = x->dim[1],
                           .eps = eps};
-    return cpu_for("rmsnorm", cpu_isa()->rmsnorm, &a, a.rows, grain(a.d), s, 0);
+    return cpu_for("rmsnorm", cpu_isa_of(x)->rmsnorm, &a, a.rows, grain(a.d), s, 0);
 }
 
 int cpu_add_rmsnorm(ops_s s, kern_arg out, kern_arg sum, kern_arg x, kern_arg r, kern_arg w,
                     float eps) {
-    if (host_is_half(x)) return ref_add_rmsnorm(s, out, sum, x, r, w, eps);
-    struct norm_args a = {.out = host_f32(out),
-                          .sum = host_f32(sum),
-                          .x = host_f32(x),
-                          .add = host_f32(r),
-                          .w = host_f32(w),
+    struct norm_args a = {.out = out->data,
+                          .sum = sum->data,
+                          .x = x->data,
+                          .add = r->data,
+                          .w = w->data,
                           .rows = x->dim[0],
                           .d = x->dim[1],
                           .eps = eps};
-    return cpu_for("add_rmsnorm", cpu_isa()->add_rmsnorm, &a, a.rows, grain(a.d), s, 0);
+    return cpu_for("add_rmsnorm", cpu_isa_of(x)->add_rmsnorm, &a, a.rows, grain(a.d), s, 0);
 }
 
 int cpu_rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                     float eps, bool accumulate) {
-    if (host_is_half(x)) return ref_rmsnorm_bwd(s, gx, gw, gout, x, w, eps, accumulate);
-    struct norm_args a = {.gx = host_f32(gx),
+    struct norm_args a = {.gx = gx->data,
                           .gw = host_f32(gw),
-                          .gout = host_f32(gout),
-                          .x = host_f32(x),
-                          .w = host_f32(w),
+                          .gout = gout->data,
+                          .x = x->data,
+                          .w = w->data,
                           .rows = x->dim[0],
                           .d = x->dim[1],
                           .eps = eps,
                           .accumulate = accumulate};
     TRY(host_scratch(&a.r, s, "rmsnorm_bwd", (size_t)a.rows * sizeof(float)));
-    TRY(cpu_for("rmsnorm_bwd", cpu_isa()->rmsnorm_bwd, &a, a.rows, grain(a.d), s, 0));
-    return cpu_for("rmsnorm_bwd", cpu_isa()->rmsnorm_gw, &a, (a.d + LANES - 1) / LANES,
+    TRY(cpu_for("rmsnorm_bwd", cpu_isa_of(x)->rmsnorm_bwd, &a, a.rows, grain(a.d), s, 0));
+    return cpu_for("rmsnorm_bwd", cpu_isa_of(x)->rmsnorm_gw, &a, (a.d + LANES - 1) / LANES,
                    grain(a.rows * LANES), s, 0);
 }
 
 int cpu_rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool inverse) {
-    if (host_is_half(x)) return ref_rope(s, x, pos, cos, sin, inverse);
-    struct rope_args a = {.x = host_f32(x),
+    struct rope_args a = {.x = x->data,
                           .pos = host_i32(pos),
                           .cos = host_f32(cos),
                           .sin = host_f32(sin),
@@ -63,15 +59,14 @@ int cpu_rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool
                           .width = x->dim[2],
                           .inverse = inverse};
     TRY(host_check_index("rope", "pos", pos, cos->dim[0]));
-    return cpu_for("rope", cpu_isa()->rope, &a, x->dim[0], grain(a.heads * a.width), s, 0);
+    return cpu_for("rope", cpu_isa_of(x)->rope, &a, x->dim[0], grain(a.heads * a.width), s, 0);
 }
 
 int cpu_norm_rope(ops_s s, kern_arg q, kern_arg q0, kern_arg w, float eps, kern_arg pos,
                   kern_arg cos, kern_arg sin) {
-    if (host_is_half(q)) return ref_norm_rope(s, q, q0, w, eps, pos, cos, sin);
-    struct rope_args a = {.x = host_f32(q),
-                          .from = host_f32(q0),
-                          .w = host_f32(w),
+    struct rope_args a = {.x = q->data,
+                          .from = q0->data,
+                          .w = w ? w->data : NULL,
                           .eps = eps,
                           .pos = host_i32(pos),
                           .cos = host_f32(cos),
@@ -79,8 +74,8 @@ int cpu_norm_rope(ops_s s, kern_arg q, kern_arg q0, kern_arg w, float eps, kern_
                           .heads = q->dim[1],
                           .width = q->dim[2]};
     TRY(host_check_index("norm_rope", "pos", pos, cos->dim[0]));
-    return cpu_for("norm_rope", cpu_isa()->norm_rope, &a, q->dim[0], grain(a.heads * a.width), s,
-                   0);
+    return cpu_for("norm_rope", cpu_isa_of(q)->norm_rope, &a, q->dim[0], grain(a.heads * a.width),
+                   s, 0);
 }
 
 int cpu_embed(ops_s s, kern_arg out, kern_arg table, kern_arg ids) {
@@ -100,24 +95,22 @@ int cpu_kv_read(ops_s s, kern_arg k, kern_arg v, kern_arg pool_k, kern_arg pool_
 }
 
 static struct rows_args rows_of(kern_arg table, kern_arg x, kern_arg ids) {
-    return (struct rows_args){.table = host_f32(table),
-                              .x = host_f32(x),
+    return (struct rows_args){.table = table->data,
+                              .x = x->data,
                               .ids = host_i32(ids),
                               .rows = x->dim[0],
                               .d = x->dim[1]};
 }
 
 int cpu_embed_bwd(ops_s s, kern_arg gtable, kern_arg gout, kern_arg ids) {
-    if (host_is_half(gout)) return ref_embed_bwd(s, gtable, gout, ids);
     struct rows_args a = rows_of(gtable, gout, ids);
     TRY(host_check_index("embed_bwd", "ids", ids, gtable->dim[0]));
-    return cpu_for("embed_bwd", cpu_isa()->add_cols, &a, (a.d + LANES - 1) / LANES,
+    return cpu_for("embed_bwd", cpu_isa_of(gout)->add_cols, &a, (a.d + LANES - 1) / LANES,
                    grain(a.rows * LANES), s, 0);
 }
 
 int cpu_scatter_add(ops_s s, kern_arg x, kern_arg g, kern_arg rows) {
-    if (host_is_half(g)) return ref_scatter_add(s, x, g, rows);
     struct rows_args a = rows_of(x, g, rows);
     TRY(host_check_index("scatter_add", "rows", rows, x->dim[0]));
-    return cpu_for("scatter_add", cpu_isa()->add_rows, &a, a.rows, grain(a.d), s, 0);
+    return cpu_for("scatter_add", cpu_isa_of(g)->add_rows, &a, a.rows, grain(a.d), s, 0);
 }

@@ -43,16 +43,4 @@ static inline vf vf_sigmoid(vf x) {
     return vf_div(vf_set(1), vf_add(vf_set(1), vf_exp(vf_sub(vf_zero(), x))));
 }
 
-/* sum of a[i] b[i]: 4 x 16 chains, one tree. */
-static inline float vec_dot(const float *a, const float *b, int64_t n) {
-    vf acc[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
-    int64_t i = 0;
-    for (; i + 4 * VEC <= n; i += 4 * VEC)
-        for (int j = 0; j < 4; j++)
-            acc[j] = vf_fma(vf_load(a + i + j * VEC), vf_load(b + i + j * VEC), acc[j]);
-    for (int j = 0; i < n; i += VEC, j++)
-        acc[j] = vf_fma(vf_load_n(a + i, n - i), vf_load_n(b + i, n - i), acc[j]);
-    return vf_sum(vf_add(vf_add(acc[0], acc[1]), vf_add(acc[2], acc[3])));
-}
-
 #endif

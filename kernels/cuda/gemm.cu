@@ -149,7 +149,8 @@ int cuda_matmul_dw(ops_s s, kern_arg gw, kern_arg gbias, kern_arg gy, kern_arg x
     return product(s, gw, &p, gy->dtype);
 }
 
-size_t cuda_pack_bytes(int64_t out, int64_t in) {
+size_t cuda_pack_bytes(enum kern_dtype t, int64_t out, int64_t in) {
+    (void)t;
     (void)out;
     (void)in;
     return 0;

@@ -368,6 +368,17 @@ TEST_TIMEOUT(attention_bf16_cudasim_not_exact, 300) {
     fast("cudasim:1");
 }
 
+TEST(attention_bf16_cpu_any_layout) {
+    any_layout("cpu", 64, 0);
+    any_layout("cpu", 40, 90);
+    any_layout("cpu", 16, 50); /* narrow heads have kernels of their own */
+    any_layout("cpu", 8, 0);
+}
+
+TEST(attention_bf16_cpu_near_ref) {
+    near_ref("cpu");
+}
+
 TEST_TIMEOUT(attention_bf16_cudasim_any_layout, 300) {
     any_layout("cudasim:0", 64, 0);
     any_layout("cudasim:1", 128, 90);

@@ -69,7 +69,7 @@ static void matmul(struct op_run *r, const int64_t *p) { /* n, out, in, bias, f3
     arg x = op_rows(r, "x", OP_NORMAL, p[0], p[2], 0);
     arg w = op_whole(r, "w", OP_NORMAL, p[1], p[2], 0, 0);
     arg bias = p[3] ? op_whole(r, "bias", OP_NORMAL, p[1], 0, 0, 0) : NULL;
-    const size_t bytes = kern_pack_bytes(r->b, p[1], p[2]);
+    const size_t bytes = kern_pack_bytes(r->b, w->dtype, p[1], p[2]);
     struct kern_tensor packed = kern_view1(NULL, KERN_F32, (int64_t)(bytes / 4)), shape = *w;
     if (!r->packed || bytes == 0) {
         CHECK_OK(kern_matmul(r->b, r->s, y, x, w, NULL, bias));
@@ -427,6 +427,10 @@ const struct op_case op_cases[] = {
     CASE_BI(matmul, 1, 1, 1, 0),
     CASE_BI(matmul, 3, 5, 7, 1),
     CASE_BI(matmul, 9, 33, 65, 1),
+    CASE_BI(matmul, 1, 97, 1030, 1),
+    CASE_BI(matmul, 2, 31, 2049, 0),
+    CASE_BI(matmul, 5, 64, 1033, 1),
+    CASE_BI(matmul, 8, 160, 515, 0),
     CASE_BI(matmul, 70, 96, 288, 0),
     CASE_BI(matmul, 65, 70, 515, 1),
     CASE_BI(matmul, 130, 100, 1024, 1),
@@ -529,10 +533,23 @@ const struct op_case op_cases[] = {
     HALF_BI(matmul, 9, 33, 65, 1, 0),
     HALF_BI(matmul, 130, 100, 515, 1, 1),
     HALF_BI(matmul, 70, 150, 288, 0, 0),
+    HALF_BI(matmul, 1, 97, 1030, 1, 0), /* rows of a decode step: few, and blocks of depth */
+    HALF_BI(matmul, 1, 64, 768, 0, 1),
+    HALF_BI(matmul, 2, 31, 17, 1, 0),
+    HALF_BI(matmul, 3, 33, 2049, 0, 0),
+    HALF_BI(matmul, 4, 16, 1023, 1, 1),
+    HALF_BI(matmul, 5, 95, 31, 0, 0),
+    HALF_BI(matmul, 6, 129, 513, 1, 0),
+    HALF_BI(matmul, 7, 1, 385, 1, 0),
+    HALF_BI(matmul, 8, 160, 515, 1, 0),
+    HALF_BI(matmul, 300, 800, 400, 1, 0), /* more panels than are packed at a time */
     HALF(matmul_dx, 7, 33, 19, 1),
     HALF(matmul_dx, 70, 150, 129, 0),
     HALF(matmul_dw, 7, 33, 19, 1),
     HALF(matmul_dw, 129, 150, 64, 1),
+    HALF(matmul_dw, 400, 31, 810, 1),
+    HALF(matmul_dx, 40, 810, 97, 1),
+    HALF(matmul_dx, 3, 5, 1000, 0),
     HALF_BI(rope, 9, 3, 10, 20, 0),
     HALF_BI(rope, 33, 4, 64, 50, 1),
     HALF_BI(add_rmsnorm, 3, 17, 0),
@@ -548,7 +565,14 @@ const struct op_case op_cases[] = {
     HALF(attention, 1, 1, 1, 1, 1, 1, 0),
     HALF(attention, 3, 90, 6, 2, 48, 16, 0),
     HALF(attention, 5, 60, 3, 1, 20, 64, 33),
+    HALF(attention, 9, 40, 4, 2, 8, 16, 0), /* narrow heads, as lanes and as rows */
+    HALF(attention, 2, 50, 8, 4, 16, 1, 0),
+    HALF(attention, 4, 70, 6, 1, 10, 16, 21),
+    HALF(attention, 2, 200, 2, 2, 128, 16, 0),
     HALF(attention_bwd, 3, 40, 4, 2, 6, 16, 0),
     HALF(attention_bwd, 3, 60, 4, 2, 48, 16, 33),
+    HALF(attention_bwd, 9, 40, 4, 2, 8, 16, 0),
+    HALF(attention_bwd, 2, 50, 8, 4, 16, 1, 0),
+    HALF(attention_bwd, 4, 70, 6, 1, 10, 16, 21),
 };
 const int op_n_cases = sizeof op_cases / sizeof op_cases[0];

@@ -25,8 +25,9 @@ struct world {
     struct engine *engine;
 };
 
-static struct world open_world_on(const char *device, int threads, bool qwen) {
+static struct world open_world_of(const char *device, int threads, bool qwen, bool half) {
     struct world w = {.shape = tiny_shape(qwen)};
+    w.shape.half = half;
     CHECK_OK(kern_open(&w.backend, device, threads));
     w.weights = tiny_params(w.backend, &w.shape, 11);
     w.cfg = (struct engine_config){.backend = w.backend,
@@ -41,7 +42,7 @@ static struct world open_world_on(const char *device, int threads, bool qwen) {
 }
 
 static struct world open_world(void) {
-    return open_world_on("cpu", 1, false);
+    return open_world_of("cpu", 1, false, false);
 }
 
 static void start(struct world *w) {
@@ -173,7 +174,7 @@ TEST(engine_same_bits_alone_and_among_others) {
 }
 
 TEST(engine_same_bits_with_qk_norm_bias_and_untied_head) {
-    struct world w = open_world_on("cpu", 1, true);
+    struct world w = open_world_of("cpu", 1, true, false);
     struct answer want[8];
     for (uint64_t i = 0; i < 8; i++)
         want[i] = alone(&w, i, i);
@@ -185,10 +186,10 @@ TEST(engine_same_bits_with_qk_norm_bias_and_untied_head) {
     close_world(&w);
 }
 
-TEST(engine_same_bits_with_any_number_of_threads) {
+static void check_threads(bool half) {
     struct answer want[TRACKED] = {0};
     for (int threads = 1; threads <= 3; threads++) {
-        struct world w = open_world_on("cpu", threads, false);
+        struct world w = open_world_of("cpu", threads, false, half);
         struct answer got[TRACKED] = {0};
         run_among_others(&w, got);
         for (uint64_t i = 0; i < 8; i++) {
@@ -197,6 +198,11 @@ TEST(engine_same_bits_with_any_number_of_threads) {
         }
         close_world(&w);
     }
+}
+
+TEST(engine_same_bits_with_any_number_of_threads) {
+    check_threads(false);
+    check_threads(true);
 }
 
 TEST(engine_group_shares_its_prompt) {
@@ -261,8 +267,8 @@ TEST(engine_resumes_from_any_cut) {
 }
 
 /* Scores what was generated, through both ways. */
-TEST(engine_logprobs_are_the_trainers_bits) {
-    struct world w = open_world();
+static void check_trainers_bits(bool half) {
+    struct world w = open_world_of("cpu", half ? 2 : 1, half, half);
     enum { N = 12 };
     struct answer got[TRACKED] = {0};
     struct score_item items[N];
@@ -299,6 +305,14 @@ TEST(engine_logprobs_are_the_trainers_bits) {
         mem_free(items[i].logprobs);
     }
     close_world(&w);
+}
+
+TEST(engine_logprobs_are_the_trainers_bits) {
+    check_trainers_bits(false);
+}
+
+TEST(engine_logprobs_are_the_trainers_bits_in_bf16) {
+    check_trainers_bits(true);
 }
 
 TEST(engine_greedy_takes_the_most_likely) {
