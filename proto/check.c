@@ -137,9 +137,9 @@ static const struct rule trajectory_record_rules[] = {
     RULE(TrajectoryRecord, finish, U32, 0, CHECK_FINISH_MAX),
     RULE(TrajectoryRecord, rollout, STR, 0, CHECK_NAME_MAX), VERSION(TrajectoryRecord, step, 0)};
 static const struct rule batch_record_rules[] = {
-    VERSION(BatchRecord, step, 0), RULE(BatchRecord, n, U32, 0, CHECK_BATCH_MAX),
-    VERSION(BatchRecord, staleness_max, 0), HASH_OR_NONE(BatchRecord, hash_before),
-    HASH_OR_NONE(BatchRecord, hash_after)};
+    VERSION(BatchRecord, step, 0),          RULE(BatchRecord, n, U32, 0, CHECK_BATCH_MAX),
+    VERSION(BatchRecord, staleness_max, 0), VERSION(BatchRecord, level, 0),
+    HASH_OR_NONE(BatchRecord, hash_before), HASH_OR_NONE(BatchRecord, hash_after)};
 
 static const struct rule tokens_weights[] = {VERSION(TokensWeights, version, 0),
                                              HASH(TokensWeights, hash)};

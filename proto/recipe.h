@@ -140,6 +140,7 @@ struct recipe {
         struct {
             int64_t max;
             enum recipe_late late;
+            enum recipe_hold hold;
         } staleness;
         struct {
             enum recipe_alignment mode;

@@ -47,6 +47,7 @@ enum recipe_place { RECIPE_PLACE_LOSS, RECIPE_PLACE_REWARD };
 enum recipe_overlong { RECIPE_OVERLONG_KEEP, RECIPE_OVERLONG_MASK };
 enum recipe_kl { RECIPE_KL_K1, RECIPE_KL_K2, RECIPE_KL_K3 };
 enum recipe_late { RECIPE_LATE_WAIT, RECIPE_LATE_DROP };
+enum recipe_hold { RECIPE_HOLD_AUTO, RECIPE_HOLD_MAX };
 enum recipe_schedule { RECIPE_CONSTANT, RECIPE_COSINE };
 enum recipe_alignment { RECIPE_ALIGN_OFF, RECIPE_ALIGN_ON, RECIPE_ALIGN_CALIBRATE };
 enum recipe_previous {

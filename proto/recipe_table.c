@@ -30,6 +30,7 @@ static const char *const place_names[] = {"loss", "reward", NULL};
 static const char *const overlong_names[] = {"keep", "mask", NULL};
 static const char *const kl_names[] = {"k1", "k2", "k3", NULL};
 static const char *const late_names[] = {"wait", "drop", NULL};
+static const char *const hold_names[] = {"auto", "max", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", NULL};
 static const char *const alignment_names[] = {"off", "on", "calibrate", NULL};
 static const char *const previous_names[] = {"fp32", "bf16", "host", "momentum", NULL};
@@ -272,6 +273,9 @@ static const struct recipe_field fields[] = {
         "eta: versions, from a trajectory's oldest token to the step"),
     ENUM("trainer.staleness.late", trainer.staleness.late, late_names, "wait",
          "what is done about groups that would become too stale"),
+    ENUM("trainer.staleness.hold", trainer.staleness.hold, hold_names, "auto",
+         "how far rollouts run ahead within max: as little as keeps the trainer from waiting, or "
+         "always as far as max allows"),
     ENUM("trainer.alignment.mode", trainer.alignment.mode, alignment_names, "off",
          "gradient alignment control; calibrate: measure first, then on with what was measured"),
     NUM("trainer.alignment.c_low", trainer.alignment.c_low, "0.1", 0, 0.999,

@@ -36,6 +36,7 @@ struct entry { /* a group and its deadline, for sorting */
 struct groups {
     struct groups_config cfg;
     int64_t capacity;           /* groups in the pool at most */
+    int64_t level;              /* groups_set_level */
     struct groups_group *group; /* [capacity] by place; id order is in `order` */
     struct groups_traj *traj;   /* [capacity * size] */
     int32_t *order;             /* [count] places by ascending id */
@@ -82,6 +83,7 @@ int groups_open(struct groups **out, const struct groups_config *cfg) {
     size_t n = (size_t)capacity;
     g->cfg = *cfg;
     g->capacity = capacity;
+    g->level = cfg->eta * cfg->groups;
     g->group = mem_array(n, sizeof *g->group);
     g->traj = mem_array(n * (size_t)cfg->size, sizeof *g->traj);
     g->order = mem_array(n, sizeof *g->order);
@@ -271,11 +273,17 @@ static uint32_t lease_waiting(struct groups *g, struct groups_group *group, int3
     return n;
 }
 
-/* Slots of new groups are bounded by the staleness bound and by what the run still needs. */
+void groups_set_level(struct groups *g, int64_t level) {
+    ASSERT(level >= 0 && level <= g->cfg.eta * g->cfg.groups);
+    g->level = level;
+}
+
+/* Slots of new groups are bounded by the level, which is within the staleness bound, and by what
+ * the run still needs. */
 static bool admission_open(const struct groups *g) {
-    int64_t last = g->n.done + g->cfg.eta + 1;
-    if (last > g->cfg.steps) last = g->cfg.steps;
-    return g->n.live < last * g->cfg.groups;
+    int64_t most = (g->n.done + 1) * g->cfg.groups + g->level;
+    int64_t needed = g->cfg.steps * g->cfg.groups;
+    return g->n.live < (most < needed ? most : needed);
 }
 
 static int64_t slot_floor(const struct groups *g, int64_t slot) {

@@ -95,6 +95,11 @@ void groups_close(struct groups **g);
 struct groups_counts groups_counts(const struct groups *g);
 int64_t groups_capacity(const struct groups *g); /* trajectories in the pool at most */
 
+/* Groups that may be live beyond the next batch: admission is open while live < (done + 1) * B +
+ * level. At most, and at first, eta * B. Only when groups start depends on it: the bound holds at
+ * any level, and at any sequence of levels. */
+void groups_set_level(struct groups *g, int64_t level);
+
 /* In the pool, else NULL. Pointers are valid until the next call that changes the state. */
 const struct groups_group *groups_group(const struct groups *g, uint64_t group);
 const struct groups_traj *groups_traj(const struct groups *g, uint64_t trajectory);

@@ -201,6 +201,7 @@ static int open_groups(struct manager *m) {
     struct groups_config cfg = setup_groups(m->recipe);
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
+    manager_level_open(m);
     size_t n = (size_t)groups_capacity(m->groups);
     m->tokens = mem_array(n, sizeof *m->tokens);
     m->prompt = mem_array(n / (size_t)cfg.size, sizeof *m->prompt);

@@ -11,6 +11,7 @@
  *   manager_weights.c   the content of each version, as told by trainer and rollouts
  *   manager_trainer.c   batches out, steps done in
  *   manager_metrics.c   metrics.jsonl
+ *   manager_level.c     how far rollouts may run ahead
  *   manager_predict.c   the staleness to expect
  *   manager_status.c    who waits for what
  *   manager_restore.c   the state from the log */
@@ -73,12 +74,15 @@ struct manager {
         struct net_id id;
         int64_t step;
         uint64_t since_us;
-    } ask;          /* the trainer's batch request that waits */
-    uint64_t *form; /* [batch.groups] scratch */
+        uint64_t short_us;   /* fewer finished groups than a batch takes, since; 0: not now */
+        uint64_t starved_us; /* how long that was before */
+    } ask;                   /* the trainer's batch request that waits */
+    uint64_t *form;          /* [batch.groups] scratch */
     struct manager_window window;
     struct manager_batch_facts facts;
     struct manager_rates rates;
     struct manager_last last;
+    struct manager_level level;
     double tail_max, tail_len; /* sums for the longest response of a group over the mean */
     uint64_t tail_groups, tail_trajs;
     uint64_t progress_us, stall_said_us, warnings;
@@ -181,6 +185,12 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
 MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* from the log */
 MUST_CHECK int manager_metrics_append(struct manager *m, const char *line, size_t bytes);
 void manager_metrics_window(struct manager *m); /* starts a new one */
+
+/* manager_level.c */
+void manager_level_open(struct manager *m);
+void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
+void manager_level_starved(struct manager *m); /* the batch asked for cannot be formed yet */
+void manager_level_formed(struct manager *m);
 
 /* manager_predict.c */
 void manager_predict_tick(struct manager *m); /* each turn */

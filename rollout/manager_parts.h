@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/net.h"
 #include "rollout/groups.h"
+#include "rollout/level.h"
 #include "rollout/runlog.h"
 
 enum manager_role {
@@ -115,6 +116,13 @@ struct manager_rates { /* for the prediction of staleness, see manager_predict.c
         int64_t running;         /* groups, summed over the steps' ends */
         double waiting;          /* batches that waited */
     } now, since, next;          /* now: sums since the start; rates are taken from `since` on */
+};
+
+struct manager_level { /* see manager_level.c */
+    struct level now;
+    uint64_t formed_us;     /* the newest batch */
+    double held_us;         /* rates.now.held_us then */
+    double held, starved_s; /* between it and the one before: level_batch */
 };
 
 struct manager_batch_facts { /* of the newest batch formed */

@@ -64,7 +64,7 @@ double manager_predict(const struct manager *m, double *rho) {
     *rho = made / steps * training / rolling;
     struct predict_input in = {.open = (double)(b->running - a->running) / steps / groups,
                                .rho = *rho,
-                               .bound = (double)r->trainer.staleness.max,
+                               .bound = (double)m->level.now.groups / groups,
                                .waiting = a->waiting,
                                .steps = steps};
     return predict_staleness(&in);

@@ -24,6 +24,7 @@ static int count_batches(struct manager *m, int64_t *formed, int64_t *done) {
             break;
         }
         ++*formed;
+        manager_level_restore(m, r->u.batch.level);
         *done += r->u.batch.done;
         if (!r->u.batch.done) continue;
         rc = manager_weights_published(m, r->u.batch.step, r->u.batch.before);

@@ -67,9 +67,8 @@ static void collect(struct manager *m, struct waits *w) {
                    "%" PRIu64 " of them for admission: %" PRId64 " groups live of %" PRId64
                    " at step %" PRId64 ", %" PRId64 " trajectories running of %" PRId64,
                    kept, n.live,
-                   (n.done + m->recipe->trainer.staleness.max + 1) *
-                       m->recipe->trainer.batch.groups,
-                   n.done, n.leased, m->recipe->rollout.concurrency);
+                   (n.done + 1) * m->recipe->trainer.batch.groups + m->level.now.groups, n.done,
+                   n.leased, m->recipe->rollout.concurrency);
     if (rollouts == 0)
         buf_str(add_wait(w, "manager", m->progress_us), "a rollout: none is connected");
     if (n.unscored > 0 && !manager_clients_reward(m))
@@ -159,6 +158,15 @@ static void staleness_json(const struct manager *m, struct buf *out) {
     buf_str(out, "}");
 }
 
+static void level_json(const struct manager *m, struct buf *out) {
+    bool follows = m->recipe->trainer.staleness.hold == RECIPE_HOLD_AUTO;
+    const char *why = follows ? level_reason(m->level.now.why) : "trainer.staleness.hold: max";
+    buf_printf(out, "\"level\":{\"groups\":%" PRId64 ",\"bound\":%" PRId64 ",\"why\":\"%s\"",
+               m->level.now.groups, m->level.now.bound, why);
+    buf_printf(out, ",\"idle/rollout\":%.3f,\"starved_s\":%.3f}", m->level.held,
+               m->level.starved_s);
+}
+
 void manager_status_json(struct manager *m, struct buf *out) {
     struct groups_counts n = groups_counts(m->groups);
     bool done = n.done >= m->recipe->trainer.steps;
@@ -179,6 +187,8 @@ void manager_status_json(struct manager *m, struct buf *out) {
     rejected_json(&n, out);
     buf_str(out, ",");
     staleness_json(m, out);
+    buf_str(out, ",");
+    level_json(m, out);
     buf_str(out, ",");
     clients_json(m, out);
     buf_str(out, ",");

@@ -303,6 +303,7 @@ int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
     m.step = r->step;
     m.n = r->n;
     m.staleness_max = r->staleness_max;
+    m.level = r->level;
     m.skipped = r->skipped;
     uint8_t before[16], after[16];
     if (r->done) {

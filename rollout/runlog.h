@@ -75,6 +75,7 @@ struct runlog_score {
 
 struct runlog_batch {
     int64_t step, staleness_max;
+    int64_t level; /* BatchRecord.level */
     uint32_t n;
     const uint64_t *ids;       /* [n] trajectories in training order */
     struct hash before, after; /* of the weights; both zero until the step is done */

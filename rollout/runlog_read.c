@@ -135,6 +135,7 @@ static int read_batch(struct runlog_batch *out, const struct wire_msg *msg, uint
     const Weir__BatchRecord *m = msg->body;
     struct runlog_batch b = {.step = m->step,
                              .staleness_max = m->staleness_max,
+                             .level = m->level,
                              .n = m->n,
                              .skipped = m->skipped,
                              .done = m->hash_after.len > 0};

@@ -460,6 +460,8 @@ static void event(struct sim *s) {
         power_cut(s);
     else if (s->deaths)
         crash(s);
+    if (chance(s, 10)) /* the level may be anything, from one event to the next */
+        groups_set_level(s->g, (int64_t)below(s, (uint64_t)(s->cfg.eta * s->cfg.groups) + 1));
     if (chance(s, 30)) commit(s, false);
 }
 

@@ -1,0 +1,308 @@
+/* level_test.c - the level against fixed bounds, in virtual time: one rollout that shares its
+ * speed among its sequences, lengths with a tail, a trainer whose steps vary, all of it changing
+ * in the middle of a run. Admission, batches and staleness are the real state machine's. */
+#include "rollout/level.h"
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "rollout/groups.h"
+#include "tests/test.h"
+
+enum { SEATS_MAX = 512, STEPS = 240, CHANGE = 120, SETTLED = 20 };
+
+struct scene {
+    int64_t batch, eta, seats;
+    double rate, rate_each; /* tokens a second: of all sequences together at most, of one */
+    double train_s, jitter, length, sigma;
+    double rate_after, length_after; /* factors from step CHANGE on */
+};
+
+struct outcome { /* over the settled steps before the change, and after it */
+    double idle[2], staleness[2], level[2];
+};
+
+struct sequence {
+    uint64_t id;
+    double left;
+    int64_t version;
+};
+
+struct world {
+    const struct scene *scene;
+    struct groups *g;
+    struct level level;
+    bool hold; /* the level is fixed */
+    struct sequence run[SEATS_MAX];
+    int64_t n;
+    double now, asked, answered, held, held_since;
+    double starved; /* since the trainer asked: with too few finished groups */
+    bool training;
+    double train_end;
+    int64_t step;
+    double idle[2], busy[2], staleness[2], levels[2];
+    int64_t counted[2];
+};
+
+static double draw(uint64_t what, uint64_t i) {
+    return rng_normal(rng_key(test_seed(), RNG_TEST), what, i);
+}
+
+static bool after(const struct world *w) {
+    return w->step >= CHANGE;
+}
+
+static double rate(const struct world *w) {
+    const struct scene *s = w->scene;
+    double all = s->rate * (after(w) ? s->rate_after : 1), one = all / (double)w->n;
+    return one < s->rate_each ? one : s->rate_each;
+}
+
+static void start_work(struct world *w) {
+    const struct scene *s = w->scene;
+    struct groups_item item[SEATS_MAX];
+    int64_t version = groups_counts(w->g).done, want;
+    uint32_t free = (uint32_t)(s->seats - w->n);
+    uint32_t n = free ? groups_dispatch(w->g, 0, version, free, item, &want) : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        double mean = s->length * (after(w) ? s->length_after : 1);
+        double length = mean * exp(s->sigma * draw(1, item[i].trajectory));
+        w->run[w->n++] = (struct sequence){item[i].trajectory, length, version};
+    }
+}
+
+static void pass(struct world *w, double seconds) {
+    double done = w->n > 0 ? rate(w) * seconds : 0;
+    for (int64_t i = 0; i < w->n; i++)
+        w->run[i].left -= done;
+    w->held += seconds * (double)(w->scene->seats - w->n) / (double)w->scene->seats;
+    w->now += seconds;
+    bool few = groups_counts(w->g).finished < w->scene->batch;
+    w->starved += !w->training && few ? seconds : 0;
+}
+
+static void finish_work(struct world *w) {
+    for (int64_t i = 0; i < w->n;) {
+        struct sequence *q = &w->run[i];
+        uint32_t known = 0;
+        if (q->left > 1e-9) {
+            i++;
+            continue;
+        }
+        CHECK_INT(groups_tokens(w->g, 0, q->id, 0, 1, &q->version, true, &known), GROUPS_TAKE);
+        CHECK(groups_score(w->g, q->id, 0));
+        *q = w->run[--w->n];
+    }
+}
+
+static void count(struct world *w, double starved, double train, double staleness) {
+    int half = after(w);
+    if (w->step % CHANGE < SETTLED) return;
+    w->idle[half] += starved;
+    w->busy[half] += train;
+    w->staleness[half] += staleness;
+    w->levels[half] += (double)w->level.groups / (double)w->scene->batch;
+    w->counted[half]++;
+}
+
+static void train(struct world *w) {
+    const struct scene *s = w->scene;
+    uint64_t ids[SEATS_MAX];
+    double staleness = 0, turn = w->now - w->answered;
+    if (!groups_form(w->g, ids)) return;
+    for (int64_t i = 0; i < s->batch; i++)
+        staleness += (double)(w->step - (groups_deadline(w->g, ids[i]) - s->eta));
+    groups_train(w->g, ids);
+    struct level_batch seen = {.starved_s = w->starved,
+                               .train_s = turn - w->starved,
+                               .held = turn > 0 ? (w->held - w->held_since) / turn : 0,
+                               .spare = groups_counts(w->g).finished};
+    count(w, w->now - w->asked, w->asked - w->answered, staleness / (double)s->batch);
+    if (!w->hold) groups_set_level(w->g, level_next(&w->level, &seen));
+    w->answered = w->now;
+    w->held_since = w->held;
+    w->training = true;
+    w->starved = 0;
+    w->train_end = w->now + s->train_s * exp(s->jitter * draw(2, (uint64_t)w->step));
+}
+
+/* level below 0: by the rule; else fixed. */
+static struct outcome play(const struct scene *s, int64_t level) {
+    struct world *w = mem_zalloc(sizeof *w);
+    struct groups_config cfg = {.groups = s->batch,
+                                .size = 1,
+                                .eta = s->eta,
+                                .concurrency = s->seats,
+                                .steps = STEPS,
+                                .tokens_max = 1};
+    w->scene = s;
+    w->level = level_start(s->batch, s->eta * s->batch);
+    w->hold = level >= 0;
+    if (w->hold) w->level.groups = level;
+    CHECK_OK(groups_open(&w->g, &cfg));
+    groups_set_level(w->g, w->level.groups);
+    while (w->step < STEPS) {
+        start_work(w);
+        double next = w->training ? w->train_end - w->now : INFINITY;
+        for (int64_t i = 0; i < w->n; i++)
+            next = fmin(next, w->run[i].left / rate(w));
+        CHECK(isfinite(next)); /* nothing stands still */
+        pass(w, fmax(next, 0));
+        finish_work(w);
+        if (w->training && w->now >= w->train_end - 1e-9) {
+            CHECK_OK(groups_step_done(w->g, w->step++));
+            w->training = false;
+            w->asked = w->now;
+        }
+        if (!w->training && w->step < STEPS) train(w);
+    }
+    struct outcome o = {0};
+    for (int h = 0; h < 2; h++) {
+        double n = (double)w->counted[h];
+        o.idle[h] = w->idle[h] / (w->idle[h] + w->busy[h]);
+        o.staleness[h] = w->staleness[h] / n;
+        o.level[h] = w->levels[h] / n;
+    }
+    groups_close(&w->g);
+    mem_free(w);
+    return o;
+}
+
+/* The least fixed bound whose trainer idles about as little as with the largest one. */
+static double least_bound(const struct scene *s, int half, double *idle) {
+    struct outcome most = play(s, s->eta * s->batch);
+    *idle = most.idle[half];
+    for (int64_t bound = 0; bound < s->eta; bound++) {
+        if (play(s, bound * s->batch).idle[half] <= *idle + 0.03) return (double)bound;
+    }
+    return (double)s->eta;
+}
+
+/* Runs of a hundred steps differ by about 0.03 of idle time and 0.2 of staleness by chance. */
+static void check_scene(const struct scene *s) {
+    struct outcome o = play(s, -1);
+    for (int half = 0; half < 2; half++) {
+        double idle = 0, least = least_bound(s, half, &idle);
+        if (o.idle[half] > idle + 0.06 || o.staleness[half] > least + 0.75)
+            test_fail(__FILE__, __LINE__,
+                      "half %d: idle %.3f, with the bound %.3f; staleness %.2f, a fixed bound of "
+                      "%.0f would do",
+                      half, o.idle[half], idle, o.staleness[half], least);
+    }
+}
+
+TEST(level_rollouts_far_ahead) {
+    struct scene s = {.batch = 16,
+                      .eta = 8,
+                      .seats = 64,
+                      .rate = 1000,
+                      .rate_each = 1000,
+                      .train_s = 1,
+                      .jitter = 0.05,
+                      .length = 10,
+                      .sigma = 0.3,
+                      .rate_after = 1,
+                      .length_after = 1};
+    check_scene(&s);
+    struct outcome o = play(&s, -1);
+    CHECK(o.staleness[1] < 1.1 && play(&s, 8 * 16).staleness[1] > 7.9); /* what it is for */
+}
+
+TEST(level_near_balance) {
+    for (double rate = 600; rate < 1300; rate += 100) {
+        struct scene s = {.batch = 64,
+                          .eta = 4,
+                          .seats = 256,
+                          .rate = rate,
+                          .rate_each = 20,
+                          .train_s = 1,
+                          .jitter = 0.1,
+                          .length = 10,
+                          .sigma = 0.3,
+                          .rate_after = 1,
+                          .length_after = 1};
+        check_scene(&s);
+    }
+}
+
+TEST(level_slow_rollouts_are_not_run_ahead) {
+    struct scene s = {.batch = 64,
+                      .eta = 8,
+                      .seats = 512,
+                      .rate = 5000,
+                      .rate_each = 20,
+                      .train_s = 1,
+                      .jitter = 0.1,
+                      .length = 10,
+                      .sigma = 0.7,
+                      .rate_after = 1,
+                      .length_after = 1};
+    check_scene(&s);
+}
+
+TEST(level_follows_a_rollout_that_dies_or_joins) {
+    struct scene s = {.batch = 64,
+                      .eta = 8,
+                      .seats = 512,
+                      .rate = 2000,
+                      .rate_each = 20,
+                      .train_s = 1,
+                      .jitter = 0.1,
+                      .length = 10,
+                      .sigma = 0.5,
+                      .rate_after = 0.5,
+                      .length_after = 1};
+    check_scene(&s);
+    s.rate = 1000;
+    s.rate_after = 2;
+    check_scene(&s);
+}
+
+TEST(level_follows_lengths) {
+    struct scene s = {.batch = 64,
+                      .eta = 8,
+                      .seats = 512,
+                      .rate = 5000,
+                      .rate_each = 20,
+                      .train_s = 1,
+                      .jitter = 0.1,
+                      .length = 1,
+                      .sigma = 0.5,
+                      .rate_after = 1,
+                      .length_after = 10};
+    check_scene(&s);
+    s.length = 10;
+    s.length_after = 0.1;
+    check_scene(&s);
+}
+
+TEST(level_few_groups_and_steps_that_vary) {
+    struct scene s = {.batch = 8,
+                      .eta = 4,
+                      .seats = 8,
+                      .rate = 2000,
+                      .rate_each = 20,
+                      .train_s = 1,
+                      .jitter = 0.3,
+                      .length = 10,
+                      .sigma = 0.5,
+                      .rate_after = 0.5,
+                      .length_after = 1};
+    check_scene(&s);
+}
+
+TEST(level_stays_within_the_bound) {
+    struct level_batch hungry = {.starved_s = 1, .train_s = 1, .held = 0.5};
+    struct level_batch full = {.train_s = 1, .held = 0.5, .spare = 1000};
+    struct level l = level_start(4, 0);
+    CHECK_INT(level_next(&l, &hungry), 0);
+    for (int64_t bound = 1; bound < 40; bound += 3) {
+        l = level_start(4, bound);
+        CHECK_INT(l.groups, bound < 4 ? bound : 4);
+        for (int i = 0; i < 200; i++) {
+            const struct level_batch *b = i / 50 % 2 ? &full : &hungry;
+            int64_t level = level_next(&l, b);
+            CHECK(level >= 1 && level <= bound);
+        }
+        CHECK_INT(l.groups, 1); /* never 0: that would be synchronous */
+    }
+}
