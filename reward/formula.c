@@ -522,6 +522,7 @@ static bool is_calculation(const char *s, size_t n) {
 struct outline {
     size_t n_equal;
     const char *last_equal, *implied; /* behind the last of them */
+    const char *modulus;              /* \\pmod and the like behind the last \\equiv */
     bool list, order;                 /* a comma, "and" or "or"; < and the like behind the last = */
 };
 
@@ -531,6 +532,13 @@ static void outline_command(struct outline *o, const char *s) {
     size_t m = letters(s + 1);
     if (is_one_of(implies, s + 1, m)) {
         *o = (struct outline){.implied = s + 1 + m};
+    } else if (is_command(s, "equiv")) { /* 17 \\equiv 2 \\pmod{5} comes to 2 */
+        o->n_equal += 2;
+        o->last_equal = s + 1 + m;
+        o->modulus = NULL;
+    } else if (o->last_equal && !o->modulus &&
+               (is_command(s, "pmod") || is_command(s, "bmod") || is_command(s, "mod"))) {
+        o->modulus = s;
     } else if (is_command(s, "le") || is_command(s, "leq") || is_command(s, "ge") ||
                is_command(s, "geq") || is_command(s, "lt") || is_command(s, "gt")) {
         o->order = true;
@@ -580,7 +588,7 @@ struct formula_span formula_result(struct formula_span f) {
     struct outline o = outline(f);
     if (o.implied && trimmed(o.implied, end).n > 0) f = trimmed(o.implied, end);
     if (o.list || o.order || o.n_equal == 0 || trimmed(o.last_equal, end).n == 0) return f;
-    struct formula_span last = trimmed(o.last_equal, end);
+    struct formula_span last = trimmed(o.last_equal, o.modulus ? o.modulus : end);
     bool sum = is_calculation(f.s, (size_t)(o.last_equal - 1 - f.s)) && !formula_is_name(last);
     return o.n_equal > 1 || sum ? last : f; /* "5 = x" is whole */
 }

@@ -1,11 +1,11 @@
-/* statement.c - the rules look at structure: what stands in formulas is never taken apart, a value ends
- * where the sentence goes on ("7, which is prime"); a value that is denied ("not 7") is none; several
- * values joined by "or" or "and" are one answer of several; words that change a value ("at least 5")
- * stay with it, and what such an answer is worth is for mathparse to say.
+/* statement.c - the rules look at structure: what stands in formulas is never taken apart, a value
+ * ends where the sentence goes on ("7, which is prime"); a value that is denied ("not 7") is none;
+ * several values joined by "or" or "and" are one answer of several; words that change a value ("at
+ * least 5") stay with it, and what such an answer is worth is for mathparse to say.
  *
- * Without a statement the last sentence counts, and in it the value that stands where results stand:
- * behind "is" or "=" before one that is only mentioned, that before a time or purpose ("for 3 weeks").
- * The words are tables; a language is a few more words in them. */
+ * Without a statement the last sentence counts, and in it the value that stands where results
+ * stand: behind "is" or "=" before one that is only mentioned, that before a time or purpose ("for
+ * 3 weeks"). The words are tables; a language is a few more words in them. */
 #include "reward/statement.h"
 
 #include <ctype.h>
@@ -418,6 +418,7 @@ static enum standing standing(const struct prose *p, struct group g, size_t star
         t--;
     const struct prose_token *before = t > start ? &p->token[t - 1] : NULL;
     if (before && prose_is_one_of(before, naming)) return STANDING_NONE;
+    if (prose_is(first, "divisible") || prose_is(first, "multiple")) return STANDING_CIRCUMSTANCE;
     if (is_punct(behind, "-") && behind[1].kind == PROSE_WORD &&
         behind[1].s == behind->s + behind->n && behind->s == behind[-1].s + behind[-1].n)
         return STANDING_NONE; /* "a 5-day week" */
@@ -429,7 +430,8 @@ static enum standing standing(const struct prose *p, struct group g, size_t star
     if (is_equation(&p->token[g.to - 1])) return STANDING_STATED;
     if (first->kind == PROSE_FORMULA && formula_is_name((struct formula_span){first->s, first->n}))
         return STANDING_NAME;
-    if (first->kind == PROSE_BARE && is_circumstance(p, g.from, start)) return STANDING_CIRCUMSTANCE;
+    if (first->kind == PROSE_BARE && is_circumstance(p, g.from, start))
+        return STANDING_CIRCUMSTANCE;
     bool total = g.from > start + 1 && prose_is(first - 2, "total") && prose_is(first - 1, "of");
     bool object = g.from > start && prose_is_one_of(first - 1, resulting);
     return total || object ? STANDING_STATED : STANDING_MENTIONED;
@@ -484,7 +486,8 @@ static struct candidate best_of_clause(const struct prose *p, size_t from, size_
             continue;
         }
         struct group g = group_at(p, t), whole = with_changes(p, last_equation(p, g));
-        enum standing s = statement_denied(p, whole.from) ? STANDING_NONE : standing(p, whole, from);
+        enum standing s =
+            statement_denied(p, whole.from) ? STANDING_NONE : standing(p, whole, from);
         bool first = p->token[t].kind == PROSE_BARE && s <= STANDING_MENTIONED && !yields;
         if (s != STANDING_NONE && (first ? s > best.standing : s >= best.standing)) {
             best = (struct candidate){whole, s};
@@ -508,13 +511,18 @@ static struct candidate best_of(const struct prose *p, size_t from, size_t to) {
     return best;
 }
 
+/* Whether the sentence [from, to) begins with "therefore" and the like. */
+static bool draws_conclusion(const struct prose *p, size_t from, size_t to) {
+    for (size_t t = from; t < to && t < from + 4; t++)
+        if (prose_is_one_of(&p->token[t], concluding)) return true;
+    return false;
+}
+
 /* Whether the sentence [from, to) draws a conclusion, is emphasized or is nothing but its value. */
 static bool concludes(const struct prose *p, size_t from, size_t to, struct candidate c) {
     if (c.standing == STANDING_STATED || p->token[c.group.from].strong) return true;
     if (c.group.to - c.group.from == to - from) return true;
-    for (size_t t = from; t < to && t < from + 4; t++)
-        if (prose_is_one_of(&p->token[t], concluding)) return true;
-    return false;
+    return draws_conclusion(p, from, to);
 }
 
 /* What is said beside the matter ("Note: ...") or to the reader ("I hope this helps"). */
@@ -528,6 +536,20 @@ static bool is_aside(const struct prose *p, size_t from) {
            (prose_is(w, "feel") && prose_is(w + 1, "free"));
 }
 
+/* Where the text begins to check its result, p->n if it does not: the values there are no results.
+ */
+static size_t checked_from(const struct prose *p) {
+    static const char *const words[] = {"verification", "verify",    "checking",
+                                        "check",        "verifying", NULL};
+    size_t from = p->n;
+    for (size_t t = 0; t < p->n; t++) {
+        bool first = t == 0 || ends_sentence(p, t - 1);
+        if (first && prose_is_one_of(&p->token[t + (prose_is(&p->token[t], "let's"))], words))
+            from = t;
+    }
+    return from;
+}
+
 static bool has_formula(const struct prose *p, struct group g) {
     for (size_t t = g.from; t < g.to; t++)
         if (p->token[t].kind == PROSE_FORMULA) return true;
@@ -539,6 +561,7 @@ static bool has_formula(const struct prose *p, struct group g) {
  * before it, an aside or a name alone ("where $x$ is positive") to anything. */
 static struct group last_value(const struct prose *p) {
     struct group weak = {0, 0}, weaker = weak;
+    size_t check = checked_from(p);
     for (size_t to = p->n; to > 0;) {
         size_t from = to;
         while (from > 0 && !ends_sentence(p, from - 1))
@@ -546,7 +569,9 @@ static struct group last_value(const struct prose *p) {
         struct candidate c = {0};
         if (!is_punct(&p->token[to], "?")) c = best_of(p, from, to);
         bool formula = has_formula(p, c.group);
-        if (c.standing == STANDING_NAME || (c.standing != STANDING_NONE && is_aside(p, from))) {
+        if (c.standing == STANDING_NAME ||
+            (c.standing != STANDING_NONE &&
+             (is_aside(p, from) || (from >= check && !draws_conclusion(p, from, to))))) {
             if (weaker.to == 0) weaker = c.group;
         } else if (c.standing != STANDING_NONE) {
             if (formula || (weak.to == 0 && concludes(p, from, to, c))) return c.group;

@@ -1,5 +1,5 @@
-/* statement.h - what a response says its answer is, in words: a statement ("the answer is 7"), or what
- * its last sentences come to. */
+/* statement.h - what a response says its answer is, in words: a statement ("the answer is 7"), or
+ * what its last sentences come to. */
 #ifndef REWARD_STATEMENT_H
 #define REWARD_STATEMENT_H
 
@@ -12,8 +12,8 @@ size_t statement_begin(const struct prose *p);
 /* Whether the tokens before t deny it: "not 7", "rather than 7", "isn't equal to 7". */
 bool statement_denied(const struct prose *p, size_t t);
 
-/* The answer that the text states or comes to, NULL if it says none: a formula as what it comes to, or
- * words. */
+/* The answer that the text states or comes to, NULL if it says none: a formula as what it comes to,
+ * or words. */
 const char *statement_answer(struct arena *arena, const struct prose *p);
 
 #endif
