@@ -85,8 +85,8 @@ static const char *const scaling[] = {"hundred", "thousand", "million", "billion
 static const char *const joining[] = {"and", "or", "und", "oder", "y", "o", "et", "ou", NULL};
 static const char *const hedging[] = {"maybe", "perhaps", "possibly", "also", "even", "the", NULL};
 static const char *const concluding[] = {
-    "therefore",  "thus",    "so",       "hence",  "finally", "consequently", "altogether", "total",
-    "conclusion", "overall", "conclude", "result", NULL};
+    "therefore",  "thus",    "so",       "hence", "finally",  "consequently", "altogether", "total",
+    "conclusion", "overall", "conclude", "only",  "solution", "solutions",    "result",     NULL};
 static const char *const stating[] = {
     "is",      "are",     "be",      "was",     "were",     "equals",  "equal",    "equaling",
     "gives",   "give",    "get",     "gets",    "got",      "yields",  "yield",    "obtain",
@@ -536,16 +536,18 @@ static bool is_aside(const struct prose *p, size_t from) {
            (prose_is(w, "feel") && prose_is(w + 1, "free"));
 }
 
-/* Where the text begins to check its result, p->n if it does not: the values there are no results.
- */
+/* Where the text begins to check its result, p->n if it does not, or concludes again behind it: the
+ * values of a check are no results. */
 static size_t checked_from(const struct prose *p) {
     static const char *const words[] = {"verification", "verify",    "checking",
                                         "check",        "verifying", NULL};
     size_t from = p->n;
     for (size_t t = 0; t < p->n; t++) {
-        bool first = t == 0 || ends_sentence(p, t - 1);
-        if (first && prose_is_one_of(&p->token[t + (prose_is(&p->token[t], "let's"))], words))
+        if (t > 0 && !ends_sentence(p, t - 1)) continue;
+        if (prose_is_one_of(&p->token[t + prose_is(&p->token[t], "let's")], words))
             from = t;
+        else if (p->token[t].punct == '#' || draws_conclusion(p, t, sentence_end(p, t)))
+            from = p->n;
     }
     return from;
 }
@@ -570,8 +572,7 @@ static struct group last_value(const struct prose *p) {
         if (!is_punct(&p->token[to], "?")) c = best_of(p, from, to);
         bool formula = has_formula(p, c.group);
         if (c.standing == STANDING_NAME ||
-            (c.standing != STANDING_NONE &&
-             (is_aside(p, from) || (from >= check && !draws_conclusion(p, from, to))))) {
+            (c.standing != STANDING_NONE && (is_aside(p, from) || from >= check))) {
             if (weaker.to == 0) weaker = c.group;
         } else if (c.standing != STANDING_NONE) {
             if (formula || (weak.to == 0 && concludes(p, from, to, c))) return c.group;
