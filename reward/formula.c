@@ -318,7 +318,8 @@ static bool postfix(struct run *r) {
     uint32_t cp = 0;
     size_t n = 0, m;
     if (*s == '^' || *s == '_') {
-        n = 1 + (s[1] == '{' ? formula_group(s + 1) : s[1] == '(' ? strcspn(s + 1, ")\n") + 1 : 0);
+        size_t p = s[1] == '(' ? strcspn(s + 1, ")\n") + 1 : 0;
+        n = 1 + (s[1] == '{' ? formula_group(s + 1) : p > 0 && s[p] == ')' ? p : 0);
         if (n == 1) n += (s[1] == '-') + strspn(s + 1 + (s[1] == '-'), "0123456789");
         if (n == 1 && s[1] == '\\' && command(s + 1, &m) == ITEM_OPERAND) n += m;
         if (n == 1 && is_letter(s[1])) n = 2;
