@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "reward/answer.h"
+#include "reward/statement.h"
 #include "reward/textual.h"
 
 #include <ctype.h>
@@ -48,7 +49,7 @@ static bool is_english(const char *s, size_t n, size_t i) {
  */
 static int only_letter(struct formula_span a) {
     int found = FOUND_NONE;
-    a = answer_strip(a);
+    a = formula_strip(a);
     for (size_t i = 0; i < a.n; i++) {
         if (a.s[i] == '\\') { /* a command's name */
             while (i + 1 < a.n && isalpha((unsigned char)a.s[i + 1]))
@@ -151,7 +152,7 @@ static bool is_chosen(const struct prose *p, size_t t) {
         "only",   "just",   "clearly", "namely",    "equals",      "es",         "ist",
         "est",    "maybe",  NULL};
     const struct prose_token *w = &p->token[t];
-    if (answer_denied(p, t) || is_refuted(p, t)) return false;
+    if (statement_denied(p, t) || is_refuted(p, t)) return false;
     if (t > 0 && (prose_is(w - 1, "the") || prose_is(w - 1, "a"))) return false;
     bool bracketed = is_punct(w + 1, ")]");
     if (w->strong || bracketed || w->kind == PROSE_FORMULA) return true;
@@ -199,7 +200,7 @@ static bool ends_sentence(const struct prose *p, size_t t) {
 }
 
 static int stated_letter(const struct prose *p) {
-    size_t t = answer_stated(p), to = t;
+    size_t t = statement_begin(p), to = t;
     if (t >= p->n) return FOUND_NONE;
     const struct prose_token *w = &p->token[t];
     if (w->kind == PROSE_WORD && w->n == 1 && is_letter(*w->s, true) && w[1].kind != PROSE_WORD)

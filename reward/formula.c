@@ -318,7 +318,8 @@ static bool postfix(struct run *r) {
     uint32_t cp = 0;
     size_t n = 0, m;
     if (*s == '^' || *s == '_') {
-        n = 1 + (s[1] == '{' ? formula_group(s + 1) : s[1] == '(' ? strcspn(s + 1, ")\n") + 1 : 0);
+        size_t p = s[1] == '(' ? strcspn(s + 1, ")\n") + 1 : 0;
+        n = 1 + (s[1] == '{' ? formula_group(s + 1) : p > 0 && s[p] == ')' ? p : 0);
         if (n == 1) n += (s[1] == '-') + strspn(s + 1 + (s[1] == '-'), "0123456789");
         if (n == 1 && s[1] == '\\' && command(s + 1, &m) == ITEM_OPERAND) n += m;
         if (n == 1 && is_letter(s[1])) n = 2;
@@ -462,20 +463,31 @@ static bool is_command(const char *s, const char *name) {
     return s[0] == '\\' && strncmp(s + 1, name, m) == 0 && !is_letter(s[1 + m]);
 }
 
+/* The environment of lines that f ends with, maybe behind something. */
+static struct formula_span final_lines(struct formula_span f) {
+    static const char *const lines[] = {
+        "align",    "align*",   "aligned",  "gather",    "gather*",   "gathered", "split",
+        "eqnarray", "equation", "multline", "equation*", "eqnarray*", NULL};
+    static const char begin[] = "\\begin{";
+    const char *end = f.s + f.n, *s = f.s;
+    struct formula_span inside;
+    while ((s = memmem(s, (size_t)(end - s), begin, sizeof begin - 1)) != NULL) {
+        size_t n = strcspn(s + 7, "}");
+        if (is_one_of(lines, s + 7, n) && environment(&inside, s) == (size_t)(end - s))
+            return inside;
+        s += sizeof begin - 1;
+    }
+    return (struct formula_span){0};
+}
+
 /* The last line that is not blank of an environment of lines; else f. */
 static struct formula_span last_line(struct formula_span f) {
-    static const char *const lines[] = {"align",    "align*",    "aligned",  "gather",
-                                        "gather*",  "gathered",  "split",    "eqnarray",
-                                        "equation", "equation*", "multline", NULL};
-    static const char begin[] = "\\begin{";
-    const char *s = f.s, *end = f.s + f.n, *row;
-    if (f.n < sizeof begin || memcmp(s, begin, sizeof begin - 1) != 0) return f;
-    size_t n = strcspn(s + 7, "}");
-    if (!is_one_of(lines, s + 7, n)) return f;
+    struct formula_span lines = final_lines(f), best = f;
+    if (!lines.s) return f;
+    const char *s = lines.s + 8 + strcspn(lines.s + 7, "}"), *end = lines.s + lines.n - 1;
     while (end > s && *end != '\\')
         end--; /* \\end{...} */
-    row = s = s + 8 + n;
-    struct formula_span best = f;
+    const char *row = s;
     int depth = 0; /* of environments inside: their rows are not ours */
     for (; s < end; s++) {
         if (*s != '\\') continue;
@@ -511,6 +523,7 @@ static bool is_calculation(const char *s, size_t n) {
 struct outline {
     size_t n_equal;
     const char *last_equal, *implied; /* behind the last of them */
+    const char *modulus;              /* \\pmod and the like behind the last \\equiv */
     bool list, order;                 /* a comma, "and" or "or"; < and the like behind the last = */
 };
 
@@ -520,6 +533,13 @@ static void outline_command(struct outline *o, const char *s) {
     size_t m = letters(s + 1);
     if (is_one_of(implies, s + 1, m)) {
         *o = (struct outline){.implied = s + 1 + m};
+    } else if (is_command(s, "equiv")) { /* 17 \\equiv 2 \\pmod{5} comes to 2 */
+        o->n_equal += 2;
+        o->last_equal = s + 1 + m;
+        o->modulus = NULL;
+    } else if (o->last_equal && !o->modulus &&
+               (is_command(s, "pmod") || is_command(s, "bmod") || is_command(s, "mod"))) {
+        o->modulus = s;
     } else if (is_command(s, "le") || is_command(s, "leq") || is_command(s, "ge") ||
                is_command(s, "geq") || is_command(s, "lt") || is_command(s, "gt")) {
         o->order = true;
@@ -569,8 +589,9 @@ struct formula_span formula_result(struct formula_span f) {
     struct outline o = outline(f);
     if (o.implied && trimmed(o.implied, end).n > 0) f = trimmed(o.implied, end);
     if (o.list || o.order || o.n_equal == 0 || trimmed(o.last_equal, end).n == 0) return f;
-    bool sum = is_calculation(f.s, (size_t)(o.last_equal - 1 - f.s));
-    return o.n_equal > 1 || sum ? trimmed(o.last_equal, end) : f;
+    struct formula_span last = trimmed(o.last_equal, o.modulus ? o.modulus : end);
+    bool sum = is_calculation(f.s, (size_t)(o.last_equal - 1 - f.s)) && !formula_is_name(last);
+    return o.n_equal > 1 || sum ? last : f; /* "5 = x" is whole */
 }
 
 bool formula_is_name(struct formula_span f) {
@@ -586,4 +607,62 @@ bool formula_is_name(struct formula_span f) {
         if (!ok) return false;
     }
     return f.n > 0;
+}
+
+/* ---- its edges ---- */
+
+/* Whether s[i] is escaped: behind an odd number of backslashes. */
+static bool is_escaped(const char *s, size_t i) {
+    enum { MOST = 64 }; /* of backslashes that are looked at */
+    size_t n = 0;
+    while (n < i && n < MOST && s[i - 1 - n] == '\\')
+        n++;
+    return n % 2 == 1;
+}
+
+/* Bytes of the spacing command that ends a: "\,", "\ ", "\quad". */
+static size_t space_at_end(struct formula_span a) {
+    static const char *const command[] = {"\\quad",      "\\qquad", "\\enspace",
+                                          "\\thinspace", "\\hfill", NULL};
+    if (a.n >= 2 && formula_is_in(a.s[a.n - 1], ",;:!> \t\r\n\\") && is_escaped(a.s, a.n - 1))
+        return 2;
+    for (size_t i = 0; command[i]; i++) {
+        size_t n = strlen(command[i]);
+        if (a.n >= n && memcmp(a.s + a.n - n, command[i], n) == 0 && !is_escaped(a.s, a.n - n))
+            return n;
+    }
+    return 0;
+}
+
+static size_t space_at_start(struct formula_span a) {
+    if (a.n >= 2 && a.s[0] == '\\' && formula_is_in(a.s[1], ",;:!> ")) return 2;
+    if (a.n >= 5 && memcmp(a.s, "\\quad", 5) == 0 && !isalpha((unsigned char)a.s[5])) return 5;
+    return 0;
+}
+
+struct formula_span formula_strip(struct formula_span a) {
+    static const char edge[] = " \t\r\n$*_`\"~";
+    while (a.n > 0) {
+        const char *end = a.s + a.n - 1;
+        size_t n;
+        if (formula_is_in(*a.s, edge) && !(*a.s == '_' && a.n > 1)) {
+            a.s++;
+            a.n--;
+        } else if ((n = space_at_start(a)) > 0) {
+            a.s += n;
+            a.n -= n;
+        } else if ((n = space_at_end(a)) > 0) {
+            a.n -= n;
+        } else if ((formula_is_in(*end, edge) || formula_is_in(*end, ".,;:")) &&
+                   !is_escaped(a.s, a.n - 1)) {
+            a.n--;
+        } else if (a.n >= 4 && a.s[0] == '\\' && formula_is_in(a.s[1], "([") && end[-1] == '\\' &&
+                   formula_is_in(*end, ")]")) {
+            a.s += 2;
+            a.n -= 4;
+        } else {
+            break;
+        }
+    }
+    return a;
 }

@@ -33,6 +33,10 @@ size_t formula_group(const char *s);
  * where it states something else, such as y = 2x + 3. */
 struct formula_span formula_result(struct formula_span f);
 
+/* Without white space, spacing commands, emphasis, dollar signs, \( \) and a full stop around it.
+ * An escape is never cut: \% and \} stay, "\," goes whole. */
+struct formula_span formula_strip(struct formula_span a);
+
 /* Whether it only names something: x, ABC, f(x), \triangle ABC. */
 bool formula_is_name(struct formula_span f);
 

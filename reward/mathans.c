@@ -196,7 +196,7 @@ static const char *find_reference(struct arena *arena, const char *answer) {
     struct formula_span a = answer_boxed(answer);
     if (!a.s) a = answer_marked(answer);
     if (!a.s) a = (struct formula_span){answer, strlen(answer)};
-    a = answer_strip(a);
+    a = formula_strip(a);
     return arena_strndup(arena, a.s, a.n);
 }
 

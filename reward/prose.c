@@ -157,12 +157,14 @@ static size_t skip(struct reader *r) {
     return n;
 }
 
-/* "$x = 5.$" ends its sentence. */
+/* "$x = 5.$" ends its sentence, "$x = 5,$" its clause. */
 static void end_of_formula(struct reader *r, struct formula_span f) {
     while (f.n > 0 && isspace((unsigned char)f.s[f.n - 1]))
         f.n--;
     if (f.n > 1 && f.s[f.n - 1] == '.' && f.s[f.n - 2] != '\\' && f.s[f.n - 2] != '.')
         emit(r, PROSE_PUNCT, '.', f.s + f.n - 1, 1);
+    else if (f.n > 1 && f.s[f.n - 1] == ',' && f.s[f.n - 2] != '\\')
+        emit(r, PROSE_PUNCT, ',', f.s + f.n - 1, 1);
 }
 
 static void read_token(struct reader *r) {

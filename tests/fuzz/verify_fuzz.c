@@ -16,6 +16,7 @@ static const struct verify_spec specs[] = {
     {.type = "gsm8k", .weight = 1},
     {.type = "gsm8k", .weight = 1, .flexible = true},
     {.type = "choice", .weight = 1},
+    {.type = "math", .weight = 1, .after = "final"},
     {.type = "exact", .weight = 1},
     {.type = "exact", .weight = 1, .ignore_case = true},
     {.type = "contains", .weight = 1, .ignore_case = true, .whole_word = true},
@@ -31,9 +32,9 @@ static void check(const struct verify_result *r) {
     ASSERT(utf8_valid_prefix(r->reason, strlen(r->reason)) == strlen(r->reason));
 }
 
-/* An answer that cannot be mistaken for a box or a mark of its own. */
+/* An answer that cannot be mistaken for a box, a mark or the end of reasoning of its own. */
 static bool is_plain(const char *s) {
-    return strpbrk(s, "{}#\\") == NULL && strlen(s) < 2000;
+    return strpbrk(s, "{}#\\<[") == NULL && strlen(s) < 2000;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
