@@ -154,7 +154,7 @@ static int open(void **state, const struct verify_spec *spec) {
 const struct verify_type gsm8k_type = {
     .name = "gsm8k",
     .doc = "the number after the last ####; with flexible, else the last number",
-    .uses = VERIFY_USES_FLEXIBLE,
+    .uses = VERIFY_USES_FLEXIBLE | VERIFY_USES_AFTER,
     .needs_answer = true,
     .open = open,
     .run = run,

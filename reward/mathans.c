@@ -1,4 +1,4 @@
-/* mathans.c - three steps: find the final answer in both texts (finalans), read both as structures
+/* mathans.c - three steps: find the final answer in both texts (answer), read both as structures
  * of exact values (mathparse), compare the structures (mathsame). Text that is equal after dropping
  * LaTeX's spacing is equal without being read.
  *
@@ -10,7 +10,7 @@
 #include "reward/mathans.h"
 
 #include "base/buf.h"
-#include "reward/finalans.h"
+#include "reward/answer.h"
 #include "reward/mathfold.h"
 #include "reward/mathlex.h"
 #include "reward/mathlooks.h"
@@ -191,40 +191,26 @@ static int verdict(const char *want, const char *got, double *value, char *reaso
     return 0;
 }
 
-static char *copy(struct arena *arena, struct finalans a) {
-    struct finalans s = finalans_strip(a);
-    return arena_strndup(arena, s.s, s.n);
-}
-
-/* The answer that a response gives: its box, else its mark, else its words, else its last number.
- */
-static struct finalans find(const char *response) {
-    struct finalans a = finalans_boxed(response);
-    if (!a.s) a = finalans_marked(response);
-    if (!a.s) a = finalans_stated(response);
-    if (!a.s) a = finalans_number(response);
-    return a;
-}
-
-static struct finalans find_reference(const char *answer) {
-    struct finalans a = finalans_boxed(answer);
-    if (!a.s) a = finalans_marked(answer);
-    if (!a.s) a = (struct finalans){answer, strlen(answer)};
-    return a;
+/* A box, a marked line, or the whole text. */
+static const char *find_reference(struct arena *arena, const char *answer) {
+    struct formula_span a = answer_boxed(answer);
+    if (!a.s) a = answer_marked(answer);
+    if (!a.s) a = (struct formula_span){answer, strlen(answer)};
+    a = answer_strip(a);
+    return arena_strndup(arena, a.s, a.n);
 }
 
 static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
     int rc = 0;
     struct arena *arena = arena_open(1 << 14);
-    struct finalans r = find(in->response);
-    const char *want = copy(arena, find_reference(in->answer));
+    const char *want = find_reference(arena, in->answer);
     (void)state;
     if (!*want) TRY_OUT(FAIL(ERR_CORRUPT, "the reference answer is blank"));
     if (strlen(want) > MATHLEX_BYTES)
         TRY_OUT(FAIL(ERR_UNSUP, "the reference answer has %zu bytes, limit %d", strlen(want),
                      MATHLEX_BYTES));
-    const char *got = r.s ? copy(arena, r) : "";
-    if (strlen(got) > MATHLEX_BYTES) got = "";
+    const char *got = answer_find(arena, in->response);
+    if (!got || strlen(got) > MATHLEX_BYTES) got = "";
     TRY_OUT(verdict(want, got, value, reason));
     if (!*got) snprintf(reason, VERIFY_REASON, "no final answer found");
 out:
@@ -235,6 +221,7 @@ out:
 const struct verify_type mathans_type = {
     .name = "math",
     .doc = "the final answer (boxed, stated or last number) equals the reference, exactly",
+    .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
     .run = run,
 };
