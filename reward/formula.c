@@ -166,8 +166,8 @@ static enum item unicode_item(uint32_t cp) {
 
 /* Digits at s with thousands, a fraction and a currency sign before them. */
 static size_t number_length(const char *s) {
-    static const char *const currency[] = {"US$", "\\$", "$", "\xe2\x82\xac", "\xc2\xa3",
-                                           "\xc2\xa5", NULL};
+    static const char *const currency[] = {"US$",      "\\$",      "$", "\xe2\x82\xac",
+                                           "\xc2\xa3", "\xc2\xa5", NULL};
     size_t c = 0, n;
     for (size_t i = 0; currency[i] && c == 0; i++)
         if (strncmp(s, currency[i], strlen(currency[i])) == 0) c = strlen(currency[i]);
@@ -189,8 +189,9 @@ static size_t number_length(const char *s) {
 
 /* A command with its arguments, \left and \right with nothing. */
 static enum item command(const char *s, size_t *n) {
-    static const char *const relations[] = {"le",  "leq", "ge",     "geq",     "lt", "gt",     "ne",
-                                            "neq", "in",  "approx", "implies", "to", "subset", NULL};
+    static const char *const relations[] = {"le",      "leq", "ge",     "geq", "lt",
+                                            "gt",      "ne",  "neq",    "in",  "approx",
+                                            "implies", "to",  "subset", NULL};
     static const char *const operators[] = {"times", "cdot", "div", "pm",       "mp",   "cup",
                                             "cap",   "ast",  "mid", "setminus", "over", NULL};
     static const char *const spacing[] = {"left", "right", "quad", "qquad", "big",
@@ -199,7 +200,7 @@ static enum item command(const char *s, size_t *n) {
     *n = 1 + m;
     if (m == 0) {
         *n = 2;
-        if (s[1] == '%' ) return ITEM_POSTFIX;
+        if (s[1] == '%') return ITEM_POSTFIX;
         return s[1] && strchr(",;:! ", s[1]) ? ITEM_POSTFIX : ITEM_NONE;
     }
     if (is_one_of(relations, s + 1, m)) return ITEM_RELATION;
@@ -221,11 +222,11 @@ static enum item command(const char *s, size_t *n) {
 
 struct run {
     const char *s;
-    size_t at;   /* what is read */
-    size_t end;  /* behind the last item that may end it */
+    size_t at;  /* what is read */
+    size_t end; /* behind the last item that may end it */
     int depth;
-    bool want;   /* an operand must come */
-    bool solid;  /* a number, a command or a relation was there */
+    bool want;  /* an operand must come */
+    bool solid; /* a number, a command or a relation was there */
     bool last_number;
     int signs; /* in a row */
 };
@@ -233,7 +234,7 @@ struct run {
 /* Letters at s that are operands here: glued to what is before them, or single beside an operator.
  */
 static size_t letter_operand(const struct run *r, const char *s, bool glued) {
-    static const char *const names[] = {"sin", "cos", "tan", "log",  "ln",  "sqrt", "pi", "exp",
+    static const char *const names[] = {"sin", "cos", "tan", "log", "ln",  "sqrt", "pi", "exp",
                                         "gcd", "lcm", "max", "min", "mod", "cot",  NULL};
     size_t n = letters(s), gap = spaces(s + n);
     const char *next = s + n + gap;
@@ -454,9 +455,9 @@ static bool is_command(const char *s, const char *name) {
 
 /* The last line that is not blank of an environment of lines; else f. */
 static struct formula_span last_line(struct formula_span f) {
-    static const char *const lines[] = {"align",  "align*",  "aligned",   "gather",   "gather*",
-                                        "gathered", "split", "eqnarray", "equation", "equation*",
-                                        "multline", NULL};
+    static const char *const lines[] = {"align",    "align*",    "aligned",  "gather",
+                                        "gather*",  "gathered",  "split",    "eqnarray",
+                                        "equation", "equation*", "multline", NULL};
     static const char begin[] = "\\begin{";
     const char *s = f.s, *end = f.s + f.n, *row;
     if (f.n < sizeof begin || memcmp(s, begin, sizeof begin - 1) != 0) return f;
@@ -504,8 +505,8 @@ struct outline {
 };
 
 static void outline_command(struct outline *o, const char *s) {
-    static const char *const implies[] = {"implies",   "Rightarrow",   "Longrightarrow",
-                                          "therefore", "Longleftarrow", "iff", NULL};
+    static const char *const implies[] = {
+        "implies", "Rightarrow", "Longrightarrow", "therefore", "Longleftarrow", "iff", NULL};
     size_t m = letters(s + 1);
     if (is_one_of(implies, s + 1, m)) {
         *o = (struct outline){.implied = s + 1 + m};
@@ -562,8 +563,8 @@ struct formula_span formula_result(struct formula_span f) {
 }
 
 bool formula_is_name(struct formula_span f) {
-    static const char *const values[] = {"pi", "infty", "emptyset", "varnothing", "frac", "dfrac",
-                                         "sqrt", "text", "tfrac", "begin", NULL};
+    static const char *const values[] = {"pi",   "infty", "emptyset", "varnothing", "frac", "dfrac",
+                                         "sqrt", "text",  "tfrac",    "begin",      NULL};
     f = trimmed(f.s, f.s + f.n);
     for (size_t i = 0; i < f.n; i++) {
         size_t m = f.s[i] == '\\' ? letters(f.s + i + 1) : 0;

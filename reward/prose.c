@@ -63,7 +63,8 @@ static size_t word_length(const char *s) {
         uint32_t cp = (unsigned char)s[n];
         int len = cp < 0x80 ? (int)(cp != 0) : utf8_decode(s + n, strnlen(s + n, 4), &cp);
         if (len <= 0) return n;
-        bool apostrophe = n > 0 && (cp == '\'' || cp == 0x2019) && isalpha((unsigned char)s[n + (size_t)len]);
+        bool apostrophe =
+            n > 0 && (cp == '\'' || cp == 0x2019) && isalpha((unsigned char)s[n + (size_t)len]);
         bool letter = cp < 0x80 ? isalpha((int)cp) != 0 : unicode_punct(cp) == 0;
         if (!letter && !apostrophe) return n;
         if (n == 0) wide = cp >= 0x2e80;
@@ -94,8 +95,8 @@ static size_t list_mark(const char *s) {
 /* Bytes of a fence's line at s, of a whole block if it holds a program: its numbers are no
  * statements. */
 static size_t code_length(const char *s) {
-    static const char *const text[] = {"", "text", "math", "latex", "tex", "output", "plaintext",
-                                       "markdown"};
+    static const char *const text[] = {"",    "text",   "math",      "latex",
+                                       "tex", "output", "plaintext", "markdown"};
     size_t n = strspn(s, "`"), m = strcspn(s + n, " \t\r\n");
     const char *end = strstr(s + n, "```");
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++)

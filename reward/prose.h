@@ -1,6 +1,6 @@
 /* prose.h - a response as a sequence of words, formulas, punctuation and ends of lines, so that an
- * answer is looked for among them and not among bytes. Markdown is read for what it means (emphasis,
- * headings, lists, code) and dropped. */
+ * answer is looked for among them and not among bytes. Markdown is read for what it means
+ * (emphasis, headings, lists, code) and dropped. */
 #ifndef REWARD_PROSE_H
 #define REWARD_PROSE_H
 
