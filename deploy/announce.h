@@ -26,11 +26,11 @@ struct announce_plan {          /* bytes, exact: what the services allocate befo
 /* Refuses a recipe whose longest trajectory does not fit into the model's context. */
 MUST_CHECK int announce_plan(struct announce_plan *out, const struct recipe *r,
                              const struct shape *s);
-/* Human text, several lines. */
+/* Human text, several lines; notes: lines "warning: ..." about the data. */
 void announce_text(struct buf *out, const struct recipe *r, const struct shape *s,
-                   const struct announce_plan *p);
+                   const struct announce_plan *p, const struct buf *notes);
 /* The same as one JSON object. */
 void announce_json(struct buf *out, const struct recipe *r, const struct shape *s,
-                   const struct announce_plan *p);
+                   const struct announce_plan *p, const struct buf *notes);
 
 #endif

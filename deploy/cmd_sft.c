@@ -83,7 +83,7 @@ static int open_all(struct sft *f) {
     TRY(recipe_load(&f->recipe, f->recipe_path, f->sets.at, f->sets.n));
     if (!f->model) f->model = f->recipe->model.path;
     if (!f->model) return FAIL(ERR_CONFIG, "%s: model.path is missing", f->recipe_path);
-    TRY(policy_open(&f->policy, f->model, f->recipe->model.chat));
+    TRY(setup_policy(&f->policy, f->recipe, f->model));
     choose_end(f);
     TRY(open_data(f));
     return step_open(&f->step, f->recipe, f->model);
@@ -91,9 +91,8 @@ static int open_all(struct sft *f) {
 
 /* The tokens to be learned: the answer and the end. *ids: mem_free. */
 static int target_of(const struct sft *f, uint64_t row, int32_t **ids, size_t *n) {
-    const char *answer = dataset_answer(f->data, row);
     size_t cap;
-    TRY(tokenizer_encode(f->policy.tokenizer, answer, strlen(answer), false, ids, n));
+    TRY(dataset_target(f->data, row, f->policy.tokenizer, ids, n));
     if (f->end < 0) return 0;
     cap = *n;
     mem_grow(ids, &cap, *n + 1, sizeof **ids);

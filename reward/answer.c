@@ -75,13 +75,13 @@ static bool is_marked_answer(const char *s, size_t n) {
     static const char decoration[] = " \t*=_`:$\\";
     struct formula_span inside;
     size_t i = 0, m;
-    while (i < n && strchr(" \t*_`=:", s[i]))
+    while (i < n && formula_is_in(s[i], " \t*_`=:"))
         i++;
     if (i < n && (formula_delimited(&inside, s + i) > 0 || strncmp(s + i, "\\boxed", 6) == 0))
         return true;
     m = formula_bare(s, s + i);
     if (m == 0) {
-        while (i < n && strchr(decoration, s[i]))
+        while (i < n && formula_is_in(s[i], decoration))
             i++;
         return (m = formula_bare(s, s + i)) > 0 && i + m <= n;
     }
@@ -89,7 +89,7 @@ static bool is_marked_answer(const char *s, size_t n) {
     if (digits == 0 || digits != m || k >= n) return true;
     while (k < n && s[k] == ' ')
         k++;
-    if (!strchr(".):-", s[k])) return true;
+    if (!formula_is_in(s[k], ".):-")) return true;
     for (k++; k < n; k++)
         if (isalpha((unsigned char)s[k])) return false;
     return true;
@@ -158,6 +158,10 @@ static const char *const filling[] = {
     "now",           "still",  "always", "actually", "in",        "fact",    "definitely",
     "the",           "number", "value",  "a",        "an",        "only",    "also",
     "either",        "is",     "are",    "total",    "of",        NULL};
+/* Say what an answer is like and not which: "this answer is unique". */
+static const char *const judging[] = {"unique",  "correct",   "clear",      "reasonable",
+                                      "valid",   "right",     "consistent", "wrong",
+                                      "obvious", "incorrect", "confirmed",  NULL};
 static const char *const denying[] = {"not",   "cannot", "never", "neither", "nor", "isnt",
                                       "arent", "nicht",  "kein",  "ne",      NULL};
 /* Change the value behind them. */
@@ -177,11 +181,11 @@ static const char *const concluding[] = {
     "therefore",  "thus",    "so",       "hence",  "finally", "consequently", "altogether", "total",
     "conclusion", "overall", "conclude", "result", NULL};
 static const char *const stating[] = {
-    "is",       "are",     "be",       "was",     "were",    "equals", "equal",
-    "equaling", "gives",   "give",     "get",     "gets",    "got",    "yields",
-    "yield",    "obtain",  "obtains",  "becomes", "find",    "totals", "es",
-    "son",      "est",     "sont",     "ist",     "sind",    "giving", "getting",
-    "yielding", "leaving", "conclude", "have",    "exactly", NULL};
+    "is",      "are",     "be",      "was",     "were",     "equals",  "equal",    "equaling",
+    "gives",   "give",    "get",     "gets",    "got",      "yields",  "yield",    "obtain",
+    "obtains", "becomes", "find",    "totals",  "es",       "son",     "est",      "sont",
+    "ist",     "sind",    "giving",  "getting", "yielding", "leaving", "conclude", "have",
+    "has",     "had",     "exactly", NULL};
 static const char *const resulting[] = {"cost",   "costs",  "pay",   "pays",   "paid",  "earn",
                                         "earns",  "earned", "spend", "spends", "spent", "weigh",
                                         "weighs", "total",  "owes",  "saves",  "save",  NULL};
@@ -191,7 +195,7 @@ static const char *const naming[] = {"step",   "steps",   "equation", "case",   
                                      "case",   "choice",  "eq",       NULL};
 
 static bool is_punct(const struct prose_token *t, const char *which) {
-    return t->kind == PROSE_PUNCT && strchr(which, t->punct);
+    return t->kind == PROSE_PUNCT && formula_is_in(t->punct, which);
 }
 
 static bool is_value(const struct prose_token *t) {
@@ -336,7 +340,7 @@ static size_t stated_at(const struct prose *p, size_t t) {
     size_t value = skip_filling(p, v), end = sentence_end(p, value);
     if (value >= p->n) return 0;
     const struct prose_token *w = &p->token[value];
-    if (denies(w) || is_punct(w, ".?!")) return 0;
+    if (denies(w) || is_punct(w, ".?!") || prose_is_one_of(w, judging)) return 0;
     if (is_punct(&p->token[end], "?")) return 0; /* "could the answer be 7?" */
     bool section = w->kind == PROSE_WORD && !prose_is_one_of(w, changing) &&
                    (is_punct(&p->token[v - 1], ":") || p->token[v].kind == PROSE_LINE);
@@ -380,7 +384,7 @@ static size_t joined(const struct prose *p, size_t t) {
         i++;
     if (i > t && !prose_is_one_of(&p->token[i], joining)) return 0;
     size_t j = i;
-    if (is_punct(&p->token[j], ",;")) j++;
+    if (is_punct(&p->token[j], ",")) j++;
     if (prose_is_one_of(&p->token[j], joining)) j++;
     if (j > i && prose_is_one_of(&p->token[j], hedging)) j++;
     return j > i && is_value(&p->token[j]) ? j : 0;
@@ -412,12 +416,27 @@ static struct group with_changes(const struct prose *p, struct group g) {
     return g;
 }
 
+static size_t comma_at(char *out, size_t used) {
+    if (used > 0 && out[used - 1] != ',') out[used++] = ',';
+    return used;
+}
+
+/* A line of an aligned formula without its alignment marks. */
+static char *without_marks(struct arena *arena, struct formula_span f) {
+    char *out = arena_strndup(arena, f.s, f.n);
+    size_t used = 0;
+    if (memmem(f.s, f.n, "\\begin", 6)) return out;
+    for (size_t i = 0; i < f.n; i++)
+        if (out[i] != '&' || (i > 0 && out[i - 1] == '\\')) out[used++] = out[i];
+    out[used] = 0;
+    return out;
+}
+
 /* The group as text: a formula alone as what it comes to, several things with spaces between. */
 static const char *text_of(struct arena *arena, const struct prose *p, struct group g) {
     if (g.to == g.from + 1) {
         struct formula_span f = {p->token[g.from].s, p->token[g.from].n};
-        f = answer_strip(formula_result(answer_strip(f)));
-        return arena_strndup(arena, f.s, f.n);
+        return without_marks(arena, answer_strip(formula_result(answer_strip(f))));
     }
     size_t n = 1, used = 0;
     for (size_t t = g.from; t < g.to; t++)
@@ -425,10 +444,13 @@ static const char *text_of(struct arena *arena, const struct prose *p, struct gr
     char *out = arena_alloc(arena, n);
     for (size_t t = g.from; t < g.to; t++) {
         const struct prose_token *w = &p->token[t];
-        if (used > 0) out[used++] = ' ';
-        if (w->kind == PROSE_PUNCT) out[used++] = w->punct;
-        if (w->kind == PROSE_PUNCT || w->kind == PROSE_LINE) continue;
+        if (prose_is_one_of(w, hedging)) continue;
+        if (w->kind == PROSE_PUNCT || prose_is_one_of(w, joining)) { /* ", and" is one comma */
+            used = comma_at(out, used);
+            continue;
+        }
         struct formula_span f = answer_strip((struct formula_span){w->s, w->n});
+        if (used > 0) out[used++] = ' ';
         memcpy(out + used, f.s, f.n);
         used += f.n;
     }
@@ -447,9 +469,17 @@ enum standing {
     STANDING_SUBJECT /* "12 is the number of ..." */
 };
 
+/* A formula that its next one goes on with: "$1 + 2 =$ $3$". */
+static bool ends_open(const struct prose_token *t) {
+    size_t n = t->n;
+    while (n > 0 && isspace((unsigned char)t->s[n - 1]))
+        n--;
+    return t->kind == PROSE_FORMULA && n > 0 && t->s[n - 1] == '=';
+}
+
 static bool is_equation(const struct prose_token *t) {
-    for (size_t i = 1; i < t->n; i++)
-        if (t->s[i] == '=' && !strchr("<>!:", t->s[i - 1])) return true;
+    for (size_t i = 1; i + 1 < t->n; i++)
+        if (t->s[i] == '=' && !formula_is_in(t->s[i - 1], "<>!:")) return !ends_open(t);
     return false;
 }
 
@@ -487,7 +517,7 @@ static enum standing standing(const struct prose *p, struct group g, size_t star
     bool subject =
         prose_is(behind, "is") && (prose_is(behind + 1, "the") || prose_is(behind + 1, "our"));
     if (subject && is_value(&p->token[g.to - 1])) return STANDING_SUBJECT;
-    if (before && (prose_is_one_of(before, stating) || is_punct(before, "=:")))
+    if (before && (prose_is_one_of(before, stating) || is_punct(before, "=:") || ends_open(before)))
         return STANDING_STATED;
     if (is_equation(&p->token[g.to - 1])) return STANDING_STATED;
     if (first->kind == PROSE_FORMULA && formula_is_name((struct formula_span){first->s, first->n}))
@@ -536,9 +566,12 @@ static bool begins(const struct prose *p, size_t from, size_t t) {
 /* The value of the clause [from, to): of those that stand best the last, but of numbers that are
  * only mentioned the first ("he needs 4 hours to dig 30 holes") that is no subject. */
 static struct candidate best_of_clause(const struct prose *p, size_t from, size_t to) {
+    static const char *const restricting[] = {"where", "since", "because", NULL};
     struct candidate best = {0};
     bool yields = false; /* the best so far is a subject */
     for (size_t t = from; t < to;) {
+        if (best.standing >= STANDING_MENTIONED && prose_is_one_of(&p->token[t], restricting))
+            break;
         if (!is_value(&p->token[t])) {
             t++;
             continue;
@@ -577,13 +610,15 @@ static bool concludes(const struct prose *p, size_t from, size_t to, struct cand
     return false;
 }
 
-/* Sentences that are no statements: questions, and what is said to the reader at the end. */
-static bool is_aside(const struct prose *p, size_t from, size_t to) {
-    static const char *const words[] = {"hope", "please", "feel", "let", NULL};
-    if (is_punct(&p->token[to], "?")) return true;
-    return prose_is_one_of(&p->token[from], words) ||
-           (from + 1 < to && prose_is_one_of(&p->token[from + 1], words) &&
-            prose_is(&p->token[from], "i"));
+/* What is said beside the matter ("Note: ...") or to the reader ("I hope this helps"). */
+static bool is_aside(const struct prose *p, size_t from) {
+    static const char *const notes[] = {"note",         "remark",   "check",
+                                        "verification", "checking", NULL};
+    const struct prose_token *w = &p->token[from + prose_is(&p->token[from], "i")];
+    if (prose_is_one_of(w, notes)) return is_punct(w + 1, ":");
+    return prose_is(w, "hope") || prose_is(w, "please") ||
+           (prose_is(w, "let") && prose_is(w + 1, "me")) ||
+           (prose_is(w, "feel") && prose_is(w + 1, "free"));
 }
 
 static bool has_formula(const struct prose *p, struct group g) {
@@ -592,27 +627,27 @@ static bool has_formula(const struct prose *p, struct group g) {
     return false;
 }
 
-/* The last value that the text comes to, sentence by sentence from the end. A number that a last
- * sentence only mentions ("this took 3 steps") yields to a formula before it; a name alone ("where
- * $x$ is positive") to anything. */
+/* The last value that the text comes to, sentence by sentence from the end; a question says
+ * nothing. A number that the last sentence only mentions ("this took 3 steps") yields to a formula
+ * before it, an aside or a name alone ("where $x$ is positive") to anything. */
 static struct group last_value(const struct prose *p) {
-    struct group none = {0, 0}, weak = none, name = none;
+    struct group weak = {0, 0}, weaker = weak;
     for (size_t to = p->n; to > 0;) {
         size_t from = to;
         while (from > 0 && !ends_sentence(p, from - 1))
             from--;
-        struct candidate c = best_of(p, from, to);
-        bool aside = is_aside(p, from, to);
-        if (c.standing == STANDING_NAME && name.to == 0) name = c.group;
-        if (c.standing > STANDING_NAME) {
-            bool formula = has_formula(p, c.group);
-            if (weak.to == 0 && !aside && (formula || concludes(p, from, to, c))) return c.group;
-            if (weak.to > 0 && formula && !aside) return c.group;
+        struct candidate c = {0};
+        if (!is_punct(&p->token[to], "?")) c = best_of(p, from, to);
+        bool formula = has_formula(p, c.group);
+        if (c.standing == STANDING_NAME || (c.standing != STANDING_NONE && is_aside(p, from))) {
+            if (weaker.to == 0) weaker = c.group;
+        } else if (c.standing != STANDING_NONE) {
+            if (formula || (weak.to == 0 && concludes(p, from, to, c))) return c.group;
             if (weak.to == 0) weak = c.group;
         }
         to = from > 0 ? from - 1 : 0;
     }
-    return weak.to > 0 ? weak : name;
+    return weak.to > 0 ? weak : weaker;
 }
 
 /* ---- the answer ---- */
@@ -621,14 +656,11 @@ static struct group last_value(const struct prose *p) {
 static const char *words_at(struct arena *arena, const struct prose *p, size_t t) {
     static const char *const going_on[] = {"because", "since", "as",   "which", "where",
                                            "who",     "so",    "when", "for",   NULL};
-    const char *s = p->token[t].s;
-    size_t end = sentence_end(p, t), i = t;
-    bool open = t > 0 && is_punct(&p->token[t - 1], "(");
-    for (; i < end && !is_punct(&p->token[i], "(;"); i++)
-        if (i > t && prose_is_one_of(&p->token[i], going_on)) break;
-    if (open && is_punct(&p->token[i], ")")) s = p->token[t - 1].s;
-    const struct prose_token *last = &p->token[i > t ? i - 1 : t];
-    struct formula_span a = {s, (size_t)(last->s + last->n - s)};
+    size_t end = sentence_end(p, t), i = t + 1;
+    while (i < end && !is_punct(&p->token[i], "();") && !prose_is_one_of(&p->token[i], going_on))
+        i++;
+    const struct prose_token *last = &p->token[i - 1];
+    struct formula_span a = {p->token[t].s, (size_t)(last->s + last->n - p->token[t].s)};
     a = answer_strip(a);
     return a.n > 0 ? arena_strndup(arena, a.s, a.n) : NULL;
 }
@@ -693,7 +725,8 @@ static bool is_escaped(const char *s, size_t i) {
 static size_t space_at_end(struct formula_span a) {
     static const char *const command[] = {"\\quad",      "\\qquad", "\\enspace",
                                           "\\thinspace", "\\hfill", NULL};
-    if (a.n >= 2 && strchr(",;:!> \t\r\n\\", a.s[a.n - 1]) && is_escaped(a.s, a.n - 1)) return 2;
+    if (a.n >= 2 && formula_is_in(a.s[a.n - 1], ",;:!> \t\r\n\\") && is_escaped(a.s, a.n - 1))
+        return 2;
     for (size_t i = 0; command[i]; i++) {
         size_t n = strlen(command[i]);
         if (a.n >= n && memcmp(a.s + a.n - n, command[i], n) == 0 && !is_escaped(a.s, a.n - n))
@@ -703,7 +736,7 @@ static size_t space_at_end(struct formula_span a) {
 }
 
 static size_t space_at_start(struct formula_span a) {
-    if (a.n >= 2 && a.s[0] == '\\' && strchr(",;:!> ", a.s[1])) return 2;
+    if (a.n >= 2 && a.s[0] == '\\' && formula_is_in(a.s[1], ",;:!> ")) return 2;
     if (a.n >= 5 && memcmp(a.s, "\\quad", 5) == 0 && !isalpha((unsigned char)a.s[5])) return 5;
     return 0;
 }
@@ -713,7 +746,7 @@ struct formula_span answer_strip(struct formula_span a) {
     while (a.n > 0) {
         const char *end = a.s + a.n - 1;
         size_t n;
-        if (strchr(edge, *a.s) && !(*a.s == '_' && a.n > 1)) {
+        if (formula_is_in(*a.s, edge) && !(*a.s == '_' && a.n > 1)) {
             a.s++;
             a.n--;
         } else if ((n = space_at_start(a)) > 0) {
@@ -721,10 +754,11 @@ struct formula_span answer_strip(struct formula_span a) {
             a.n -= n;
         } else if ((n = space_at_end(a)) > 0) {
             a.n -= n;
-        } else if ((strchr(edge, *end) || strchr(".,;:", *end)) && !is_escaped(a.s, a.n - 1)) {
+        } else if ((formula_is_in(*end, edge) || formula_is_in(*end, ".,;:")) &&
+                   !is_escaped(a.s, a.n - 1)) {
             a.n--;
-        } else if (a.n >= 4 && a.s[0] == '\\' && strchr("([", a.s[1]) && end[-1] == '\\' &&
-                   strchr(")]", *end)) {
+        } else if (a.n >= 4 && a.s[0] == '\\' && formula_is_in(a.s[1], "([") && end[-1] == '\\' &&
+                   formula_is_in(*end, ")]")) {
             a.s += 2;
             a.n -= 4;
         } else {

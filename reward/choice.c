@@ -15,6 +15,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum { SHORT_BYTES = 4 }; /* a response that can hold nothing but the letter: "(b)." */
 
@@ -66,14 +67,28 @@ static int only_letter(struct formula_span a) {
     return found;
 }
 
-/* The last line behind #### that holds a letter; "#### A note" is a heading. */
+/* Whether the line behind a mark is a heading: "#### A note", "#### Step B". */
+static bool is_heading(const char *s, size_t n) {
+    static const char *const leading[] = {"answer", "final",   "the",    "option",
+                                          "choice", "correct", "letter", "text"};
+    size_t i = 0, m = 0;
+    while (i < n && !isalpha((unsigned char)s[i]))
+        i++;
+    while (i + m < n && isalpha((unsigned char)s[i + m]))
+        m++;
+    if (m <= 1) return is_english(s, n, i);
+    for (size_t k = 0; k < sizeof leading / sizeof leading[0]; k++)
+        if (strlen(leading[k]) == m && strncasecmp(s + i, leading[k], m) == 0) return false;
+    return s[i - (i > 0)] != '\\'; /* \textbf{B} */
+}
+
+/* The letter of the last line behind #### that holds one and is no heading. */
 static int marked_letter(const char *text) {
     int found = FOUND_NONE;
     for (const char *s = text; (s = strstr(s, "####")) != NULL;) {
         s += strspn(s, "#");
-        size_t gap = strspn(s, " \t"), n = strcspn(s, "\n");
-        int f = gap < n && is_english(s, n, gap) ? FOUND_NONE
-                                                 : only_letter((struct formula_span){s, n});
+        size_t n = strcspn(s, "\n");
+        int f = is_heading(s, n) ? FOUND_NONE : only_letter((struct formula_span){s, n});
         if (f != FOUND_NONE) found = f;
     }
     return found;
@@ -82,7 +97,7 @@ static int marked_letter(const char *text) {
 /* ---- among words ---- */
 
 static bool is_punct(const struct prose_token *t, const char *which) {
-    return t->kind == PROSE_PUNCT && strchr(which, t->punct);
+    return t->kind == PROSE_PUNCT && formula_is_in(t->punct, which);
 }
 
 /* The letter that the token is, 0 if it is none. */
@@ -91,7 +106,7 @@ static int letter_of(const struct prose *p, size_t t) {
     bool bracketed = t > 0 && is_punct(w - 1, "([") && is_punct(w + 1, ")]");
     if (w->kind == PROSE_FORMULA) {
         for (size_t i = 0; i < w->n; i++)
-            if (isdigit((unsigned char)w->s[i]) || strchr("=<>+^,", w->s[i])) return 0;
+            if (isdigit((unsigned char)w->s[i]) || formula_is_in(w->s[i], "=<>+^,")) return 0;
         int only = only_letter((struct formula_span){w->s, w->n});
         return only == FOUND_SEVERAL ? 0 : only;
     }

@@ -194,6 +194,7 @@ static enum item command(const char *s, size_t *n) {
                                             "implies", "to",  "subset", NULL};
     static const char *const operators[] = {"times", "cdot", "div", "pm",       "mp",   "cup",
                                             "cap",   "ast",  "mid", "setminus", "over", NULL};
+    static const char *const environments[] = {"begin", "end", NULL};
     static const char *const spacing[] = {"left", "right", "quad", "qquad", "big",
                                           "Big",  "bigl",  "bigr", NULL};
     size_t m = letters(s + 1);
@@ -201,8 +202,9 @@ static enum item command(const char *s, size_t *n) {
     if (m == 0) {
         *n = 2;
         if (s[1] == '%') return ITEM_POSTFIX;
-        return s[1] && strchr(",;:! ", s[1]) ? ITEM_POSTFIX : ITEM_NONE;
+        return s[1] && formula_is_in(s[1], ",;:! ") ? ITEM_POSTFIX : ITEM_NONE;
     }
+    if (is_one_of(environments, s + 1, m)) return ITEM_NONE;
     if (is_one_of(relations, s + 1, m)) return ITEM_RELATION;
     if (is_one_of(operators, s + 1, m)) return ITEM_OPERATOR;
     if (is_one_of(spacing, s + 1, m)) return ITEM_POSTFIX;
@@ -250,7 +252,9 @@ static size_t letter_operand(const struct run *r, const char *s, bool glued) {
     if (r->depth > 0) return 1;
     if (s[1] == '(' && is_letter(s[2]) && s[3] == ')') return 1;
     if (s[1] == '_' || s[1] == '^') return 1;
-    return relation || (*next && strchr("+*/", *next)) || (s[1] == '-' && is_digit(s[2])) ? 1 : 0;
+    return relation || (*next && formula_is_in(*next, "+*/")) || (s[1] == '-' && is_digit(s[2]))
+               ? 1
+               : 0;
 }
 
 static void operand(struct run *r, size_t n, bool solid, bool number) {
@@ -278,18 +282,18 @@ static bool binary(struct run *r, size_t gap, size_t n) {
 /* ASCII operators; bytes, 0 if it is none. */
 static size_t operator_length(const char *s, enum item *kind) {
     *kind = ITEM_OPERATOR;
-    if (strchr("=<>", *s)) {
+    if (formula_is_in(*s, "=<>")) {
         *kind = ITEM_RELATION;
         return s[1] == '=' ? 2 : 1;
     }
     if (*s == '*' && s[1] == '*') return 2;
-    return strchr("+-*/", *s) ? 1 : 0;
+    return formula_is_in(*s, "+-*/") ? 1 : 0;
 }
 
 static bool opens(struct run *r, size_t gap) {
     const char *s = r->s + r->at + gap;
     size_t n = *s == '\\' && s[1] == '{' ? 2 : 1;
-    if (!(n == 2 || strchr("([{", *s)) || r->depth > 20) return false;
+    if (!(n == 2 || formula_is_in(*s, "([{")) || r->depth > 20) return false;
     if (!r->want && r->at > 0 && gap > 0) return false; /* "7 (see ...": a tail */
     r->at += gap + n;
     r->depth++;
@@ -300,7 +304,7 @@ static bool opens(struct run *r, size_t gap) {
 static bool closes(struct run *r, size_t gap) {
     const char *s = r->s + r->at + gap;
     size_t n = *s == '\\' && s[1] == '}' ? 2 : 1;
-    if (!(n == 2 || strchr(")]}", *s)) || r->depth == 0 || r->want) return false;
+    if (!(n == 2 || formula_is_in(*s, ")]}")) || r->depth == 0 || r->want) return false;
     r->at += gap + n;
     r->depth--;
     r->last_number = false;
@@ -321,7 +325,7 @@ static bool postfix(struct run *r) {
         if (n == 1) n = 0;
     } else if (*s == '%') {
         n = 1;
-    } else if (*s == '!' && s[1 + spaces(s + 1)] && strchr("+-*/=)", s[1 + spaces(s + 1)])) {
+    } else if (*s == '!' && s[1 + spaces(s + 1)] && formula_is_in(s[1 + spaces(s + 1)], "+-*/=)")) {
         n = 1;
     } else if (*s == '\\' && command(s, &m) == ITEM_POSTFIX) {
         n = m;
@@ -360,6 +364,11 @@ static bool read_operand(struct run *r, size_t gap) {
     }
     if (*s == '.' && is_digit(s[1]) && r->want) {
         operand(r, gap + 1 + strspn(s + 1, "0123456789"), true, true);
+        return true;
+    }
+    struct formula_span inside;
+    if (r->want && (n = environment(&inside, s)) > 0) {
+        operand(r, gap + n, true, false);
         return true;
     }
     if (*s == '\\' && command(s, &m) == ITEM_OPERAND && s[1] != '{' && s[1] != '}') {
@@ -401,7 +410,7 @@ static bool read_operator(struct run *r, size_t gap) {
     }
     if (n == 0 && *s == 'x' && gap > 0 && s[1] == ' ' && is_digit(s[2])) n = 1; /* 2 x 3 */
     if (n == 0 || !binary(r, gap, n)) return false;
-    r->solid = r->solid || !strchr(",/", *s); /* "A/B" is no formula */
+    r->solid = r->solid || !formula_is_in(*s, ",/"); /* "A/B" is no formula */
     return true;
 }
 
@@ -418,7 +427,7 @@ size_t formula_bare(const char *text, const char *s) {
     struct run r = {.s = s, .want = true};
     enum item kind = ITEM_NONE;
     size_t n;
-    if (!may_begin(text, s)) return 0;
+    if (isspace((unsigned char)*s) || !may_begin(text, s)) return 0;
     if (*s != '=' && (n = operator_length(s, &kind)) > 0 && kind == ITEM_RELATION) {
         r.at = n + spaces(s + n); /* "< 5" */
         r.solid = true;
@@ -486,7 +495,8 @@ static bool is_calculation(const char *s, size_t n) {
         if (s[i] == '\\') {
             size_t m = letters(s + i + 1);
             bool words = (m >= 4 && memcmp(s + i + 1, "text", 4) == 0) ||
-                         (m == 6 && memcmp(s + i + 1, "mathrm", 6) == 0);
+                         (m == 6 && memcmp(s + i + 1, "mathrm", 6) == 0) ||
+                         is_command(s + i, "begin") || is_command(s + i, "end");
             i += m > 0 ? m : 1;
             if (words && s[i + 1] == '{') i += formula_group(s + i + 1);
         } else if (is_letter(s[i])) {
@@ -529,11 +539,12 @@ static struct outline outline(struct formula_span f) {
             if (s[1] == '}') depth--;
             if (depth == 0) outline_command(&o, s);
             s++;
-        } else if (strchr("([{", *s)) {
+        } else if (formula_is_in(*s, "([{")) {
             depth++;
-        } else if (strchr(")]}", *s)) {
+        } else if (formula_is_in(*s, ")]}")) {
             depth--;
-        } else if (depth == 0 && *s == '=' && !(s > f.s && strchr("<>!:=", s[-1])) && s[1] != '=') {
+        } else if (depth == 0 && *s == '=' && !(s > f.s && formula_is_in(s[-1], "<>!:=")) &&
+                   s[1] != '=') {
             o.n_equal++;
             o.last_equal = s + 1;
             o.order = false;
@@ -550,7 +561,7 @@ struct formula_span formula_result(struct formula_span f) {
     const char *end = f.s + f.n;
     f = last_line(trimmed(f.s, end));
     end = f.s + f.n;
-    while (f.n > 0 && strchr(".,;", end[-1]) && (f.n < 2 || end[-2] != '\\')) {
+    while (f.n > 0 && formula_is_in(end[-1], ".,;") && (f.n < 2 || end[-2] != '\\')) {
         end--;
         f = trimmed(f.s, end);
         end = f.s + f.n;
@@ -570,8 +581,8 @@ bool formula_is_name(struct formula_span f) {
         size_t m = f.s[i] == '\\' ? letters(f.s + i + 1) : 0;
         if (m > 0 && is_one_of(values, f.s + i + 1, m)) return false;
         i += m;
-        bool ok = m > 0 || is_letter(f.s[i]) || strchr(" (),'{}_\\", f.s[i]) ||
-                  (i > 0 && is_digit(f.s[i]) && strchr("_{", f.s[i - 1]));
+        bool ok = m > 0 || is_letter(f.s[i]) || formula_is_in(f.s[i], " (),'{}_\\") ||
+                  (i > 0 && is_digit(f.s[i]) && formula_is_in(f.s[i - 1], "_{"));
         if (!ok) return false;
     }
     return f.n > 0;

@@ -5,6 +5,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
+
+/* Whether c is one of the characters of set; the end of a text is none. */
+static inline bool formula_is_in(char c, const char *set) {
+    return c && strchr(set, c);
+}
 
 struct formula_span {
     const char *s; /* NULL: none */

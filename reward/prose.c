@@ -86,7 +86,7 @@ static size_t tag_length(const char *s) {
 static size_t list_mark(const char *s) {
     size_t n = strspn(s, "0123456789");
     bool number = n > 0 && n <= 2 && (s[n] == '.' || s[n] == ')');
-    if (!number && !(n == 0 && *s && strchr("-*+>", *s))) return 0;
+    if (!number && !(n == 0 && *s && formula_is_in(*s, "-*+>"))) return 0;
     n++;
     size_t gap = strspn(s + n, " \t");
     return gap > 0 && s[n + gap] && s[n + gap] != '\n' ? n + gap : 0;
@@ -145,7 +145,7 @@ static size_t skip(struct reader *r) {
         r->strong = !r->strong;
         return 2;
     }
-    if (isspace((unsigned char)*s) || strchr("*_`\"~$&{}", *s)) return 1;
+    if (isspace((unsigned char)*s) || formula_is_in(*s, "*_`\"~$&{}")) return 1;
     if (*s == '\\') { /* a command that is part of no formula: \text{the answer is} */
         n = 1;
         while (isalpha((unsigned char)s[n]))
@@ -155,6 +155,14 @@ static size_t skip(struct reader *r) {
     n = tag_length(s);
     if (n > 0 && strncasecmp(s, "<br", 3) == 0) emit(r, PROSE_LINE, 0, s, n);
     return n;
+}
+
+/* "$x = 5.$" ends its sentence. */
+static void end_of_formula(struct reader *r, struct formula_span f) {
+    while (f.n > 0 && isspace((unsigned char)f.s[f.n - 1]))
+        f.n--;
+    if (f.n > 1 && f.s[f.n - 1] == '.' && f.s[f.n - 2] != '\\' && f.s[f.n - 2] != '.')
+        emit(r, PROSE_PUNCT, '.', f.s + f.n - 1, 1);
 }
 
 static void read_token(struct reader *r) {
@@ -167,6 +175,7 @@ static void read_token(struct reader *r) {
     }
     if (n > 0) {
         emit(r, PROSE_FORMULA, 0, inside.s, inside.n);
+        end_of_formula(r, inside);
     } else if (annotation(r->s) == 0 && tag_length(r->s) == 0 &&
                (n = formula_bare(r->text, r->s)) > 0) {
         emit(r, PROSE_BARE, 0, r->s, n);

@@ -26,6 +26,9 @@ struct verify_type {
      * with why the value is what it is. Texts of in are never NULL; the response of a type that
      * uses `after` is what follows the reasoning. */
     int (*run)(const void *state, const struct verify_input *in, double *value, char *reason);
+    /* 0 if a reference can be read, else what run fails with. NULL: run fails whatever the response
+     * says, and may be asked with an empty one. */
+    int (*check)(const void *state, const char *answer);
 };
 
 /* Adds a type, for tests. Before the first verify_open; at most 8. */
