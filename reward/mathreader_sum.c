@@ -304,12 +304,19 @@ static bool is_named(const struct mathlex_token *from, const struct mathlex_toke
             continue;
         }
         if (t == from && t->kind == MATHLEX_COMMAND && mathreader_is_name(t, "frac")) {
-            derivative = true;
+            derivative = mathreader_is_name(&t[2], "d") || mathreader_is_name(&t[2], "partial");
+            if (!derivative) return false;
+            continue;
+        }
+        if (t->kind == MATHLEX_PUNCT && t->punct == '^') { /* f^{-1}, f^{(3)}; not x^2 */
+            const struct mathlex_token *e = t[1].punct == '{' ? &t[2] : &t[1];
+            if (!derivative && e->punct != '-' && e->punct != '(') return false;
+            if (e->punct == '-') t = e;
             continue;
         }
         bool number = t->kind == MATHLEX_NUMBER && symbols > 0 && t[-1].kind == MATHLEX_PUNCT &&
                       strchr("_({^-", t[-1].punct);
-        if (!number && !(t->kind == MATHLEX_PUNCT && strchr("()_{},'|^-", t->punct))) return false;
+        if (!number && !(t->kind == MATHLEX_PUNCT && strchr("()_{},'|", t->punct))) return false;
         marked = marked || (t->kind == MATHLEX_PUNCT && strchr("(|'", t->punct));
     }
     if (derivative) return symbols >= 3;

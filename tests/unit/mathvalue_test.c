@@ -507,6 +507,11 @@ static const char *const right[][2] = {
      "\\begin{bmatrix}-2&1\\\\1.5&-0.5\\end{bmatrix}"},
     {"\\bigcup_{k=-\\infty}^{\\infty}(2k\\pi,(2k+1)\\pi)",
      "\\bigcup_{k=-\\infty}^{\\infty}(2k\\pi,(2k+1)\\pi)"},
+    {"2x", "f'(x)=2x"},
+    {"2", "\\frac{d^2y}{dx^2}=2"},
+    {"\\frac{x-1}{2}", "f^{-1}(x)=\\frac{x-1}{2}"},
+    {"5", "|AB|=5"},
+    {"5", "AB=5"},
 };
 
 /* And the reference that it must be wrong for: near misses of the same kinds. */
@@ -659,6 +664,12 @@ static const char *const wrong[][2] = {
     {"x<y", "x>y"},
     {"\\left|\\begin{array}{ll}1&2\\\\3&4\\end{array}\\right| = 2", "2"},
     {"A^T", "A"},
+    {"0", "x^2-25=0"},
+    {"0", "x^2=0"},
+    {"0", "x(x-1)=0"},
+    {"12", "\\frac{xy}{z}=12"},
+    {"25", "x^2+y^2=25"},
+    {"12", "xy=12"},
 };
 
 static void expect(const struct verify *v, const char *got, const char *want, int wanted) {
