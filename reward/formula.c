@@ -640,6 +640,15 @@ static size_t space_at_start(struct formula_span a) {
     return 0;
 }
 
+/* 0.333...: the dots belong to the number. */
+static bool ends_in_decimal_dots(struct formula_span a) {
+    size_t n = a.n;
+    if (n < 3 || memcmp(a.s + n - 3, "...", 3) != 0) return false;
+    for (n -= 3; n > 0 && isdigit((unsigned char)a.s[n - 1]);)
+        n--;
+    return n > 0 && n < a.n - 3 && a.s[n - 1] == '.';
+}
+
 struct formula_span formula_strip(struct formula_span a) {
     static const char edge[] = " \t\r\n$*_`\"~";
     while (a.n > 0) {
@@ -654,7 +663,7 @@ struct formula_span formula_strip(struct formula_span a) {
         } else if ((n = space_at_end(a)) > 0) {
             a.n -= n;
         } else if ((formula_is_in(*end, edge) || formula_is_in(*end, ".,;:")) &&
-                   !is_escaped(a.s, a.n - 1)) {
+                   !is_escaped(a.s, a.n - 1) && !ends_in_decimal_dots(a)) {
             a.n--;
         } else if (a.n >= 4 && a.s[0] == '\\' && formula_is_in(a.s[1], "([") && end[-1] == '\\' &&
                    formula_is_in(*end, ")]")) {

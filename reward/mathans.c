@@ -154,6 +154,25 @@ static const char *without_words(const char *s) {
 
 enum verdict { VERDICT_WRONG, VERDICT_RIGHT, VERDICT_UNREADABLE, VERDICT_TEXT };
 
+/* Five words or more outside commands: a sentence, whatever formulas are in it. It is text, equal
+ * to the same text only. */
+static bool is_sentence(const char *s) {
+    size_t words = 0, n;
+    while (*s) {
+        if (*s == '\\') {
+            n = 1 + strspn(s + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+            bool environment = strncmp(s, "\\begin{", 7) == 0 || strncmp(s, "\\end{", 5) == 0;
+            s += environment ? strcspn(s, "}") : n + (n == 1 && s[1] != 0);
+            continue;
+        }
+        for (n = 0; isalpha((unsigned char)s[n]);)
+            n++;
+        words += n >= 2 && strspn(s, "lcr") < n; /* columns of an array are no word */
+        s += n > 0 ? n : 1;
+    }
+    return words >= 5;
+}
+
 /* One reading of both. UNREADABLE: the reference; TEXT: the reference is words. */
 static enum verdict judge(const char *want, const char *got, bool commas, const char **why) {
     struct arena *arena = arena_open(1 << 16);
@@ -182,6 +201,7 @@ static int verdict(const char *want, const char *got, double *value, char *reaso
         if (w != VERDICT_UNREADABLE) v = w;
     }
     if (v == VERDICT_TEXT) v = same_text(want, got, true) ? VERDICT_RIGHT : VERDICT_WRONG;
+    if (v == VERDICT_UNREADABLE && is_sentence(want)) v = VERDICT_WRONG; /* not the same text */
     if (v == VERDICT_UNREADABLE)
         return FAIL(ERR_UNSUP, "the reference answer \"%.80s\" cannot be read as mathematics",
                     want);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EXPONENT_DIGITS = 3, SUM_TERMS = 200, NAME_BYTES = 64 };
+enum { EXPONENT_DIGITS = 3, SUM_TERMS = 200, DETERMINANT_MAX = 5, NAME_BYTES = 64 };
 
 typedef const struct mathparse_node *node;
 typedef const struct algebra_value *value;
@@ -397,7 +397,7 @@ static bool holds_argument(const struct mathlex_token *t) {
         if (t->kind != MATHLEX_PUNCT) continue;
         depth += (t->punct == '(' || t->punct == '{') - (t->punct == ')' || t->punct == '}');
         if (depth == 1 && t->punct &&
-            strchr(",|;=<>ULGNX", t->punct)) /* P(A|B), P(X < 2), P(A \cup B) */
+            strchr(",|;=<>ULGNXS", t->punct)) /* P(A|B), P(X < 2), P(A \cup B) */
             return true;
     }
     return false;
@@ -520,16 +520,36 @@ static value read_name(struct mathreader *r) {
 
 /* ---- brackets ---- */
 
+/* By the first row, of at most five. */
+static value determinant(struct mathreader *r, node n) {
+    value sum = algebra_int(r->g, 0);
+    size_t k = n->cols;
+    if (k * k != n->n || k > DETERMINANT_MAX) return NULL;
+    if (k == 1) return mathreader_value_of(n->item[0]);
+    for (size_t c = 0; c < k; c++) {
+        struct mathparse_node *minor = mathreader_new(r, MATHPARSE_MATRIX);
+        minor->cols = k - 1;
+        for (size_t i = k; i < n->n; i++)
+            if (i % k != c && !mathreader_add(r, minor, n->item[i])) return NULL;
+        value x = mathreader_value_of(n->item[c]);
+        x = x ? algebra_mul(r->g, x, determinant(r, minor)) : NULL;
+        sum = algebra_add(r->g, sum, c % 2 ? algebra_neg(r->g, x) : x);
+    }
+    return sum;
+}
+
 /* Behind the first bar of |x|. Bars inside bars are ambiguous and refused. */
 static value read_bars(struct mathreader *r) {
     bool no_bar = r->no_bar;
     if (r->bars > 0) return NULL;
     r->bars++;
     r->no_bar = false;
-    value x = mathreader_value_of(mathreader_sum(r));
+    node n = mathreader_sum(r);
+    value x = mathreader_value_of(n);
     r->no_bar = no_bar;
     r->bars--;
-    if (!x || !mathreader_accept(r, '|')) return NULL;
+    if (!n || !mathreader_accept(r, '|')) return NULL;
+    if (n->kind == MATHPARSE_MATRIX) return determinant(r, n);
     return mathfunc_apply(r->g, "abs", &x, 1, NULL);
 }
 
@@ -659,6 +679,7 @@ static node read_matrix(struct mathreader *r) {
         if (!mathreader_accept(r, MATHLEX_ROW) && !mathreader_is(r, MATHLEX_FINISH)) return NULL;
     } while (!mathreader_is(r, MATHLEX_FINISH));
     r->at++;
+    if (cols == 0 && n->open == 'v') return mathreader_value(r, determinant(r, n));
     return cols == 0 ? n : NULL;
 }
 
@@ -689,6 +710,8 @@ static node read_atom(struct mathreader *r) {
     case MATHLEX_FLOOR_OPEN:
         return mathreader_value(r, read_rounded(r, "floor", MATHLEX_FLOOR_CLOSE));
     case MATHLEX_CEIL_OPEN: return mathreader_value(r, read_rounded(r, "ceil", MATHLEX_CEIL_CLOSE));
+    case MATHLEX_UNION: /* \bigcup_{k} */
+        return r->at[1].punct == '_' ? mathreader_value(r, read_large(r)) : NULL;
     case MATHLEX_NORM: return mathreader_value(r, read_rounded(r, "norm", MATHLEX_NORM));
     case '|': return r->at++, mathreader_value(r, read_bars(r));
     default: return NULL;

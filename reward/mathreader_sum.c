@@ -25,8 +25,31 @@ static bool is_vector(node n) {
                  (n->kind == MATHPARSE_TUPLE && n->open == '(' && n->close == ')'));
 }
 
+static node multiply(struct mathreader *r, node a, node b);
+static node add(struct mathreader *r, node a, node b);
+
+/* Rows by columns. */
+static node multiply_matrices(struct mathreader *r, node a, node b) {
+    size_t cols = b->cols, inner = a->cols;
+    if (inner == 0 || cols == 0 || b->n / cols != inner || a->open || b->open) return NULL;
+    struct mathparse_node *n = mathreader_new(r, MATHPARSE_MATRIX);
+    n->cols = cols;
+    for (size_t i = 0; i < a->n / inner; i++)
+        for (size_t j = 0; j < cols; j++) {
+            node sum = mathreader_value(r, algebra_int(r->g, 0));
+            for (size_t k = 0; k < inner && sum; k++) {
+                node x = multiply(r, a->item[i * inner + k], b->item[k * cols + j]);
+                sum = x ? add(r, sum, x) : NULL;
+            }
+            if (!mathreader_add(r, n, sum)) return NULL;
+        }
+    return n;
+}
+
 static node multiply(struct mathreader *r, node a, node b) {
     value x = mathreader_value_of(a), y = mathreader_value_of(b);
+    if (a && b && a->kind == MATHPARSE_MATRIX && b->kind == MATHPARSE_MATRIX)
+        return multiply_matrices(r, a, b);
     if (x && y)
         return mathreader_is_finite(r, x) && mathreader_is_finite(r, y)
                    ? mathreader_value(r, algebra_mul(r->g, x, y))
@@ -91,8 +114,11 @@ static value read_degree(struct mathreader *r, value v) {
 }
 
 node mathreader_power(struct mathreader *r) {
+    const struct mathlex_token *start = r->at;
     node n = mathreader_atom(r);
     value v = mathreader_value_of(n);
+    if (n && n->kind == MATHPARSE_MATRIX && mathreader_is(r, '^')) /* an inverse, a power */
+        v = mathreader_opaque(r, "matrix", start, r->at);
     while (v) {
         char mark = mathreader_is(r, '^') ? read_mark(r) : 0;
         if (mark) {
@@ -112,9 +138,7 @@ node mathreader_power(struct mathreader *r) {
             return n->kind == MATHPARSE_VALUE && v == n->value ? n : mathreader_value(r, v);
         }
     }
-    if (!n || n->kind == MATHPARSE_VALUE || mathreader_value_of(n)) return NULL;
-    if (n->kind == MATHPARSE_MATRIX && mathreader_is(r, '^')) return NULL;
-    return n;
+    return n && n->kind != MATHPARSE_VALUE && !mathreader_value_of(n) ? n : NULL;
 }
 
 static bool is_mod(const struct mathreader *r) {
@@ -280,12 +304,19 @@ static bool is_named(const struct mathlex_token *from, const struct mathlex_toke
             continue;
         }
         if (t == from && t->kind == MATHLEX_COMMAND && mathreader_is_name(t, "frac")) {
-            derivative = true;
+            derivative = mathreader_is_name(&t[2], "d") || mathreader_is_name(&t[2], "partial");
+            if (!derivative) return false;
+            continue;
+        }
+        if (t->kind == MATHLEX_PUNCT && t->punct == '^') { /* f^{-1}, f^{(3)}; not x^2 */
+            const struct mathlex_token *e = t[1].punct == '{' ? &t[2] : &t[1];
+            if (!derivative && e->punct != '-' && e->punct != '(') return false;
+            if (e->punct == '-') t = e;
             continue;
         }
         bool number = t->kind == MATHLEX_NUMBER && symbols > 0 && t[-1].kind == MATHLEX_PUNCT &&
                       strchr("_({^-", t[-1].punct);
-        if (!number && !(t->kind == MATHLEX_PUNCT && strchr("()_{},'|^-", t->punct))) return false;
+        if (!number && !(t->kind == MATHLEX_PUNCT && strchr("()_{},'|", t->punct))) return false;
         marked = marked || (t->kind == MATHLEX_PUNCT && strchr("(|'", t->punct));
     }
     if (derivative) return symbols >= 3;

@@ -129,6 +129,7 @@ static const char *const right[][2] = {
     {"0.\\dot{3}", "1/3"},
     {"0.\\dot{1}2\\dot{3}", "\\frac{123}{999}"},
     {"0.\\bar{3}", "1/3"},
+    {"0.333...", "1/3"},
     {"0.333\\ldots", "1/3"},
     {"0.1666\\dots", "1/6"},
     {"1.\\overline{27}", "14/11"},
@@ -312,6 +313,7 @@ static const char *const right[][2] = {
     {"-3!", "-6"},
     {"\\frac{n!}{(n-1)!}", "n"},
     {"\\binom{7}{3}", "35"},
+    {"{7 \\choose 3}", "35"},
     {"\\tbinom{4}{2}", "6"},
     {"\\binom{n}{1}", "n"},
     {"\\binom{n}{0}", "1"},
@@ -496,6 +498,20 @@ static const char *const right[][2] = {
     {"1,000,000", "10^6"},
     {"3.0 \\times 10^8", "300000000"},
     {"6.02e23", "6.02\\times10^{23}"},
+    {"\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}", "-2"},
+    {"\\left|\\begin{array}{ll}1&2\\\\3&4\\end{array}\\right| = -2", "-2"},
+    {"\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}\\begin{pmatrix}1\\\\1\\end{pmatrix}",
+     "\\begin{pmatrix}3\\\\7\\end{pmatrix}"},
+    {"\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}^{-1} = "
+     "\\begin{pmatrix}-2&1\\\\3/2&-1/2\\end{pmatrix}",
+     "\\begin{bmatrix}-2&1\\\\1.5&-0.5\\end{bmatrix}"},
+    {"\\bigcup_{k=-\\infty}^{\\infty}(2k\\pi,(2k+1)\\pi)",
+     "\\bigcup_{k=-\\infty}^{\\infty}(2k\\pi,(2k+1)\\pi)"},
+    {"2x", "f'(x)=2x"},
+    {"2", "\\frac{d^2y}{dx^2}=2"},
+    {"\\frac{x-1}{2}", "f^{-1}(x)=\\frac{x-1}{2}"},
+    {"5", "|AB|=5"},
+    {"5", "AB=5"},
 };
 
 /* And the reference that it must be wrong for: near misses of the same kinds. */
@@ -646,6 +662,14 @@ static const char *const wrong[][2] = {
     {"\\angle ABC", "\\angle ACB"},
     {"n \\ge 2", "n > 1"},
     {"x<y", "x>y"},
+    {"\\left|\\begin{array}{ll}1&2\\\\3&4\\end{array}\\right| = 2", "2"},
+    {"A^T", "A"},
+    {"0", "x^2-25=0"},
+    {"0", "x^2=0"},
+    {"0", "x(x-1)=0"},
+    {"12", "\\frac{xy}{z}=12"},
+    {"25", "x^2+y^2=25"},
+    {"12", "xy=12"},
 };
 
 static void expect(const struct verify *v, const char *got, const char *want, int wanted) {
