@@ -36,17 +36,16 @@ static const char *const currencies[] = {"USD", "EUR", "GBP", "INR", "Rs",  "Re"
 
 /* Symbols of letters that are no product of variables even right behind a number. */
 static const char *const glued[] = {
-    "cm",  "mm",  "km",  "nm",  "kg",  "mg",   "lb",   "lbs", "oz",  "ml",  "mL",  "ft",
-    "in",  "yd",  "yds", "mi",  "hr",  "hrs",  "sec",  "min", "mph", "kph", "rpm", "day",
-    "am",  "pm",  "AM",  "PM",  "Am",  "Pm",   "deg",  "rad", "cup", "dm",  "ms",  "Hz",
-    "kHz", "MHz", "GHz", "THz", "kW",  "MW",   "GW",   "kV",  "kJ",  "MJ",  "kPa", "MPa",
-    "kWh", "mAh", "kB",  "MB",  "GB",  "TB",   "eV",   "keV", "MeV", "GeV", "dB",  "mol",
-    "cal", "psi", "ppm", "gal", "min", "mins", "secs", "yr",  "yrs", "wk",  "wks", "tsp",
-    "km",  "hPa", "fps", "mpg", "cc",  "kmh",  NULL};
+    "cm", "mm",  "km",  "nm",  "kg",  "mg",  "lb",  "lbs", "oz",  "ml",  "mL",  "ft",   "in",
+    "yd", "yds", "mi",  "hr",  "hrs", "sec", "min", "mph", "kph", "rpm", "day", "AM",   "PM",
+    "Am", "Pm",  "deg", "rad", "cup", "dm",  "ms",  "Hz",  "kHz", "MHz", "GHz", "THz",  "kW",
+    "MW", "GW",  "kV",  "kJ",  "MJ",  "kPa", "MPa", "kWh", "mAh", "kB",  "MB",  "GB",   "TB",
+    "eV", "keV", "MeV", "GeV", "dB",  "mol", "cal", "psi", "ppm", "gal", "min", "mins", "secs",
+    "yr", "yrs", "wk",  "wks", "tsp", "km",  "hPa", "fps", "mpg", "cc",  "kmh", NULL};
 
 /* Small letters that are units only if a blank stands before them. */
-static const char *const spaced[] = {"sq",  "cu",  "nmi", "atm", "amu", "rps",
-                                     "rev", "bps", "bar", "bit", NULL};
+static const char *const spaced[] = {"am",  "pm",  "sq",  "cu",  "nmi", "atm", "amu",
+                                     "rps", "rev", "bps", "bar", "bit", NULL};
 
 /* Words that take prefixes, in the singular. */
 static const char *const word_bases[] = {
@@ -124,7 +123,11 @@ static bool is_word(const char *s, size_t n) {
 }
 
 bool mathunit_is_letter(char c) {
-    return c && strchr("mgsAKNJWCVFSTHLlthdMBR", c) != NULL;
+    return c && strchr("msghdLlKAVNJWC", c) != NULL;
+}
+
+bool mathunit_is_quotient(char over, char under) {
+    return over && under && strchr("mgNJWVCLl", over) && strchr("smghLlK", under) && over != under;
 }
 
 bool mathunit_is_currency(const char *s, size_t n) {
