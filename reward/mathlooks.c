@@ -474,14 +474,14 @@ static bool is_display(const char *s, size_t n) {
 
 /* Row breaks at the end break nothing. */
 static const char *without_breaks(const char *s, const char *end) {
-    for (;;) {
-        while (end > s && isspace((unsigned char)end[-1]))
-            end--;
+    for (const char *at = end;;) {
         size_t slashes = 0;
-        while (slashes < (size_t)(end - s) && end[-1 - (ptrdiff_t)slashes] == '\\')
-            slashes++;
+        while (at > s && isspace((unsigned char)at[-1]))
+            at--;
+        while (at > s && at[-1] == '\\')
+            at--, slashes++;
         if (slashes < 2 || slashes % 2 == 1) return end;
-        end -= slashes;
+        end = at;
     }
 }
 

@@ -82,7 +82,8 @@ static bool is_measure(const struct mathlex_token *raw, size_t i) {
     if (is(last, '/') || is(last, '*') || hyphen)
         return i > 1 && (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && is(&raw[i - 3], '^')));
     if (last->kind == MATHLEX_PUNCT)
-        return t->space && last->punct && (strchr("})%!", last->punct) || is(last, MATHLEX_DEGREE));
+        return (t->space || !is_spelled(t, "mg")) && last->punct &&
+               (strchr("})%!", last->punct) || is(last, MATHLEX_DEGREE));
     return last->kind == MATHLEX_NUMBER || !is_class(last, MATHLEX_LETTERS);
 }
 
@@ -482,8 +483,9 @@ static void resolve_front(struct resolver *r) {
     struct mathword_part w[PHRASE_WORDS_MAX];
     token t = &r->raw[r->i];
     bool begins = r->m == 0 || is(last(r), ',') || is(last(r), ';'), negative;
-    if (is_class(t, MATHLEX_FUNCTION)) {
-        put_name(r, MATHLEX_COMMAND, t->s, t->n);
+    bool index = is(last(r), '_') || (is(last(r), '{') && r->m > 1 && is(last(r) - 1, '_'));
+    if (is_class(t, MATHLEX_FUNCTION)) { /* v_{max} is a name */
+        put_name(r, index ? MATHLEX_SYMBOL : MATHLEX_COMMAND, t->s, t->n);
         r->i++;
         return;
     }
