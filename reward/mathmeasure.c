@@ -110,8 +110,13 @@ size_t mathmeasure_letters(token t) {
     token under = &t[n + 1];
     bool product = is(&t[n], '*') && isupper((unsigned char)*t->s);
     bool quotient = is(&t[n], '/') && (!is_letter(under) || mathunit_is_quotient(*t->s, *under->s));
-    if (!(quotient || product) || factor_length(under, true) == 0) return 0;
-    n = mathmeasure_length(t, true);
+    token next = is(&t[n], '*') ? under : &t[n]; /* m s^{-2} */
+    bool power = is_letter(next) && is(&next[1], '^') &&
+                 (is(&next[2], '-') || (is(&next[2], '{') && is(&next[3], '-')));
+    bool joined = (quotient || product) && factor_length(under, true) > 0;
+    if (!joined && !(power && mathmeasure_exponent(&next[1]) > 0)) return 0;
+    n = power ? (size_t)(next - t) + 1 + mathmeasure_exponent(&next[1])
+              : mathmeasure_length(t, true);
     bool end = t[n].kind == MATHLEX_END || t[n].kind == MATHLEX_TEXT ||
                (t[n].kind == MATHLEX_PUNCT && t[n].punct && strchr(ends, t[n].punct));
     return end ? n : 0;

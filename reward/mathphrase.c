@@ -81,6 +81,7 @@ static bool is_measure(const struct mathlex_token *raw, size_t i) {
     bool hyphen = is(last, '-') && !last->space && !t->space;
     if (is(last, '/') || is(last, '*') || hyphen)
         return i > 1 && (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && is(&raw[i - 3], '^')));
+    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/'); /* J/(kg K) */
     if (last->kind == MATHLEX_PUNCT)
         return (t->space || !is_spelled(t, "mg")) && last->punct &&
                (strchr("})%!", last->punct) || is(last, MATHLEX_DEGREE));
@@ -478,6 +479,16 @@ static bool resolve_announced(struct resolver *r, size_t k, bool negative) {
     return false;
 }
 
+/* Whether t is a unit that is all of a denominator below a number: \frac{5 km}{h}. */
+static bool is_denominator(const struct resolver *r, token t) {
+    size_t n = mathmeasure_length(t, true);
+    bool number = false;
+    for (size_t i = 0; i < r->m; i++)
+        number = number || r->out[i].kind == MATHLEX_NUMBER;
+    return number && n > 0 && is(&t[n], '}') && is(last(r), '{') && r->m > 1 &&
+           is(last(r) - 1, '}');
+}
+
 /* Words where a value should begin. */
 static void resolve_front(struct resolver *r) {
     struct mathword_part w[PHRASE_WORDS_MAX];
@@ -512,6 +523,16 @@ static void resolve_front(struct resolver *r) {
     }
     for (size_t k = n - 1; k > 0 && k < n; k--) /* "minus five", "about two thirds" */
         if (mathword_announces(w, k, &negative) && resolve_announced(r, k, negative)) return;
+    if (n > 1 && w[n - 1].n == 1 && mathword_announces(w, n - 1, &negative)) { /* "option B" */
+        put_words(r, &t[n - 1], 1);
+        r->i += n;
+        return;
+    }
+    if (is_denominator(r, t)) {
+        put_number(r, 1);
+        r->i += mathmeasure_length(t, true);
+        return;
+    }
     bool operand = starts_value(next) && !is(next, '|');
     if (n == 1 && t->n == 1 && t->face != MATHLEX_BARE) operand = false; /* \mathrm{d}x */
     if (n == 1 && t->face == MATHLEX_UPRIGHT && (starts_operand(next) || is(next, '_')))
@@ -572,10 +593,23 @@ static void resolve_degree(struct resolver *r) {
     if (scale && !starts_operand(&t[1])) skip_unit(r, 1);
 }
 
+/* Whether the next group is the second argument of a fraction. */
+static bool expects_argument(const struct resolver *r) {
+    size_t i = r->m, depth = 0;
+    if (!is(last(r), '}')) return false;
+    while (i > 0) {
+        token t = &r->out[--i];
+        depth += is(t, '}');
+        if (is(t, '{') && --depth == 0) break;
+    }
+    return i > 0 && r->out[i - 1].kind == MATHLEX_COMMAND && is_spelled(&r->out[i - 1], "frac");
+}
+
 /* Units that begin with a sign: "/ s", "* cm", "-inch"; a group or quotient of units; what is
  * behind a unit only. False if it is none of those. */
 static bool resolve_unit_sign(struct resolver *r) {
     token t = &r->raw[r->i];
+    if (is(t, '{') && expects_argument(r)) return false;
     size_t n = raised_ordinal_length(r, t);
     if (n == 0) n = remark_length(t);
     if (n == 0 && mathmeasure_special(t) > 0 && !r->variable) {
@@ -732,8 +766,10 @@ static bool is_sentence(const struct mathlex_token *raw, size_t n) {
     return word;
 }
 
-static bool holds_number(const struct resolver *r) {
+/* Whether words came to a value: numbers, or one letter ("answer: B"). */
+static bool is_value(const struct resolver *r) {
     bool number = false;
+    if (r->m == 1 && r->out[0].kind == MATHLEX_SYMBOL && r->out[0].n == 1) return true;
     for (size_t i = 0; i < r->m; i++) {
         number = number || r->out[i].kind == MATHLEX_NUMBER;
         if (r->out[i].kind == MATHLEX_SYMBOL) return false;
@@ -753,7 +789,7 @@ enum mathphrase_result mathphrase_resolve(struct mathlex_token out[MATHLEX_TOKEN
     *m = r.m;
     if (result == MATHPHRASE_UNREADABLE)
         words = words || is_sentence(raw, n);
-    else if (!words || holds_number(&r))
+    else if (!words || is_value(&r))
         return result;
     if (!words) return result;
     *m = 0;

@@ -20,14 +20,13 @@ static const char *const prefixes[] = {"da", "Ki", "Mi", "Gi", "Ti", "Y", "Z", "
 
 /* Symbols without prefixes. */
 static const char *const plain[] = {
-    "in",     "ft",   "yd",   "yds",  "mi",   "nmi", "oz",  "lb",  "lbs",  "st",   "gal",
-    "qt",     "pt",   "tsp",  "tbsp", "cup",  "ac",  "ha",  "min", "mins", "h",    "hr",
-    "hrs",    "sec",  "secs", "d",    "wk",   "wks", "mo",  "yr",  "yrs",  "deg",  "rpm",
-    "rps",    "mph",  "kph",  "kmh",  "fps",  "psi", "ppm", "ppb", "hp",   "BTU",  "Btu",
-    "atm",    "torr", "Torr", "mmHg", "dB",   "gr",  "cc",  "sq",  "cu",   "r",    "rev",
-    "AU",     "ly",   "amu",  "am",   "pm",   "AM",  "PM",  "Am",  "Pm",   "kn",   "kt",
-    "dpi",    "px",   "D",    "R",    "mpg",  "cps", "lbf", "kgf", "ml",   "kcal", "arcsec",
-    "arcmin", "dyn",  "Mpc",  "degC", "degF", NULL};
+    "in",   "ft",  "yd",   "yds", "mi",   "nmi",    "oz",     "lb",   "lbs", "st",   "gal",  "qt",
+    "pt",   "tsp", "tbsp", "cup", "ac",   "ha",     "min",    "mins", "h",   "hr",   "hrs",  "sec",
+    "secs", "d",   "wk",   "wks", "mo",   "yr",     "yrs",    "deg",  "rpm", "rps",  "mph",  "kph",
+    "kmh",  "fps", "bpm",  "psi", "ppm",  "ppb",    "hp",     "BTU",  "Btu", "atm",  "torr", "Torr",
+    "mmHg", "dB",  "gr",   "cc",  "sq",   "cu",     "r",      "rev",  "AU",  "ly",   "amu",  "am",
+    "pm",   "AM",  "PM",   "Am",  "Pm",   "kn",     "kt",     "dpi",  "px",  "D",    "R",    "mpg",
+    "cps",  "lbf", "kgf",  "ml",  "kcal", "arcsec", "arcmin", "dyn",  "Mpc", "degC", "degF", NULL};
 
 static const char *const currencies[] = {"USD", "EUR", "GBP", "INR", "Rs",  "Re",  "CAD", "AUD",
                                          "CNY", "RMB", "JPY", "CHF", "HKD", "SGD", "NZD", "KRW",
