@@ -81,7 +81,8 @@ static bool is_measure(const struct mathlex_token *raw, size_t i) {
     bool hyphen = is(last, '-') && !last->space && !t->space;
     if (is(last, '/') || is(last, '*') || hyphen)
         return i > 1 && (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && is(&raw[i - 3], '^')));
-    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/'); /* J/(kg K) */
+    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/');              /* J/(kg K) */
+    if (is(last, '{')) return i > 1 && raw[i - 2].kind == MATHLEX_NUMBER; /* 5 {eV} */
     if (last->kind == MATHLEX_PUNCT)
         return (t->space || !is_spelled(t, "mg")) && last->punct &&
                (strchr("})%!", last->punct) || is(last, MATHLEX_DEGREE));

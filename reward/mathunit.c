@@ -13,7 +13,7 @@ static const char *const bases[] = {
     "m",  "g",   "s",   "A",   "K",  "mol", "cd", "Hz",  "N",   "Pa", "J",  "W",   "C",
     "V",  "F",   "S",   "Wb",  "T",  "H",   "lm", "lx",  "Bq",  "Gy", "Sv", "kat", "L",
     "l",  "eV",  "bit", "b",   "B",  "cal", "t",  "bar", "rad", "sr", "Wh", "Ah",  "M",
-    "pc", "bps", "Da",  "ohm", "Ci", "Cal", "G",  "u",   "erg", NULL};
+    "pc", "bps", "Da",  "ohm", "Ci", "Cal", "G",  "u",   "erg", "yr", NULL};
 static const char *const prefixes[] = {"da", "Ki", "Mi", "Gi", "Ti", "Y", "Z", "E", "P",
                                        "T",  "G",  "M",  "k",  "h",  "d", "c", "m", "u",
                                        "n",  "p",  "f",  "a",  "z",  "y", NULL};
