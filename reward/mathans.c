@@ -84,14 +84,16 @@ static void normalize(struct buf *out, const char *text) {
     buf_close(&plain);
 }
 
-/* Only letters and digits, in lower case. */
+/* Only letters and numbers with their signs, in lower case. */
 static void letters(struct buf *out, const char *s) {
     buf_reset(out);
-    for (; *s; s++)
-        if (isalnum((unsigned char)*s) || (unsigned char)*s >= 0x80) {
+    for (; *s; s++) {
+        bool part = strchr("-./", *s) && isdigit((unsigned char)s[1]); /* of a number */
+        if (isalnum((unsigned char)*s) || (unsigned char)*s >= 0x80 || part) {
             char c = (char)tolower((unsigned char)*s);
             buf_add(out, &c, 1);
         }
+    }
     buf_str(out, "");
 }
 

@@ -187,6 +187,7 @@ static size_t read_letters(struct lexer *l, const char *s) {
         l->out[l->n - 1].face = MATHLEX_WORDS;
         return n;
     }
+    if (strncmp(s, "o'clock", 7) == 0) n = 7;
     for (;;) {
         while ((m = letter_length(s + n, n > 0)) > 0)
             n += m;

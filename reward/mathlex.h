@@ -49,8 +49,9 @@ enum mathlex_punct {
     MATHLEX_CEIL_CLOSE = 'd'
 };
 
-/* How a TEXT was written; inside mathlex and mathphrase only. */
+/* How a TEXT was written, and, in its punct, what it was found to be; mathparse sees no TEXT. */
 enum mathlex_face { MATHLEX_BARE, MATHLEX_WORDS, MATHLEX_UPRIGHT }; /* ab, \text{ab}, \mathrm{ab} */
+enum mathlex_class { MATHLEX_WORD = 'w', MATHLEX_LETTERS = 'l', MATHLEX_FUNCTION = 'f' };
 
 struct mathlex_token {
     enum mathlex_kind kind;

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 
 enum { DEPTH_MAX = 64, OPTIONS = -1 };
@@ -102,6 +103,24 @@ static const struct command commands[] = {
     {"mathllap", EFFECT_DROP, 0, NULL},
     {"mathclap", EFFECT_DROP, 0, NULL},
     {"ensuremath", EFFECT_DROP, 0, NULL},
+    {"bbox", EFFECT_DROP, OPTIONS, NULL},
+    {"ovalbox", EFFECT_DROP, 0, NULL},
+    {"shadowbox", EFFECT_DROP, 0, NULL},
+    {"doublebox", EFFECT_DROP, 0, NULL},
+    {"circled", EFFECT_DROP, 0, NULL},
+    {"textcircled", EFFECT_DROP, 0, NULL},
+    {"enclose", EFFECT_DROP, 1, NULL},
+    {"parbox", EFFECT_DROP, 1, NULL},
+    {"rotatebox", EFFECT_DROP, 1, NULL},
+    {"style", EFFECT_DROP, 1, NULL},
+    {"class", EFFECT_DROP, 1, NULL},
+    {"cssId", EFFECT_DROP, 1, NULL},
+    {"href", EFFECT_DROP, 1, NULL},
+    {"require", EFFECT_DROP, 1, NULL},
+    {"cellcolor", EFFECT_DROP, 1, NULL},
+    {"mathcolor", EFFECT_DROP, 1, NULL},
+    {"underbrace", EFFECT_DROP, 0, NULL},
+    {"overbrace", EFFECT_DROP, 0, NULL},
     /* sizes and styles */
     {"tiny", EFFECT_DROP, 0, NULL},
     {"scriptsize", EFFECT_DROP, 0, NULL},
@@ -113,6 +132,8 @@ static const struct command commands[] = {
     {"LARGE", EFFECT_DROP, 0, NULL},
     {"huge", EFFECT_DROP, 0, NULL},
     {"Huge", EFFECT_DROP, 0, NULL},
+    {"fontsize", EFFECT_DROP, 2, NULL},
+    {"selectfont", EFFECT_DROP, 0, NULL},
     {"displaystyle", EFFECT_DROP, 0, NULL},
     {"textstyle", EFFECT_DROP, 0, NULL},
     {"scriptstyle", EFFECT_DROP, 0, NULL},
@@ -444,10 +465,24 @@ static const char *rewrite_not(struct rewriter *r, const char *s, const char *en
 static bool is_display(const char *s, size_t n) {
     static const char *const name[] = {"aligned",     "align", "align*", "gathered", "gather",
                                        "gather*",     "split", "center", "equation", "equation*",
-                                       "displaymath", "math",  NULL};
+                                       "displaymath", "math",  "large",  "Large",    "huge",
+                                       "Huge",        "small", NULL};
     for (size_t i = 0; name[i]; i++)
         if (strlen(name[i]) == n && memcmp(name[i], s, n) == 0) return true;
     return false;
+}
+
+/* Row breaks at the end break nothing. */
+static const char *without_breaks(const char *s, const char *end) {
+    for (const char *at = end;;) {
+        size_t slashes = 0;
+        while (at > s && isspace((unsigned char)at[-1]))
+            at--;
+        while (at > s && at[-1] == '\\')
+            at--, slashes++;
+        if (slashes < 2 || slashes % 2 == 1) return end;
+        end = at;
+    }
 }
 
 /* At \begin: the inside of a display of one line, without its marks of alignment. NULL if it is
@@ -458,17 +493,21 @@ static const char *rewrite_display(struct rewriter *r, const char *s, const char
     if (n < 3 || !is_display(name + 1, n - 2)) return NULL;
     const char *from = name + n, *to = NULL;
     for (const char *at = from; at + 4 + n <= end && !to; at++) {
-        if (at[0] == '\\' && at[1] == '\\') return NULL;
+        const char *next = skip_spaces(at + 2, end);
+        bool last = next < end && is_command(next, end, "end");
+        if (at[0] == '\\' && at[1] == '\\' && !last) return NULL;
         if (memcmp(at, "\\end", 4) == 0 && memcmp(at + 4, name, n) == 0) to = at;
         if (memcmp(at, "\\begin", 6) == 0) return NULL;
     }
     if (!to) return NULL;
+    const char *close = to;
+    to = without_breaks(from, to);
     while (from < to) {
         const char *mark = memchr(from, '&', (size_t)(to - from));
         rewrite(r, from, mark ? mark : to);
         from = mark ? mark + 1 : to;
     }
-    return to + 4 + n;
+    return close + 4 + n;
 }
 
 /* The command at s; returns where it and what it takes away ends. */
@@ -633,6 +672,6 @@ static void rewrite(struct rewriter *r, const char *s, const char *end) {
 
 void mathlooks(struct buf *out, const char *text) {
     struct rewriter r = {.out = out, .start = text};
-    rewrite(&r, text, text + strlen(text));
+    rewrite(&r, text, without_breaks(text, text + strlen(text)));
     buf_str(out, "");
 }

@@ -32,7 +32,8 @@ size_t mathmeasure_exponent(token t) {
 }
 
 bool mathmeasure_is_unit(token t) {
-    if (t->kind != MATHLEX_TEXT) return false;
+    bool product = t->face == MATHLEX_BARE && t->punct == MATHLEX_LETTERS;
+    if (t->kind != MATHLEX_TEXT || product) return false;
     enum mathunit_face face = t->face != MATHLEX_BARE ? MATHUNIT_UPRIGHT
                               : t->space              ? MATHUNIT_SPACED
                                                       : MATHUNIT_GLUED;
@@ -73,7 +74,10 @@ static size_t factor_length(token t, bool letters) {
     if (n == 0 && t->kind == MATHLEX_COMMAND && is_spelled(t, "frac")) {
         n = group_length(&t[1], true);
         m = n > 0 ? group_length(&t[1 + n], true) : 0;
-        return m > 0 ? 1 + n + m : 0;
+        bool known = false; /* \frac{V}{R} is of variables */
+        for (size_t i = 0; i < n + m; i++)
+            known = known || mathmeasure_is_unit(&t[1 + i]);
+        return m > 0 && known ? 1 + n + m : 0;
     }
     if (n == 0) n = group_length(t, letters);
     if (n == 0 && (mathmeasure_is_unit(t) || (letters && is_letter(t)))) n = 1;
@@ -89,7 +93,8 @@ size_t mathmeasure_length(token t, bool letters) {
     size_t n = factor_length(t, letters), m;
     while (n > 0 && n < MATHLEX_TOKENS) {
         bool per = t[n].kind == MATHLEX_TEXT && is_spelled(&t[n], "per");
-        bool joint = per || is(&t[n], '/') || is(&t[n], '*');
+        bool hyphen = is(&t[n], '-') && !t[n].space && !t[n + 1].space;
+        bool joint = per || hyphen || is(&t[n], '/') || is(&t[n], '*');
         m = factor_length(t + n + joint, joint || t[n].face == MATHLEX_BARE);
         if (!joint && m > 0 && is_letter(&t[n]) && !mathmeasure_is_unit(&t[n])) m = 0;
         if (m == 0) return n;
@@ -99,14 +104,19 @@ size_t mathmeasure_length(token t, bool letters) {
 }
 
 size_t mathmeasure_letters(token t) {
-    if (!is_letter(t) || !t->space) return 0;
-    size_t power = mathmeasure_exponent(&t[1]), n = 1 + power;
-    bool quotient = is(&t[n], '/'), product = is(&t[n], '*');
-    if (!quotient && !(product && isupper((unsigned char)*t->s))) return 0;
-    size_t m = factor_length(t + n + 1, true);
-    if (m == 0) return 0;
-    n = mathmeasure_length(t, true);
     static const char ends[] = ",;)]}=<>|%";
+    if (!is_letter(t) || !t->space) return 0;
+    size_t n = 1 + mathmeasure_exponent(&t[1]);
+    token under = &t[n + 1];
+    bool product = is(&t[n], '*') && isupper((unsigned char)*t->s);
+    bool quotient = is(&t[n], '/') && (!is_letter(under) || mathunit_is_quotient(*t->s, *under->s));
+    token next = is(&t[n], '*') ? under : &t[n]; /* m s^{-2} */
+    bool power = is_letter(next) && is(&next[1], '^') &&
+                 (is(&next[2], '-') || (is(&next[2], '{') && is(&next[3], '-')));
+    bool joined = (quotient || product) && factor_length(under, true) > 0;
+    if (!joined && !(power && mathmeasure_exponent(&next[1]) > 0)) return 0;
+    n = power ? (size_t)(next - t) + 1 + mathmeasure_exponent(&next[1])
+              : mathmeasure_length(t, true);
     bool end = t[n].kind == MATHLEX_END || t[n].kind == MATHLEX_TEXT ||
                (t[n].kind == MATHLEX_PUNCT && t[n].punct && strchr(ends, t[n].punct));
     return end ? n : 0;

@@ -24,9 +24,6 @@
 
 enum { PHRASE_WORDS_MAX = 40, LONG_WORD = 4, SYMBOL_BYTES_MAX = 60 };
 
-/* What classify() finds a TEXT to be, in its punct. */
-enum text_class { CLASS_WORD = 'w', CLASS_LETTERS = 'l', CLASS_FUNCTION = 'f' };
-
 typedef const struct mathlex_token *token;
 
 struct resolver {
@@ -46,12 +43,12 @@ static bool is(token t, char punct) {
     return t->kind == MATHLEX_PUNCT && t->punct == punct;
 }
 
-static bool is_class(token t, enum text_class c) {
+static bool is_class(token t, enum mathlex_class c) {
     return t->kind == MATHLEX_TEXT && t->punct == (char)c;
 }
 
 static bool is_word(token t) {
-    return is_class(t, CLASS_WORD);
+    return is_class(t, MATHLEX_WORD);
 }
 
 static bool is_spelled(token t, const char *name) {
@@ -73,22 +70,45 @@ static bool is_ordered(token t) {
     return true;
 }
 
-static enum text_class class_of(const struct mathlex_token *raw, size_t i, bool beside) {
+/* Whether the bare run at i is a unit: by its name, and because it stands behind a number, a
+ * bracket or another unit. "mg" elsewhere is a product. */
+static bool is_measure(const struct mathlex_token *raw, size_t i) {
+    token t = &raw[i], last = i > 0 ? &raw[i - 1] : NULL;
+    if (!mathunit_is(t->s, t->n, i > 0 && t->space ? MATHUNIT_SPACED : MATHUNIT_GLUED))
+        return false;
+    if (t->n >= LONG_WORD) return true;
+    if (!last || last->kind == MATHLEX_SYMBOL || last->kind == MATHLEX_COMMAND) return false;
+    bool hyphen = is(last, '-') && !last->space && !t->space;
+    if (is(last, '/') || is(last, '*') || hyphen)
+        return i > 1 && (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && is(&raw[i - 3], '^')));
+    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/');              /* J/(kg K) */
+    if (is(last, '{')) return i > 1 && raw[i - 2].kind == MATHLEX_NUMBER; /* 5 {eV} */
+    if (last->kind == MATHLEX_PUNCT)
+        return (t->space || !is_spelled(t, "mg")) && last->punct &&
+               (strchr("})%!", last->punct) || is(last, MATHLEX_DEGREE));
+    return last->kind == MATHLEX_NUMBER || !is_class(last, MATHLEX_LETTERS);
+}
+
+/* Functions that are words in a sentence: "the sum is". */
+static bool is_noun_too(token t) {
+    return is_spelled(t, "sum") || is_spelled(t, "max") || is_spelled(t, "min") ||
+           is_spelled(t, "mod") || is_spelled(t, "int") || is_spelled(t, "lim");
+}
+
+static enum mathlex_class class_of(const struct mathlex_token *raw, size_t i, bool beside) {
     token t = &raw[i];
     bool glued = i > 0 && !t->space && raw[i - 1].kind == MATHLEX_NUMBER;
-    if (mathlex_is_function(t->s, t->n)) return CLASS_FUNCTION;
-    if (t->face != MATHLEX_BARE || !is_ascii_letters(t)) return CLASS_WORD;
+    if (mathlex_is_function(t->s, t->n))
+        return beside && is_noun_too(t) ? MATHLEX_WORD : MATHLEX_FUNCTION;
+    if (t->face != MATHLEX_BARE || !is_ascii_letters(t)) return MATHLEX_WORD;
     if (t->n == 1) {
         bool article = beside && !glued && raw[i + 1].kind == MATHLEX_TEXT && raw[i + 1].n > 1;
-        return article && *t->s == 'a' ? CLASS_WORD : CLASS_LETTERS;
+        return article && *t->s == 'a' ? MATHLEX_WORD : MATHLEX_LETTERS;
     }
-    bool measures = i > 0 && t->space && raw[i - 1].kind != MATHLEX_SYMBOL &&
-                    !is_class(&raw[i - 1], CLASS_LETTERS);
     bool currency = mathunit_is_currency(t->s, t->n) && raw[i + 1].kind == MATHLEX_NUMBER;
-    if (currency || mathunit_is(t->s, t->n, measures ? MATHUNIT_SPACED : MATHUNIT_GLUED))
-        return CLASS_WORD;
-    if (t->n >= LONG_WORD) return glued && is_ordered(t) ? CLASS_LETTERS : CLASS_WORD;
-    return !glued && mathword_is_short(t->s, t->n, beside) ? CLASS_WORD : CLASS_LETTERS;
+    if (currency || is_measure(raw, i)) return MATHLEX_WORD;
+    if (t->n >= LONG_WORD) return glued && is_ordered(t) ? MATHLEX_LETTERS : MATHLEX_WORD;
+    return !glued && mathword_is_short(t->s, t->n, beside) ? MATHLEX_WORD : MATHLEX_LETTERS;
 }
 
 /* Twice, so that a word makes its neighbours words. */
@@ -96,7 +116,8 @@ static void classify(struct mathlex_token *raw, size_t n) {
     for (int round = 0; round < 2; round++)
         for (size_t i = 0; i < n; i++) {
             if (raw[i].kind != MATHLEX_TEXT) continue;
-            bool left = i > 0 && raw[i].space && is_word(&raw[i - 1]);
+            bool left = i > 0 && raw[i].space && is_word(&raw[i - 1]) &&
+                        mathword_behind(raw[i - 1].s, raw[i - 1].n).behind == MATHWORD_NOUN;
             bool right = raw[i + 1].space && is_word(&raw[i + 1]);
             raw[i].punct = (char)class_of(raw, i, round > 0 && (left || right));
         }
@@ -204,7 +225,7 @@ static bool starts_operand(token t) {
                                    0};
     if (t->kind == MATHLEX_PUNCT) return t->punct && strchr(opening, t->punct);
     return t->kind == MATHLEX_NUMBER || t->kind == MATHLEX_SYMBOL || t->kind == MATHLEX_COMMAND ||
-           is_class(t, CLASS_LETTERS) || is_class(t, CLASS_FUNCTION);
+           is_class(t, MATHLEX_LETTERS) || is_class(t, MATHLEX_FUNCTION);
 }
 
 /* The same, or a sign before it. */
@@ -273,7 +294,7 @@ static size_t half_length(const struct resolver *r, int64_t *num, int64_t *den) 
     if (last(r)->kind != MATHLEX_NUMBER || !is_spelled(&r->raw[r->i], "and")) return 0;
     for (; n < 3 && is_word(&t[n]); n++)
         w[n] = (struct mathword_part){t[n].s, t[n].n};
-    if (n < 3 && is_class(&t[0], CLASS_LETTERS) && is_spelled(&t[0], "a") && is_word(&t[1])) {
+    if (n < 3 && is_class(&t[0], MATHLEX_LETTERS) && is_spelled(&t[0], "a") && is_word(&t[1])) {
         w[0] = (struct mathword_part){t[0].s, t[0].n};
         w[1] = (struct mathword_part){t[1].s, t[1].n};
         n = 2;
@@ -370,19 +391,19 @@ static void resolve_behind(struct resolver *r) {
     n = !t->space && is_ordinal(last(r), t) ? 1 : mathmeasure_letters(t);
     bool named =
         is_behind_name(r) && !(t->space && t->face == MATHLEX_WORDS && mathmeasure_is_unit(t));
-    bool call = is_class(t, CLASS_FUNCTION) && (is(&t[1], '(') || !t->space); /* min(a, b) */
+    bool call = is_class(t, MATHLEX_FUNCTION) && (is(&t[1], '(') || !t->space); /* min(a, b) */
     bool unit = mathmeasure_is_unit(t) || mathmeasure_special(t) > 0;
     if (n == 0 && !named && !call && unit) n = mathmeasure_length(t, false);
     if (n > 0) {
         skip_unit(r, n);
         return;
     }
-    if (is_class(t, CLASS_FUNCTION)) {
+    if (is_class(t, MATHLEX_FUNCTION)) {
         put_name(r, MATHLEX_COMMAND, t->s, t->n);
         r->i++;
         return;
     }
-    if (is_class(t, CLASS_LETTERS)) {
+    if (is_class(t, MATHLEX_LETTERS)) {
         if (r->dropped) r->bad = true;
         put_letters(r, t);
         r->i++;
@@ -418,7 +439,7 @@ static size_t gather_number(const struct resolver *r, struct mathword_part w[PHR
     for (size_t i = r->i; n < PHRASE_WORDS_MAX;) {
         token t = &r->raw[i];
         bool hyphen = n > 0 && is(t, '-') && !t->space && is_word(&t[1]) && !t[1].space;
-        bool article = is_class(t, CLASS_LETTERS) && is_spelled(t, "a") && is_word(&t[1]);
+        bool article = is_class(t, MATHLEX_LETTERS) && is_spelled(t, "a") && is_word(&t[1]);
         if (!hyphen && !article && !is_word(t)) break;
         i += hyphen;
         w[n] = (struct mathword_part){r->raw[i].s, r->raw[i].n};
@@ -459,17 +480,28 @@ static bool resolve_announced(struct resolver *r, size_t k, bool negative) {
     return false;
 }
 
+/* Whether t is a unit that is all of a denominator below a number: \frac{5 km}{h}. */
+static bool is_denominator(const struct resolver *r, token t) {
+    size_t n = mathmeasure_length(t, true);
+    bool number = false;
+    for (size_t i = 0; i < r->m; i++)
+        number = number || r->out[i].kind == MATHLEX_NUMBER;
+    return number && n > 0 && is(&t[n], '}') && is(last(r), '{') && r->m > 1 &&
+           is(last(r) - 1, '}');
+}
+
 /* Words where a value should begin. */
 static void resolve_front(struct resolver *r) {
     struct mathword_part w[PHRASE_WORDS_MAX];
     token t = &r->raw[r->i];
     bool begins = r->m == 0 || is(last(r), ',') || is(last(r), ';'), negative;
-    if (is_class(t, CLASS_FUNCTION)) {
-        put_name(r, MATHLEX_COMMAND, t->s, t->n);
+    bool index = is(last(r), '_') || (is(last(r), '{') && r->m > 1 && is(last(r) - 1, '_'));
+    if (is_class(t, MATHLEX_FUNCTION)) { /* v_{max} is a name */
+        put_name(r, index ? MATHLEX_SYMBOL : MATHLEX_COMMAND, t->s, t->n);
         r->i++;
         return;
     }
-    if (is_class(t, CLASS_LETTERS)) {
+    if (is_class(t, MATHLEX_LETTERS)) {
         put_letters(r, t);
         r->i++;
         return;
@@ -492,6 +524,16 @@ static void resolve_front(struct resolver *r) {
     }
     for (size_t k = n - 1; k > 0 && k < n; k--) /* "minus five", "about two thirds" */
         if (mathword_announces(w, k, &negative) && resolve_announced(r, k, negative)) return;
+    if (n > 1 && w[n - 1].n == 1 && mathword_announces(w, n - 1, &negative)) { /* "option B" */
+        put_words(r, &t[n - 1], 1);
+        r->i += n;
+        return;
+    }
+    if (is_denominator(r, t)) {
+        put_number(r, 1);
+        r->i += mathmeasure_length(t, true);
+        return;
+    }
     bool operand = starts_value(next) && !is(next, '|');
     if (n == 1 && t->n == 1 && t->face != MATHLEX_BARE) operand = false; /* \mathrm{d}x */
     if (n == 1 && t->face == MATHLEX_UPRIGHT && (starts_operand(next) || is(next, '_')))
@@ -552,10 +594,23 @@ static void resolve_degree(struct resolver *r) {
     if (scale && !starts_operand(&t[1])) skip_unit(r, 1);
 }
 
+/* Whether the next group is the second argument of a fraction. */
+static bool expects_argument(const struct resolver *r) {
+    size_t i = r->m, depth = 0;
+    if (!is(last(r), '}')) return false;
+    while (i > 0) {
+        token t = &r->out[--i];
+        depth += is(t, '}');
+        if (is(t, '{') && --depth == 0) break;
+    }
+    return i > 0 && r->out[i - 1].kind == MATHLEX_COMMAND && is_spelled(&r->out[i - 1], "frac");
+}
+
 /* Units that begin with a sign: "/ s", "* cm", "-inch"; a group or quotient of units; what is
  * behind a unit only. False if it is none of those. */
 static bool resolve_unit_sign(struct resolver *r) {
     token t = &r->raw[r->i];
+    if (is(t, '{') && expects_argument(r)) return false;
     size_t n = raised_ordinal_length(r, t);
     if (n == 0) n = remark_length(t);
     if (n == 0 && mathmeasure_special(t) > 0 && !r->variable) {
@@ -639,6 +694,10 @@ static bool is_only_words(const struct mathlex_token *raw, size_t n) {
     return words;
 }
 
+static bool is_operator(token t) {
+    return is_relation(t) || (t->kind == MATHLEX_PUNCT && t->punct && strchr("+-*/", t->punct));
+}
+
 /* Braces that hold nothing but words, or nothing, go, unless they are an argument. Quotes around it
  * all go. */
 static size_t unwrap(struct mathlex_token *raw, size_t n) {
@@ -652,7 +711,9 @@ static size_t unwrap(struct mathlex_token *raw, size_t n) {
         if (is(&raw[i], '{') && !argument) {
             while (raw[k].kind == MATHLEX_TEXT)
                 k++;
-            if (is(&raw[k], '}') && (k == i + 1 || is_word(&raw[i + 1]))) {
+            if (k == i + 1 && is_operator(&raw[k])) k++; /* \mathrel{=} */
+            if (is(&raw[k], '}') &&
+                (k == i + 1 || raw[i + 1].kind == MATHLEX_PUNCT || is_word(&raw[i + 1]))) {
                 memmove(&raw[m], &raw[i + 1], (k - i - 1) * sizeof *raw);
                 if (k > i + 1) raw[m].space = true;
                 m += k - i - 1;
@@ -706,8 +767,10 @@ static bool is_sentence(const struct mathlex_token *raw, size_t n) {
     return word;
 }
 
-static bool holds_number(const struct resolver *r) {
+/* Whether words came to a value: numbers, or one letter ("answer: B"). */
+static bool is_value(const struct resolver *r) {
     bool number = false;
+    if (r->m == 1 && r->out[0].kind == MATHLEX_SYMBOL && r->out[0].n == 1) return true;
     for (size_t i = 0; i < r->m; i++) {
         number = number || r->out[i].kind == MATHLEX_NUMBER;
         if (r->out[i].kind == MATHLEX_SYMBOL) return false;
@@ -727,7 +790,7 @@ enum mathphrase_result mathphrase_resolve(struct mathlex_token out[MATHLEX_TOKEN
     *m = r.m;
     if (result == MATHPHRASE_UNREADABLE)
         words = words || is_sentence(raw, n);
-    else if (!words || holds_number(&r))
+    else if (!words || is_value(&r))
         return result;
     if (!words) return result;
     *m = 0;

@@ -13,21 +13,20 @@ static const char *const bases[] = {
     "m",  "g",   "s",   "A",   "K",  "mol", "cd", "Hz",  "N",   "Pa", "J",  "W",   "C",
     "V",  "F",   "S",   "Wb",  "T",  "H",   "lm", "lx",  "Bq",  "Gy", "Sv", "kat", "L",
     "l",  "eV",  "bit", "b",   "B",  "cal", "t",  "bar", "rad", "sr", "Wh", "Ah",  "M",
-    "pc", "bps", "Da",  "ohm", "Ci", "Cal", "G",  "u",   "erg", NULL};
+    "pc", "bps", "Da",  "ohm", "Ci", "Cal", "G",  "u",   "erg", "yr", NULL};
 static const char *const prefixes[] = {"da", "Ki", "Mi", "Gi", "Ti", "Y", "Z", "E", "P",
                                        "T",  "G",  "M",  "k",  "h",  "d", "c", "m", "u",
                                        "n",  "p",  "f",  "a",  "z",  "y", NULL};
 
 /* Symbols without prefixes. */
 static const char *const plain[] = {
-    "in",     "ft",   "yd",   "yds",  "mi",   "nmi", "oz",  "lb",  "lbs",  "st",   "gal",
-    "qt",     "pt",   "tsp",  "tbsp", "cup",  "ac",  "ha",  "min", "mins", "h",    "hr",
-    "hrs",    "sec",  "secs", "d",    "wk",   "wks", "mo",  "yr",  "yrs",  "deg",  "rpm",
-    "rps",    "mph",  "kph",  "kmh",  "fps",  "psi", "ppm", "ppb", "hp",   "BTU",  "Btu",
-    "atm",    "torr", "Torr", "mmHg", "dB",   "gr",  "cc",  "sq",  "cu",   "r",    "rev",
-    "AU",     "ly",   "amu",  "am",   "pm",   "AM",  "PM",  "Am",  "Pm",   "kn",   "kt",
-    "dpi",    "px",   "D",    "R",    "mpg",  "cps", "lbf", "kgf", "ml",   "kcal", "arcsec",
-    "arcmin", "dyn",  "Mpc",  "degC", "degF", NULL};
+    "in",   "ft",  "yd",   "yds", "mi",   "nmi",    "oz",     "lb",   "lbs", "st",   "gal",  "qt",
+    "pt",   "tsp", "tbsp", "cup", "ac",   "ha",     "min",    "mins", "h",   "hr",   "hrs",  "sec",
+    "secs", "d",   "wk",   "wks", "mo",   "yr",     "yrs",    "deg",  "rpm", "rps",  "mph",  "kph",
+    "kmh",  "fps", "bpm",  "psi", "ppm",  "ppb",    "hp",     "BTU",  "Btu", "atm",  "torr", "Torr",
+    "mmHg", "dB",  "gr",   "cc",  "sq",   "cu",     "r",      "rev",  "AU",  "ly",   "amu",  "am",
+    "pm",   "AM",  "PM",   "Am",  "Pm",   "kn",     "kt",     "dpi",  "px",  "D",    "R",    "mpg",
+    "cps",  "lbf", "kgf",  "ml",  "kcal", "arcsec", "arcmin", "dyn",  "Mpc", "degC", "degF", NULL};
 
 static const char *const currencies[] = {"USD", "EUR", "GBP", "INR", "Rs",  "Re",  "CAD", "AUD",
                                          "CNY", "RMB", "JPY", "CHF", "HKD", "SGD", "NZD", "KRW",
@@ -36,17 +35,16 @@ static const char *const currencies[] = {"USD", "EUR", "GBP", "INR", "Rs",  "Re"
 
 /* Symbols of letters that are no product of variables even right behind a number. */
 static const char *const glued[] = {
-    "cm",  "mm",  "km",  "nm",  "kg",  "mg",   "lb",   "lbs", "oz",  "ml",  "mL",  "ft",
-    "in",  "yd",  "yds", "mi",  "hr",  "hrs",  "sec",  "min", "mph", "kph", "rpm", "day",
-    "am",  "pm",  "AM",  "PM",  "Am",  "Pm",   "deg",  "rad", "cup", "dm",  "ms",  "Hz",
-    "kHz", "MHz", "GHz", "THz", "kW",  "MW",   "GW",   "kV",  "kJ",  "MJ",  "kPa", "MPa",
-    "kWh", "mAh", "kB",  "MB",  "GB",  "TB",   "eV",   "keV", "MeV", "GeV", "dB",  "mol",
-    "cal", "psi", "ppm", "gal", "min", "mins", "secs", "yr",  "yrs", "wk",  "wks", "tsp",
-    "km",  "hPa", "fps", "mpg", "cc",  "kmh",  NULL};
+    "cm", "mm",  "km",  "nm",  "kg",  "mg",  "lb",  "lbs", "oz",  "ml",  "mL",  "ft",   "in",
+    "yd", "yds", "mi",  "hr",  "hrs", "sec", "min", "mph", "kph", "rpm", "day", "AM",   "PM",
+    "Am", "Pm",  "deg", "rad", "cup", "dm",  "ms",  "Hz",  "kHz", "MHz", "GHz", "THz",  "kW",
+    "MW", "GW",  "kV",  "kJ",  "MJ",  "kPa", "MPa", "kWh", "mAh", "kB",  "MB",  "GB",   "TB",
+    "eV", "keV", "MeV", "GeV", "dB",  "mol", "cal", "psi", "ppm", "gal", "min", "mins", "secs",
+    "yr", "yrs", "wk",  "wks", "tsp", "km",  "hPa", "fps", "mpg", "cc",  "kmh", NULL};
 
 /* Small letters that are units only if a blank stands before them. */
-static const char *const spaced[] = {"sq",  "cu",  "nmi", "atm", "amu", "rps",
-                                     "rev", "bps", "bar", "bit", NULL};
+static const char *const spaced[] = {"am",  "pm",  "sq",  "cu",  "nmi", "atm", "amu",
+                                     "rps", "rev", "bps", "bar", "bit", NULL};
 
 /* Words that take prefixes, in the singular. */
 static const char *const word_bases[] = {
@@ -124,7 +122,11 @@ static bool is_word(const char *s, size_t n) {
 }
 
 bool mathunit_is_letter(char c) {
-    return c && strchr("mgsAKNJWCVFSTHLlthdMBR", c) != NULL;
+    return c && strchr("msghdLlKAVNJWC", c) != NULL;
+}
+
+bool mathunit_is_quotient(char over, char under) {
+    return over && under && strchr("mgNJWVCLl", over) && strchr("smghLlK", under) && over != under;
 }
 
 bool mathunit_is_currency(const char *s, size_t n) {

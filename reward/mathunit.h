@@ -16,6 +16,8 @@ enum mathunit_face {
 bool mathunit_is(const char *s, size_t n, enum mathunit_face face);
 /* Whether it is a symbol of one letter: a unit where it is part of a product or quotient (m/s). */
 bool mathunit_is_letter(char c);
+/* Whether over/under of bare letters is a unit, m/s or g/L; most quotients of letters are not. */
+bool mathunit_is_quotient(char over, char under);
 /* "USD", "Rs": stands before its number as well as behind it. */
 bool mathunit_is_currency(const char *s, size_t n);
 

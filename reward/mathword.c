@@ -97,29 +97,23 @@ static const struct {
 };
 
 /* What makes something else of the value before it: comparisons, denials, conditions, quantities
- * of it. */
+ * of it. Counts are no such thing: "5 more apples", "5 odd numbers". */
 static const char *const changes[] = {
-    "not",         "no",          "never",       "none",       "neither",    "nor",
-    "cannot",      "isn't",       "aren't",      "wasn't",     "don't",      "doesn't",
-    "false",       "wrong",       "incorrect",   "undefined",  "impossible", "invalid",
-    "except",      "excluding",   "without",     "but",        "less",       "fewer",
-    "lesser",      "smaller",     "lower",       "more",       "greater",    "larger",
-    "bigger",      "higher",      "longer",      "shorter",    "older",      "younger",
-    "than",        "least",       "most",        "maximum",    "minimum",    "max",
-    "under",       "below",       "above",       "beyond",     "between",    "through",
-    "until",       "till",        "up",          "at",         "if",         "when",
-    "whenever",    "unless",      "where",       "whose",      "while",      "given",
-    "assuming",    "provided",    "divided",     "multiplied", "added",      "subtracted",
-    "increased",   "decreased",   "reduced",     "raised",     "power",      "modulo",
-    "mod",         "remainder",   "factorial",   "choose",     "negative",   "short",
-    "rounded",     "inclusive",   "exclusive",   "onwards",    "onward",     "upwards",
-    "thereabouts", "approaching", "nearly",      "almost",     "ish",        "fold",
-    "off",         "any",         "minus",       "plus",       "over",       "instead",
-    "versus",      "vs",          "odd",         "even",       "real",       "integer",
-    "integers",    "positive",    "nonnegative", "nonzero",    "prime",      "complex",
-    "rational",    "irrational",  "others",      "otherwise",  "base",       "unknown",
-    "only",        "bc",          "bce",         "infinitely", "divides",    "以上",
-    "以下",        "以内",        "多",          NULL};
+    "not",        "no",          "never",       "none",      "neither",    "nor",
+    "cannot",     "isn't",       "aren't",      "wasn't",    "don't",      "doesn't",
+    "false",      "wrong",       "incorrect",   "undefined", "impossible", "invalid",
+    "except",     "excluding",   "without",     "but",       "than",       "least",
+    "most",       "maximum",     "minimum",     "max",       "under",      "below",
+    "beyond",     "between",     "through",     "until",     "till",       "up",
+    "at",         "if",          "when",        "whenever",  "unless",     "where",
+    "whose",      "while",       "given",       "assuming",  "provided",   "divided",
+    "multiplied", "added",       "subtracted",  "increased", "decreased",  "reduced",
+    "raised",     "power",       "modulo",      "mod",       "remainder",  "factorial",
+    "choose",     "short",       "inclusive",   "exclusive", "onwards",    "onward",
+    "upwards",    "thereabouts", "approaching", "nearly",    "almost",     "ish",
+    "any",        "minus",       "plus",        "over",      "versus",     "vs",
+    "otherwise",  "base",        "bc",          "bce",       "divides",    "以上",
+    "以下",       "以内",        "多",          NULL};
 
 struct mathword mathword_behind(const char *s, size_t n) {
     char word[WORD_BYTES];
@@ -295,14 +289,15 @@ static size_t read_whole(const struct number_words *w, size_t at, int64_t *value
             at < w->n ? mathword_behind(w->part[at].s, w->part[at].n) : (struct mathword){0};
         bool article = !any && (is_word(w, at, "a")) && at + 1 < w->n;
         if (article) scale = mathword_behind(w->part[at + 1].s, w->part[at + 1].n);
-        if (scale.behind != MATHWORD_SCALE || scale.factor < 100 || total + group > 1000000000)
+        if (scale.behind != MATHWORD_SCALE || (scale.factor < 100 && !article) ||
+            total + group > 1000000000)
             break;
         if (!any && !article) break;
         if (article) group = 1;
         at += article ? 2 : 1;
         any = true;
-        if (scale.factor == 100) {
-            group *= 100;
+        if (scale.factor <= 100) {
+            group *= scale.factor;
         } else {
             total += group * scale.factor;
             group = 0;
