@@ -152,10 +152,12 @@ static int send_welcome(struct manager *m, struct manager_client *c, const struc
     return 0;
 }
 
-static enum manager_role role_of(const char *service) {
+/* A run has one trainer, whose name is its service's: what it says of weights is the truth here, so
+ * nobody else may say it beside it. */
+static enum manager_role role_of(const char *service, const char *name) {
     if (strcmp(service, "rollout") == 0) return MANAGER_ROLLOUT;
     if (strcmp(service, "reward") == 0) return MANAGER_REWARD;
-    if (strcmp(service, "trainer") == 0) return MANAGER_TRAINER;
+    if (strcmp(service, "trainer") == 0 && strcmp(name, service) == 0) return MANAGER_TRAINER;
     return strcmp(service, "eval") == 0 ? MANAGER_EVALUATOR : MANAGER_OTHER;
 }
 
@@ -179,7 +181,7 @@ int manager_clients_hello(struct manager *m, const struct net_id *from,
     uint64_t session = c->used ? c->session : m->incarnation + ++m->sessions;
     *c = (struct manager_client){.used = true,
                                  .alive = true,
-                                 .role = role_of(h->service),
+                                 .role = role_of(h->service, h->name),
                                  .id = *from,
                                  .incarnation = h->incarnation,
                                  .writer = manager_prompts_writer(h->name),
