@@ -525,3 +525,30 @@ TEST(manager_forgets_other_weights) {
     CHECK_INT(end(pid), 0);
     net_close(&net);
 }
+
+/* What the trainer says of weights is the truth here: nobody else can say it beside it. */
+TEST(manager_knows_one_trainer) {
+    struct net *net = NULL;
+    struct net_sock *liar = NULL;
+    char *endpoint = NULL;
+    uint64_t session = 0;
+    int all = 0;
+    write_recipe("path: 'builtin:addition', limit: 9", 2, 16);
+    pid_t pid = start();
+    CHECK_OK(net_open(&net));
+    CHECK_OK(net_endpoint(&endpoint, net, test_dir(), "manager"));
+    CHECK_OK(net_connect(&liar, net, endpoint, "liar", 1 << 20));
+    say_hello(liar, "trainer", "liar");
+    ask_batch(liar, "0123456789abcdeX");
+    CHECK_INT(answers(net, liar, WIRE_BATCH, &all), 0);
+    check_said("peer=liar BatchRequest: refused: not from this kind of service");
+    struct net_sock *s = join(net, "rollout-1", &session);
+    struct say x = good;
+    x.id = lease(net, s);
+    say_span(s, &x, false);
+    CHECK_INT(ack_of(net, s, session), 2);
+    CHECK(kill(pid, SIGTERM) == 0);
+    CHECK_INT(end(pid), 0);
+    mem_free(endpoint);
+    net_close(&net);
+}
