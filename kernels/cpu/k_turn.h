@@ -1,5 +1,5 @@
-/* k_turn.h - blocks of 8 x 8 numbers turned around (template; see real.h). That is bound by shuffles,
- * so a block is built from halves of rows: the loads then do a third of the work. */
+/* k_turn.h - blocks of 8 x 8 numbers turned around (template; see real.h). That is bound by
+ * shuffles, so a block is built from halves of rows: the loads then do a third of the work. */
 #ifndef KERNELS_CPU_K_TURN_H
 #define KERNELS_CPU_K_TURN_H
 

@@ -2,8 +2,8 @@
  *
  * The templates (k_*.h) compute in f32 on vectors of vec.h whatever is stored: a load widens, which
  * is exact, a store rounds once, to nearest even. So one template serves both types, and a row's
- * bits in bf16 do not depend on other rows, threads or the instruction set for the same reason as in
- * f32. What a template reads back it reads as it was stored: rounded. */
+ * bits in bf16 do not depend on other rows, threads or the instruction set for the same reason as
+ * in f32. What a template reads back it reads as it was stored: rounded. */
 #ifndef KERNELS_CPU_REAL_H
 #define KERNELS_CPU_REAL_H
 

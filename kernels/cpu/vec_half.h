@@ -1,6 +1,6 @@
-/* vec_half.h - bf16 numbers in vectors of floats (vec.h): loads that widen, which is exact, and stores
- * that round to nearest even. Words hold two numbers each, the low one in the low half: panels of
- * bf16 matrices, where a shift and a mask make both (k_pack.h). */
+/* vec_half.h - bf16 numbers in vectors of floats (vec.h): loads that widen, which is exact, and
+ * stores that round to nearest even. Words hold two numbers each, the low one in the low half:
+ * panels of bf16 matrices, where a shift and a mask make both (k_pack.h). */
 #ifndef KERNELS_CPU_VEC_HALF_H
 #define KERNELS_CPU_VEC_HALF_H
 
