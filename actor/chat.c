@@ -12,52 +12,86 @@
  * depend on the day, so the date is the template's own fallback. */
 #include "actor/chat.h"
 
+#include "actor/chat_format.h"
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 
 #include <string.h>
 
 enum { TEMPLATE_MAX = 1 << 20, CONFIG_MAX = 16 << 20 };
 
-enum family { PLAIN, CHATML, LLAMA3, MISTRAL };
-
-static const struct format {
-    const char *name;
-    enum family family;
-    const char *system; /* ChatML: default system prompt */
-} formats[CHAT_FORMATS] = {
-    [CHAT_PLAIN] = {"plain", PLAIN, NULL},
-    [CHAT_CHATML] = {"chatml", CHATML, NULL},
-    [CHAT_QWEN2] = {"qwen2", CHATML, "You are a helpful assistant."},
-    [CHAT_QWEN25] = {"qwen2.5", CHATML,
+const struct chat_format_info chat_formats[CHAT_FORMATS] = {
+    [CHAT_PLAIN] = {"plain", CHAT_FAMILY_PLAIN, NULL},
+    [CHAT_CHATML] = {"chatml", CHAT_FAMILY_CHATML, NULL},
+    [CHAT_QWEN2] = {"qwen2", CHAT_FAMILY_CHATML, "You are a helpful assistant."},
+    [CHAT_QWEN25] = {"qwen2.5", CHAT_FAMILY_CHATML,
                      "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-    [CHAT_QWEN25_MATH] = {"qwen2.5-math", CHATML,
+    [CHAT_QWEN25_MATH] = {"qwen2.5-math", CHAT_FAMILY_CHATML,
                           "Please reason step by step, and put your final answer within "
                           "\\boxed{}."},
-    [CHAT_SMOLLM2] = {"smollm2", CHATML,
+    [CHAT_SMOLLM2] = {"smollm2", CHAT_FAMILY_CHATML,
                       "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
-    [CHAT_QWEN3] = {"qwen3", CHATML, NULL},
-    [CHAT_LLAMA3] = {"llama3", LLAMA3, NULL},
-    [CHAT_LLAMA31] = {"llama3.1", LLAMA3, NULL},
-    [CHAT_MISTRAL] = {"mistral", MISTRAL, NULL},
-    [CHAT_MISTRAL_TRIM] = {"mistral-trim", MISTRAL, NULL},
-    [CHAT_MISTRAL_V1] = {"mistral-v1", MISTRAL, NULL},
-    [CHAT_MISTRAL_TEKKEN] = {"mistral-tekken", MISTRAL, NULL},
+    [CHAT_QWEN3] = {"qwen3", CHAT_FAMILY_CHATML, NULL},
+    [CHAT_QWEN3_NO_THINK] = {"qwen3-no-think", CHAT_FAMILY_CHATML, NULL},
+    [CHAT_QWEN3_THINKING] = {"qwen3-thinking", CHAT_FAMILY_CHATML, NULL},
+    [CHAT_QWEN3_INSTRUCT] = {"qwen3-instruct", CHAT_FAMILY_CHATML, NULL},
+    [CHAT_LLAMA3] = {"llama3", CHAT_FAMILY_LLAMA3, NULL},
+    [CHAT_LLAMA31] = {"llama3.1", CHAT_FAMILY_LLAMA3, NULL},
+    [CHAT_MISTRAL] = {"mistral", CHAT_FAMILY_MISTRAL, NULL},
+    [CHAT_MISTRAL_TRIM] = {"mistral-trim", CHAT_FAMILY_MISTRAL, NULL},
+    [CHAT_MISTRAL_V1] = {"mistral-v1", CHAT_FAMILY_MISTRAL, NULL},
+    [CHAT_MISTRAL_TEKKEN] = {"mistral-tekken", CHAT_FAMILY_MISTRAL, NULL},
+    [CHAT_DEEPSEEK_R1] = {"deepseek-r1", CHAT_FAMILY_DEEPSEEK, NULL},
+    [CHAT_DEEPSEEK_R1_OPEN] = {"deepseek-r1-open", CHAT_FAMILY_DEEPSEEK, NULL},
 };
 
 const char *chat_name(enum chat_format f) {
-    return formats[f].name;
+    return chat_formats[f].name;
 }
 
+/* ChatML has no bos; DeepSeek's template writes its own. */
 bool chat_wants_special(enum chat_format f) {
-    return formats[f].family != CHATML;
+    return chat_formats[f].family != CHAT_FAMILY_CHATML &&
+           chat_formats[f].family != CHAT_FAMILY_DEEPSEEK;
 }
 
 const char *chat_end_of_turn(enum chat_format f) {
-    if (formats[f].family == CHATML) return "<|im_end|>";
-    return formats[f].family == LLAMA3 ? "<|eot_id|>" : NULL;
+    if (chat_formats[f].family == CHAT_FAMILY_CHATML) return "<|im_end|>";
+    return chat_formats[f].family == CHAT_FAMILY_LLAMA3 ? "<|eot_id|>" : NULL;
+}
+
+/* Mistral's [INST] became a token with v3; before, it is letters in the model's own format too. */
+const char *chat_token(enum chat_format f, size_t i) {
+    static const char *const chatml[] = {"<|im_start|>", "<|im_end|>", NULL};
+    static const char *const llama3[] = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+                                         NULL};
+    static const char *const mistral[] = {"[INST]", "[/INST]", "</s>", NULL};
+    static const char *const deepseek[] = {CHAT_DEEPSEEK_BOS, CHAT_DEEPSEEK_USER,
+                                           CHAT_DEEPSEEK_ASSISTANT, CHAT_DEEPSEEK_EOS, NULL};
+    const char *const *list = NULL;
+    switch (chat_formats[f].family) {
+    case CHAT_FAMILY_PLAIN: return NULL;
+    case CHAT_FAMILY_CHATML: list = chatml; break;
+    case CHAT_FAMILY_LLAMA3: list = llama3; break;
+    case CHAT_FAMILY_MISTRAL: list = f == CHAT_MISTRAL_V1 ? mistral + 2 : mistral; break;
+    case CHAT_FAMILY_DEEPSEEK: list = deepseek; break;
+    }
+    size_t n = 0;
+    while (list[n])
+        n++;
+    return i < n ? list[i] : NULL;
+}
+
+int chat_set_thinking(enum chat_format *f, bool thinking) {
+    if (*f != CHAT_QWEN3 && *f != CHAT_QWEN3_NO_THINK)
+        return FAIL(ERR_CONFIG,
+                    "enable_thinking is no argument of the chat format %s: its template always "
+                    "writes the same; qwen3's has it",
+                    chat_name(*f));
+    *f = thinking ? CHAT_QWEN3 : CHAT_QWEN3_NO_THINK;
+    return 0;
 }
 
 /* --- Recognising a template --- */
@@ -131,9 +165,10 @@ static int chatml_format(const struct buf *t) {
         if (*p == '"') continue; /* the conversation's own system turn */
         int f = CHAT_FORMATS;
         while (--f >= 0) {
-            size_t n = formats[f].system ? strlen(formats[f].system) : 0;
+            size_t n = chat_formats[f].system ? strlen(chat_formats[f].system) : 0;
             if (!n) continue;
-            if (strncmp(p, formats[f].system, n) == 0 && strncmp(p + n, "<|im_end|>\\n\"", 13) == 0)
+            if (strncmp(p, chat_formats[f].system, n) == 0 &&
+                strncmp(p + n, "<|im_end|>\\n\"", 13) == 0)
                 break;
         }
         if (f < 0 || (found != CHAT_CHATML && found != f)) return -1;
@@ -148,18 +183,26 @@ static int recognise_chatml(const struct buf *t) {
         "\"<|im_start|>\"+message.role+\"\\n\"+message.content+\"<|im_end|>\\n\"",
         "\"<|im_start|>\"+message.role+\"\\n\"+content+\"<|im_end|>\"+\"\\n\"", NULL};
     static const char *const thinking[] = {
-        "last_query_index=messages|length-1",
-        "ifloop.lastor(notloop.lastandreasoning_content)",
+        "last_query_index=messages|length-1", "ifloop.index0>ns.last_query_index",
         "\"\\n<think>\\n\"+reasoning_content.strip(\"\\n\")+\"\\n</think>\\n\\n\"+content.lstrip("
         "\"\\n\")",
-        "ifenable_thinkingisdefinedandenable_thinkingisfalse%}{{\"<think>\\n\\n</think>\\n\\n\"}}",
-        "{{\"<|im_start|>assistant\\n\"}}",
         NULL};
+    static const char *const either[] = {
+        "ifenable_thinkingisdefinedandenable_thinkingisfalse%}{{\"<think>\\n\\n</think>\\n\\n\"}}",
+        "{{\"<|im_start|>assistant\\n\"}}", NULL};
     static const char *const other[] = {"think",      "|trim",   "bos_token",
                                         "<|im_sep|>", ".strip(", NULL};
-    if (!has_any(t, turns) || !has(t, "\"<|im_start|>assistant\\n\"}}")) return -1;
-    if (has_all(t, thinking)) return chatml_format(t) == CHAT_CHATML ? CHAT_QWEN3 : -1;
-    return has_any(t, other) ? -1 : chatml_format(t);
+    static const char last_keeps[] = "ifloop.lastor(notloop.lastandreasoning_content)";
+    bool opens = has(t, "\"<|im_start|>assistant\\n<think>\\n\"}}");
+    if (!has_any(t, turns) || (!opens && !has(t, "\"<|im_start|>assistant\\n\"}}"))) return -1;
+    if (!has_all(t, thinking)) return opens || has_any(t, other) ? -1 : chatml_format(t);
+    if (chatml_format(t) != CHAT_CHATML) return -1;
+    if (!has(t, last_keeps))
+        return has(t, "%}{%ifreasoning_content%}") && !opens && !has(t, "enable_thinking")
+                   ? CHAT_QWEN3_INSTRUCT
+                   : -1;
+    if (opens) return has(t, "enable_thinking") ? -1 : CHAT_QWEN3_THINKING;
+    return has_all(t, either) ? CHAT_QWEN3 : -1;
 }
 
 static int recognise_llama3(const struct buf *t) {
@@ -199,9 +242,25 @@ static int recognise_mistral(const struct buf *t) {
     return has(t, "\" \"+message.content+eos_token") ? CHAT_MISTRAL : -1;
 }
 
+/* DeepSeek-R1 and its distilled models: first without, later with the opening of the thinking. */
+static int recognise_deepseek(const struct buf *t) {
+    static const char *const parts[] = {
+        "ifmessage.role==\"system\"%}{%setns.system_prompt=message.content%}",
+        "{{bos_token}}{{ns.system_prompt}}",
+        "{{\"" CHAT_DEEPSEEK_USER "\"+message.content}}",
+        "if\"</think>\"incontent%}{%setcontent=content.split(\"</think>\")[-1]%}",
+        "{{\"" CHAT_DEEPSEEK_ASSISTANT "\"+content+\"" CHAT_DEEPSEEK_EOS "\"}}",
+        NULL};
+    static const char *const other[] = {"is_first_sp", "enable_thinking", "thinking", "|trim",
+                                        NULL};
+    if (!has_all(t, parts) || has_any(t, other)) return -1;
+    if (has(t, "{{\"" CHAT_DEEPSEEK_ASSISTANT "<think>\\n\"}}")) return CHAT_DEEPSEEK_R1;
+    return has(t, "{{\"" CHAT_DEEPSEEK_ASSISTANT "\"}}") ? CHAT_DEEPSEEK_R1_OPEN : -1;
+}
+
 static void list_names(struct buf *out) {
     for (int f = 0; f < CHAT_FORMATS; f++)
-        buf_printf(out, "%s%s", f ? ", " : "", formats[f].name);
+        buf_printf(out, "%s%s", f ? ", " : "", chat_formats[f].name);
 }
 
 int chat_recognise(enum chat_format *out, const char *jinja, size_t n, const char *where) {
@@ -213,6 +272,7 @@ int chat_recognise(enum chat_format *out, const char *jinja, size_t n, const cha
     int f = recognise_chatml(&t);
     if (f < 0) f = recognise_llama3(&t);
     if (f < 0) f = recognise_mistral(&t);
+    if (f < 0) f = recognise_deepseek(&t);
     buf_close(&t);
     if (f >= 0) {
         *out = (enum chat_format)f;
@@ -240,7 +300,7 @@ static const struct json *config_template(const struct json *config) {
 
 static int choose_config(enum chat_format *out, const char *path) {
     struct json_doc *doc;
-    TRY(json_parse_file(&doc, path, CONFIG_MAX));
+    TRY(json_parse_file_as(&doc, path, CONFIG_MAX, JSON_NUL));
     const struct json *v = config_template(json_root(doc));
     int rc = 0;
     if (json_type(v) == JSON_NULL)
@@ -256,11 +316,13 @@ static int choose_config(enum chat_format *out, const char *path) {
 static int choose_auto(enum chat_format *out, const char *dir) {
     char *jinja = file_join(dir, "chat_template.jinja"), *text = NULL;
     char *config = file_join(dir, "tokenizer_config.json");
-    size_t n;
+    size_t n = 0;
     int rc = 0;
     if (file_exists(jinja)) {
         rc = file_read(&text, &n, jinja, TEMPLATE_MAX);
-        if (rc == 0) rc = chat_recognise(out, text, n, jinja);
+        if (rc == 0)
+            rc = filetype_explain(chat_recognise(out, text, n, jinja), text, n, jinja,
+                                  FILETYPE_JINJA);
     } else if (file_exists(config)) {
         rc = choose_config(out, config);
     } else {
@@ -276,7 +338,7 @@ int chat_choose(enum chat_format *out, const char *name, const char *dir) {
     if (strcmp(name, "auto") == 0) return choose_auto(out, dir);
     if (strcmp(name, "qwen") == 0) name = "chatml";
     for (int f = 0; f < CHAT_FORMATS; f++)
-        if (strcmp(name, formats[f].name) == 0) {
+        if (strcmp(name, chat_formats[f].name) == 0) {
             *out = (enum chat_format)f;
             return 0;
         }
@@ -286,191 +348,4 @@ int chat_choose(enum chat_format *out, const char *name, const char *dir) {
                   names.data);
     buf_close(&names);
     return rc;
-}
-
-/* --- Rendering --- */
-
-struct text {
-    const char *s;
-    size_t n;
-};
-
-static struct text whole(const char *s) {
-    return (struct text){s, strlen(s)};
-}
-
-/* What Python's str.strip() takes for a blank. */
-static bool is_blank(uint32_t cp) {
-    if (cp < 0x80) return cp == ' ' || (cp >= 9 && cp <= 13) || (cp >= 0x1C && cp <= 0x1F);
-    return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||
-           cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
-}
-
-static struct text trim(struct text t) {
-    uint32_t cp;
-    int len;
-    while (t.n && (len = utf8_decode(t.s, t.n, &cp)) > 0 && is_blank(cp)) {
-        t.s += len;
-        t.n -= (size_t)len;
-    }
-    while (t.n) {
-        size_t at = t.n - 1;
-        while (at > 0 && ((unsigned char)t.s[at] & 0xC0) == 0x80)
-            at--;
-        if (utf8_decode(t.s + at, t.n - at, &cp) <= 0 || !is_blank(cp)) break;
-        t.n = at;
-    }
-    return t;
-}
-
-static struct text strip_newlines(struct text t, bool left, bool right) {
-    while (left && t.n && *t.s == '\n') {
-        t.s++;
-        t.n--;
-    }
-    while (right && t.n && t.s[t.n - 1] == '\n')
-        t.n--;
-    return t;
-}
-
-static void add(struct buf *out, struct text t) {
-    buf_add(out, t.s, t.n);
-}
-
-static void chatml_turn(struct buf *out, const char *role, struct text content) {
-    buf_printf(out, "<|im_start|>%s\n", role);
-    add(out, content);
-    buf_str(out, "<|im_end|>\n");
-}
-
-/* Index of the last question: the last user turn that is no wrapped tool response. */
-static size_t last_question(const struct chat_message *m, size_t n) {
-    static const char open[] = "<tool_response>", close[] = "</tool_response>";
-    for (size_t i = n; i-- > 0;) {
-        size_t len = strlen(m[i].content);
-        bool response = strncmp(m[i].content, open, sizeof open - 1) == 0 &&
-                        len >= sizeof close - 1 &&
-                        strcmp(m[i].content + len - (sizeof close - 1), close) == 0;
-        if (strcmp(m[i].role, "user") == 0 && !response) return i;
-    }
-    return n - 1;
-}
-
-/* What comes after the last mark; all of it if there is none. */
-static struct text after_last(struct text t, const char *mark) {
-    size_t n = strlen(mark);
-    for (size_t i = t.n >= n ? t.n - n + 1 : 0; i-- > 0;)
-        if (memcmp(t.s + i, mark, n) == 0) return (struct text){t.s + i + n, t.n - i - n};
-    return t;
-}
-
-/* Qwen3: thinking stays only in turns after the last question. */
-static void qwen3_assistant(struct buf *out, const char *content, bool after_question, bool last) {
-    struct text reasoning = {"", 0}, text = whole(content);
-    const char *end = strstr(content, "</think>");
-    if (end) {
-        struct text head =
-            strip_newlines((struct text){content, (size_t)(end - content)}, false, true);
-        reasoning = strip_newlines(after_last(head, "<think>"), true, false);
-        text = strip_newlines(after_last(whole(end), "</think>"), true, false);
-    }
-    buf_str(out, "<|im_start|>assistant\n");
-    if (after_question && (last || reasoning.n)) {
-        buf_str(out, "<think>\n");
-        add(out, strip_newlines(reasoning, true, true));
-        buf_str(out, "\n</think>\n\n");
-        text = strip_newlines(text, true, false);
-    }
-    add(out, text);
-    buf_str(out, "<|im_end|>\n");
-}
-
-static void render_chatml(struct buf *out, enum chat_format f, const struct chat_message *m,
-                          size_t n, bool generate) {
-    size_t question = f == CHAT_QWEN3 ? last_question(m, n) : 0;
-    if (formats[f].system && strcmp(m[0].role, "system") != 0)
-        chatml_turn(out, "system", whole(formats[f].system));
-    for (size_t i = 0; i < n; i++) {
-        if (f == CHAT_QWEN3 && strcmp(m[i].role, "assistant") == 0)
-            qwen3_assistant(out, m[i].content, i > question, i + 1 == n);
-        else
-            chatml_turn(out, m[i].role, whole(m[i].content));
-    }
-    if (generate) buf_str(out, "<|im_start|>assistant\n");
-}
-
-static void llama3_header(struct buf *out, const char *role) {
-    buf_printf(out, "<|start_header_id|>%s<|end_header_id|>\n\n", role);
-}
-
-static void render_llama3(struct buf *out, enum chat_format f, const struct chat_message *m,
-                          size_t n, bool generate) {
-    size_t i = 0;
-    if (f == CHAT_LLAMA31) {
-        llama3_header(out, "system");
-        buf_str(out, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n");
-        if (strcmp(m[0].role, "system") == 0) add(out, trim(whole(m[i++].content)));
-        buf_str(out, "<|eot_id|>");
-    }
-    for (; i < n; i++) {
-        llama3_header(out, m[i].role);
-        add(out, trim(whole(m[i].content)));
-        buf_str(out, "<|eot_id|>");
-    }
-    if (generate) llama3_header(out, "assistant");
-}
-
-/* The system text goes into a user turn: the first in v1, the last (and only if it ends the
- * conversation) later. */
-static int render_mistral(struct buf *out, enum chat_format f, const struct chat_message *m,
-                          size_t n) {
-    const char *system = strcmp(m[0].role, "system") == 0 ? m[0].content : NULL;
-    size_t first = system ? 1 : 0;
-    bool v1 = f == CHAT_MISTRAL_V1, tekken = f == CHAT_MISTRAL_TEKKEN;
-    for (size_t i = first; i < n; i++)
-        if (strcmp(m[i].role, (i - first) % 2 ? "assistant" : "user") != 0)
-            return FAIL(ERR_CONFIG,
-                        "message %zu has the role %s: after an optional system message, %s needs "
-                        "user and assistant in turn",
-                        i, m[i].role, formats[f].name);
-    for (size_t i = first; i < n; i++) {
-        if ((i - first) % 2) {
-            struct text t = whole(m[i].content);
-            if (!tekken) buf_str(out, " ");
-            add(out, f == CHAT_MISTRAL_TRIM ? trim(t) : t);
-            buf_str(out, "</s>");
-            continue;
-        }
-        buf_str(out, v1 ? " [INST] " : tekken ? "[INST]" : "[INST] ");
-        if (system && (v1 ? i == first : i + 1 == n)) buf_printf(out, "%s\n\n", system);
-        buf_str(out, m[i].content);
-        buf_str(out, v1 ? " [/INST]" : "[/INST]");
-    }
-    return 0;
-}
-
-static void render_plain(struct buf *out, const struct chat_message *m, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        buf_printf(out, "%s%s", i ? "\n\n" : "", m[i].content);
-}
-
-int chat_render(struct buf *out, enum chat_format f, const struct chat_message *messages, size_t n,
-                bool generate) {
-    if (n == 0) return FAIL(ERR_CONFIG, "a conversation needs at least one message");
-    for (size_t i = 0; i < n; i++) {
-        const char *role = messages[i].role;
-        if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
-            strcmp(role, "assistant") != 0)
-            return FAIL(ERR_CONFIG,
-                        "message %zu has the role \"%s\", known are system, user, "
-                        "assistant",
-                        i, role);
-    }
-    switch (formats[f].family) {
-    case PLAIN: render_plain(out, messages, n); break;
-    case CHATML: render_chatml(out, f, messages, n, generate); break;
-    case LLAMA3: render_llama3(out, f, messages, n, generate); break;
-    case MISTRAL: return render_mistral(out, f, messages, n);
-    }
-    return 0;
 }

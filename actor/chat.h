@@ -17,14 +17,19 @@ enum chat_format {
     CHAT_QWEN25,
     CHAT_QWEN25_MATH,
     CHAT_SMOLLM2,
-    CHAT_QWEN3, /* thinking is dropped from earlier turns of the assistant */
+    CHAT_QWEN3,          /* thinking is dropped from earlier turns of the assistant */
+    CHAT_QWEN3_NO_THINK, /* the same with enable_thinking: false: an empty thinking is prompted */
+    CHAT_QWEN3_THINKING, /* Thinking-2507: the thinking is opened in the prompt */
+    CHAT_QWEN3_INSTRUCT, /* Instruct-2507: no thinking of its own */
     CHAT_LLAMA3,
-    CHAT_LLAMA31,        /* always a system turn with the template's own date */
-    CHAT_MISTRAL,        /* v3: [INST] text[/INST] */
-    CHAT_MISTRAL_TRIM,   /* v3, the assistant's text trimmed */
-    CHAT_MISTRAL_V1,     /* [INST] text [/INST] */
-    CHAT_MISTRAL_TEKKEN, /* [INST]text[/INST] */
-    CHAT_FORMATS         /* number of formats */
+    CHAT_LLAMA31,          /* always a system turn with the template's own date */
+    CHAT_MISTRAL,          /* v3: [INST] text[/INST] */
+    CHAT_MISTRAL_TRIM,     /* v3, the assistant's text trimmed */
+    CHAT_MISTRAL_V1,       /* [INST] text [/INST] */
+    CHAT_MISTRAL_TEKKEN,   /* [INST]text[/INST] */
+    CHAT_DEEPSEEK_R1,      /* the thinking is opened in the prompt */
+    CHAT_DEEPSEEK_R1_OPEN, /* as first released: the model opens it */
+    CHAT_FORMATS           /* number of formats */
 };
 
 struct chat_message {
@@ -33,8 +38,9 @@ struct chat_message {
 };
 
 /* name: "plain", "chatml" (or "qwen"), "qwen2", "qwen2.5", "qwen2.5-math", "smollm2", "qwen3",
- * "llama3", "llama3.1", "mistral", "mistral-trim", "mistral-v1", "mistral-tekken"; or "auto": from
- * DIR/chat_template.jinja or, without it, DIR/tokenizer_config.json; plain where neither has a
+ * "qwen3-no-think", "qwen3-thinking", "qwen3-instruct", "llama3", "llama3.1", "mistral",
+ * "mistral-trim", "mistral-v1", "mistral-tekken", "deepseek-r1", "deepseek-r1-open"; or "auto":
+ * from DIR/chat_template.jinja or, without it, DIR/tokenizer_config.json; plain where neither has a
  * template. ERR_CONFIG for an unknown name, ERR_UNSUP for an unknown template; both list the
  * formats. */
 MUST_CHECK int chat_choose(enum chat_format *out, const char *name, const char *dir);
@@ -47,6 +53,24 @@ MUST_CHECK int chat_recognise(enum chat_format *out, const char *jinja, size_t n
  * chat_wants_special(). ERR_CONFIG names an unknown role or an order the format cannot express. */
 MUST_CHECK int chat_render(struct buf *out, enum chat_format f, const struct chat_message *messages,
                            size_t n, bool generate);
+/* The same; *marks gets, in order, where parts of the messages' contents stand in what is appended.
+ */
+struct chat_mark {
+    size_t start, end; /* bytes of *out */
+    const char *from;  /* the byte of the content that stands at start */
+};
+struct chat_marks { /* mem_free(v) */
+    struct chat_mark *v;
+    size_t n, cap;
+};
+MUST_CHECK int chat_render_marked(struct buf *out, enum chat_format f,
+                                  const struct chat_message *messages, size_t n, bool generate,
+                                  struct chat_marks *marks);
+/* The i-th special token that the format is made of, NULL after the last. A tokenizer that lacks
+ * one would spell it in letters. */
+const char *chat_token(enum chat_format f, size_t i);
+/* The template's argument enable_thinking; ERR_CONFIG if the format has none. */
+MUST_CHECK int chat_set_thinking(enum chat_format *f, bool thinking);
 bool chat_wants_special(
     enum chat_format f); /* whether the rendered text is encoded with special tokens added */
 /* Token text that ends the assistant's turn ("<|im_end|>", "<|eot_id|>"), NULL where eos does. */

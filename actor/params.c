@@ -3,7 +3,8 @@
  * derived from it, so there is no second list of tensor names anywhere.
  *
  * All traffic with the backend goes in pieces through a host buffer: the slab may be on a device,
- * and converting a model must not need a second copy of it in memory. */
+ * and converting a model must not need a second copy of it in memory. Without a backend there is
+ * the table alone, and reading a folder checks it. */
 #include "actor/params.h"
 
 #include "actor/safetensors.h"
@@ -25,10 +26,12 @@ enum {
     SHARDS_MAX = 4096
 };
 
+static const char embed_name[] = "model.embed_tokens.weight", head_name[] = "lm_head.weight";
+static const char single_file[] = "model.safetensors";
 static const char value_name[] = "value_head.weight", value_file[] = "value_head.safetensors";
 
 struct params {
-    const struct kern_backend *backend;
+    const struct kern_backend *backend; /* NULL: only the table, for params_check */
     struct kern_stream *stream;
     struct shape shape;
     struct params_entry *entries;
@@ -101,11 +104,11 @@ static void add_layer(struct table *t, const struct shape *s, int32_t l) {
 
 /* The one list of tensors. Matrices that are applied to the same input stand together. */
 static void build(struct table *t, const struct shape *s) {
-    add(t, s->vocab, s->d, true, "model.embed_tokens.weight");
+    add(t, s->vocab, s->d, true, "%s", embed_name);
     for (int32_t l = 0; l < s->layers; l++)
         add_layer(t, s, l);
     add(t, 1, s->d, false, "model.norm.weight");
-    if (!s->tied_head) add(t, s->vocab, s->d, true, "lm_head.weight");
+    if (!s->tied_head) add(t, s->vocab, s->d, true, "%s", head_name);
     if (s->value_head) add(t, 1, s->d, false, "%s", value_name);
 }
 
@@ -133,18 +136,24 @@ size_t params_policy_bytes(const struct shape *s) {
     return (size_t)params_policy_elements(s) * element_bytes(s);
 }
 
-int params_open(struct params **out, const struct kern_backend *b, const struct shape *s) {
+static struct params *open_table(const struct shape *s) {
     struct table t = {0};
-    int rc;
     build(&t, s);
     struct params *p = mem_zalloc(sizeof *p);
-    *p = (struct params){.backend = b, .shape = *s, .count = t.count, .elements = t.elements};
+    *p = (struct params){.shape = *s, .count = t.count, .elements = t.elements};
     p->dtype = s->half ? KERN_BF16 : KERN_F32;
     p->size = kern_dtype_bytes(p->dtype);
     p->entries = mem_array(t.count, sizeof *p->entries);
-    p->piece = mem_array(PIECE, sizeof *p->piece);
     t = (struct table){.entries = p->entries};
     build(&t, s);
+    return p;
+}
+
+int params_open(struct params **out, const struct kern_backend *b, const struct shape *s) {
+    struct params *p = open_table(s);
+    int rc;
+    p->backend = b;
+    p->piece = mem_array(PIECE, sizeof *p->piece);
     TRY_OUT(kern_alloc(b, &p->slab, (size_t)p->elements * p->size));
     TRY_OUT(kern_stream_open(b, &p->stream,
                              hash_blocks((size_t)p->elements * p->size) * sizeof(struct hash)));
@@ -157,8 +166,10 @@ out:
 
 void params_close(struct params **p) {
     if (!*p) return;
-    kern_stream_close((*p)->backend, (*p)->stream);
-    kern_release((*p)->backend, (*p)->slab);
+    if ((*p)->backend) {
+        kern_stream_close((*p)->backend, (*p)->stream);
+        kern_release((*p)->backend, (*p)->slab);
+    }
     mem_free((*p)->entries);
     mem_free((*p)->piece);
     mem_free(*p);
@@ -403,28 +414,37 @@ static int check_dims(const struct safetensors *f, const struct safetensors_tens
                 safetensors_name(f), t->name, has, wanted);
 }
 
+/* Tensors of a folder while it is read. */
+struct loading {
+    bool *found; /* by entry */
+    char *head;  /* file with a head that is stored although it is tied; NULL: none */
+};
+
 /* Buffers of older exports, and a head that is stored although it is tied: not parameters. */
 static int check_unknown(const struct params *p, const struct safetensors *f,
-                         const struct safetensors_tensor *t) {
+                         const struct safetensors_tensor *t, struct loading *l) {
     if (ends_with(t->name, "rotary_emb.inv_freq")) return 0;
-    if (p->shape.tied_head && strcmp(t->name, "lm_head.weight") == 0)
-        return check_dims(f, t, p->shape.vocab, p->shape.d, true);
-    return FAIL(ERR_MISMATCH, "%s: tensor %.96s is not part of the network of config.json",
-                safetensors_name(f), t->name);
+    if (!p->shape.tied_head || strcmp(t->name, head_name) != 0)
+        return FAIL(ERR_MISMATCH, "%s: tensor %.96s is not part of the network of config.json",
+                    safetensors_name(f), t->name);
+    mem_free(l->head);
+    l->head = mem_strdup(safetensors_name(f));
+    return check_dims(f, t, p->shape.vocab, p->shape.d, true);
 }
 
-/* Reads one tensor of a file into its entry. loaded guards against a name that two shards claim:
- * the result would depend on their order. */
+/* Reads one tensor of a file into its entry, or only checks it. found guards against a name that
+ * two shards claim: the result would depend on their order. */
 static int load_tensor(struct params *p, const struct safetensors *f,
-                       const struct safetensors_tensor *t, bool *loaded) {
+                       const struct safetensors_tensor *t, struct loading *l) {
     const struct params_entry *e = params_find(p, t->name);
-    if (!e) return check_unknown(p, f, t);
-    bool *seen = &loaded[e - p->entries];
+    if (!e) return check_unknown(p, f, t, l);
+    bool *seen = &l->found[e - p->entries];
     if (*seen)
         return FAIL(ERR_CORRUPT, "%s: tensor %s was already in another shard", safetensors_name(f),
                     e->name);
     *seen = true;
     TRY(check_dims(f, t, e->rows, e->cols, e->is_matrix));
+    if (!p->backend) return safetensors_read_f32(f, t, 0, 0, NULL); /* whether the type is known */
     for (int64_t first = 0; first < e->n; first += PIECE) {
         int64_t n = e->n - first < PIECE ? e->n - first : PIECE;
         TRY(safetensors_read_f32(f, t, first, n, p->piece));
@@ -434,13 +454,13 @@ static int load_tensor(struct params *p, const struct safetensors *f,
 }
 
 /* All tensors of one file, in the order of their data, so that the map is read front to back. */
-static int load_file(struct params *p, const char *dir, const char *name, bool *loaded) {
+static int load_file(struct params *p, const char *dir, const char *name, struct loading *l) {
     struct safetensors *f = NULL;
     char *path = file_join(dir, name);
     int rc;
     TRY_OUT(safetensors_open(&f, path));
     for (size_t i = 0; i < safetensors_count(f); i++)
-        TRY_OUT(load_tensor(p, f, safetensors_at(f, i), loaded));
+        TRY_OUT(load_tensor(p, f, safetensors_at(f, i), l));
 out:
     safetensors_close(&f);
     mem_free(path);
@@ -462,7 +482,7 @@ static int shard_name(const char **out, const struct json *v, const char *index)
 /* The distinct shards of the weight map, each read whole. What the map says about single tensors is
  * not needed: a tensor is where it is found, and check_complete finds what is nowhere. */
 static int load_shards(struct params *p, const char *dir, const struct json *map, const char *index,
-                       bool *loaded) {
+                       struct loading *l) {
     const char **names = mem_array(SHARDS_MAX, sizeof *names), *name = NULL;
     size_t n = 0;
     int rc = 0;
@@ -483,28 +503,28 @@ static int load_shards(struct params *p, const char *dir, const struct json *map
         names[n++] = name;
     }
     for (size_t i = 0; i < n; i++)
-        TRY_OUT(err_wrap(load_file(p, dir, names[i], loaded), "%s", index));
+        TRY_OUT(err_wrap(load_file(p, dir, names[i], l), "%s", index));
 out:
     mem_free(names);
     return rc;
 }
 
-static int load_index(struct params *p, const char *dir, const char *index, bool *loaded) {
+static int load_index(struct params *p, const char *dir, const char *index, struct loading *l) {
     struct json_doc *doc = NULL;
     int rc;
     TRY_OUT(json_parse_file(&doc, index, SAFETENSORS_HEADER_MAX));
-    TRY_OUT(load_shards(p, dir, json_get(json_root(doc), "weight_map"), index, loaded));
+    TRY_OUT(load_shards(p, dir, json_get(json_root(doc), "weight_map"), index, l));
 out:
     json_close(&doc);
     return rc;
 }
 
 /* Names the first missing tensor and how many there are: one is a bug, all are the wrong model. */
-static int check_complete(const struct params *p, const bool *loaded, const char *dir) {
+static int check_complete(const struct params *p, const struct loading *l, const char *dir) {
     const char *first = NULL;
     size_t missing = 0;
     for (size_t i = 0; i < p->count; i++) {
-        if (loaded[i]) continue;
+        if (l->found[i]) continue;
         if (!first) first = p->entries[i].name;
         missing++;
     }
@@ -514,32 +534,127 @@ static int check_complete(const struct params *p, const bool *loaded, const char
 }
 
 /* Nothing beside the policy: a fresh critic, which predicts 0. */
-static int load_value_head(struct params *p, const char *dir, bool *loaded) {
+static int load_value_head(struct params *p, const char *dir, struct loading *l) {
     char *path = file_join(dir, value_file);
     bool there = file_exists(path);
     mem_free(path);
-    if (there) return load_file(p, dir, value_file, loaded);
+    if (there) return load_file(p, dir, value_file, l);
     const struct params_entry *e = params_find(p, value_name);
-    loaded[e - p->entries] = true;
+    l->found[e - p->entries] = true;
+    if (!p->backend) return 0;
     TRY(kern_zero(p->backend, p->stream, at(p, e->offset), (size_t)e->n * p->size));
     return kern_sync(p->backend, p->stream);
 }
 
+/* The embedding is where the index says, or in the file that holds the head. */
+static int open_embedding(struct safetensors **out, const char *dir, const char *head) {
+    char *index = file_join(dir, "model.safetensors.index.json"), *path = NULL;
+    struct json_doc *doc = NULL;
+    int rc = 0;
+    if (strcmp(head + strlen(head) - strlen(single_file), single_file) != 0) {
+        TRY_OUT(json_parse_file(&doc, index, SAFETENSORS_HEADER_MAX));
+        const char *name = json_str(json_get(json_get(json_root(doc), "weight_map"), embed_name));
+        if (name) path = file_join(dir, name);
+    }
+    TRY_OUT(safetensors_open(out, path ? path : head));
+out:
+    json_close(&doc);
+    mem_free(index);
+    mem_free(path);
+    return rc;
+}
+
+/* Equal as numbers, whatever types the two are stored in. */
+static int same_values(bool *same, const struct safetensors *fa, const struct safetensors_tensor *a,
+                       const struct safetensors *fb, const struct safetensors_tensor *b) {
+    float *x = mem_array(2 * PIECE, sizeof *x);
+    int rc = 0;
+    *same = a->n == b->n;
+    if (*same && a->dtype == b->dtype && a->bytes == b->bytes) {
+        *same = memcmp(a->data, b->data, a->bytes) == 0;
+        goto out;
+    }
+    for (int64_t first = 0; *same && first < a->n; first += PIECE) {
+        int64_t n = a->n - first < PIECE ? a->n - first : PIECE;
+        TRY_OUT(safetensors_read_f32(fa, a, first, n, x));
+        TRY_OUT(safetensors_read_f32(fb, b, first, n, x + PIECE));
+        *same = memcmp(x, x + PIECE, (size_t)n * sizeof *x) == 0;
+    }
+out:
+    mem_free(x);
+    return rc;
+}
+
+/* A head that is stored beside a tied one would be ignored: fine if it is the same. */
+static int check_head(const struct loading *l, const char *dir) {
+    struct safetensors *f = NULL, *g = NULL;
+    const struct safetensors_tensor *head, *embedding;
+    bool same = false;
+    int rc = 0;
+    if (!l->head) return 0;
+    TRY_OUT(safetensors_open(&f, l->head));
+    TRY_OUT(open_embedding(&g, dir, l->head));
+    head = safetensors_find(f, head_name);
+    embedding = safetensors_find(g, embed_name);
+    if (head && embedding) TRY_OUT(same_values(&same, f, head, g, embedding));
+    if (!same)
+        rc =
+            FAIL(ERR_MISMATCH,
+                 "%s: config.json says tie_word_embeddings: true, but the %s that is stored is not "
+                 "%s: set it to false if the model was trained with a head of its own, or take the "
+                 "tensor out",
+                 l->head, head_name, embed_name);
+out:
+    safetensors_close(&f);
+    safetensors_close(&g);
+    return rc;
+}
+
+/* What other frameworks leave in a folder, where model.safetensors is missing. */
+static int explain_missing(int rc, const char *dir) {
+    static const char *const others[] = {
+        "pytorch_model.bin",  "pytorch_model.bin.index.json", "model.bin",          "tf_model.h5",
+        "flax_model.msgpack", "consolidated.safetensors",     "consolidated.00.pth"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char *path = file_join(dir, others[i]);
+        bool there = file_exists(path);
+        mem_free(path);
+        if (there)
+            return FAIL(rc,
+                        "%s has no %s, but %s: load it with transformers and save_pretrained() it, "
+                        "which writes safetensors with Hugging Face's names",
+                        dir, single_file, others[i]);
+    }
+    return rc;
+}
+
 int params_load(struct params *p, const char *dir) {
-    char *single = file_join(dir, "model.safetensors");
+    char *single = file_join(dir, single_file);
     char *index = file_join(dir, "model.safetensors.index.json");
-    bool *loaded = mem_array(p->count, sizeof *loaded);
+    struct loading l = {.found = mem_array(p->count, sizeof *l.found)};
     int rc;
-    if (!file_exists(single) && file_exists(index))
-        TRY_OUT(load_index(p, dir, index, loaded));
-    else
-        TRY_OUT(load_file(p, dir, "model.safetensors", loaded));
-    if (p->shape.value_head) TRY_OUT(load_value_head(p, dir, loaded));
-    TRY_OUT(check_complete(p, loaded, dir));
+    if (file_exists(single) || !file_exists(index)) {
+        rc = load_file(p, dir, single_file, &l);
+        if (!file_exists(single)) rc = explain_missing(rc, dir);
+        TRY_OUT(rc);
+    } else {
+        TRY_OUT(load_index(p, dir, index, &l));
+    }
+    if (p->shape.value_head) TRY_OUT(load_value_head(p, dir, &l));
+    TRY_OUT(check_complete(p, &l, dir));
+    TRY_OUT(check_head(&l, dir));
 out:
     mem_free(single);
     mem_free(index);
-    mem_free(loaded);
+    mem_free(l.found);
+    mem_free(l.head);
+    return rc;
+}
+
+int params_check(const struct shape *s, const char *dir) {
+    struct params *p = open_table(s);
+    int rc = params_load(p, dir);
+    params_close(&p);
     return rc;
 }
 

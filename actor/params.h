@@ -31,9 +31,12 @@ void params_close(struct params **p);
 /* Reads DIR/model.safetensors or DIR/model.safetensors.index.json + shards (F32, F16, BF16 -> f32,
  * or rounded to nearest even to bf16).
  * Every tensor of the table must be there with its shape; tensors the table does not know are an
- * error, except a tied lm_head copy and rotary_emb.inv_freq buffers. A value head is read from
+ * error, except rotary_emb.inv_freq buffers and, in a tied model, an lm_head with the values of the
+ * embedding (others: ERR_MISMATCH). A value head is read from
  * DIR/value_head.safetensors; without that file it is zero. */
 MUST_CHECK int params_load(struct params *p, const char *dir);
+/* What params_load would refuse, without reading the weights; s as shape_read gives it. */
+MUST_CHECK int params_check(const struct shape *s, const char *dir);
 /* Writes DIR/model.safetensors (F32 or BF16), sharded with an index above shard_bytes (0: never).
  * Atomic per file. A value head: DIR/value_head.safetensors, F32. */
 MUST_CHECK int params_save(const struct params *p, const char *dir, enum kern_dtype dtype,

@@ -20,7 +20,7 @@ struct policy {
 };
 
 /* chat: a format's name or "auto". ERR_MISMATCH when the tokenizer has more ids than the model has
- * embeddings. */
+ * embeddings, or lacks a token that the format is made of. */
 MUST_CHECK int policy_open(struct policy *out, const char *dir, const char *chat);
 void policy_close(struct policy *p);
 bool policy_stops(const struct policy *p, int32_t id); /* id ends a response */

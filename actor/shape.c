@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/json.h"
 #include "base/mem.h"
 
@@ -449,12 +450,36 @@ int shape_parse(struct shape *out, const char *config, size_t n, const char *nam
     return parse_both(out, config, n, name, generation, n_generation, "generation_config.json");
 }
 
+/* What a folder without config.json may be, by a file in it. */
+static int explain_folder(int rc, const char *dir) {
+    static const struct {
+        const char *file, *what;
+    } known[] = {
+        {"adapter_config.json", "a LoRA adapter: merge it into its base model first (peft: "
+                                "merge_and_unload, then save_pretrained)"},
+        {"params.json", "a model in its maker's own format: take the Hugging Face one"},
+        {"model_index.json", "a pipeline: give the folder of its language model"},
+        {"recipe.yaml", "a run of Weir: its model is in the folder hf inside"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        char *path = file_join(dir, known[i].file);
+        bool there = file_exists(path);
+        mem_free(path);
+        if (there)
+            return FAIL(rc, "%s has no config.json; by its %s it is %s", dir, known[i].file,
+                        known[i].what);
+    }
+    return rc;
+}
+
 int shape_read(struct shape *out, const char *dir) {
     char *config = file_join(dir, "config.json"), *text = NULL;
     char *generation = file_join(dir, "generation_config.json"), *text2 = NULL;
     size_t n = 0, n2 = 0;
     int rc;
-    TRY_OUT(file_read(&text, &n, config, CONFIG_BYTES_MAX));
+    rc = file_read(&text, &n, config, CONFIG_BYTES_MAX);
+    if (rc < 0) rc = explain_folder(filetype_explain_path(rc, dir, true), dir);
+    TRY_OUT(rc);
     if (file_exists(generation)) TRY_OUT(file_read(&text2, &n2, generation, CONFIG_BYTES_MAX));
     TRY_OUT(parse_both(out, text, n, config, text2, n2, generation));
 out:

@@ -45,7 +45,7 @@ static int32_t config_token(const struct tokenizer *t, const struct json *config
 static int read_config(struct tokenizer *t, const char *dir) {
     struct json_doc *doc;
     char *path = file_join(dir, "tokenizer_config.json");
-    int rc = file_exists(path) ? json_parse_file(&doc, path, CONFIG_MAX) : 1;
+    int rc = file_exists(path) ? json_parse_file_as(&doc, path, CONFIG_MAX, JSON_NUL) : 1;
     mem_free(path);
     if (rc != 0) return rc < 0 ? rc : 0;
     t->bos = config_token(t, json_root(doc), "bos_token");
@@ -54,12 +54,33 @@ static int read_config(struct tokenizer *t, const char *dir) {
     return 0;
 }
 
+/* Older kinds of tokenizers that a folder may have instead. */
+static int explain_missing(int rc, const char *dir) {
+    static const char *const others[] = {"tokenizer.model", "vocab.json", "vocab.txt",
+                                         "tekken.json", "spiece.model"};
+    char *path = file_join(dir, "tokenizer.json");
+    bool there = file_exists(path);
+    mem_free(path);
+    for (size_t i = 0; !there && i < sizeof others / sizeof others[0]; i++) {
+        path = file_join(dir, others[i]);
+        bool other = file_exists(path);
+        mem_free(path);
+        if (other)
+            return FAIL(rc,
+                        "%s has no tokenizer.json, but %s: transformers writes one: "
+                        "AutoTokenizer.from_pretrained(IN).save_pretrained(OUT)",
+                        dir, others[i]);
+    }
+    return rc;
+}
+
 int tokenizer_open(struct tokenizer **out, const char *dir) {
     char *path = file_join(dir, "tokenizer.json"), *text = NULL;
     struct tokenizer *t = NULL;
     size_t n;
     int rc;
-    TRY_OUT(file_read(&text, &n, path, FILE_MAX));
+    rc = file_read(&text, &n, path, FILE_MAX);
+    TRY_OUT(rc < 0 ? explain_missing(rc, dir) : rc);
     TRY_OUT(tokenizer_open_text(&t, text, n, path));
     TRY_OUT(read_config(t, dir));
     *out = t;
@@ -111,16 +132,51 @@ static int encode_normal(const struct tokenizer_json *p, struct work *w, const c
     return 0;
 }
 
-/* Text between added tokens; first: it stands at the start of the input. */
+/* First token that is matched in normalized text and stands in a span of s[0..n), which is at byte
+ * `at` of the guarded text. */
+static const struct tokenizer_added_token *find_normalized(const struct tokenizer_added *a,
+                                                           const struct tokenizer_guard *g,
+                                                           const char *s, size_t n, size_t at) {
+    for (size_t i = 0; i < a->n; i++) {
+        const struct tokenizer_added_token *t = &a->v[i];
+        if (!t->normalize || !tokenizer_added_guarded(g, t)) continue;
+        for (size_t k = 0; k < g->n; k++) {
+            size_t from = g->span[k].start > at ? g->span[k].start - at : 0;
+            size_t to = g->span[k].end > at ? g->span[k].end - at : 0;
+            if (to > n) to = n;
+            if (from < to && memmem(s + from, to - from, t->content, t->content_len)) return t;
+        }
+    }
+    return NULL;
+}
+
+/* Sets the guard for the normalized form of s: where nothing changed, the spans are right; else
+ * none is needed, or nobody knows where they are. */
+static int guard_normalized(const struct tokenizer_guard **out, const struct tokenizer_json *p,
+                            const struct work *w, const struct tokenizer_guard *g, const char *s,
+                            size_t n, size_t at) {
+    *out = g;
+    if (!g || (w->norm.b.len == n && memcmp(w->norm.b.data, s, n) == 0)) return 0;
+    const struct tokenizer_added_token *t = find_normalized(&p->added, g, s, n, at);
+    *out = NULL;
+    if (!t) return 0;
+    return FAIL(ERR_UNSUP,
+                "the text holds %s, which tokenizer.json matches after normalization: it cannot be "
+                "told there from one that belongs to the format",
+                t->content);
+}
+
+/* Text between added tokens, at byte `at` of the input. */
 static int encode_raw(const struct tokenizer_json *p, struct work *w, const char *s, size_t n,
-                      bool first) {
+                      size_t at, const struct tokenizer_guard *guard) {
     uint32_t cp;
     int len = utf8_decode(s, n, &cp);
     buf_reset(&w->norm.b);
     buf_add(&w->norm.b, s, n);
-    w->norm.origin = first && len > 0 ? (size_t)len : 0;
+    w->norm.origin = at == 0 && len > 0 ? (size_t)len : 0;
     TRY(tokenizer_norm_apply(&p->norm, &w->norm, &w->tmp, &w->split.cuts, w->scan));
-    tokenizer_added_split(&p->added, 1, w->norm.b.data, w->norm.b.len, &w->normal);
+    TRY(guard_normalized(&guard, p, w, guard, s, n, at));
+    tokenizer_added_split(&p->added, 1, w->norm.b.data, w->norm.b.len, guard, at, &w->normal);
     for (size_t i = 0; i < w->normal.n; i++) {
         struct tokenizer_added_piece piece = w->normal.v[i];
         size_t origin = w->norm.origin > piece.start ? w->norm.origin - piece.start : 0;
@@ -144,8 +200,9 @@ static void add_frame(const struct tokenizer_json *p, struct tokenizer_ids *ids,
     *ids = out;
 }
 
-int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool special,
-                     int32_t **ids, size_t *n) {
+int tokenizer_encode_guarded(const struct tokenizer *t, const char *text, size_t bytes,
+                             bool special, const struct tokenizer_guard *guard, int32_t **ids,
+                             size_t *n) {
     const struct tokenizer_json *p = &t->parts;
     if (bytes > TEXT_MAX)
         return FAIL(ERR_CONFIG, "text of %zu bytes, the limit is %d", bytes, TEXT_MAX);
@@ -153,14 +210,14 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, 
     if (valid < bytes) return FAIL(ERR_CORRUPT, "text: invalid UTF-8 at byte %zu", valid);
     struct work w = {.scan = tokenizer_regex_scan_open(), .word = tokenizer_bpe_word_open()};
     int rc = 0;
-    tokenizer_added_split(&p->added, 0, text, bytes, &w.raw);
+    tokenizer_added_split(&p->added, 0, text, bytes, guard, 0, &w.raw);
     for (size_t i = 0; i < w.raw.n; i++) {
         struct tokenizer_added_piece piece = w.raw.v[i];
         if (piece.id >= 0)
             tokenizer_bpe_ids_add(&w.ids, piece.id);
         else
             TRY_OUT(
-                encode_raw(p, &w, text + piece.start, piece.end - piece.start, piece.start == 0));
+                encode_raw(p, &w, text + piece.start, piece.end - piece.start, piece.start, guard));
     }
     if (p->frame) add_frame(p, &w.ids, special);
     if (!w.ids.v) w.ids.v = mem_alloc(sizeof *w.ids.v);
@@ -170,6 +227,52 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, 
 out:
     work_close(&w);
     return rc;
+}
+
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool special,
+                     int32_t **ids, size_t *n) {
+    return tokenizer_encode_guarded(t, text, bytes, special, NULL, ids, n);
+}
+
+int32_t tokenizer_find_guarded(const struct tokenizer *t, const char *text,
+                               const struct tokenizer_guard *guard) {
+    struct tokenizer_added_pieces pieces = {0};
+    const struct tokenizer_added *a = &t->parts.added;
+    int32_t id = -1;
+    for (size_t i = 0; i < guard->n && id < 0; i++) {
+        const char *s = text + guard->span[i].start;
+        size_t n = guard->span[i].end - guard->span[i].start;
+        tokenizer_added_split(a, 0, s, n, NULL, 0, &pieces);
+        for (size_t k = 0; k < pieces.n && id < 0; k++)
+            if (pieces.v[k].id >= 0 &&
+                tokenizer_added_guarded(guard, tokenizer_added_get(a, pieces.v[k].id)))
+                id = pieces.v[k].id;
+    }
+    mem_free(pieces.v);
+    if (id >= 0 || guard->n == 0 || a->sorted_n[1] == 0) return id;
+    const struct tokenizer_added_token *found =
+        find_normalized(a, guard, text, guard->span[guard->n - 1].end, 0);
+    return found ? found->id : -1;
+}
+
+/* Of ASCII no normal form changes the length, and an id takes at least one byte. Replace may make
+ * more of it, and where something is put in front of each piece between added tokens, three bytes
+ * at most come to at least one. */
+size_t tokenizer_most(const struct tokenizer *t, const char *text, size_t bytes) {
+    const struct tokenizer_norm *norm = &t->parts.norm;
+    size_t most = bytes;
+    for (size_t i = 0; i < bytes; i++)
+        if ((unsigned char)text[i] >= 0x80) return SIZE_MAX;
+    for (size_t i = 0; i < norm->n; i++) {
+        const struct tokenizer_norm_step *step = &norm->v[i];
+        if (step->kind == TOKENIZER_NORM_PREPEND) most += (bytes + 1) * step->text_len;
+        if (step->kind == TOKENIZER_NORM_REPLACE && step->text_len > 1) most *= step->text_len;
+    }
+    for (size_t i = 0; i < t->parts.split.n; i++)
+        if (t->parts.split.v[i].kind == TOKENIZER_SPLIT_METASPACE ||
+            t->parts.split.v[i].kind == TOKENIZER_SPLIT_PREFIX_SPACE)
+            most = 4 * most + 4;
+    return most + t->parts.frame_n;
 }
 
 /* Pushes one id; an id without a token gives nothing, as in the reference: the vocabulary of a

@@ -25,6 +25,27 @@ void tokenizer_close(struct tokenizer **t);
  * in the reference. *ids freed with mem_free. */
 MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes,
                                 bool special, int32_t **ids, size_t *n);
+/* The same, but within the spans special tokens, and those with the ids of `also`, are text like
+ * any other: what a data set says cannot end a turn. ERR_UNSUP if a span holds one that
+ * tokenizer.json matches in normalized text only, where the spans are lost. */
+struct tokenizer_span {
+    size_t start, end; /* bytes of the text */
+};
+struct tokenizer_guard {
+    const struct tokenizer_span *span;
+    size_t n;
+    const int32_t *also;
+    size_t n_also;
+};
+MUST_CHECK int tokenizer_encode_guarded(const struct tokenizer *t, const char *text, size_t bytes,
+                                        bool special, const struct tokenizer_guard *guard,
+                                        int32_t **ids, size_t *n);
+/* Id of a token that the spans hold and the guard would make text; -1 if there is none. */
+int32_t tokenizer_find_guarded(const struct tokenizer *t, const char *text,
+                               const struct tokenizer_guard *guard);
+/* No text of so many bytes has more ids than this, frame included; SIZE_MAX: not known without
+ * encoding it. */
+size_t tokenizer_most(const struct tokenizer *t, const char *text, size_t bytes);
 /* *text freed with mem_free, NUL-terminated (the text itself may hold NULs). skip_special: leave
  * special tokens out. Ids from tokenizer_size on (padding of an embedding table) have no text;
  * negative ones are ERR_CONFIG. Incomplete UTF-8 becomes U+FFFD as in the

@@ -7,6 +7,7 @@
  * rejects still hides what it overlaps, and rstrip may reach into the next match. */
 #include "actor/tokenizer_added.h"
 
+#include "actor/tokenizer.h"
 #include "actor/tokenizer_tables.h"
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -152,6 +153,26 @@ static size_t lower(const struct tokenizer_added *a, int set, size_t lo, size_t 
     return lo;
 }
 
+bool tokenizer_added_guarded(const struct tokenizer_guard *g,
+                             const struct tokenizer_added_token *t) {
+    if (t->special) return true;
+    for (size_t i = 0; i < g->n_also; i++)
+        if (g->also[i] == t->id) return true;
+    return false;
+}
+
+/* How many bytes of a match of t at [from, to) of the guarded text are passed over: 0 where it is a
+ * token. Inside the guarded text the match still hides what it overlaps, as in the reference; one
+ * that begins there and ends behind it hides nothing. */
+static size_t passed_over(const struct tokenizer_guard *g, const struct tokenizer_added_token *t,
+                          size_t from, size_t to) {
+    if (!g || !tokenizer_added_guarded(g, t)) return 0;
+    for (size_t i = 0; i < g->n; i++)
+        if (g->span[i].start < to && from < g->span[i].end)
+            return from >= g->span[i].start && to <= g->span[i].end ? to - from : 1;
+    return 0;
+}
+
 /* Longest text of the set that s starts with; NULL if none. */
 static const struct tokenizer_added_token *longest(const struct tokenizer_added *a, int set,
                                                    const char *s, size_t n) {
@@ -207,6 +228,7 @@ static void add(struct tokenizer_added_pieces *out, size_t start, size_t end, in
 }
 
 void tokenizer_added_split(const struct tokenizer_added *a, int set, const char *s, size_t n,
+                           const struct tokenizer_guard *guard, size_t at,
                            struct tokenizer_added_pieces *out) {
     size_t done = 0;
     out->n = 0;
@@ -224,6 +246,11 @@ void tokenizer_added_split(const struct tokenizer_added *a, int set, const char 
         }
         size_t len, start = i;
         tokenizer_added_text(t, &len);
+        size_t over = passed_over(guard, t, at + i, at + i + len);
+        if (over > 0) {
+            i += over;
+            continue;
+        }
         size_t end = i += len;
         if (t->single_word && !is_word_alone(s, n, start, end)) continue;
         if (t->lstrip) {

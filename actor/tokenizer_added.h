@@ -56,8 +56,14 @@ struct tokenizer_added_pieces {
     struct tokenizer_added_piece *v;
     size_t n, cap;
 };
-/* set: 0 before normalization, 1 after. Replaces *out. */
+/* Ranges of a text in which special tokens, and those with the ids of `also`, are only text. */
+struct tokenizer_guard;
+/* set: 0 before normalization, 1 after. s stands at byte `at` of the text that guard (NULL: none)
+ * speaks of. Replaces *out. */
 void tokenizer_added_split(const struct tokenizer_added *a, int set, const char *s, size_t n,
+                           const struct tokenizer_guard *guard, size_t at,
                            struct tokenizer_added_pieces *out);
+bool tokenizer_added_guarded(const struct tokenizer_guard *g,
+                             const struct tokenizer_added_token *t);
 
 #endif

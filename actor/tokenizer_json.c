@@ -325,7 +325,7 @@ static int read_all(struct tokenizer_json *t, const struct json *root, const cha
 int tokenizer_json_read(struct tokenizer_json *out, const char *text, size_t n, const char *name) {
     struct json_doc *doc;
     *out = (struct tokenizer_json){0};
-    TRY(json_parse(&doc, text, n, name));
+    TRY(json_parse_as(&doc, text, n, name, JSON_NUL));
     int rc = read_all(out, json_root(doc), name);
     json_close(&doc);
     if (rc < 0) tokenizer_json_close(out);

@@ -2,21 +2,27 @@
  * bump-allocated, so a 6 MB tokenizer.json costs one pass and no frees.
  *
  * Members stay a list in the order of the file: objects are small or walked once from start to end
- * (a vocabulary), and an index would cost more than it saves. Whole numbers are kept beside the
- * double, so that ids and seeds beyond 2^53 are exact or refused, never rounded. */
+ * (a vocabulary), and an index would cost more than it saves. Numbers are kept as they are written,
+ * since a reference answer is a text, and whole ones as an integer beside it, so that ids and seeds
+ * beyond 2^53 are exact or refused, never rounded. */
 #include "base/json.h"
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/filetype.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { JSON_DEPTH_MAX = 64 };
+static const long long INT_EXACT = 1LL << 62;
+
+enum { JSON_DEPTH_MAX = 64, FEW = 16 }; /* FEW: members compared each with each */
 
 struct json {
     const struct json *next;
@@ -24,11 +30,10 @@ struct json {
     size_t key_len;
     union {
         const struct json *child;
-        const char *str;
-        double num;
+        const char *str; /* also of a number */
         bool truth;
     } u;
-    size_t len; /* members, elements or bytes */
+    size_t len; /* members, elements or bytes of a string */
     int64_t i;
     enum json_type type;
     bool is_int;
@@ -43,6 +48,7 @@ struct parser {
     const char *text, *p, *end, *name;
     struct arena *arena;
     int depth;
+    unsigned options;
 };
 
 static int parse_value(struct parser *ps, struct json *v);
@@ -54,6 +60,8 @@ static int fail(const struct parser *ps, const char *what) {
         column = *q == '\n' ? 1 : column + 1;
         line += *q == '\n';
     }
+    if (ps->options & JSON_ROW)
+        return FAIL(ERR_CORRUPT, "%s column %zu: %s", ps->name, column, what);
     return FAIL(ERR_CORRUPT, "%s: line %zu column %zu: %s", ps->name, line, column, what);
 }
 
@@ -97,6 +105,8 @@ static int unicode_escape(struct parser *ps, char *out, size_t *n) {
             return fail(ps, "high surrogate without its low half");
         cp = 0x10000 + ((cp - 0xD800) << 10) + (low - 0xDC00);
     }
+    if (cp == 0 && !(ps->options & JSON_NUL))
+        return fail(ps, "\\u0000 (a NUL) in a text: C strings end there, so it would be cut");
     int len = utf8_encode(cp, out + *n);
     if (len == 0) return fail(ps, "lone low surrogate");
     *n += (size_t)len;
@@ -116,7 +126,10 @@ static int escape(struct parser *ps, char *out, size_t *n) {
 
 /* At the opening quote. The decoded form is never longer than the written one. */
 static int parse_string(struct parser *ps, const char **str, size_t *len) {
-    if (!take(ps, '"')) return fail(ps, "expected a string");
+    if (!take(ps, '"'))
+        return fail(ps, ps->p < ps->end && *ps->p == '\''
+                            ? "expected a string in double quotes (is this Python's repr?)"
+                            : "expected a string");
     const char *close = ps->p;
     while (close < ps->end && *close != '"')
         close += *close == '\\' ? 2 : 1;
@@ -157,7 +170,11 @@ static int parse_number(struct parser *ps, struct json *v) {
     take(ps, '-');
     const char *first = ps->p;
     digits(ps);
-    if (ps->p == first || (*first == '0' && ps->p - first > 1)) return fail(ps, "bad number");
+    if (ps->p == first) {
+        ps->p = start;
+        return fail(ps, "expected a value");
+    }
+    if ((*first == '0' && ps->p - first > 1)) return fail(ps, "bad number");
     bool whole = true;
     if (take(ps, '.')) {
         const char *f = ps->p;
@@ -172,19 +189,71 @@ static int parse_number(struct parser *ps, struct json *v) {
         if (ps->p == e) return fail(ps, "bad number");
         whole = false;
     }
-    char text[64];
     size_t n = (size_t)(ps->p - start);
-    if (n >= sizeof text) return fail(ps, "number has more than 63 characters");
-    memcpy(text, start, n);
-    text[n] = '\0';
+    const char *text = arena_strndup(ps->arena, start, n);
     v->type = JSON_NUMBER;
-    v->u.num = strtod(text, NULL);
-    if (!isfinite(v->u.num)) return fail(ps, "number out of range");
-    if (whole && fabs(v->u.num) < 0x1p62) {
-        v->i = strtoll(text, NULL, 10);
+    v->u.str = text;
+    errno = 0;
+    long long i = whole ? strtoll(text, NULL, 10) : 0;
+    if (whole && errno == 0 && i > -INT_EXACT && i < INT_EXACT) {
+        v->i = i;
         v->is_int = true;
+    } else if (!(ps->options & JSON_ROW) && !isfinite(strtod(text, NULL))) {
+        return fail(ps, "number out of range");
     }
     return 0;
+}
+
+static bool same_key(const struct json *a, const struct json *b) {
+    return a->key_len == b->key_len && memcmp(a->key, b->key, a->key_len) == 0;
+}
+
+/* The first of list whose key stands there before, NULL if none does. Small objects are compared
+ * each with each; larger ones (a vocabulary has 150,000 keys) through a table of hashes. */
+static const struct json *find_twice(const struct json *list, size_t n) {
+    const struct json *found = NULL, **table;
+    size_t size = 4;
+    if (n <= FEW) {
+        for (const struct json *m = list; m; m = m->next)
+            for (const struct json *k = list; k != m; k = k->next)
+                if (same_key(k, m)) return m;
+        return NULL;
+    }
+    while (size < 2 * n)
+        size *= 2;
+    table = mem_zalloc(size * sizeof *table);
+    for (const struct json *m = list; m && !found; m = m->next) {
+        size_t at = (size_t)hash64(m->key, m->key_len, 0) & (size - 1);
+        while (table[at] && !same_key(table[at], m))
+            at = (at + 1) & (size - 1);
+        if (table[at]) found = m;
+        table[at] = m;
+    }
+    mem_free(table);
+    return found;
+}
+
+/* Readers of JSON take the first, the last or any of two equal keys: none of them silently. The
+ * members are read once more from start, so that the error names the place of the second. */
+static int refuse_twice(struct parser *ps, const struct json *object, const char *start) {
+    const struct json *twice = find_twice(object->u.child, object->len);
+    if (!twice) return 0;
+    ps->p = start;
+    for (const struct json *m = object->u.child;; m = m->next) {
+        struct json again = {0};
+        skip_space(ps);
+        if (m == twice) break;
+        TRY(parse_string(ps, &again.key, &again.key_len));
+        skip_space(ps);
+        take(ps, ':');
+        TRY(parse_value(ps, &again));
+        skip_space(ps);
+        take(ps, ',');
+    }
+    char *what = mem_printf("the key \"%.96s\" is there twice", twice->key);
+    int rc = fail(ps, what);
+    mem_free(what);
+    return rc;
 }
 
 static int parse_container(struct parser *ps, struct json *v, bool object) {
@@ -193,7 +262,7 @@ static int parse_container(struct parser *ps, struct json *v, bool object) {
     v->type = object ? JSON_OBJECT : JSON_ARRAY;
     v->u.child = NULL;
     if (++ps->depth > JSON_DEPTH_MAX) return fail(ps, "nested deeper than 64 levels");
-    ps->p++;
+    const char *start = ++ps->p;
     skip_space(ps);
     for (bool closed = take(ps, closing); !closed;) {
         struct json *m = arena_alloc(ps->arena, sizeof *m);
@@ -214,7 +283,7 @@ static int parse_container(struct parser *ps, struct json *v, bool object) {
             return fail(ps, object ? "expected ',' or '}'" : "expected ',' or ']'");
     }
     ps->depth--;
-    return 0;
+    return object ? refuse_twice(ps, v, start) : 0;
 }
 
 static bool word(struct parser *ps, const char *w) {
@@ -241,9 +310,16 @@ static int parse_value(struct parser *ps, struct json *v) {
     }
 }
 
-int json_parse(struct json_doc **out, const char *text, size_t n, const char *name) {
+int json_parse_as(struct json_doc **out, const char *text, size_t n, const char *name,
+                  unsigned options) {
     struct arena *arena = arena_open(n < 4096 ? 4096 : n < (1u << 20) ? n : 1u << 20);
-    struct parser ps = {.text = text, .p = text, .end = text + n, .name = name, .arena = arena};
+    size_t bom = options & JSON_ROW ? 0 : filetype_bom(text, n);
+    struct parser ps = {.text = text,
+                        .p = text + bom,
+                        .end = text + n,
+                        .name = name,
+                        .arena = arena,
+                        .options = options};
     struct json *root = arena_alloc(arena, sizeof *root);
     *root = (struct json){0};
     int rc = parse_value(&ps, root);
@@ -253,7 +329,7 @@ int json_parse(struct json_doc **out, const char *text, size_t n, const char *na
     }
     if (rc < 0) {
         arena_close(&arena);
-        return rc;
+        return options & JSON_ROW ? rc : filetype_explain(rc, text, n, name, FILETYPE_JSON);
     }
     struct json_doc *doc = mem_alloc(sizeof *doc);
     *doc = (struct json_doc){.arena = arena, .root = root};
@@ -261,13 +337,22 @@ int json_parse(struct json_doc **out, const char *text, size_t n, const char *na
     return 0;
 }
 
-int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes) {
+int json_parse(struct json_doc **out, const char *text, size_t n, const char *name) {
+    return json_parse_as(out, text, n, name, 0);
+}
+
+int json_parse_file_as(struct json_doc **out, const char *path, size_t max_bytes,
+                       unsigned options) {
     char *text;
     size_t n;
-    TRY(file_read(&text, &n, path, max_bytes));
-    int rc = json_parse(out, text, n, path);
+    TRY(filetype_explain_file(file_read(&text, &n, path, max_bytes), path, FILETYPE_JSON));
+    int rc = json_parse_as(out, text, n, path, options);
     mem_free(text);
     return rc;
+}
+
+int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes) {
+    return json_parse_file_as(out, path, max_bytes, 0);
 }
 
 void json_close(struct json_doc **doc) {
@@ -329,8 +414,12 @@ bool json_bool(const struct json *v, bool otherwise) {
     return json_is(v, JSON_BOOL) ? v->u.truth : otherwise;
 }
 
+const char *json_number(const struct json *v) {
+    return json_is(v, JSON_NUMBER) ? v->u.str : NULL;
+}
+
 double json_num(const struct json *v, double otherwise) {
-    return json_is(v, JSON_NUMBER) ? v->u.num : otherwise;
+    return json_is(v, JSON_NUMBER) ? strtod(v->u.str, NULL) : otherwise;
 }
 
 bool json_int(const struct json *v, int64_t *out) {
@@ -356,7 +445,7 @@ int json_read_int(int64_t *out, const struct json *object, const char *key, int6
     const struct json *v;
     TRY(typed(&v, object, key, JSON_NUMBER, name));
     if (!v->is_int)
-        return FAIL(ERR_CORRUPT, "%s: %s must be a whole number, it is %g", name, key, v->u.num);
+        return FAIL(ERR_CORRUPT, "%s: %s must be a whole number, it is %s", name, key, v->u.str);
     if (v->i < min || v->i > max)
         return FAIL(ERR_CORRUPT, "%s: %s is %" PRId64 ", allowed is %" PRId64 "..%" PRId64, name,
                     key, v->i, min, max);
@@ -368,9 +457,10 @@ int json_read_num(double *out, const struct json *object, const char *key, doubl
                   const char *name) {
     const struct json *v;
     TRY(typed(&v, object, key, JSON_NUMBER, name));
-    if (v->u.num < min || v->u.num > max)
-        return FAIL(ERR_CORRUPT, "%s: %s is %g, allowed is %g..%g", name, key, v->u.num, min, max);
-    *out = v->u.num;
+    double x = json_num(v, 0);
+    if (x < min || x > max)
+        return FAIL(ERR_CORRUPT, "%s: %s is %s, allowed is %g..%g", name, key, v->u.str, min, max);
+    *out = x;
     return 0;
 }
 

@@ -15,10 +15,23 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 struct json; /* one value; valid until its document is closed */
 struct json_doc;
 
-/* name is used in error texts ("tokenizer.json", "train.jsonl line 3"). Duplicate keys: the first
- * one wins in json_get. Nesting is limited to 64. */
+/* name is used in error texts ("tokenizer.json", "train.jsonl line 3"). A byte order mark is
+ * skipped. Refused beside what is not JSON: a key that an object has twice, since readers differ in
+ * which one they take; a number beyond a double; \u0000 in a text, where a reader of C strings
+ * would cut it; nesting deeper than 64. */
 MUST_CHECK int json_parse(struct json_doc **out, const char *text, size_t n, const char *name);
 MUST_CHECK int json_parse_file(struct json_doc **out, const char *path, size_t max_bytes);
+
+enum json_option {
+    JSON_NUL = 1, /* texts may hold \u0000: for readers that ask json_len */
+    JSON_ROW = 2  /* one line of a data set: numbers are kept as text and may be of any size, and
+                   * errors name no line, which name has already */
+};
+/* The same with some of these, or-ed. */
+MUST_CHECK int json_parse_as(struct json_doc **out, const char *text, size_t n, const char *name,
+                             unsigned options);
+MUST_CHECK int json_parse_file_as(struct json_doc **out, const char *path, size_t max_bytes,
+                                  unsigned options);
 void json_close(struct json_doc **doc);
 const struct json *json_root(const struct json_doc *doc);
 
@@ -32,9 +45,11 @@ const struct json *json_get(const struct json *object,
 const struct json *json_first(const struct json *container); /* first member or element */
 const struct json *json_next(const struct json *member);
 const char *json_key(const struct json *member,
-                     size_t *n);            /* key of an object's member; may hold NUL bytes */
-const char *json_str(const struct json *v); /* NUL-terminated text, NULL if not a string */
+                     size_t *n);               /* key of an object's member; may hold NUL bytes */
+const char *json_str(const struct json *v);    /* NUL-terminated text, NULL if not a string */
+const char *json_number(const struct json *v); /* a number as it is written, NULL if not one */
 bool json_bool(const struct json *v, bool otherwise);
+/* Infinite where the document is a JSON_ROW and the number beyond a double. */
 double json_num(const struct json *v, double otherwise);
 /* true and *out set if v is a number with an exact int64 value written without '.', 'e' (3,
  * not 3.0). */

@@ -19,22 +19,40 @@
 
 enum { VERSIONS_KEPT = 3 }; /* the relay's two newest and one being read */
 
+/* A prompt keeps its length where that leaves the response half of the context. */
+static int check_context(const struct recipe *r, const struct shape *s) {
+    int64_t prompt = r->rollout.max_prompt_tokens, response = r->rollout.max_new_tokens;
+    if (prompt + response <= s->context) return 0;
+    int64_t fits = prompt <= s->context / 2 ? prompt : s->context / 2;
+    return FAIL(ERR_CONFIG,
+                "rollout.max_prompt_tokens %" PRId64 " + rollout.max_new_tokens %" PRId64
+                " = %" PRId64
+                ", the model's context is %d tokens; what fits is for example %s%" PRId64
+                " with rollout.max_new_tokens: %" PRId64,
+                prompt, response, prompt + response, s->context,
+                "rollout.max_prompt_tokens: ", fits, s->context - fits);
+}
+
+/* engine_bytes of a configuration that engine_open would refuse says so by 0. */
+static int engine_room(size_t *out, const struct engine_config *cfg) {
+    *out = engine_bytes(cfg);
+    if (*out == 0) return FAIL(ERR_CONFIG, "rollout: %s", err_text());
+    if (*out == SIZE_MAX) return FAIL(ERR_CONFIG, "rollout: takes more memory than there can be");
+    return 0;
+}
+
 int announce_plan(struct announce_plan *out, const struct recipe *r, const struct shape *s) {
     const struct kern_backend *b;
     struct announce_plan p = {.parameters = shape_params(s)};
     TRY(traps_check(r, TRAPS_RUN));
-    int64_t longest = r->rollout.max_prompt_tokens + r->rollout.max_new_tokens;
-    if (longest > s->context)
-        return FAIL(ERR_CONFIG,
-                    "rollout.max_prompt_tokens + max_new_tokens = %" PRId64
-                    ", the model's context is %d tokens",
-                    longest, s->context);
+    TRY(check_context(r, s));
     TRY(kern_open(&b, r->rollout.device, 1));
     struct engine_config cfg = setup_engine(r, s, NULL, b);
     cfg.spare = true; /* as rollouts have it */
     int rc = setup_fit(&cfg, r);
     p.weights = params_slab_bytes(s);
-    p.rollout = engine_bytes(&cfg) + 2 * p.weights; /* the version in use and the next one */
+    if (rc == 0) rc = engine_room(&p.rollout, &cfg);
+    p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
     if (handover_wanted(r, b)) p.handover = HANDOVER_SLABS * p.weights;
     p.on_host = b->memory == NULL;
@@ -182,7 +200,9 @@ static void advantage_text(struct buf *out, const struct recipe *r) {
 }
 
 /* Known traps that a recipe walks into; one line each. */
-void announce_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p) {
+void announce_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p,
+                       const struct buf *notes) {
+    buf_add(out, notes->data, notes->len);
     traps_warn(out, r, TRAPS_RUN);
     if (r->rollout.concurrency < r->trainer.batch.groups * r->rollout.group_size &&
         r->trainer.staleness.max == 0)
@@ -202,7 +222,7 @@ void announce_warnings(struct buf *out, const struct recipe *r, const struct ann
 }
 
 void announce_text(struct buf *out, const struct recipe *r, const struct shape *s,
-                   const struct announce_plan *p) {
+                   const struct announce_plan *p, const struct buf *notes) {
     int64_t B = r->trainer.batch.groups, G = r->rollout.group_size;
     buf_printf(out, "%s: %s, %" PRId64 " parameters, %d layers, context %d\n", r->name,
                shape_family_name(s->family), p->parameters, s->layers, s->context);
@@ -252,14 +272,14 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
     buf_str(out, r->trainer.ranks > 1 ? "\n           a rank " : "\n           trainer ");
     room_text(out, &p->room);
     buf_str(out, "\n");
-    announce_warnings(out, r, p);
+    announce_warnings(out, r, p, notes);
 }
 
 void announce_json(struct buf *out, const struct recipe *r, const struct shape *s,
-                   const struct announce_plan *p) {
+                   const struct announce_plan *p, const struct buf *notes) {
     struct buf loss = {0}, warned = {0};
     loss_text(&loss, r);
-    announce_warnings(&warned, r, p);
+    announce_warnings(&warned, r, p, notes);
     buf_str(out, "{\"event\": \"start\", \"name\": ");
     buf_json_str(out, r->name, strlen(r->name));
     buf_printf(out,

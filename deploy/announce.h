@@ -28,19 +28,20 @@ struct announce_plan {          /* bytes, exact: what the services allocate befo
 /* Refuses a recipe whose longest trajectory does not fit into the model's context. */
 MUST_CHECK int announce_plan(struct announce_plan *out, const struct recipe *r,
                              const struct shape *s);
-/* Human text, several lines. */
+/* Human text, several lines; notes: lines "warning: ..." about the data. */
 void announce_text(struct buf *out, const struct recipe *r, const struct shape *s,
-                   const struct announce_plan *p);
+                   const struct announce_plan *p, const struct buf *notes);
 /* What of it a person reads at every start: at most 20 lines of at most 80 columns, so that it
  * stays on the screen beside the line that follows; the rest is announce_text's. run_dir: where it
  * writes, NULL: not known yet. */
 void announce_brief(struct buf *out, const struct recipe *r, const struct shape *s,
-                    const struct announce_plan *p, const char *run_dir);
+                    const struct announce_plan *p, const struct buf *notes, const char *run_dir);
 /* A line for each trap that the recipe walks into. */
-void announce_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p);
+void announce_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p,
+                       const struct buf *notes);
 void announce_size(struct buf *out, size_t bytes); /* "1.5 GiB" */
 /* The same as one JSON object. */
 void announce_json(struct buf *out, const struct recipe *r, const struct shape *s,
-                   const struct announce_plan *p);
+                   const struct announce_plan *p, const struct buf *notes);
 
 #endif

@@ -34,10 +34,11 @@ static int wrap(struct buf *out, const char *label, const char *text) {
 }
 
 /* Each whole or not at all: half a warning is none. */
-static void add_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p) {
+static void add_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p,
+                         const struct buf *notes) {
     struct buf all = {0};
     int lines = 0, left_out = 0;
-    announce_warnings(&all, r, p);
+    announce_warnings(&all, r, p, notes);
     for (char *at = all.data, *end; at && *at; at = end + 1) {
         struct buf one = {0};
         end = strchr(at, '\n');
@@ -93,7 +94,7 @@ static void add_memory(struct buf *out, const struct recipe *r, const struct ann
 }
 
 void announce_brief(struct buf *out, const struct recipe *r, const struct shape *s,
-                    const struct announce_plan *p, const char *run_dir) {
+                    const struct announce_plan *p, const struct buf *notes, const char *run_dir) {
     int64_t B = r->trainer.batch.groups, G = r->rollout.group_size;
     buf_printf(out, "%.40s: %s, %" PRId64 " parameters, %d layers, context %d\n", r->name,
                shape_family_name(s->family), p->parameters, s->layers, s->context);
@@ -109,7 +110,7 @@ void announce_brief(struct buf *out, const struct recipe *r, const struct shape 
     add_staleness(out, r);
     add_learning(out, r);
     add_memory(out, r, p);
-    add_warnings(out, r, p);
+    add_warnings(out, r, p, notes);
     if (!run_dir) return;
     struct buf command = {0};
     char *recipe = mem_printf("%s/recipe.yaml", run_dir);

@@ -3,7 +3,9 @@
 #include "deploy/args.h"
 #include "deploy/evaluate.h"
 #include "deploy/loaded.h"
+#include "deploy/preflight.h"
 #include "deploy/verbs.h"
+#include "rollout/setup.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,9 +14,13 @@ static int evaluate_folder(const char *model, const struct recipe *r) {
     struct loaded l = {0};
     struct evaluate *e = NULL;
     struct evaluate_report report;
+    struct buf notes = {0};
     int rc;
     TRY_OUT(loaded_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads,
                         r->model.dtype == RECIPE_DTYPE_BF16));
+    TRY_OUT(setup_chat(&l.policy.chat, r, model));
+    TRY_OUT(preflight_eval(&notes, r, &l.policy));
+    if (notes.len) fprintf(stderr, "%s", notes.data);
     TRY_OUT(evaluate_open(&e, r, &l.policy, l.backend));
     TRY_OUT(evaluate_run(e, l.weights, 0, NULL, NULL, &report));
     struct buf line = {0};
@@ -22,6 +28,7 @@ static int evaluate_folder(const char *model, const struct recipe *r) {
     printf("%s\n", line.data);
     buf_close(&line);
 out:
+    buf_close(&notes);
     evaluate_close(&e);
     loaded_close(&l);
     return rc;

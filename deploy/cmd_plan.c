@@ -1,8 +1,8 @@
-/* cmd_plan.c - `weir plan RECIPE`: what a run would take, to the byte, before anything is started.
- */
-#include "actor/shape.h"
+/* cmd_plan.c - `weir plan RECIPE`: what a run would take, to the byte, before anything is started;
+ * what the run would refuse is refused here. */
 #include "deploy/announce.h"
 #include "deploy/args.h"
+#include "deploy/preflight.h"
 #include "deploy/verbs.h"
 
 #include <stdbool.h>
@@ -24,24 +24,20 @@ int cmd_plan(int argc, char **argv) {
         1,
         1};
     struct recipe *r;
-    struct shape shape;
-    struct announce_plan plan;
+    struct preflight checked = {0};
     struct buf text = {0};
     int rc = args_parse(&verb, argc, argv, &recipe, NULL);
     if (rc != 0) return rc < 0 ? rc : 0;
     TRY(recipe_load(&r, recipe, sets.at, sets.n));
-    if (!r->model.path) rc = FAIL(ERR_CONFIG, "%s: model.path is missing", recipe);
-    if (rc == 0) rc = shape_read(&shape, r->model.path);
-    if (rc == 0) shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
-    if (rc == 0) rc = announce_plan(&plan, r, &shape);
-    if (rc == 0) {
-        if (json)
-            announce_json(&text, r, &shape, &plan);
-        else
-            announce_text(&text, r, &shape, &plan);
-        printf("%s\n", text.data);
-    }
+    TRY_OUT(err_wrap(preflight(&checked, r, false), "%s", recipe));
+    if (json)
+        announce_json(&text, r, &checked.shape, &checked.plan, &checked.notes);
+    else
+        announce_text(&text, r, &checked.shape, &checked.plan, &checked.notes);
+    printf("%s\n", text.data);
+out:
     buf_close(&text);
+    preflight_close(&checked);
     recipe_close(&r);
     return rc;
 }

@@ -2,7 +2,6 @@
  * says what will happen, then starts the services, watches them and shows the progress until the
  * run is complete, stopped or broken. It holds no state of the run: killed at any moment, `weir run
  * --resume RUN` continues. */
-#include "actor/policy.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -12,6 +11,7 @@
 #include "deploy/announce.h"
 #include "deploy/args.h"
 #include "deploy/ends.h"
+#include "deploy/preflight.h"
 #include "deploy/progress.h"
 #include "deploy/resume.h"
 #include "deploy/rundir.h"
@@ -20,8 +20,6 @@
 #include "deploy/verbs.h"
 #include "proto/control.pb-c.h"
 #include "proto/link.h"
-#include "reward/spec.h"
-#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,68 +52,19 @@ struct run {
     bool stopped;
 };
 
-/* --- before the start ------------------------------------------------------------------------- */
-
-static int check_data(const struct recipe_data *d, const struct recipe *r, const struct policy *p,
-                      const char *section) {
-    struct dataset *data;
-    int32_t *ids = NULL;
-    size_t n = 0;
-    TRY(setup_dataset(&data, d, section, r->seed));
-    int rc = dataset_render(data, 0, p->chat, p->tokenizer, NULL, &ids, &n);
-    if (rc == 0 && (int64_t)n > r->rollout.max_prompt_tokens)
-        rc = FAIL(ERR_CONFIG,
-                  "%s: the first prompt has %zu tokens, rollout.max_prompt_tokens is %" PRId64,
-                  section, n, r->rollout.max_prompt_tokens);
-    mem_free(ids);
-    dataset_close(&data);
-    return rc;
-}
-
-static int check_devices(const struct recipe *r) {
-    const struct kern_backend *b;
-    TRY(err_wrap(kern_open(&b, r->rollout.device, 1), "rollout.device"));
-    kern_close(b);
-    TRY(err_wrap(kern_open(&b, r->trainer.device, 1), "trainer.device"));
-    kern_close(b);
-    return 0;
-}
-
-/* Everything that would otherwise fail in a service, minutes later. */
-static int check(const struct recipe *r, struct shape *shape) {
-    struct policy p;
-    struct verify *v;
-    if (!r->model.path) return FAIL(ERR_CONFIG, "model.path is missing");
-    if (!r->data.train.path) return FAIL(ERR_CONFIG, "data.train.path is missing");
-    TRY(spec_open(&v, r));
-    verify_close(&v);
-    TRY(check_devices(r));
-    TRY(policy_open(&p, r->model.path, r->model.chat));
-    *shape = p.shape;
-    shape->half = r->model.dtype == RECIPE_DTYPE_BF16;
-    int rc = check_data(&r->data.train, r, &p, "data.train");
-    for (int64_t i = 0; rc == 0 && i < r->data.n_eval; i++)
-        rc = check_data(&r->data.eval[i].rows, r, &p, r->data.eval[i].name);
-    policy_close(&p);
-    return rc;
-}
-
 /* --dry-run is asked for the whole plan; a run that starts leaves room on the screen. */
-static int announce(const struct recipe *r, const struct shape *shape, const struct options *o,
-                    const char *run_dir) {
-    struct announce_plan plan;
+static void announce(const struct recipe *r, const struct preflight *f, const struct options *o,
+                     const char *run_dir) {
     struct buf text = {0};
-    TRY(announce_plan(&plan, r, shape));
     if (o->json)
-        announce_json(&text, r, shape, &plan);
+        announce_json(&text, r, &f->shape, &f->plan, &f->notes);
     else if (o->dry_run)
-        announce_text(&text, r, shape, &plan);
+        announce_text(&text, r, &f->shape, &f->plan, &f->notes);
     else
-        announce_brief(&text, r, shape, &plan, run_dir);
+        announce_brief(&text, r, &f->shape, &f->plan, &f->notes, run_dir);
     printf("%s\n", text.data);
     fflush(stdout);
     buf_close(&text);
-    return 0;
 }
 
 /* --- services ------------------------------------------------------------------------------------
@@ -431,7 +380,7 @@ static int document(void) {
 int cmd_run(int argc, char **argv) {
     struct options o = {0};
     struct run run = {0};
-    struct shape shape;
+    struct preflight checked = {0};
     int rc = parse(&o, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
     if (o.document) return document();
@@ -446,14 +395,15 @@ int cmd_run(int argc, char **argv) {
         buf_close(&text);
         goto out;
     }
-    TRY_OUT(check(run.recipe, &shape));
+    TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     if (!run.dir && !o.dry_run) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
-    TRY_OUT(announce(run.recipe, &shape, &o, run.dir ? rundir_path(run.dir) : NULL));
+    announce(run.recipe, &checked, &o, run.dir ? rundir_path(run.dir) : NULL);
     if (o.dry_run) goto out;
     TRY_OUT(net_open(&run.net)); /* from here on a stop signal is answered with how to go on */
     TRY_OUT(commit_resumed(&run, o.json));
     rc = run_services(&run, o.samples, o.json);
 out:
+    preflight_close(&checked);
     run_reset(&run);
     return rc;
 }

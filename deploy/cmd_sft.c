@@ -22,6 +22,7 @@
 #include "deploy/sft_rows.h"
 #include "deploy/verbs.h"
 #include "proto/recipe.h"
+#include "rollout/setup.h"
 #include "trainer/export.h"
 #include "trainer/report.h"
 #include "trainer/step.h"
@@ -219,7 +220,7 @@ static void size_step(struct recipe *r) {
 
 static int open_all(struct sft *f) {
     TRY(f->resume ? load_resumed(f) : load_new(f));
-    TRY(policy_open(&f->policy, f->recipe->model.path, f->recipe->model.chat));
+    TRY(setup_policy(&f->policy, f->recipe, f->recipe->model.path));
     TRY(open_rows(f));
     recipe_print(f->recipe, &f->effective);
     size_step(f->recipe);

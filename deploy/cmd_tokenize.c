@@ -61,7 +61,7 @@ struct mode {
 static int answer(const struct tokenizer *t, const char *text, size_t n, struct mode mode,
                   struct buf *out) {
     struct json_doc *doc;
-    TRY(json_parse(&doc, text, n, "JSON"));
+    TRY(json_parse_as(&doc, text, n, "JSON", JSON_NUL));
     int rc = mode.decode ? decode(t, json_root(doc), mode.skip_special, out)
                          : encode(t, json_root(doc), mode.special, out);
     json_close(&doc);

@@ -102,6 +102,13 @@ static int right_of(double *out, const struct recipe *r, int64_t i) {
     return 0;
 }
 
+int evaluate_check(const struct recipe *r) {
+    double right;
+    for (int64_t i = 0; i < r->data.n_eval; i++)
+        TRY(right_of(&right, r, i));
+    return 0;
+}
+
 static int open_set(struct evaluate *e, int64_t i) {
     const struct recipe_eval *v = &e->recipe->data.eval[i];
     struct set *s = &e->set[i];
@@ -173,13 +180,24 @@ static void advance(struct evaluate *e) {
     e->at++;
 }
 
+/* A prompt that cannot be asked is one answer that counts as an error, if the recipe wants that. */
+static int leave_out(struct evaluate *e, int rc) {
+    struct set *s = &e->set[e->at];
+    if (s->recipe->rows.bad_rows != RECIPE_BAD_ROWS_SKIP) return rc;
+    if (rc != ERR_CONFIG && rc != ERR_CORRUPT) return rc;
+    s->errors++;
+    advance(e);
+    return 0;
+}
+
 /* Asks for the next answer. */
 static int ask(struct evaluate *e, struct answer *a) {
     int32_t *ids = NULL;
     size_t n = 0;
     const struct recipe *r = e->recipe;
     struct set *s = &e->set[e->at];
-    TRY(dataset_render(s->data, e->row, e->policy->chat, e->policy->tokenizer, NULL, &ids, &n));
+    int rc = dataset_render(s->data, e->row, e->policy->chat, e->policy->tokenizer, NULL, &ids, &n);
+    if (rc < 0) return leave_out(e, rc);
     uint64_t row = e->row + (uint64_t)s->recipe->rows.skip;
     struct engine_request q = {.id = s->key | row << SAMPLE_BITS | (uint64_t)e->sample,
                                .prompt = ids,
@@ -192,9 +210,9 @@ static int ask(struct evaluate *e, struct answer *a) {
                                .n_stop_ids = e->policy->n_stop_ids,
                                .stop = (const char *const *)r->rollout.stop,
                                .n_stop = (int32_t)r->rollout.n_stop};
-    int rc = engine_add(e->engine, &q);
+    rc = engine_add(e->engine, &q);
     mem_free(ids);
-    if (rc < 0) return err_wrap(rc, "%s row %" PRIu64, s->recipe->rows.path, row);
+    if (rc < 0) return leave_out(e, err_wrap(rc, "%s row %" PRIu64, s->recipe->rows.path, row));
     if (!a->ids) a->ids = mem_array((size_t)e->max_new_tokens, sizeof *a->ids);
     a->set = s;
     a->id = q.id;

@@ -43,6 +43,8 @@ struct evaluate_report {
  * ERR_CONFIG: no set; pass@k of scores that are not right or wrong. */
 MUST_CHECK int evaluate_open(struct evaluate **out, const struct recipe *r,
                              const struct policy *policy, const struct kern_backend *b);
+/* What evaluate_open would refuse in r without looking at rows. */
+MUST_CHECK int evaluate_check(const struct recipe *r);
 void evaluate_close(struct evaluate **e);
 /* *stop (may be NULL) is looked at between engine steps through should_stop(ctx); then ERR_CLOSED.
  */

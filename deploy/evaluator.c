@@ -18,6 +18,7 @@
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
 #include "relay/pull.h"
+#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -237,7 +238,7 @@ static int open_all(struct evaluator *e, const char *run_dir) {
     TRY(read_evaluated(e, run_dir));
     TRY(connect_services(e, run_dir));
     TRY(kern_open(&e->backend, e->recipe->rollout.device, (int)e->recipe->rollout.threads));
-    TRY(policy_open(&e->policy, e->recipe->model.path, e->recipe->model.chat));
+    TRY(setup_policy(&e->policy, e->recipe, NULL));
     e->policy.shape.half = e->recipe->model.dtype == RECIPE_DTYPE_BF16;
     TRY(params_open(&e->weights, e->backend, &e->policy.shape));
     return evaluate_open(&e->evaluate, e->recipe, &e->policy, e->backend);

@@ -18,6 +18,7 @@
 #include "deploy/replay.h"
 #include "deploy/rundir.h"
 #include "proto/recipe_change.h"
+#include "rollout/setup.h"
 #include "trainer/export.h"
 #include "trainer/metrics.h"
 
@@ -132,7 +133,7 @@ static int open_evaluation(struct work *w) {
     w->evaluated = -1;
     if (!w->t->eval) return 0;
     TRY(kern_open(&w->backend, r->rollout.device, (int)r->rollout.threads));
-    TRY(policy_open(&w->policy, r->model.path, r->model.chat));
+    TRY(setup_policy(&w->policy, r, NULL));
     w->policy.shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(params_open(&w->weights, w->backend, &w->policy.shape));
     return evaluate_open(&w->evaluate, r, &w->policy, w->backend);

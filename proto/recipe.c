@@ -5,6 +5,7 @@
 #include "proto/recipe.h"
 
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/yaml.h"
@@ -515,8 +516,10 @@ out:
 int recipe_load(struct recipe **out, const char *path, const char *const *sets, size_t n_sets) {
     char *text;
     size_t bytes;
-    TRY(file_read(&text, &bytes, path, RECIPE_BYTES_MAX));
+    TRY(filetype_explain_file(file_read(&text, &bytes, path, RECIPE_BYTES_MAX), path,
+                              FILETYPE_YAML));
     int rc = recipe_parse(out, text, bytes, path, sets, n_sets);
+    rc = filetype_explain(rc, text, bytes, path, FILETYPE_YAML);
     mem_free(text);
     return rc;
 }

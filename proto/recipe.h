@@ -32,6 +32,8 @@ struct recipe_data {
     int64_t limit;   /* rows used, 0: all */
     int64_t skip;    /* rows left out at the start */
     bool shuffle;
+    enum recipe_special special;
+    enum recipe_bad_rows bad_rows;
 };
 
 struct recipe_ints {
@@ -66,6 +68,7 @@ struct recipe {
         enum recipe_weights
             weights; /* random: config.json and tokenizer.json only, weights from the seed */
         enum recipe_dtype dtype;
+        enum recipe_thinking thinking;
         bool exact;
     } model;
     struct {

@@ -10,6 +10,9 @@
 #include <string.h>
 
 static const char *const weights_names[] = {"load", "random", NULL};
+static const char *const thinking_names[] = {"auto", "true", "false", NULL};
+static const char *const special_names[] = {"token", "text", "error", NULL};
+static const char *const bad_rows_names[] = {"error", "skip", NULL};
 static const char *const dtype_names[] = {"fp32", "bf16", NULL};
 static const char *const sampling_names[] = {"plain", "dapo", "vade", NULL};
 static const char *const update_names[] = {"trajectory", "token", NULL};
@@ -55,11 +58,22 @@ static const char *const prefix_names[] = {"off", "packed", "schedule", "auto", 
         STR(p ".system", m.system, NULL, "system message"),                                        \
         STR(p ".template", m.template_, "{prompt}", "user message; {prompt} is replaced"),         \
         INT(p ".limit", m.limit, "0", 0, 1e12, "rows used, 0: all"),                               \
-        INT(p ".skip", m.skip, "0", 0, 1e12, "rows left out at the start")
+        INT(p ".skip", m.skip, "0", 0, 1e12, "rows left out at the start"),                        \
+        ENUM(p ".special", m.special, special_names, "token",                                      \
+             "special tokens spelled in a row's text: that token (as transformers does), plain "   \
+             "text, or an error"),                                                                 \
+        ENUM(p ".bad_rows", m.bad_rows, bad_rows_names, "error",                                   \
+             "rows that cannot be used (too long, a reference that a reward needs and cannot "     \
+             "read): refused at the start, or said at the start and left out when drawn")
 #define EVAL(p, kind, member, def, lo, hi, text)                                                   \
     {                                                                                              \
         "data.eval[]." p, kind, AT(data.eval[0].member), sizeof(struct recipe_eval),               \
             RECIPE_EVAL_MAX, AT(data.n_eval), def, lo, hi, NULL, text                              \
+    }
+#define EVAL_ENUM(p, member, names, def, text)                                                     \
+    {                                                                                              \
+        "data.eval[]." p, RECIPE_ENUM, AT(data.eval[0].member), sizeof(struct recipe_eval),        \
+            RECIPE_EVAL_MAX, AT(data.n_eval), def, 0, 0, names, text                               \
     }
 #define REWARD(p, member, kind, def, lo, hi, text)                                                 \
     {                                                                                              \
@@ -71,7 +85,11 @@ static const struct recipe_field fields[] = {
     STR("name", name, "run", "name of the run"),
     INT("seed", seed, "1", 0, 9e15, "every random number of the run follows from it"),
     STR("model.path", model.path, NULL, "Hugging Face folder"),
-    STR("model.chat", model.chat, "auto", "chat format: auto, plain, chatml, llama3, mistral"),
+    STR("model.chat", model.chat, "auto",
+        "chat format: auto, plain, chatml, qwen2.5, qwen3, llama3, mistral, deepseek-r1, ..."),
+    ENUM("model.chat_template_kwargs.enable_thinking", model.thinking, thinking_names, "auto",
+         "argument of qwen3's template; false: the prompt closes an empty thinking; auto: as the "
+         "template does without it"),
     ENUM("model.weights", model.weights, weights_names, "load",
          "random: config.json and tokenizer only, weights from the seed"),
     ENUM("model.dtype", model.dtype, dtype_names, "fp32",
@@ -90,6 +108,8 @@ static const struct recipe_field fields[] = {
     EVAL("template", RECIPE_STR, rows.template_, "{prompt}", 0, 0, "as in data.train"),
     EVAL("limit", RECIPE_INT, rows.limit, "0", 0, 1e12, "rows used, 0: all"),
     EVAL("skip", RECIPE_INT, rows.skip, "0", 0, 1e12, "rows left out at the start"),
+    EVAL_ENUM("special", rows.special, special_names, "token", "as in data.train"),
+    EVAL_ENUM("bad_rows", rows.bad_rows, bad_rows_names, "error", "as in data.train"),
     EVAL("samples", RECIPE_INT, samples, "1", 1, RECIPE_SAMPLES_MAX, "answers to each prompt"),
     EVAL("temperature", RECIPE_NUM, temperature, "=eval.temperature", 0, 100, "0: greedy"),
     EVAL("top_p", RECIPE_NUM, top_p, "1.0", 0.0001, 1, "nucleus"),
@@ -472,6 +492,11 @@ static const struct peer {
     {"prompt_key", "data.train.prompt"},
     {"label_key", "data.train.answer"},
     {"model_name_or_path", "model.path"},
+    {"enable_thinking", "model.chat_template_kwargs.enable_thinking"},
+    {"chat_template_kwargs", "model.chat_template_kwargs.enable_thinking"},
+    {"apply_chat_template_kwargs", "model.chat_template_kwargs.enable_thinking"},
+    {"split_special_tokens", "data.train.special"},
+    {"filter_overlong_prompts", "data.train.bad_rows"},
 };
 
 /* Their names of values, by our key. */

@@ -177,6 +177,20 @@ static int run_entry(const struct entry *e, const struct verify_input *in, doubl
     return 0;
 }
 
+static int check_entry(const struct entry *e, const char *answer) {
+    struct verify_input in = {.prompt = "", .response = "", .answer = answer, .max_tokens = 1};
+    char reason[VERIFY_REASON] = "";
+    double value;
+    if (e->type->check) return e->type->check(e->state, answer);
+    return e->type->needs_answer ? run_entry(e, &in, &value, reason) : 0;
+}
+
+int verify_check(const struct verify *v, const char *answer) {
+    for (size_t i = 0; i < v->n; i++)
+        TRY(err_wrap(check_entry(&v->entry[i], answer), "%s", v->entry[i].name));
+    return 0;
+}
+
 static bool too_long(const char *s) {
     return strnlen(s, VERIFY_TEXT_MAX + 1) > VERIFY_TEXT_MAX;
 }

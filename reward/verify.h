@@ -63,6 +63,10 @@ void verify_close(struct verify **v); /* accepts NULL inside */
 /* Fills *out whatever happens. v is not changed: several threads may run it at once. */
 void verify_run(const struct verify *v, const struct verify_input *in, struct verify_result *out);
 
+/* Whether each verifier that needs a reference can read this one: fails as verify_run would for any
+ * response, with the verifier's name in front. */
+MUST_CHECK int verify_check(const struct verify *v, const char *answer);
+
 /* The i-th known type, NULL after the last; *doc (if not NULL): one line about it. */
 const char *verify_types(size_t i, const char **doc);
 

@@ -24,6 +24,9 @@ struct verify_type {
     /* 0 and *value, or ERR_* with a text. reason (VERIFY_REASON bytes, "" before) may be filled
      * with why the value is what it is. Texts of in are never NULL. */
     int (*run)(const void *state, const struct verify_input *in, double *value, char *reason);
+    /* 0 if a reference can be read, else what run fails with. NULL: run fails whatever the response
+     * says, and may be asked with an empty one. */
+    int (*check)(const void *state, const char *answer);
 };
 
 /* Adds a type, for tests. Before the first verify_open; at most 8. */

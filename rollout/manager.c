@@ -193,21 +193,13 @@ static int open_data(struct manager *m) {
     const struct recipe *r = m->recipe;
     TRY(setup_dataset(&m->data, &r->data.train, "data.train", r->seed));
     TRY(tokenizer_open(&m->tokenizer, r->model.path));
-    TRY(chat_choose(&m->chat, r->model.chat, r->model.path));
+    TRY(setup_chat(&m->chat, r, NULL));
     TRY(manager_prompts_check(m));
     return manager_sampling_open(m);
 }
 
 static int open_groups(struct manager *m) {
-    const struct recipe *r = m->recipe;
-    struct groups_config cfg = {.groups = r->trainer.batch.groups,
-                                .size = recipe_generated(r),
-                                .eta = r->trainer.staleness.max,
-                                .concurrency = r->rollout.concurrency,
-                                .steps = r->trainer.steps,
-                                .tokens_max = r->rollout.max_new_tokens,
-                                .drop = r->trainer.staleness.late == RECIPE_LATE_DROP,
-                                .dynamic = r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO};
+    struct groups_config cfg = setup_groups(m->recipe);
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
     size_t n = (size_t)groups_capacity(m->groups);

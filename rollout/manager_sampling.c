@@ -8,6 +8,7 @@
  * does not when staleness.max is 0. So whether a run ends with this error is reproducible too. */
 #include "base/log.h"
 #include "rollout/manager_impl.h"
+#include "rollout/setup.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -15,18 +16,11 @@
 int manager_sampling_open(struct manager *m) {
     const struct recipe *r = m->recipe;
     bool vade = r->rollout.sampling.policy == RECIPE_SAMPLING_VADE;
-    int64_t rows = (int64_t)dataset_rows(m->data), k = r->rollout.sampling.candidates;
-    if (vade && k > rows / r->trainer.batch.groups)
-        return FAIL(ERR_CONFIG,
-                    "rollout.sampling.candidates is %" PRId64 ", at most %" PRId64
-                    " are possible: %s has %" PRId64 " rows and each of the %" PRId64
-                    " groups of a batch needs its own",
-                    k, rows / r->trainer.batch.groups, r->data.train.path, rows,
-                    r->trainer.batch.groups);
+    TRY(setup_candidates(r, dataset_rows(m->data)));
     struct sampling_config cfg = {.seed = r->seed,
                                   .shuffle = r->data.train.shuffle,
                                   .vade = vade,
-                                  .candidates = k,
+                                  .candidates = r->rollout.sampling.candidates,
                                   .visited = r->rollout.sampling.decay_in,
                                   .unvisited = r->rollout.sampling.decay_out};
     sampling_open(&m->sampling, m->data, &cfg);

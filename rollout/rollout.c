@@ -74,7 +74,7 @@ static int open_model(struct rollout *r, const char *run_dir) {
     int rc = recipe_load(&r->recipe, path, NULL, 0);
     mem_free(path);
     TRY(rc);
-    TRY(policy_open(&r->policy, r->recipe->model.path, r->recipe->model.chat));
+    TRY(setup_policy(&r->policy, r->recipe, NULL));
     r->policy.shape.half = r->recipe->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&r->backend, r->recipe->rollout.device, (int)r->recipe->rollout.threads));
     struct engine_config cfg =

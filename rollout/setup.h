@@ -1,12 +1,14 @@
-/* setup.h - the engine and the data sets that a recipe asks for: one function each, so that
- * rollouts, manager, evaluation, sft and the plan before a run mean the same. (actor/ knows no
+/* setup.h - the policy, the engine and the data sets that a recipe asks for: one function each, so
+ * that rollouts, manager, evaluation, sft and the plan before a run mean the same. (actor/ knows no
  * recipes.) */
 #ifndef ROLLOUT_SETUP_H
 #define ROLLOUT_SETUP_H
 
 #include "actor/dataset.h"
+#include "actor/policy.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
+#include "rollout/groups.h"
 
 /* Of one rollout process: places for its share of rollout.concurrency, but at least one group.
  * tokenizer may be NULL for planning. */
@@ -19,7 +21,14 @@ struct engine_config setup_engine(const struct recipe *r, const struct shape *s,
 MUST_CHECK int setup_fit(struct engine_config *cfg, const struct recipe *r);
 MUST_CHECK int setup_fit_within(struct engine_config *cfg, const struct recipe *r, size_t left,
                                 size_t total);
+/* Whether the policy vade finds its candidates among so many rows. */
+MUST_CHECK int setup_candidates(const struct recipe *r, uint64_t rows);
+struct groups_config setup_groups(const struct recipe *r);
 size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and values */
+
+/* The chat format with the recipe's arguments, and the policy with it; dir NULL: the recipe's. */
+MUST_CHECK int setup_chat(enum chat_format *out, const struct recipe *r, const char *dir);
+MUST_CHECK int setup_policy(struct policy *out, const struct recipe *r, const char *dir);
 
 /* section: "data.train", for the error of a missing path. seed: the recipe's. */
 MUST_CHECK int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,

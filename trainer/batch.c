@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/filetype.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -266,6 +267,7 @@ static bool is_blank(const char *s, size_t n) {
 
 /* The line at *at without its newline; false at the end. */
 static bool next_line(const struct file_map *m, size_t *at, const char **line, size_t *n) {
+    if (*at == 0) *at = filetype_bom(m->data, m->bytes);
     if (*at >= m->bytes) return false;
     *line = (const char *)m->data + *at;
     const char *end = memchr(*line, '\n', m->bytes - *at);
@@ -347,6 +349,7 @@ int batch_read(struct batch **out, const char *path, int32_t vocab, int32_t cont
     *out = b;
     b = NULL;
 out:
+    rc = filetype_explain(rc, m.data, m.bytes, path, FILETYPE_JSONL);
     batch_close(&b);
     for (uint32_t k = 0; k < g.n; k++)
         mem_free(g.name[k]);

@@ -100,7 +100,7 @@ static void open_all(struct study *y) {
                                  .limit = d->limit,
                                  .skip = d->skip,
                                  .seed = r->seed};
-    must(policy_open(&y->policy, r->model.path, r->model.chat), "model");
+    must(setup_policy(&y->policy, r, NULL), "model");
     must(dataset_open(&y->data, &cfg), "data");
     must(spec_open(&y->verify, r), "reward");
     must(step_open(&y->step, r, r->model.path), "step");

@@ -52,7 +52,8 @@ static void refuse(const char *text, const char *part) {
 TEST(batch_refuses_what_is_wrong) {
     refuse("", "holds no trajectory");
     refuse("\n \n", "holds no trajectory");
-    refuse("[]", "must be an object");
+    refuse("[]", "is one JSON array");
+    refuse("1", "must be an object");
     refuse("{", "b.jsonl line 1");
     refuse("{}", "\"prompt_ids\" must be an array, is absent");
     refuse("{" IDS "\"logprobs\":[-1]," REST "}", "\"logprobs\" has 1 elements");

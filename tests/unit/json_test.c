@@ -11,7 +11,7 @@ static struct json_doc *parse(const char *text) {
 
 TEST(values) {
     struct json_doc *doc =
-        parse(" {\"a\": [1, -2.5e1, true, false, null, \"x\"], \"b\": {}, \"a\": 0}");
+        parse(" {\"a\": [1, -2.5e1, true, false, null, \"x\"], \"b\": {}, \"z\": 0}");
     const struct json *root = json_root(doc), *a = json_get(root, "a");
     int64_t i = 0;
     CHECK_INT(json_len(root), 3);
@@ -35,7 +35,9 @@ TEST(values) {
 }
 
 TEST(strings) {
-    struct json_doc *doc = parse("\"q\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\\u0000z\"");
+    static const char text[] = "\"q\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\\u0000z\"";
+    struct json_doc *doc;
+    CHECK_OK(json_parse_as(&doc, text, sizeof text - 1, "T", JSON_NUL));
     static const char want[] = "q\"\\/\b\f\n\r\t\xC3\xA9\xF0\x9F\x98\x80\0z";
     CHECK_INT(json_len(json_root(doc)), sizeof want - 1);
     CHECK(memcmp(json_str(json_root(doc)), want, sizeof want) == 0);
@@ -55,6 +57,63 @@ TEST(whole_numbers_are_exact) {
     CHECK(!json_int(e, &i) && json_num(e, 0) == 100);
     CHECK(!json_int(json_next(e), &i)); /* beyond 2^62: a double */
     json_close(&doc);
+}
+
+/* Readers of equal keys, of NULs and of large numbers differ; a row of data keeps what is written.
+ */
+TEST(nothing_is_chosen_or_cut) {
+    static const struct {
+        const char *text, *error;
+    } bad[] = {
+        {"{\"a\": 1,\n \"b\": [{}], \"a\" : 2}",
+         "T: line 2 column 13: the key \"a\" is there twice"},
+        {"[{\"x\": {\"k\": 1, \"\\u006b\": 1}}]", "the key \"k\" is there twice"},
+        {"{\"\": 1, \"\": 1}", "the key \"\" is there twice"},
+        {"\"a\\u0000b\"", "T: line 1 column 9: \\u0000 (a NUL) in a text"},
+        {"{\"a\\u0000\": 1}", "(a NUL) in a text"},
+        {"-1e400", "number out of range"},
+        {"{'a': 1}", "column 2: expected a string in double quotes"},
+        {"- a", "column 1: expected a value"},
+    };
+    struct json_doc *doc;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK_ERR(json_parse(&doc, bad[i].text, strlen(bad[i].text), "T"), ERR_CORRUPT,
+                  bad[i].error);
+    static const char *const numbers[] = {
+        "12345678901234567890",
+        "1e400",
+        "-0",
+        "0.10",
+        "1E+2",
+        "2.0",
+        "0.1000000000000000055",
+        "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899"};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        CHECK_OK(json_parse_as(&doc, numbers[i], strlen(numbers[i]), "T", JSON_ROW));
+        CHECK_STR(json_number(json_root(doc)), numbers[i]);
+        json_close(&doc);
+    }
+    CHECK_ERR(json_parse_as(&doc, "[1 2]", 5, "T line 7", JSON_ROW), ERR_CORRUPT,
+              "T line 7 column 4: expected");
+}
+
+/* Large objects are looked through by hash. */
+TEST(equal_keys_of_large_objects) {
+    for (int twice = 0; twice < 2; twice++) {
+        struct buf b = {0};
+        struct json_doc *doc;
+        buf_str(&b, "{");
+        for (int i = 0; i < 5000; i++)
+            buf_printf(&b, "\"key-%d\": {\"n\": %d},\n", i, i);
+        buf_printf(&b, "\"key-%d\": 1}", twice ? 1234 : 5000);
+        if (twice)
+            CHECK_ERR(json_parse(&doc, b.data, b.len, "T"), ERR_CORRUPT,
+                      "T: line 5001 column 1: the key \"key-1234\" is there twice");
+        else
+            CHECK_OK(json_parse(&doc, b.data, b.len, "T"));
+        if (!twice) json_close(&doc);
+        buf_close(&b);
+    }
 }
 
 TEST(refused) {

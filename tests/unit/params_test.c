@@ -193,14 +193,21 @@ TEST(params_init_is_a_function_of_the_seed) {
 /* --- folders that are wrong ----------------------------------------------------------------------
  */
 
-struct made { /* a model.safetensors of zeros with one thing changed */
+struct made { /* a model.safetensors of one value with one thing changed */
     const char *drop, *add, *reshape;
+    bool other; /* what is added has other values */
 };
 
-static int zeros(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
-    (void)ctx, (void)i, (void)first;
-    for (int64_t j = 0; j < n; j++)
-        out[j] = NAN; /* any value is allowed in weights */
+struct fills {
+    const struct made *m;
+    const struct safetensors_item *items;
+};
+
+static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
+    const struct fills *f = ctx;
+    bool other = f->m->other && strcmp(f->items[i].name, f->m->add) == 0;
+    for (int64_t j = 0; j < n; j++) /* any value is allowed in weights */
+        out[j] = other && first + j == 7 ? 0.5f : NAN;
     return 0;
 }
 
@@ -218,8 +225,9 @@ static int load_made(const struct shape *s, const struct made *m) {
         n++;
     }
     if (m->add) items[n++] = (struct safetensors_item){m->add, 2, {s->vocab, s->d}};
-    CHECK_OK(safetensors_write(path, items, n, false, zeros, NULL));
+    CHECK_OK(safetensors_write(path, items, n, false, fill, &(struct fills){m, items}));
     int rc = params_load(p, test_dir());
+    CHECK_INT(params_check(s, test_dir()), rc); /* the same without the weights */
     params_close(&p);
     mem_free(path);
     mem_free(items);
@@ -242,7 +250,55 @@ TEST(params_missing_unknown_and_misshapen_tensors) {
     CHECK_ERR(load_made(&small, &(struct made){.reshape = "model.norm.weight"}), ERR_MISMATCH,
               "has shape [9], config.json needs [8]");
     CHECK_OK(load_made(&tied, &(struct made){.add = "lm_head.weight"}));
+    CHECK_ERR(load_made(&tied, &(struct made){.add = "lm_head.weight", .other = true}),
+              ERR_MISMATCH,
+              "says tie_word_embeddings: true, but the lm_head.weight that is stored");
     CHECK_OK(load_made(&small, &(struct made){.add = "model.layers.0.rotary_emb.inv_freq"}));
+}
+
+static int copy_from(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
+    (void)i;
+    memcpy(out, (const float *)ctx + first, (size_t)n * sizeof *out);
+    return 0;
+}
+
+/* The head in a shard of its own, and of another type than the embedding. */
+TEST(params_tied_head_in_another_shard) {
+    struct shape tied = small;
+    tied.tied_head = true;
+    struct params *p = opened(&tied);
+    struct safetensors_item head = {"lm_head.weight", 2, {tied.vocab, tied.d}};
+    char *shard = file_join(test_dir(), "head.safetensors");
+    char *index = file_join(test_dir(), "model.safetensors.index.json");
+    CHECK_OK(params_init(p, 3));
+    CHECK_OK(params_save(p, test_dir(), KERN_BF16, 1));
+    CHECK_OK(params_load(p, test_dir())); /* as rounded */
+    for (int twice = 0; twice < 2; twice++) {
+        char *text;
+        size_t n;
+        CHECK_OK(file_read(&text, &n, index, 1 << 20));
+        if (!twice) {
+            int at = (int)(strstr(text, "\"model.") - text);
+            char *more =
+                mem_printf("%.*s\"lm_head.weight\": \"head.safetensors\", %s", at, text, text + at);
+            CHECK_OK(file_write_atomic(index, more, strlen(more)));
+            mem_free(more);
+        }
+        float *x = mem_array((size_t)params_slab_elements(&tied), sizeof *x);
+        CHECK_OK(params_get(p, x, (size_t)params_slab_elements(&tied) * sizeof *x));
+        if (twice) x[11] += 1;
+        CHECK_OK(safetensors_write(shard, &head, 1, false, copy_from, x));
+        if (twice)
+            CHECK_ERR(params_load(p, test_dir()), ERR_MISMATCH,
+                      "head.safetensors: config.json says");
+        else
+            CHECK_OK(params_load(p, test_dir()));
+        mem_free(text);
+        mem_free(x);
+    }
+    mem_free(shard);
+    mem_free(index);
+    params_close(&p);
 }
 
 static void write_text(const char *name, const char *text) {

@@ -81,8 +81,8 @@ TEST(safetensors_refuses_bad_headers) {
     refuse("{" TENSOR("a", "F32", "1", "0", "9223372036854775807") "}", 4, "data_offsets");
     refuse("{" TENSOR("a", "F32", "2", "0", "4") "}", 4, "has 4 bytes, its shape and dtype need 8");
     refuse("{" TENSOR("a", "F32", "1", "0", "4") ", " TENSOR("a", "F32", "1", "4", "8") "}", 8,
-           "tensor a is there twice");
-    refuse("{" TENSOR("a\\u0000b", "F32", "1", "0", "4") "}", 4, "NUL in its name");
+           "column 63: the key \"a\" is there twice");
+    refuse("{" TENSOR("a\\u0000b", "F32", "1", "0", "4") "}", 4, "\\u0000 (a NUL)");
 }
 
 TEST(safetensors_refuses_overlaps_and_holes) {

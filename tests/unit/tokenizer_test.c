@@ -24,6 +24,7 @@ static void check_ids(const struct tokenizer *t, const struct json *line, bool s
                       i < n ? ids[i] : -1, (int)id, json_str(text));
     }
     CHECK_INT(n, i);
+    CHECK(n <= tokenizer_most(t, json_str(text), json_len(text)));
     mem_free(ids);
 }
 
@@ -96,7 +97,7 @@ static int64_t check_file(const struct tokenizer *t, const char *path, bool whol
         CHECK_OK(lines_next(in, &line, &n));
         if (!line) break;
         char *where = mem_printf("%s:%lld", path, (long long)lines_number(in));
-        CHECK_OK(json_parse(&doc, line, n, where));
+        CHECK_OK(json_parse_as(&doc, line, n, where, JSON_NUL));
         check_ids(t, json_root(doc), false, "ids", where);
         if (whole) {
             check_ids(t, json_root(doc), true, "special", where);

@@ -156,3 +156,41 @@ TEST(finished_is_about_the_end_only) {
     CHECK(strstr(r.reason, "cut off at 5 tokens") != NULL);
     verify_close(&v);
 }
+
+/* A reference that can never be judged is known without a response. */
+TEST(references_are_checked_before_a_response) {
+    static const struct {
+        const char *type, *pattern, *answer, *error;
+    } cases[] = {
+        {"gsm8k", NULL, "18", NULL},
+        {"gsm8k", NULL, "two", "gsm8k: the reference answer \"two\" does not hold one number"},
+        {"gsm8k", NULL, "", "gsm8k: the row has no reference answer"},
+        {"math", NULL, "\\frac{1}{2}", NULL},
+        {"math", NULL, "\\frac{1}{", "math: the reference answer"},
+        {"choice", NULL, "(B)", NULL},
+        {"choice", NULL, "maybe",
+         "choice: the reference answer \"maybe\" does not hold one letter"},
+        {"exact", NULL, "x", NULL},
+        {"exact", NULL, " \n", "exact: the reference answer is blank"},
+        {"contains", NULL, "", "contains: the row has no reference answer"},
+        {"regex", "x", "", NULL},
+        {"regex", "(?<answer>x)", "x", NULL},
+        {"regex", "(?<answer>x)", " ", "regex: the reference answer is blank"},
+        {"format", "x", "", NULL},
+        {"finished", NULL, "", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct verify_spec spec = {.type = cases[i].type, .pattern = cases[i].pattern, .weight = 1};
+        struct verify *v;
+        CHECK_OK(verify_open(&v, &spec, 1));
+        if (cases[i].error) {
+            int rc = verify_check(v, cases[i].answer);
+            if (rc >= 0 || !strstr(err_text(), cases[i].error))
+                test_fail(__FILE__, __LINE__, "%s \"%s\": %d %s", cases[i].type, cases[i].answer,
+                          rc, err_text());
+        } else {
+            CHECK_OK(verify_check(v, cases[i].answer));
+        }
+        verify_close(&v);
+    }
+}
