@@ -53,6 +53,7 @@ struct recipe_reward {
     char *type, *name;
     double weight;
     char *pattern;   /* regex, format */
+    char *after;     /* closing mark of reasoning; "": none is known */
     bool flexible;   /* gsm8k: also the last number */
     bool whole_word; /* contains */
     bool ignore_case;

@@ -169,6 +169,8 @@ static const struct recipe_field fields[] = {
     REWARD("name", name, RECIPE_STR, NULL, 0, 0, "of its score; none: the type"),
     REWARD("weight", weight, RECIPE_NUM, "1.0", -1e6, 1e6, "factor of its score in the sum"),
     REWARD("pattern", pattern, RECIPE_STR, NULL, 0, 0, "regex, format: the pattern (PCRE2)"),
+    REWARD("after", after, RECIPE_STR, NULL, 0, 0,
+           "only what follows this text is judged, as what follows </think>; \"\": all is judged"),
     REWARD("flexible", flexible, RECIPE_BOOL, "false", 0, 0,
            "gsm8k: without ####, the last number counts"),
     REWARD("whole_word", whole_word, RECIPE_BOOL, "false", 0, 0, "contains: whole words only"),

@@ -12,54 +12,17 @@
 #include "reward/algebra.h"
 
 #include "base/err.h"
+#include "reward/algebra_form.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    TERMS_MAX = 64,        /* of a polynomial */
-    FACTORS_MAX = 8,       /* of a term */
-    ATOMS_MAX = 64,        /* of a comparison */
     POWER_MAX = 32,        /* of a sum */
     EXPONENT_MAX = 100000, /* numerator and denominator of an atom's exponent */
     BUDGET = 50000,        /* term operations of a comparison */
+    EVALUATIONS = 200000,  /* factors evaluated by numbers in a comparison */
     TRIAL_MAX = 100000     /* largest trial divisor */
-};
-
-enum atom_kind { ATOM_PRIME, ATOM_I, ATOM_SYMBOL, ATOM_FUNC };
-
-struct atom {
-    enum atom_kind kind;
-    uint64_t prime;
-    const char *name;
-    size_t name_bytes;
-    const struct algebra_value *a, *b;
-};
-
-struct factor { /* atom ^ (num / den), reduced, den > 0, num != 0 */
-    int32_t atom, num, den;
-};
-
-struct term {
-    struct rational c;
-    int32_t n;
-    struct factor f[FACTORS_MAX];
-};
-
-struct poly {
-    size_t n;
-    struct term *t;
-};
-
-struct algebra_value {
-    struct poly num, den; /* den is never zero */
-};
-
-struct algebra {
-    struct arena *arena;
-    int32_t n_atoms;
-    int64_t budget;
-    struct atom atom[ATOMS_MAX];
 };
 
 struct algebra *algebra_init(struct arena *arena) {
@@ -67,7 +30,13 @@ struct algebra *algebra_init(struct arena *arena) {
     g->arena = arena;
     g->n_atoms = 0;
     g->budget = BUDGET;
+    g->evaluations = EVALUATIONS;
     return g;
+}
+
+bool algebra_spend(struct algebra *g, int64_t work) {
+    g->budget -= work;
+    return g->budget >= 0;
 }
 
 /* ---- terms ---- */
@@ -397,6 +366,9 @@ static bool term_root(struct algebra *g, struct term *out, const struct term *a,
     if (!split(&a->c, &n, &d, &negative)) return false;
     if (!mul_integer_root(g, &r, n, num, den) || !mul_integer_root(g, &r, d, -num, den))
         return false;
+    /* The root of -x is not i times that of x where x is negative itself. */
+    for (int32_t i = 0; i < a->n && negative && den % 2 == 0; i++)
+        if (g->atom[a->f[i].atom].kind != ATOM_PRIME) return false;
     if (negative && den == 2) {
         const struct algebra_value *i = algebra_symbol(g, "i", 1);
         struct term unit;
@@ -433,10 +405,14 @@ const struct algebra_value *algebra_pow(struct algebra *g, const struct algebra_
     if (!base || !exponent) return NULL;
     if (!algebra_is_rational(&e, exponent)) return algebra_func(g, "^", base, exponent);
     if (rational_is_zero(&e)) return base->num.n == 0 ? NULL : algebra_int(g, 1);
-    if (!split(&e, &num, &den, &negative) || num > EXPONENT_MAX || den > EXPONENT_MAX) return NULL;
+    if (base->num.n == 0) return e.negative ? NULL : base;
+    bool fits = split(&e, &num, &den, &negative) && num <= EXPONENT_MAX && den <= EXPONENT_MAX;
+    if (!fits) return algebra_func(g, "^", base, exponent);
     if (negative) num = -num;
-    if (den == 1) return whole_power(g, base, num);
-    if (base->num.n == 0) return num > 0 ? base : NULL;
+    if (den == 1) {
+        const struct algebra_value *v = whole_power(g, base, num);
+        return v ? v : algebra_func(g, "^", base, exponent);
+    }
     if (base->num.n == 1 && poly_is_one(&base->den) && term_root(g, &t, &base->num.t[0], num, den))
         return from_term(g, &t);
     return algebra_func(g, "^", base, exponent);
@@ -456,4 +432,72 @@ bool algebra_is_rational(struct rational *out, const struct algebra_value *a) {
     if (!poly_is_one(&a->den) || a->num.n > 1 || (a->num.n == 1 && a->num.t[0].n > 0)) return false;
     *out = a->num.n == 0 ? rational_int(0) : a->num.t[0].c;
     return true;
+}
+
+bool algebra_is_negative(const struct algebra_value *a) {
+    return a->num.n > 0 && a->num.t[0].c.negative;
+}
+
+const char *algebra_symbol_name(const struct algebra *g, const struct algebra_value *a) {
+    struct rational one = rational_int(1);
+    if (!poly_is_one(&a->den) || a->num.n != 1 || a->num.t[0].n != 1) return NULL;
+    const struct factor *f = &a->num.t[0].f[0];
+    bool plain = f->num == 1 && f->den == 1 && rational_equal(&a->num.t[0].c, &one);
+    return plain && g->atom[f->atom].kind == ATOM_SYMBOL ? g->atom[f->atom].name : NULL;
+}
+
+bool algebra_is_power(struct algebra *g, const struct algebra_value *a,
+                      const struct algebra_value **base, const struct algebra_value **exponent) {
+    struct rational one = rational_int(1), e;
+    if (!poly_is_one(&a->den) || a->num.n != 1 || a->num.t[0].n != 1) return false;
+    const struct factor *f = &a->num.t[0].f[0];
+    const struct atom *x = &g->atom[f->atom];
+    struct rational n = rational_int(f->num), d = rational_int(f->den);
+    if (!rational_equal(&a->num.t[0].c, &one) || !rational_div(&e, &n, &d)) return false;
+    *base = x->kind == ATOM_PRIME ? algebra_int(g, (int64_t)x->prime) : from_atom(g, f->atom);
+    *exponent = algebra_number(g, &e);
+    if (x->kind == ATOM_FUNC && strcmp(x->name, "^") == 0) {
+        *base = x->a;
+        *exponent = algebra_mul(g, *exponent, x->b);
+    }
+    return *base && *exponent;
+}
+
+/* Whether test holds for an atom of a, those of its functions' arguments included. Each atom is
+ * looked at once (seen), so hostile nesting costs nothing. */
+static bool any_atom(const struct algebra *g, const struct algebra_value *a, uint64_t *seen,
+                     bool (*test)(const struct atom *x, const void *state), const void *state) {
+    const struct poly *side[2] = {&a->num, &a->den};
+    for (int k = 0; k < 2; k++)
+        for (size_t i = 0; i < side[k]->n; i++)
+            for (int32_t j = 0; j < side[k]->t[i].n; j++) {
+                int32_t atom = side[k]->t[i].f[j].atom;
+                const struct atom *x = &g->atom[atom];
+                if (*seen >> atom & 1) continue;
+                *seen |= (uint64_t)1 << atom;
+                if (test(x, state) || (x->a && any_atom(g, x->a, seen, test, state)) ||
+                    (x->b && any_atom(g, x->b, seen, test, state)))
+                    return true;
+            }
+    return false;
+}
+
+static bool has_name(const struct atom *x, const void *name) {
+    return x->kind == ATOM_SYMBOL && strcmp(x->name, name) == 0;
+}
+
+bool algebra_mentions(const struct algebra *g, const struct algebra_value *a, const char *name) {
+    uint64_t seen = 0;
+    return any_atom(g, a, &seen, has_name, name);
+}
+
+static bool varies(const struct atom *x, const void *state) {
+    (void)state;
+    if (x->kind == ATOM_FUNC) return !algebra_function_is_known(x->name);
+    return x->kind == ATOM_SYMBOL && strcmp(x->name, "pi") != 0 && strcmp(x->name, "e") != 0;
+}
+
+bool algebra_is_constant(const struct algebra *g, const struct algebra_value *a) {
+    uint64_t seen = 0;
+    return !any_atom(g, a, &seen, varies, NULL);
 }

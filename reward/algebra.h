@@ -38,5 +38,35 @@ const struct algebra_value *algebra_func(struct algebra *g, const char *name,
 /* 1 equal, 0 not equal, -1 too large to tell. */
 int algebra_equal(struct algebra *g, const struct algebra_value *a, const struct algebra_value *b);
 bool algebra_is_rational(struct rational *out, const struct algebra_value *a);
+/* Of a and -a one is negative in this sense (unless both are 0): by the sign of its first term. */
+bool algebra_is_negative(const struct algebra_value *a);
+/* Exactly this symbol; its name, or NULL. */
+const char *algebra_symbol_name(const struct algebra *g, const struct algebra_value *a);
+/* a = base ^ exponent with a base that is a symbol, a function's value or a prime; no sum, no
+ * product. A power of e comes as that. */
+bool algebra_is_power(struct algebra *g, const struct algebra_value *a,
+                      const struct algebra_value **base, const struct algebra_value **exponent);
+/* Whether a symbol of this name is in a, the arguments of functions included. */
+bool algebra_mentions(const struct algebra *g, const struct algebra_value *a, const char *name);
+/* No variable and no unknown function in it. */
+bool algebra_is_constant(const struct algebra *g, const struct algebra_value *a);
+
+/* Takes work from what a comparison may cost; false when it is used up. For callers that do work of
+ * their own. */
+bool algebra_spend(struct algebra *g, int64_t work);
+
+/* ---- by numbers (algebra_numeric.c) ---- */
+
+/* As algebra_equal, and where the normal forms differ by numbers: both are evaluated at fixed
+ * pseudo-random points with bounds of the rounding error, and equal where they agree within those
+ * everywhere. Knows identities of functions and nested roots. Long decimals, and values whose size
+ * rounding could hide, do not take part: 1.41421356237 is not \sqrt{2}. */
+int algebra_same(struct algebra *g, const struct algebra_value *a, const struct algebra_value *b);
+/* a = c * b with a constant c: its sign (2: c is not real); 0: no. */
+int algebra_ratio_sign(struct algebra *g, const struct algebra_value *a,
+                       const struct algebra_value *b);
+bool algebra_function_is_known(const char *name); /* can be evaluated by numbers */
+/* The value of a real constant; false if a is none. */
+bool algebra_real(double *out, struct algebra *g, const struct algebra_value *a);
 
 #endif

@@ -1,24 +1,35 @@
 /* choice.c - a letter from A to J. The places where an answer may stand are tried from the most
- * deliberate to the least: the last box, the line behind ####, the words "answer is", and at last
- * the last letter that stands by itself. In an announced answer the letter must be the only one: "A
- * or B" is no choice. By itself means: in capitals, not part of a word; a lone "A" or "I" at the
- * head of a sentence is an English word and does not count there. */
+ * deliberate to the least: the last box, the line behind ####, a statement ("the answer is"), and
+ * at last the last sentence that chooses a letter.
+ *
+ * A letter is one that stands by itself, in capitals or in brackets. Among words it counts only
+ * where words of choosing, or nothing, stand before it: "vitamin D" names no choice, "A dog" is
+ * English. A letter that is denied ("B, not A", "A is wrong") is not chosen, and several that are
+ * joined ("both A and B") are no choice. */
 #include "reward/choice.h"
 
-#include "reward/finalans.h"
+#include "base/mem.h"
+#include "reward/answer.h"
+#include "reward/textual.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum { SHORT_BYTES = 4 }; /* a response that can hold nothing but the letter: "(b)." */
+
+enum found { FOUND_NONE = 0, FOUND_SEVERAL = 1 }; /* or the letter itself */
 
 static bool is_letter(char c, bool any_case) {
     return (c >= 'A' && c <= 'J') || (any_case && c >= 'a' && c <= 'j');
 }
 
+/* ---- in a box, behind a mark, in a reference ---- */
+
+/* ASCII only: in scripts without spaces a letter has no space beside it. */
 static bool in_word(char c) {
-    return isalnum((unsigned char)c) || c == '_' || c == '\'' || (unsigned char)c >= 0x80;
+    return isalnum((unsigned char)c) || c == '_' || c == '\'';
 }
 
 /* Whether s[i] stands by itself in s[0..n). */
@@ -33,13 +44,11 @@ static bool is_english(const char *s, size_t n, size_t i) {
            islower((unsigned char)s[i + 2]);
 }
 
-enum found { FOUND_NONE = 0, FOUND_SEVERAL = 1 }; /* or the letter itself */
-
 /* The only letter of an announced answer, \text{} and the like aside: "(B)", "B. because", "**b**".
  */
-static int only_letter(struct finalans a) {
+static int only_letter(struct formula_span a) {
     int found = FOUND_NONE;
-    a = finalans_strip(a);
+    a = answer_strip(a);
     for (size_t i = 0; i < a.n; i++) {
         if (a.s[i] == '\\') { /* a command's name */
             while (i + 1 < a.n && isalpha((unsigned char)a.s[i + 1]))
@@ -58,29 +67,189 @@ static int only_letter(struct finalans a) {
     return found;
 }
 
-static int last_letter(const char *s) {
+/* Whether the line behind a mark is a heading: "#### A note", "#### Step B". */
+static bool is_heading(const char *s, size_t n) {
+    static const char *const leading[] = {"answer", "final",   "the",    "option",
+                                          "choice", "correct", "letter", "text"};
+    size_t i = 0, m = 0;
+    while (i < n && !isalpha((unsigned char)s[i]))
+        i++;
+    while (i + m < n && isalpha((unsigned char)s[i + m]))
+        m++;
+    if (m <= 1) return is_english(s, n, i);
+    for (size_t k = 0; k < sizeof leading / sizeof leading[0]; k++)
+        if (strlen(leading[k]) == m && strncasecmp(s + i, leading[k], m) == 0) return false;
+    return s[i - (i > 0)] != '\\'; /* \textbf{B} */
+}
+
+/* The letter of the last line behind #### that holds one and is no heading. */
+static int marked_letter(const char *text) {
     int found = FOUND_NONE;
-    size_t n = strlen(s);
-    for (size_t i = 0; i < n; i++)
-        if (is_letter(s[i], false) && stands_alone(s, n, i) && !is_english(s, n, i)) found = s[i];
+    for (const char *s = text; (s = strstr(s, "####")) != NULL;) {
+        s += strspn(s, "#");
+        size_t n = strcspn(s, "\n");
+        int f = is_heading(s, n) ? FOUND_NONE : only_letter((struct formula_span){s, n});
+        if (f != FOUND_NONE) found = f;
+    }
     return found;
 }
 
-static int find(const char *text) {
-    struct finalans a = finalans_boxed(text);
-    if (!a.s) a = finalans_marked(text);
-    if (!a.s) a = finalans_stated(text);
-    if (!a.s && strlen(text) <= SHORT_BYTES) a = (struct finalans){text, strlen(text)};
-    int found = a.s ? only_letter(a) : FOUND_NONE;
-    return found == FOUND_NONE ? last_letter(text) : found;
+/* ---- among words ---- */
+
+static bool is_punct(const struct prose_token *t, const char *which) {
+    return t->kind == PROSE_PUNCT && formula_is_in(t->punct, which);
+}
+
+/* The letter that the token is, 0 if it is none. */
+static int letter_of(const struct prose *p, size_t t) {
+    const struct prose_token *w = &p->token[t];
+    bool bracketed = t > 0 && is_punct(w - 1, "([") && is_punct(w + 1, ")]");
+    if (w->kind == PROSE_FORMULA) {
+        for (size_t i = 0; i < w->n; i++)
+            if (isdigit((unsigned char)w->s[i]) || formula_is_in(w->s[i], "=<>+^,")) return 0;
+        int only = only_letter((struct formula_span){w->s, w->n});
+        return only == FOUND_SEVERAL ? 0 : only;
+    }
+    if (w->kind != PROSE_WORD || w->n != 1 || !is_letter(*w->s, bracketed)) return 0;
+    bool touched = in_word(w->s[1]) || (t > 0 && w->s == w[-1].s + w[-1].n && in_word(w->s[-1]));
+    return touched ? 0 : toupper((unsigned char)*w->s);
+}
+
+/* "A dog", "I think": what follows is no word that follows a letter. */
+static bool begins_sentence(const struct prose *p, size_t t) {
+    static const char *const following[] = {"is",   "are",  "was", "because", "since", "as",
+                                            "and",  "or",   "but", "not",     "for",   "would",
+                                            "must", "with", "too", "here",    "seems", NULL};
+    const struct prose_token *w = &p->token[t];
+    if (w->kind != PROSE_WORD || (*w->s != 'A' && *w->s != 'I')) return false;
+    if (w[1].kind != PROSE_WORD || !islower((unsigned char)*w[1].s)) return false;
+    return !prose_is_one_of(w + 1, following) || (*w->s == 'I' && prose_is(w + 1, "would"));
+}
+
+/* "A is wrong", "C too is not possible" */
+static bool is_refuted(const struct prose *p, size_t t) {
+    static const char *const verbs[] = {"is", "are", "was", "would", "be", "can", "cannot", NULL};
+    static const char *const words[] = {"wrong", "false",      "incorrect",  "not",   "out",
+                                        "never", "impossible", "invalid",    "isn't", "cannot",
+                                        "can't", "isnt",       "eliminated", NULL};
+    const struct prose_token *w = &p->token[t + 1];
+    if (is_punct(w, ")]")) w++;
+    while (prose_is_one_of(w, verbs) && !prose_is_one_of(w, words))
+        w++;
+    return prose_is_one_of(w, words) && !is_punct(w - 1, ",");
+}
+
+/* Whether the letter at t is chosen and not only part of a name or sentence. */
+static bool is_chosen(const struct prose *p, size_t t) {
+    static const char *const leading[] = {
+        "answer", "option", "options", "choice",    "choose",      "chose",      "choosing",
+        "pick",   "picked", "picking", "select",    "selected",    "selecting",  "selection",
+        "is",     "be",     "are",     "was",       "with",        "letter",     "say",
+        "it's",   "its",    "thus",    "therefore", "hence",       "so",         "and",
+        "or",     "but",    "both",    "either",    "correct",     "then",       "to",
+        "prefer", "take",   "go",      "statement", "alternative", "definitely", "probably",
+        "only",   "just",   "clearly", "namely",    "equals",      "es",         "ist",
+        "est",    "maybe",  NULL};
+    const struct prose_token *w = &p->token[t];
+    if (answer_denied(p, t) || is_refuted(p, t)) return false;
+    if (t > 0 && (prose_is(w - 1, "the") || prose_is(w - 1, "a"))) return false;
+    bool bracketed = is_punct(w + 1, ")]");
+    if (w->strong || bracketed || w->kind == PROSE_FORMULA) return true;
+    if (begins_sentence(p, t)) return false;
+    if (t == 0 || w[-1].kind != PROSE_WORD) return true;
+    return (unsigned char)*w[-1].s >= 0x80 || prose_is_one_of(w - 1, leading);
+}
+
+/* The letter at t, FOUND_SEVERAL if another one is joined to it. *end: behind all of them. */
+static int joined_letters(const struct prose *p, size_t t, size_t *end) {
+    int first = letter_of(p, t), found = first;
+    for (;;) {
+        while (is_punct(&p->token[t + 1], ")]"))
+            t++;
+        size_t i = t + 1;
+        if (is_punct(&p->token[i], ",/&+")) i++;
+        if (prose_is(&p->token[i], "and") || prose_is(&p->token[i], "or")) i++;
+        if (is_punct(&p->token[i], "([")) i++;
+        *end = t + 1;
+        if (i == t + 1 || i >= p->n) return found;
+        int next = letter_of(p, i);
+        if (next == 0 || !is_chosen(p, i)) return found;
+        if (next != first) found = FOUND_SEVERAL;
+        t = i;
+    }
+}
+
+/* What the tokens [from, to) choose: the first letter, or the last. */
+static int chosen(const struct prose *p, size_t from, size_t to, bool last) {
+    int found = FOUND_NONE;
+    for (size_t t = from, end = t + 1; t < to; t = end) {
+        end = t + 1;
+        if (letter_of(p, t) == 0 || !is_chosen(p, t)) continue;
+        found = joined_letters(p, t, &end);
+        if (!last) return found;
+    }
+    return found;
+}
+
+static bool ends_sentence(const struct prose *p, size_t t) {
+    const struct prose_token *w = &p->token[t];
+    if (w->kind == PROSE_LINE) return true;
+    bool label = t > 0 && letter_of(p, t - 1) != 0 && w->punct == '.'; /* "B. Paris" */
+    return is_punct(w, ".?!") && !label;
+}
+
+static int stated_letter(const struct prose *p) {
+    size_t t = answer_stated(p), to = t;
+    if (t >= p->n) return FOUND_NONE;
+    const struct prose_token *w = &p->token[t];
+    if (w->kind == PROSE_WORD && w->n == 1 && is_letter(*w->s, true) && w[1].kind != PROSE_WORD)
+        return toupper((unsigned char)*w->s); /* "answer: b" */
+    while (to < p->n && !ends_sentence(p, to))
+        to++;
+    return chosen(p, t, to, false);
+}
+
+/* The last sentence that chooses; questions do not. */
+static int last_letter(const struct prose *p) {
+    for (size_t to = p->n; to > 0;) {
+        size_t from = to;
+        while (from > 0 && !ends_sentence(p, from - 1))
+            from--;
+        int found = is_punct(&p->token[to], "?") ? FOUND_NONE : chosen(p, from, to, true);
+        if (found != FOUND_NONE) return found;
+        to = from > 0 ? from - 1 : 0;
+    }
+    return FOUND_NONE;
+}
+
+static int find(struct arena *arena, const char *response) {
+    struct prose p;
+    const char *text = answer_element(arena, response);
+    struct formula_span a = answer_boxed(text);
+    if (!a.s) a = answer_boxed(response);
+    int found = a.s ? only_letter(a) : marked_letter(text);
+    if (found == FOUND_NONE && strlen(text) <= SHORT_BYTES)
+        found = only_letter((struct formula_span){text, strlen(text)});
+    if (found != FOUND_NONE) return found;
+    prose_read(&p, arena, text);
+    found = stated_letter(&p);
+    return found == FOUND_NONE ? last_letter(&p) : found;
+}
+
+static int read_reference(const char *answer) {
+    struct formula_span a = answer_boxed(answer);
+    int found = a.s ? only_letter(a) : marked_letter(answer);
+    return found == FOUND_NONE ? only_letter((struct formula_span){answer, strlen(answer)}) : found;
 }
 
 static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
     (void)state;
-    struct finalans a = finalans_boxed(in->answer);
-    if (!a.s) a = finalans_marked(in->answer);
-    if (!a.s) a = (struct finalans){in->answer, strlen(in->answer)};
-    int want = only_letter(a), got = find(in->response);
+    struct arena *arena = arena_open(1 << 14);
+    char *response = textual_compatible(in->response), *answer = textual_compatible(in->answer);
+    int want = read_reference(answer), got = find(arena, response);
+    mem_free(response);
+    mem_free(answer);
+    arena_close(&arena);
     if (want == FOUND_NONE || want == FOUND_SEVERAL)
         return FAIL(ERR_CORRUPT, "the reference answer \"%.60s\" does not hold one letter A..J",
                     in->answer);
@@ -97,6 +266,7 @@ static int run(const void *state, const struct verify_input *in, double *value, 
 const struct verify_type choice_type = {
     .name = "choice",
     .doc = "the letter A..J that the response settles on is the answer's",
+    .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
     .run = run,
 };

@@ -71,12 +71,21 @@ static size_t read_number(struct rational *out, const char *s) {
 
 enum found { FOUND_NONE, FOUND_SEVERAL, FOUND_NUMBER };
 
+/* Whether the line at s numbers a heading that text follows: "1. Find the price", "2) Add". */
+static bool is_heading(const char *s) {
+    size_t n = strspn(s, digits);
+    if (n == 0 || n > 2 || !s[n] || !strchr(".):", s[n]) || s[n + 1] != ' ') return false;
+    s += n + 1 + strspn(s + n + 1, " *");
+    const char *end = strchr(s, '\n');
+    return isalpha((unsigned char)*s) && end && end[strspn(end, " \t\r\n")];
+}
+
 /* The one number of the line at s, behind decoration. */
 static enum found read_line(struct rational *out, const char *s) {
     bool negative;
     struct rational x;
     s = skip_decoration(s, &negative);
-    size_t n = read_number(&x, s);
+    size_t n = is_heading(s) ? 0 : read_number(&x, s);
     if (n == 0) return FOUND_NONE;
     for (s += n; *s && *s != '\n'; s++)
         if (isdigit((unsigned char)*s)) return FOUND_SEVERAL;
@@ -154,7 +163,7 @@ static int open(void **state, const struct verify_spec *spec) {
 const struct verify_type gsm8k_type = {
     .name = "gsm8k",
     .doc = "the number after the last ####; with flexible, else the last number",
-    .uses = VERIFY_USES_FLEXIBLE,
+    .uses = VERIFY_USES_FLEXIBLE | VERIFY_USES_AFTER,
     .needs_answer = true,
     .open = open,
     .run = run,

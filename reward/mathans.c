@@ -1,6 +1,6 @@
-/* mathans.c - three steps: find the final answer in both texts (finalans), read both as structures
- * of exact values (mathparse), compare the structures. Text that is equal after dropping LaTeX's
- * spacing is equal without being read.
+/* mathans.c - three steps: find the final answer in both texts (answer), read both as structures
+ * of exact values (mathparse), compare the structures (mathsame). Text that is equal after dropping
+ * LaTeX's spacing is equal without being read.
  *
  * Who is blamed when something cannot be read decides the score. A response that cannot be read is
  * wrong: 0. A reference that cannot be read, and is not the same text as the response, cannot
@@ -10,9 +10,12 @@
 #include "reward/mathans.h"
 
 #include "base/buf.h"
-#include "reward/finalans.h"
+#include "reward/answer.h"
+#include "reward/mathfold.h"
 #include "reward/mathlex.h"
+#include "reward/mathlooks.h"
 #include "reward/mathparse.h"
+#include "reward/mathsame.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -20,95 +23,6 @@
 #include <strings.h>
 
 typedef const struct mathparse_node *node;
-
-/* ---- comparing structures: 1 equal, 0 not, -1 too large to tell ---- */
-
-static int same(struct algebra *g, node a, node b);
-
-static int same_in_order(struct algebra *g, node a, node b) {
-    if (a->n != b->n) return 0;
-    for (size_t i = 0; i < a->n; i++) {
-        int s = same(g, a->item[i], b->item[i]);
-        if (s != 1) return s;
-    }
-    return 1;
-}
-
-/* Each item of a is one of b's. */
-static int within(struct algebra *g, node a, node b) {
-    for (size_t i = 0; i < a->n; i++) {
-        int found = 0;
-        for (size_t j = 0; j < b->n && found == 0; j++)
-            found = same(g, a->item[i], b->item[j]);
-        if (found != 1) return found;
-    }
-    return 1;
-}
-
-static int same_any_order(struct algebra *g, node a, node b) {
-    int s = within(g, a, b);
-    return s == 1 ? within(g, b, a) : s;
-}
-
-/* 50% is 50%, 50 or 0.5 where the other side has no percent sign. */
-static int same_value(struct algebra *g, node a, node b) {
-    int s = algebra_equal(g, a->value, b->value);
-    if (s != 0 || a->percent == b->percent) return s;
-    node percent = a->percent ? a : b, plain = a->percent ? b : a;
-    return algebra_equal(g, algebra_div(g, percent->value, algebra_int(g, 100)), plain->value);
-}
-
-static char mirrored(char op) {
-    switch (op) {
-    case '<': return '>';
-    case '>': return '<';
-    case MATHLEX_LE: return MATHLEX_GE;
-    case MATHLEX_GE: return MATHLEX_LE;
-    default: return op;
-    }
-}
-
-/* Also read from the right: 5 > x is x < 5. A ratio has a direction. */
-static int same_relation(struct algebra *g, node a, node b) {
-    int forward = 1, backward = 1;
-    if (a->n != b->n) return 0;
-    for (size_t i = 0; i + 1 < a->n; i++) {
-        char back = mirrored(b->op[b->n - 2 - i]);
-        if (a->op[i] != b->op[i]) forward = 0;
-        if (a->op[i] != back || back == ':') backward = 0;
-    }
-    for (size_t i = 0; i < a->n; i++) {
-        if (forward == 1) forward = same(g, a->item[i], b->item[i]);
-        if (backward == 1) backward = same(g, a->item[i], b->item[b->n - 1 - i]);
-    }
-    return forward == 1 || backward == 1 ? 1 : forward < 0 || backward < 0 ? -1 : 0;
-}
-
-/* What stands behind "x =", unless the other side names something too. */
-static node without_name(node a, node other) {
-    bool strip = a->kind == MATHPARSE_RELATION && a->named && a->n == 2 && a->op[0] == '=' &&
-                 other->kind != MATHPARSE_RELATION;
-    return strip ? a->item[1] : a;
-}
-
-static bool is_unordered(node a) {
-    return a->kind == MATHPARSE_LIST || a->kind == MATHPARSE_SET;
-}
-
-static int same(struct algebra *g, node a, node b) {
-    node x = without_name(a, b), y = without_name(b, a);
-    if (is_unordered(x) && is_unordered(y)) return same_any_order(g, x, y);
-    if (x->kind != y->kind) return 0;
-    switch (x->kind) {
-    case MATHPARSE_VALUE: return same_value(g, x, y);
-    case MATHPARSE_TUPLE:
-        return x->open == y->open && x->close == y->close ? same_in_order(g, x, y) : 0;
-    case MATHPARSE_MATRIX: return x->cols == y->cols ? same_in_order(g, x, y) : 0;
-    case MATHPARSE_UNION: return same_any_order(g, x, y);
-    case MATHPARSE_RELATION: return same_relation(g, x, y);
-    default: return 0;
-    }
-}
 
 /* ---- comparing texts ---- */
 
@@ -127,35 +41,47 @@ static bool between_digits(const struct buf *out, const char *s) {
            isdigit((unsigned char)s[strspn(s, " \t\r\n")]);
 }
 
-/* The text without spacing (except between digits), dollar signs and text commands with their
- * braces; \dfrac as \frac. */
-static void normalize(struct buf *out, const char *s) {
-    static const char *const spacing[] = {"\\left", "\\right", "\\!", "\\,", "\\;",
-                                          "\\ ",    "\\$",     "$",   NULL};
-    static const char *const texts[] = {"\\text{",   "\\mathrm{", "\\mbox{",   "\\textbf{",
-                                        "\\mathbf{", "\\textrm{", "\\textit{", NULL};
+/* Whether the brace at s only groups: no command, power or other group before it takes it. */
+static bool is_grouping(const struct buf *out) {
+    size_t n = out->len;
+    if (n > 0 && strchr("^_}]", out->data[n - 1])) return false;
+    while (n > 0 && isalpha((unsigned char)out->data[n - 1]))
+        n--;
+    return n == 0 || out->data[n - 1] != '\\';
+}
+
+/* The text folded, without looks, spacing (except between digits), text commands and braces that
+ * only group. */
+static void normalize(struct buf *out, const char *text) {
+    static const char *const texts[] = {"\\text{", "\\mathrm{", NULL};
+    struct buf folded = {0}, plain = {0};
     size_t depth = 0, n;
-    uint64_t dropped = 0; /* bit d: the brace opened at depth d was a text command's */
+    uint64_t dropped = 0; /* bit d: the brace opened at depth d is left out */
+    mathfold(&folded, text);
+    mathlooks(&plain, folded.data);
     buf_reset(out);
-    while (*s) {
+    for (const char *s = plain.data; *s; s += n) {
         if ((n = prefix(texts, s)) > 0 && depth < 64) {
             dropped |= (uint64_t)1 << depth++;
-        } else if ((n = prefix(spacing, s)) == 0) {
-            n = 1;
-            if (*s == '{' && depth < 64) dropped &= ~((uint64_t)1 << depth++);
-            bool skip = *s == '}' && depth > 0 && (dropped >> --depth & 1);
-            if (strncmp(s, "\\dfrac", 6) == 0 || strncmp(s, "\\tfrac", 6) == 0) {
-                buf_str(out, "\\frac");
-                n = 6;
-            } else if (isspace((unsigned char)*s)) {
-                if (between_digits(out, s)) buf_str(out, " ");
-            } else if (!skip) {
-                buf_add(out, s, 1);
-            }
+            continue;
         }
-        s += n;
+        n = 1;
+        if (*s == '\\' && s[1]) { /* \{ is no brace of a group */
+            buf_add(out, s, n = 2);
+        } else if (*s == '{' && depth < 64) {
+            bool drop = is_grouping(out);
+            dropped = (dropped & ~((uint64_t)1 << depth)) | ((uint64_t)drop << depth);
+            depth++;
+            if (!drop) buf_str(out, "{");
+        } else if (*s == '}' && depth > 0) {
+            if (!(dropped >> --depth & 1)) buf_str(out, "}");
+        } else if (!isspace((unsigned char)*s) || between_digits(out, s)) {
+            buf_add(out, isspace((unsigned char)*s) ? " " : s, 1);
+        }
     }
     buf_str(out, "");
+    buf_close(&folded);
+    buf_close(&plain);
 }
 
 /* Only letters and digits, in lower case. */
@@ -207,6 +133,23 @@ static bool is_word(const char *s) {
     return !other && (n >= 3 || no);
 }
 
+/* Words that are a set, as its sign; other text as it is. */
+static const char *without_words(const char *s) {
+    static const char *const set[][2] = {
+        {"allrealnumbers", "\\mathbb{R}"}, {"allreals", "\\mathbb{R}"},
+        {"realnumbers", "\\mathbb{R}"},    {"thesetofallrealnumbers", "\\mathbb{R}"},
+        {"theemptyset", "\\emptyset"},     {"emptyset", "\\emptyset"},
+    };
+    struct buf x = {0}, y = {0};
+    normalize(&x, s);
+    letters(&y, text_of(&x));
+    for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
+        if (strcmp(text_of(&y), set[i][0]) == 0) s = set[i][1];
+    buf_close(&x);
+    buf_close(&y);
+    return s;
+}
+
 /* ---- the verdict ---- */
 
 enum verdict { VERDICT_WRONG, VERDICT_RIGHT, VERDICT_UNREADABLE, VERDICT_TEXT };
@@ -215,13 +158,13 @@ enum verdict { VERDICT_WRONG, VERDICT_RIGHT, VERDICT_UNREADABLE, VERDICT_TEXT };
 static enum verdict judge(const char *want, const char *got, bool commas, const char **why) {
     struct arena *arena = arena_open(1 << 16);
     struct algebra *g = algebra_init(arena);
-    node a = mathparse_read(g, arena, want, commas);
+    node a = mathparse_read(g, arena, without_words(want), commas);
     enum verdict v = VERDICT_UNREADABLE;
     if (a && a->kind == MATHPARSE_TEXT) {
         v = VERDICT_TEXT;
-    } else if (a && same(g, a, a) == 1) {
-        node b = mathparse_read(g, arena, got, commas);
-        int s = b ? same(g, a, b) : 0;
+    } else if (a && mathsame(g, a, a) == 1) {
+        node b = mathparse_read(g, arena, without_words(got), commas);
+        int s = b ? mathsame(g, a, b) : 0;
         v = s == 1 ? VERDICT_RIGHT : VERDICT_WRONG;
         *why = s == 0 ? "is not" : "is too large to compare with";
         if (!b) *why = "cannot be read as an answer like";
@@ -248,40 +191,26 @@ static int verdict(const char *want, const char *got, double *value, char *reaso
     return 0;
 }
 
-static char *copy(struct arena *arena, struct finalans a) {
-    struct finalans s = finalans_strip(a);
-    return arena_strndup(arena, s.s, s.n);
-}
-
-/* The answer that a response gives: its box, else its mark, else its words, else its last number.
- */
-static struct finalans find(const char *response) {
-    struct finalans a = finalans_boxed(response);
-    if (!a.s) a = finalans_marked(response);
-    if (!a.s) a = finalans_stated(response);
-    if (!a.s) a = finalans_number(response);
-    return a;
-}
-
-static struct finalans find_reference(const char *answer) {
-    struct finalans a = finalans_boxed(answer);
-    if (!a.s) a = finalans_marked(answer);
-    if (!a.s) a = (struct finalans){answer, strlen(answer)};
-    return a;
+/* A box, a marked line, or the whole text. */
+static const char *find_reference(struct arena *arena, const char *answer) {
+    struct formula_span a = answer_boxed(answer);
+    if (!a.s) a = answer_marked(answer);
+    if (!a.s) a = (struct formula_span){answer, strlen(answer)};
+    a = answer_strip(a);
+    return arena_strndup(arena, a.s, a.n);
 }
 
 static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
     int rc = 0;
     struct arena *arena = arena_open(1 << 14);
-    struct finalans r = find(in->response);
-    const char *want = copy(arena, find_reference(in->answer));
+    const char *want = find_reference(arena, in->answer);
     (void)state;
     if (!*want) TRY_OUT(FAIL(ERR_CORRUPT, "the reference answer is blank"));
     if (strlen(want) > MATHLEX_BYTES)
         TRY_OUT(FAIL(ERR_UNSUP, "the reference answer has %zu bytes, limit %d", strlen(want),
                      MATHLEX_BYTES));
-    const char *got = r.s ? copy(arena, r) : "";
-    if (strlen(got) > MATHLEX_BYTES) got = "";
+    const char *got = answer_find(arena, in->response);
+    if (!got || strlen(got) > MATHLEX_BYTES) got = "";
     TRY_OUT(verdict(want, got, value, reason));
     if (!*got) snprintf(reason, VERIFY_REASON, "no final answer found");
 out:
@@ -292,6 +221,7 @@ out:
 const struct verify_type mathans_type = {
     .name = "math",
     .doc = "the final answer (boxed, stated or last number) equals the reference, exactly",
+    .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
     .run = run,
 };

@@ -156,7 +156,7 @@ static int check(const void *state, const char *answer) {
 const struct verify_type pattern_regex_type = {
     .name = "regex",
     .doc = "pattern matches; if it has a group (?<answer>...), what that matched is the answer",
-    .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE,
+    .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE | VERIFY_USES_AFTER,
     .open = open_regex,
     .close = close_state,
     .run = run,

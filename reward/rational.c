@@ -162,6 +162,7 @@ static void reduce(struct rational *x) {
         *x = rational_int(0);
         return;
     }
+    if (is_one(&x->den)) return;
     struct rational_nat g = nat_gcd(x->num, x->den);
     if (is_one(&g)) return;
     x->num = nat_quotient(&x->num, &g);
@@ -272,4 +273,32 @@ size_t rational_read(struct rational *out, const char *s, bool commas) {
         *out = r;
     }
     return n;
+}
+
+static double nat_double_value(const struct rational_nat *a) {
+    double x = 0;
+    for (uint32_t i = a->n; i-- > 0;)
+        x = x * 0x1p32 + a->w[i];
+    return x;
+}
+
+double rational_to_double(const struct rational *x) {
+    double v = nat_double_value(&x->num) / nat_double_value(&x->den);
+    return x->negative ? -v : v;
+}
+
+bool rational_floor(struct rational *out, const struct rational *x) {
+    struct rational r = {.num = nat_quotient(&x->num, &x->den), .den = nat_small(1)};
+    struct rational minus_one = rational_int(-1);
+    r.negative = x->negative && r.num.n > 0;
+    if (x->negative && !is_one(&x->den) && !rational_add(&r, &r, &minus_one)) return false;
+    *out = r;
+    return true;
+}
+
+bool rational_less(const struct rational *a, const struct rational *b) {
+    struct rational_nat x, y;
+    if (a->negative != b->negative) return a->negative;
+    if (!nat_mul(&x, &a->num, &b->den) || !nat_mul(&y, &b->num, &a->den)) return false;
+    return nat_cmp(&x, &y) * (a->negative ? -1 : 1) < 0;
 }

@@ -30,6 +30,10 @@ void rational_negate(struct rational *x);
 bool rational_equal(const struct rational *a, const struct rational *b);
 bool rational_is_zero(const struct rational *x);
 bool rational_to_int(int64_t *out, const struct rational *x); /* false: no integer, or too large */
+double rational_to_double(const struct rational *x);          /* inf or nan where it does not fit */
+bool rational_floor(struct rational *out, const struct rational *x); /* out may be x */
+/* a < b; false also where the products do not fit. */
+bool rational_less(const struct rational *a, const struct rational *b);
 
 /* Reads an unsigned decimal at s: 18, 1,234,567 (if commas), 2.50, .5; neither sign nor exponent.
  * A comma counts only between a group of 1-3 digits and groups of exactly 3, a point only before a

@@ -10,6 +10,7 @@ int spec_open(struct verify **out, const struct recipe *r) {
                                         .name = w->name,
                                         .weight = w->weight,
                                         .pattern = w->pattern,
+                                        .after = w->after,
                                         .flexible = w->flexible,
                                         .ignore_case = w->ignore_case,
                                         .whole_word = w->whole_word,

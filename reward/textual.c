@@ -46,10 +46,9 @@ static bool is_ascii(const char *s, size_t n) {
     return true;
 }
 
-/* NFC of valid UTF-8; takes s. */
-static char *compose(char *s, size_t *bytes, bool ignore_case) {
-    utf8proc_option_t opt = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    if (ignore_case) opt |= UTF8PROC_CASEFOLD;
+/* Valid UTF-8 composed, with more options; takes s. */
+static char *compose(char *s, size_t *bytes, utf8proc_option_t more) {
+    utf8proc_option_t opt = UTF8PROC_STABLE | UTF8PROC_COMPOSE | more;
     utf8proc_ssize_t n = (utf8proc_ssize_t)*bytes;
     utf8proc_ssize_t need = utf8proc_decompose((const utf8proc_uint8_t *)s, n, NULL, 0, opt);
     ASSERT(need >= 0); /* the text is valid, and at most 48 MiB */
@@ -93,12 +92,18 @@ char *textual_fold(const char *s, size_t n, bool ignore_case, size_t *bytes) {
     size_t len;
     char *out = sanitize(s, n, &len);
     if (!is_ascii(out, len))
-        out = compose(out, &len, ignore_case);
+        out = compose(out, &len, ignore_case ? UTF8PROC_CASEFOLD : 0);
     else if (ignore_case)
         fold_ascii(out, len);
     strip(out, &len);
     if (bytes) *bytes = len;
     return out;
+}
+
+char *textual_compatible(const char *s) {
+    size_t len;
+    char *out = sanitize(s, strlen(s), &len);
+    return is_ascii(out, len) ? out : compose(out, &len, UTF8PROC_COMPAT);
 }
 
 static bool is_word(uint32_t cp) {
@@ -171,7 +176,7 @@ static int run_contains(const void *state, const struct verify_input *in, double
 const struct verify_type textual_exact_type = {
     .name = "exact",
     .doc = "the response is the answer, white space at both ends aside",
-    .uses = VERIFY_USES_CASE,
+    .uses = VERIFY_USES_CASE | VERIFY_USES_AFTER,
     .needs_answer = true,
     .open = open,
     .run = run_exact,
@@ -180,7 +185,7 @@ const struct verify_type textual_exact_type = {
 const struct verify_type textual_contains_type = {
     .name = "contains",
     .doc = "the response contains the answer; with whole_word, as a word of its own",
-    .uses = VERIFY_USES_CASE | VERIFY_USES_WORD,
+    .uses = VERIFY_USES_CASE | VERIFY_USES_WORD | VERIFY_USES_AFTER,
     .needs_answer = true,
     .open = open,
     .run = run_contains,

@@ -11,4 +11,7 @@ extern const struct verify_type textual_contains_type;
  * byte is U+FFFD. NUL-terminated, *bytes set if not NULL; mem_free. */
 char *textual_fold(const char *s, size_t n, bool ignore_case, size_t *bytes);
 
+/* Unicode NFKC, in which full-width letters and digits are plain ones; mem_free. */
+char *textual_compatible(const char *s);
+
 #endif

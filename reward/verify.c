@@ -15,6 +15,7 @@
 #include "reward/length.h"
 #include "reward/mathans.h"
 #include "reward/pattern.h"
+#include "reward/reasoning.h"
 #include "reward/textual.h"
 #include "reward/verify_type.h"
 
@@ -34,6 +35,8 @@ struct entry {
     const struct verify_type *type;
     char name[VERIFY_NAME];
     double weight;
+    bool sees_all; /* the reasoning too */
+    char *after;   /* as in the spec, or NULL */
     void *state;
 };
 
@@ -75,6 +78,7 @@ static int check_unused(const struct verify_type *t, const struct verify_spec *s
         const char *name;
     } rule[] = {
         {VERIFY_USES_PATTERN, s->pattern && *s->pattern, "pattern"},
+        {VERIFY_USES_AFTER, s->after != NULL, "after"},
         {VERIFY_USES_FLEXIBLE, s->flexible, "flexible"},
         {VERIFY_USES_CASE, s->ignore_case, "ignore_case"},
         {VERIFY_USES_WORD, s->whole_word, "whole_word"},
@@ -110,6 +114,24 @@ static int set_name(struct verify *v, struct entry *e, const char *name, size_t 
     return 0;
 }
 
+/* What of a response the entry sees. A pattern that speaks of the closing mark was written for the
+ * whole response: cut, it could never match. */
+static int set_after(struct entry *e, const struct verify_spec *s, size_t i) {
+    size_t n = s->after ? strlen(s->after) : 0;
+    if (n >= REASONING_MARK)
+        return FAIL(ERR_CONFIG, "reward[%zu]: after has %zu bytes, allowed up to %d", i, n,
+                    REASONING_MARK - 1);
+    e->sees_all = !(e->type->uses & VERIFY_USES_AFTER) ||
+                  (s->pattern && reasoning_is_named(s->pattern, s->after));
+    e->after = s->after ? mem_strndup(s->after, n) : NULL;
+    return 0;
+}
+
+static void close_entry(struct entry *e) {
+    if (e->state && e->type->close) e->type->close(e->state);
+    mem_free(e->after);
+}
+
 /* v->n grows last: a failed entry is never closed. */
 static int add_entry(struct verify *v, const struct verify_spec *s, size_t i) {
     struct entry *e = &v->entry[v->n];
@@ -121,6 +143,7 @@ static int add_entry(struct verify *v, const struct verify_spec *s, size_t i) {
     e->weight = s->weight;
     if (e->type->open) TRY(err_wrap(e->type->open(&e->state, s), "reward[%zu] (%s)", i, s->type));
     v->n++;
+    TRY(set_after(e, s, i));
     return 0;
 }
 
@@ -141,7 +164,7 @@ out:
 void verify_close(struct verify **v) {
     if (!*v) return;
     for (size_t i = 0; i < (*v)->n; i++)
-        if ((*v)->entry[i].type->close) (*v)->entry[i].type->close((*v)->entry[i].state);
+        close_entry(&(*v)->entry[i]);
     mem_free(*v);
     *v = NULL;
 }
@@ -167,12 +190,21 @@ static void add_reason(struct verify_result *out, const char *name, const char *
     out->reason[used] = 0;
 }
 
-/* One verifier, with the checks that every type needs. */
+/* One verifier, with the checks that every type needs. Where the reasoning is not closed the type
+ * still runs, on nothing, so that a reference that cannot judge is an error on every response. */
 static int run_entry(const struct entry *e, const struct verify_input *in, double *value,
                      char *reason) {
     if (e->type->needs_answer && !*in->answer)
         return FAIL(ERR_CORRUPT, "the row has no reference answer");
-    TRY(e->type->run(e->state, in, value, reason));
+    struct verify_input seen = *in;
+    const char *end =
+        e->sees_all ? in->response : reasoning_end(in->prompt, in->response, e->after);
+    seen.response = end ? end : "";
+    TRY(e->type->run(e->state, &seen, value, reason));
+    if (!end) {
+        *value = 0;
+        snprintf(reason, VERIFY_REASON, "no answer: the reasoning is not closed");
+    }
     if (!isfinite(*value)) return FAIL(ERR_CORRUPT, "the score is not a finite number");
     return 0;
 }

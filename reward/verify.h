@@ -24,10 +24,11 @@ struct verify_spec {
     const char *type; /* one of verify_types() */
     const char *name; /* name of the score; NULL: the type. Names of a set differ */
     double weight;
-    const char *pattern;                           /* regex, format: PCRE2, UTF-8 */
-    bool flexible;                                 /* gsm8k: without ####, the last number */
-    bool ignore_case;                              /* exact, contains, regex, format */
-    bool whole_word;                               /* contains */
+    const char *pattern; /* regex, format: PCRE2, UTF-8 */
+    const char *after;   /* a closing mark of reasoning beside </think>; "": no marks; NULL: none */
+    bool flexible;       /* gsm8k: without ####, the last number */
+    bool ignore_case;    /* exact, contains, regex, format */
+    bool whole_word;     /* contains */
     int64_t min_tokens, max_tokens, buffer_tokens; /* length; max_tokens 0: the input's */
     double penalty;                                /* length; 0 is read as 1 */
 };

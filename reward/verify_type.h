@@ -11,7 +11,8 @@ enum {
     VERIFY_USES_FLEXIBLE = 2,
     VERIFY_USES_CASE = 4,
     VERIFY_USES_WORD = 8,
-    VERIFY_USES_TOKENS = 16 /* min_tokens, max_tokens, buffer_tokens, penalty */
+    VERIFY_USES_TOKENS = 16, /* min_tokens, max_tokens, buffer_tokens, penalty */
+    VERIFY_USES_AFTER = 32   /* after: the type judges the answer and sees no reasoning */
 };
 
 struct verify_type {
@@ -22,7 +23,8 @@ struct verify_type {
     int (*open)(void **state, const struct verify_spec *spec);
     void (*close)(void *state);
     /* 0 and *value, or ERR_* with a text. reason (VERIFY_REASON bytes, "" before) may be filled
-     * with why the value is what it is. Texts of in are never NULL. */
+     * with why the value is what it is. Texts of in are never NULL; the response of a type that
+     * uses `after` is what follows the reasoning. */
     int (*run)(const void *state, const struct verify_input *in, double *value, char *reason);
     /* 0 if a reference can be read, else what run fails with. NULL: run fails whatever the response
      * says, and may be asked with an empty one. */

@@ -303,7 +303,8 @@ TEST(mathans_finds_the_answer) {
         {"we get 3, then 1,250", "1250", 1},
         {"so it is -4", "-4", 1},
         {"so it is -$4", "-4", 1},
-        {"7-4", "4", 1},
+        {"7-4", "3", 1},
+        {"7-4", "4", 0}, /* digits are not taken out of a formula */
         {"which is 3/4.", "0.75", 1},
         {"about 12%", "12\\%", 1},
         {"no idea", "7", 0},
