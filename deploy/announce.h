@@ -36,7 +36,7 @@ void announce_text(struct buf *out, const struct recipe *r, const struct shape *
  * writes, NULL: not known yet. */
 void announce_brief(struct buf *out, const struct recipe *r, const struct shape *s,
                     const struct announce_plan *p, const struct buf *notes, const char *run_dir);
-/* A line for each trap that the recipe walks into. */
+/* The notes, and a line for each trap that the recipe walks into. */
 void announce_warnings(struct buf *out, const struct recipe *r, const struct announce_plan *p,
                        const struct buf *notes);
 void announce_size(struct buf *out, size_t bytes); /* "1.5 GiB" */

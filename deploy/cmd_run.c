@@ -53,6 +53,8 @@ struct run {
     bool stopped;
 };
 
+/* --- before the start ------------------------------------------------------------------------- */
+
 /* --dry-run is asked for the whole plan; a run that starts leaves room on the screen. */
 static void announce(const struct recipe *r, const struct preflight *f, const struct options *o,
                      const char *run_dir) {
