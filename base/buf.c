@@ -58,6 +58,22 @@ void buf_printf(struct buf *b, const char *fmt, ...) {
     b->len += (size_t)n;
 }
 
+void buf_shell(struct buf *b, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-+=:,./@%";
+    if (*word && word[strspn(word, plain)] == '\0') {
+        buf_str(b, word);
+        return;
+    }
+    buf_add(b, "'", 1);
+    for (; *word; word++)
+        if (*word == '\'') /* ends the quotation, adds one, begins another */
+            buf_str(b, "'\\''");
+        else
+            buf_add(b, word, 1);
+    buf_add(b, "'", 1);
+}
+
 /* What is not UTF-8 becomes U+FFFD byte by byte: a policy may emit any bytes, and a line that no
  * parser accepts would lose the whole record for the sake of one token. */
 void buf_json_str(struct buf *b, const char *s, size_t n) {

@@ -17,6 +17,9 @@ char *buf_extend(struct buf *b, size_t n); /* n more bytes, to be filled */
 void buf_str(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* One word of a shell's command line, quoted if it has to be. */
+void buf_shell(struct buf *b, const char *word);
+
 /* JSON pieces. A quoted string replaces invalid UTF-8 by U+FFFD. Non-finite numbers become null. */
 void buf_json_str(struct buf *b, const char *s, size_t n);
 void buf_json_num(struct buf *b, double x); /* shortest of %.15g, %.17g that reads back */

@@ -1,8 +1,8 @@
 /* err.c - see err.h. One thread-local buffer, no allocation: an out-of-memory failure can still be
  * described. Text is kept per thread and replaced by the next failure; whoever adds context wraps
  * it (err_wrap) on the way up, so that the line a user sees runs from what was wanted to what the
- * system said. Exit codes are those of sysexits(3): the supervisor tells by them which ends are
- * final. */
+ * system said. Exit codes are those of sysexits(3), but for 75, "temporary failure": a scheduler
+ * that reads it starts the command again, for ever. */
 #include "base/err.h"
 
 #include <stdarg.h>

@@ -11,14 +11,16 @@
     X(IO, -2, "input/output", 74)                                                                  \
     X(CORRUPT, -3, "malformed data", 65)                                                           \
     X(CONFIG, -4, "bad setting or argument", 64)                                                   \
-    X(AGAIN, -5, "not now", 75)                                                                    \
-    X(STALE, -6, "too stale", 75)                                                                  \
-    X(DEVICE, -7, "device", 70)                                                                    \
-    X(UNSUP, -8, "unsupported", 77)                                                                \
-    X(TIMEOUT, -9, "timed out", 75)                                                                \
-    X(CLOSED, -10, "closed", 75)                                                                   \
-    X(NOTFOUND, -11, "not found", 66)                                                              \
-    X(MISMATCH, -12, "does not match", 76)
+    X(AGAIN, -5, "not now", 69)                                                                    \
+    X(STALE, -6, "too stale", 69)                                                                  \
+    X(DEVICE, -7, "device", 69)                                                                    \
+    X(UNSUP, -8, "unsupported", 65)                                                                \
+    X(TIMEOUT, -9, "timed out", 69)                                                                \
+    X(CLOSED, -10, "closed", 69)                                                                   \
+    X(NOTFOUND, -11, "not found", 64)                                                              \
+    X(MISMATCH, -12, "does not match", 76)                                                         \
+    X(STOPPED, -13, "stopped by a signal", 143)                                                    \
+    X(DIED, -14, "a process died again and again", 70)
 
 enum err_code {
     ERR_OK = 0,
@@ -62,7 +64,7 @@ const char *err_text(void);        /* text of this thread's newest failure, "" i
 const char *err_where(void);       /* "file.c:123" of its birth */
 const char *err_name(int code);    /* "IO", "CORRUPT", ...; "OK" for 0 */
 const char *err_meaning(int code); /* a few words */
-int err_exit_code(int code);       /* process exit status (sysexits where one fits); 0 for 0 */
+int err_exit_code(int code);       /* what a command exits with (docs/exit-codes.md); 0 for 0 */
 void err_ignore(int rc, const char *why); /* the only way to drop an error; why is for the reader */
 _Noreturn void err_bug(const char *cond, const char *file, int line);
 

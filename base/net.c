@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -64,12 +65,42 @@ static int fail_zmq(const char *what, const char *name) {
     return FAIL(ERR_IO, "%s %s: %s", what, name, zmq_strerror(errno));
 }
 
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU};
+static _Atomic int stop_signal, stop_count;
+
+bool net_is_stop_signal(int signal) {
+    for (size_t i = 0; i < sizeof stop_signals / sizeof stop_signals[0]; i++)
+        if (stop_signals[i] == signal) return true;
+    return false;
+}
+
+int net_stop_signal(void) {
+    return stop_signal;
+}
+
+int net_stop_count(void) {
+    return stop_count;
+}
+
+int net_stopped(void) {
+    int signal = net_stop_signal();
+    return FAIL(ERR_STOPPED, "stopped by signal %d (%s)", signal, strsignal(signal));
+}
+
+/* nohup ignores SIGHUP, and a blocked signal would come all the same. A shell without job control
+ * ignores SIGINT in what it starts in the background, where kill -INT still has to work. */
+static void choose_signals(sigset_t *set) {
+    struct sigaction hup;
+    sigemptyset(set);
+    for (size_t i = 0; i < sizeof stop_signals / sizeof stop_signals[0]; i++)
+        sigaddset(set, stop_signals[i]);
+    if (sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler == SIG_IGN) sigdelset(set, SIGHUP);
+}
+
 int net_open(struct net **out) {
     struct net *n = mem_zalloc(sizeof *n);
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
+    choose_signals(&set);
     pthread_sigmask(SIG_BLOCK, &set, &n->old_mask);
     n->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (n->signal_fd < 0) {
@@ -87,8 +118,12 @@ int net_open(struct net **out) {
 /* Reads away pending stop signals, so that restoring the mask does not kill a closing process. */
 static void read_signals(struct net *n) {
     struct signalfd_siginfo info;
-    while (read(n->signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+    while (read(n->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        int none = 0;
         n->stop = true;
+        stop_count++;
+        atomic_compare_exchange_strong(&stop_signal, &none, (int)info.ssi_signo);
+    }
 }
 
 void net_close(struct net **n) {

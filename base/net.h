@@ -53,11 +53,18 @@ size_t net_msg_parts(const struct net_msg *m);
 struct net_part net_msg_part(const struct net_msg *m, size_t i);
 void net_msg_free(struct net_msg **m);
 
-/* Waits until a socket or one of the extra fds is readable, a signal (SIGTERM, SIGINT) came, or
- * timeout. Returns 0; what is ready is asked by net_recv until ERR_AGAIN. *stop is set once a stop
- * signal came. net_open blocks those signals in the calling thread and reads them from a signalfd.
- */
+/* Waits until a socket or one of the extra fds is readable, a stop signal came, or timeout. Returns
+ * 0; what is ready is asked by net_recv until ERR_AGAIN. *stop is set once a stop signal came.
+ * net_open blocks those signals in the calling thread and reads them from a signalfd. */
 MUST_CHECK int net_wait(struct net *n, uint64_t timeout_us, const int *fds, size_t n_fds,
                         bool *stop);
+
+/* The signals by which people and schedulers ask a process to end: SIGINT, SIGTERM, SIGHUP (unless
+ * it was ignored at the start: nohup), SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU. */
+bool net_is_stop_signal(int signal);
+int net_stop_signal(void); /* the first that a net of this process read, 0: none */
+int net_stop_count(void);  /* all that were read */
+/* ERR_STOPPED that names it: the end of a service whose work was not done. */
+int net_stopped(void);
 
 #endif

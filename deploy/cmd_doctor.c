@@ -161,5 +161,5 @@ int cmd_doctor(int argc, char **argv) {
     check_sockets(&d);
     check_limits(&d);
     check_disk(&d);
-    return d.to_fix ? FAIL(ERR_UNSUP, "%d of %d checks need fixing", d.to_fix, d.lines) : 0;
+    return d.to_fix ? FAIL(ERR_DEVICE, "%d of %d checks need fixing", d.to_fix, d.lines) : 0;
 }

@@ -4,10 +4,13 @@
  * --resume RUN` continues. */
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/net.h"
 #include "deploy/announce.h"
 #include "deploy/args.h"
+#include "deploy/ends.h"
 #include "deploy/preflight.h"
 #include "deploy/progress.h"
 #include "deploy/rundir.h"
@@ -22,6 +25,7 @@
 #include <unistd.h>
 
 enum { STATUS_EVERY_US = 400000, WAIT_US = 50000, GRACE_MS = 20000, EVALUATOR_NICE = 19 };
+enum { SILENT_US = 5000000, SILENT_EVERY_US = 30000000, HURRY_US = 500000 };
 
 struct options {
     const char *recipe, *out, *resume;
@@ -36,8 +40,9 @@ struct run {
     struct net_sock *manager;
     struct supervise *services;
     struct progress *progress;
-    char *status; /* newest answer of the manager */
-    uint64_t asked_us;
+    char *status;          /* newest answer of the manager */
+    struct json_doc *said; /* the same; NULL: none */
+    uint64_t started_us, asked_us, answered_us, silence_said_us, stopping_us;
     bool stopped;
 };
 
@@ -80,7 +85,6 @@ static int start_services(struct run *run) {
 
 static int connect_manager(struct run *run) {
     char *endpoint;
-    TRY(net_open(&run->net));
     TRY(net_endpoint(&endpoint, run->net, rundir_path(run->dir), "manager"));
     int rc = net_connect(&run->manager, run->net, endpoint, "run", (size_t)2 << 20);
     mem_free(endpoint);
@@ -98,16 +102,41 @@ static void ask_status(struct run *run, uint64_t now_us) {
                "asked again soon; the manager may be restarting");
 }
 
-static void take_status(struct run *run) {
+static void take_status(struct run *run, uint64_t now_us) {
     struct link_msg m;
     for (int rc; (rc = link_recv(run->manager, &m, NULL)) != ERR_AGAIN;) {
         if (rc < 0) continue; /* a damaged answer: there will be another */
         if (m.wire.type == WIRE_STATUS) {
+            json_close(&run->said);
             mem_free(run->status);
             run->status = mem_strdup(((const Weir__Status *)m.wire.body)->json);
+            run->answered_us = now_us;
+            if (json_parse(&run->said, run->status, strlen(run->status), "status") < 0)
+                run->said = NULL;
         }
         link_free(&m);
     }
+}
+
+static bool model_is_there(const struct run *run) {
+    char *hf = rundir_file(run->dir, "hf"), *file = file_join(hf, "model.safetensors");
+    bool there = file_exists(file);
+    mem_free(file);
+    mem_free(hf);
+    return there;
+}
+
+/* Who left with exit code 0 is finished if the manager says that all steps are done; the trainer,
+ * if its model is there too. */
+static int settle(struct run *run, uint64_t now_us) {
+    bool done = run->said && json_bool(json_get(json_root(run->said), "done"), false);
+    for (size_t i = 0; i < supervise_count(run->services); i++) {
+        struct supervise_child c = supervise_child(run->services, i);
+        if (c.state != SUPERVISE_LEFT) continue;
+        bool trainer = strcmp(c.name, "trainer") == 0;
+        TRY(supervise_settle(run->services, i, now_us, done && (!trainer || model_is_there(run))));
+    }
+    return 0;
 }
 
 static bool finished(const struct run *run) {
@@ -115,17 +144,103 @@ static bool finished(const struct run *run) {
     return run->recipe->data.n_eval == 0 || supervise_finished(run->services, "evaluator");
 }
 
+static void say_client(const struct json *client, struct buf *out) {
+    const char *name = json_str(json_get(client, "name"));
+    double heard = json_num(json_get(client, "heard_s"), 0);
+    if (!name || json_bool(json_get(client, "alive"), true) || heard < 1) return;
+    buf_printf(out, "%s has been silent for %.0f s; its work goes to others\n", name, heard);
+}
+
+/* Who does not answer, since when: a run that stands still says why. */
+static void say_silent(struct run *run, uint64_t now_us) {
+    struct buf text = {0};
+    uint64_t since = run->answered_us ? run->answered_us : run->started_us;
+    if (now_us < run->silence_said_us + SILENT_EVERY_US) return;
+    for (size_t i = 0; i < supervise_count(run->services); i++) {
+        struct supervise_child c = supervise_child(run->services, i);
+        if (c.frozen_us && now_us > c.frozen_us + SILENT_US)
+            buf_printf(&text,
+                       "%s (pid %d) has been frozen for %.0f s; kill -CONT %d lets it go on\n",
+                       c.name, (int)c.pid, (double)(now_us - c.frozen_us) * 1e-6, (int)c.pid);
+    }
+    if (now_us > since + SILENT_US)
+        buf_printf(&text, "the manager has not answered for %.0f s\n",
+                   (double)(now_us - since) * 1e-6);
+    else if (run->said)
+        for (const struct json *c = json_first(json_get(json_root(run->said), "clients")); c;
+             c = json_next(c))
+            say_client(c, &text);
+    if (text.len > 0) {
+        run->silence_said_us = now_us;
+        progress_say(run->progress, text.data);
+    }
+    buf_close(&text);
+}
+
 static int watch(struct run *run) {
+    run->started_us = clock_us();
     while (!finished(run)) {
         uint64_t now_us = clock_us();
         TRY(supervise_tick(run->services, now_us));
         ask_status(run, now_us);
-        take_status(run);
+        take_status(run, now_us);
+        TRY(settle(run, now_us));
+        const char *news = supervise_news(run->services);
+        if (news) progress_say(run->progress, news);
+        say_silent(run, now_us);
         TRY(progress_tick(run->progress, now_us, run->status));
         TRY(net_wait(run->net, WAIT_US, NULL, 0, &run->stopped));
         if (run->stopped) return 0;
     }
+    if (!model_is_there(run))
+        return FAIL(ERR_IO, "%s/hf is gone, which the trainer had written", rundir_path(run->dir));
     return 0;
+}
+
+/* A second signal, unless it belongs to the first: schedulers send one to a process and its group.
+ */
+static bool hurry(void *ctx) {
+    struct run *run = ctx;
+    bool stop = false;
+    int before = net_stop_count();
+    err_ignore(net_wait(run->net, 0, NULL, 0, &stop), "a signal is all that is looked for");
+    return net_stop_count() > before && before > 0 && clock_us() > run->stopping_us + HURRY_US;
+}
+
+/* The end in words and as an exit code. Its text: what happened, and how to go on. */
+static int conclude(struct run *run, int rc) {
+    struct progress_restarts *restarts =
+        mem_array(supervise_count(run->services), sizeof *restarts);
+    struct progress_end end = {.run_dir = rundir_path(run->dir), .restarts = restarts};
+    struct buf resume = {0};
+    for (size_t i = 0; i < supervise_count(run->services); i++) {
+        struct supervise_child c = supervise_child(run->services, i);
+        if (c.restarts > 0)
+            restarts[end.n_restarts++] = (struct progress_restarts){c.name, c.restarts};
+    }
+    progress_resume(&resume, end.run_dir);
+    if (rc == 0 && !finished(run)) {
+        rc = net_stopped();
+        end.signal = net_stop_signal();
+        rc = FAIL(rc, "%s; to continue: %s", err_text(), resume.data);
+    }
+    end.rc = rc;
+    end.exit_code = ends_code(rc, false);
+    LOG(INFO, DEPLOY, "run ended step=%" PRId64 " exit=%d %s", progress_step(run->progress),
+        end.exit_code, rc < 0 ? err_text() : "complete");
+    progress_summary(run->progress, &end);
+    mem_free(restarts);
+    buf_close(&resume);
+    return rc;
+}
+
+/* The newest lines of the metrics; what is wrong with them does not change how the run ended. */
+static void last_progress(struct run *run) {
+    char *text = mem_strdup(err_text());
+    if (progress_tick(run->progress, clock_us(), run->status) < 0)
+        LOG(WARN, DEPLOY, "%s", err_text());
+    err_set(__FILE__, __LINE__, "%s", text);
+    mem_free(text);
 }
 
 static int run_services(struct run *run, bool json) {
@@ -135,6 +250,7 @@ static int run_services(struct run *run, bool json) {
                                   json   ? PROGRESS_JSON
                                   : live ? PROGRESS_LIVE
                                          : PROGRESS_LINES);
+    log_rename("run");
     if (!json)
         printf(
             "writes     %s: metrics.jsonl (every step), weir.log, checkpoints; at the end hf\n\n",
@@ -142,11 +258,10 @@ static int run_services(struct run *run, bool json) {
     TRY(connect_manager(run));
     TRY(start_services(run));
     int rc = watch(run);
-    supervise_stop(run->services, GRACE_MS);
-    if (rc < 0) return rc;
-    TRY(progress_tick(run->progress, clock_us(), run->status));
-    progress_summary(run->progress, rundir_path(run->dir), !run->stopped);
-    return 0;
+    run->stopping_us = clock_us();
+    supervise_stop(run->services, GRACE_MS, hurry, run);
+    last_progress(run);
+    return conclude(run, rc);
 }
 
 static void run_reset(struct run *run) {
@@ -158,6 +273,7 @@ static void run_reset(struct run *run) {
     progress_close(&run->progress);
     rundir_close(&run->dir);
     recipe_close(&run->recipe);
+    json_close(&run->said);
     mem_free(run->status);
     mem_free(ipc);
 }
@@ -228,6 +344,7 @@ int cmd_run(int argc, char **argv) {
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     announce(run.recipe, &checked, o.json);
     if (o.dry_run) goto out;
+    TRY_OUT(net_open(&run.net)); /* from here on a stop signal is answered with how to go on */
     if (!run.dir) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
     rc = run_services(&run, o.json);
 out:

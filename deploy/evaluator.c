@@ -259,13 +259,15 @@ static void close_all(struct evaluator *e) {
 int evaluator_service(const char *run_dir, const char *name) {
     struct evaluator e = {.name = name, .reported = -1, .evaluated = -1};
     int rc;
+    bool end = false;
     TRY_OUT(open_all(&e, run_dir));
-    for (bool end = false; !end && !e.stop;) {
+    while (!end && !e.stop) {
         TRY_OUT(turn(&e, WAIT_US));
         TRY_OUT(work(&e, run_dir, &end));
     }
+    if (!end) rc = net_stopped();
 out:
-    if (rc < 0) LOG(ERROR, DEPLOY, "%s", err_text());
+    if (rc < 0 && rc != ERR_STOPPED) LOG(ERROR, DEPLOY, "%s", err_text());
     close_all(&e);
     return rc;
 }

@@ -6,8 +6,8 @@
 
 #include "base/err.h"
 
-/* Returns 0 once the run is complete and its last version was evaluated and stored, or at SIGTERM.
- */
+/* Returns 0 once the run is complete and its last version was evaluated and stored;
+ * ERR_STOPPED when a stop signal came before. */
 MUST_CHECK int evaluator_service(const char *run_dir, const char *name);
 
 #endif

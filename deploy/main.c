@@ -3,8 +3,11 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "deploy/ends.h"
 #include "deploy/verbs.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +58,14 @@ static int unknown_verb(const char *word) {
     return rc;
 }
 
+/* What was printed and did not arrive is a failure of its own, unless there is another. */
+static int flush_stdout(int rc) {
+    errno = 0;
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    if (rc < 0 || !lost) return rc;
+    return FAIL(ERR_IO, "standard output: %s", errno ? strerror(errno) : "not all was written");
+}
+
 int main(int argc, char **argv) {
     const char *level = getenv("WEIR_LOG");
     if (argc < 2) {
@@ -73,9 +84,13 @@ int main(int argc, char **argv) {
     bool service = verb && !verb->about;
     int parsed = level ? log_level_from_name(level) : -1;
     log_open(parsed >= 0 ? (enum log_level)parsed : service ? LOG_INFO : LOG_WARN, "weir");
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error with its name, not a death */
     int rc = verb ? verb->run(argc - 1, argv + 1) : unknown_verb(name);
-    if (rc < 0)
+    rc = flush_stdout(rc);
+    if (service && rc == ERR_STOPPED)
+        LOG(INFO, DEPLOY, "%s", err_text());
+    else if (rc < 0 && err_text()[0])
         fprintf(stderr, "weir%s%s: %s\n", verb ? " " : "", verb ? verb->name : "", err_text());
-    if (fflush(stdout) != 0 && rc >= 0) rc = ERR_IO;
-    return rc < 0 ? err_exit_code(rc) : 0;
+    log_close();
+    return ends_code(rc, service);
 }

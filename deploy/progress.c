@@ -3,6 +3,7 @@
  * step numbers, not by bytes. */
 #include "deploy/progress.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -236,22 +237,90 @@ int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
     return 0;
 }
 
-void progress_summary(struct progress *p, const char *run_dir, bool complete) {
+void progress_say(struct progress *p, const char *lines) {
+    if (p->form == PROGRESS_JSON) return;
+    clear_live(p);
+    printf("%s", lines);
+    fflush(stdout);
+}
+
+/* "weir VERB", the program as it was called, to be called again. */
+static void command(struct buf *out, const char *verb) {
+    buf_shell(out, program_invocation_name);
+    buf_printf(out, " %s ", verb);
+}
+
+void progress_resume(struct buf *out, const char *run_dir) {
+    command(out, "run --resume");
+    buf_shell(out, run_dir);
+}
+
+static void summary_json(struct progress *p, const struct progress_end *e) {
+    static const char *const events[] = {"complete", "stopped", "failed"};
+    struct buf line = {0}, resume = {0};
+    buf_printf(&line,
+               "{\"event\": \"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"run\": ",
+               events[e->rc == 0             ? 0
+                      : e->rc == ERR_STOPPED ? 1
+                                             : 2],
+               p->step, p->steps);
+    buf_json_str(&line, e->run_dir, strlen(e->run_dir));
+    buf_str(&line, ", \"restarts\": {");
+    for (size_t i = 0; i < e->n_restarts; i++)
+        buf_printf(&line, "%s\"%s\": %d", i ? ", " : "", e->restarts[i].name, e->restarts[i].n);
+    buf_printf(&line, "}, \"exit\": %d", e->exit_code);
+    if (e->signal) buf_printf(&line, ", \"signal\": %d", e->signal);
+    if (e->rc < 0) {
+        buf_str(&line, ", \"error\": ");
+        buf_json_str(&line, err_text(), strlen(err_text()));
+        progress_resume(&resume, e->run_dir);
+        buf_str(&line, ", \"resume\": ");
+        buf_json_str(&line, resume.data, resume.len);
+    }
+    printf("%s}\n", line.data);
+    buf_close(&resume);
+    buf_close(&line);
+}
+
+static void next_commands(const struct progress_end *e) {
+    struct buf text = {0};
+    char *hf = file_join(e->run_dir, "hf");
+    if (e->rc == 0) {
+        buf_str(&text, "  ");
+        command(&text, "chat --model");
+        buf_shell(&text, hf);
+        buf_str(&text, "\n");
+    }
+    buf_str(&text, "  ");
+    command(&text, "replay");
+    buf_shell(&text, e->run_dir);
+    buf_str(&text, " stats\n  ");
+    command(&text, "replay");
+    buf_shell(&text, e->run_dir);
+    buf_str(&text, " verify --all\n");
+    if (e->rc < 0) {
+        buf_str(&text, "  ");
+        progress_resume(&text, e->run_dir);
+        buf_str(&text, "\n");
+    }
+    printf("\n\nnext:\n%s", text.data);
+    mem_free(hf);
+    buf_close(&text);
+}
+
+void progress_summary(struct progress *p, const struct progress_end *e) {
     clear_live(p);
     if (p->form == PROGRESS_JSON) {
-        printf("{\"event\": \"%s\", \"step\": %" PRId64 ", \"run\": \"%s\"}\n",
-               complete ? "complete" : "stopped", p->step, run_dir);
+        summary_json(p, e);
         return;
     }
-    printf("%s after %" PRId64 " of %" PRId64 " steps", complete ? "complete" : "stopped", p->step,
-           p->steps);
+    const char *how = e->rc == 0 ? "complete" : e->rc == ERR_STOPPED ? "stopped" : "failed";
+    printf("%s", how);
+    if (e->signal) printf(" by signal %d (%s)", e->signal, strsignal(e->signal));
+    printf(" after %" PRId64 " of %" PRId64 " steps", p->step, p->steps);
     if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
     if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
-    const char *weir = program_invocation_name; /* as it was called, to be called again */
-    printf("\n\nnext:\n");
-    if (!complete)
-        printf("  %s run --resume %s\n", weir, run_dir);
-    else
-        printf("  %s chat --model %s/hf\n", weir, run_dir);
-    printf("  %s replay %s stats\n  %s replay %s verify --all\n", weir, run_dir, weir, run_dir);
+    for (size_t i = 0; i < e->n_restarts; i++)
+        printf("%s%s %d", i ? ", " : "; restarts: ", e->restarts[i].name, e->restarts[i].n);
+    next_commands(e);
 }

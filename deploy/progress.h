@@ -7,6 +7,7 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct progress;
@@ -19,8 +20,30 @@ struct progress *progress_open(const char *run_dir, int64_t steps, int64_t eta,
 void progress_close(struct progress **p);
 /* Reads what is new; status: the manager's newest JSON object, NULL if none. */
 MUST_CHECK int progress_tick(struct progress *p, uint64_t now_us, const char *status);
-/* Ends the live line and prints the summary. */
-void progress_summary(struct progress *p, const char *run_dir, bool complete);
+/* Lines for people, above the live line; nothing with --json. */
+void progress_say(struct progress *p, const char *lines);
+
+struct progress_restarts { /* of one service */
+    const char *name;
+    int n;
+};
+
+/* How a run ended. */
+struct progress_end {
+    const char *run_dir;
+    int signal; /* that stopped it, 0: none */
+    int rc;     /* 0: complete; ERR_STOPPED; another error, whose text is in err_text */
+    int exit_code;
+    const struct progress_restarts *restarts; /* of the services that were started again */
+    size_t n_restarts;
+};
+
+/* Ends the live line and prints the summary; what continues a run that is not complete is its last
+ * line. */
+void progress_summary(struct progress *p, const struct progress_end *end);
+/* "weir run --resume RUN", for a shell: added to out. */
+struct buf;
+void progress_resume(struct buf *out, const char *run_dir);
 /* An evaluation's sets, on stdout: "addition 0.838 pass@4 0.912 (2000 answers), ...". */
 struct json;
 void progress_show_sets(const struct json *evaluation);

@@ -6,14 +6,17 @@
  * also when it ended because the disk is full. */
 #include "deploy/supervise.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "deploy/ends.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -25,7 +28,8 @@
 enum {
     YOUNG_US = 3000000,     /* a life shorter than this counts against the child */
     YOUNG_DEATHS_MAX = 8,   /* in a row, of its own doing */
-    YOUNG_KILLS_MAX = 500,  /* by SIGKILL or SIGTERM, which somebody else sent */
+    YOUNG_KILLS_MAX = 500,  /* by signals that somebody else sent */
+    NEWS_BYTES_MAX = 2000,  /* between two readings */
     PAUSE_FIRST_US = 50000, /* before the first restart, doubling */
     PAUSE_MAX_US = 3000000,
     LOG_ROOM = 128 << 10 /* for what is still to be logged */
@@ -36,7 +40,7 @@ struct child {
     int nice, restarts, young_deaths, young_kills, exit_status;
     enum supervise_state state;
     pid_t pid;
-    uint64_t started_us, due_us;
+    uint64_t started_us, due_us, left_us, frozen_us; /* 0: never, or not */
 };
 
 struct supervise {
@@ -45,6 +49,7 @@ struct supervise {
     char *log_path;
     int log_fd;
     off_t log_room; /* bytes of the file that the disk has room for */
+    struct buf news, told;
 };
 
 /* Where the file system cannot do that, there is none. */
@@ -62,6 +67,7 @@ int supervise_open(struct supervise **out, const char *log_path) {
     s->log_path = mem_strdup(log_path);
     s->log_fd = fd;
     keep_log_room(s);
+    log_copy(fd);
     *out = s;
     return 0;
 }
@@ -95,22 +101,26 @@ static _Noreturn void become(const struct child *c, int log_fd, pid_t parent) {
     _exit(127);
 }
 
+static void tell(struct supervise *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void tell(struct supervise *s, const char *fmt, ...) {
+    char line[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (s->news.len < NEWS_BYTES_MAX) buf_printf(&s->news, "%s\n", line);
+}
+
 static int start(struct supervise *s, struct child *c, uint64_t now_us) {
     pid_t parent = getpid(), pid = fork();
-    if (pid < 0) return FAIL(ERR_IO, "cannot start %s: %s", c->name, strerror(errno));
+    if (pid < 0) return FAIL(ERR_NOMEM, "cannot start %s: %s", c->name, strerror(errno));
     if (pid == 0) become(c, s->log_fd, parent);
+    c->restarts += c->started_us > 0;
     c->pid = pid;
     c->state = SUPERVISE_RUNNING;
     c->started_us = now_us;
     return 0;
-}
-
-static bool is_final(int status) {
-    static const int codes[] = {ERR_CONFIG,   ERR_CORRUPT, ERR_IO,
-                                ERR_MISMATCH, ERR_UNSUP,   ERR_NOTFOUND};
-    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
-        if (status == err_exit_code(codes[i])) return true;
-    return status == 127;
 }
 
 /* The newest line of the log that names the service as a failure; mem_free. */
@@ -136,60 +146,107 @@ static char *last_words(const struct supervise *s, const char *name) {
     return found ? found : mem_printf("see %s", s->log_path);
 }
 
-static void describe_end(char *out, size_t n, int status) {
-    if (status < 0)
-        snprintf(out, n, "signal %d (%s)", -status, strsignal(-status));
-    else
-        snprintf(out, n, "exit status %d", status);
+static int give_up(struct supervise *s, struct child *c, const char *how) {
+    char *words = last_words(s, c->name);
+    c->state = SUPERVISE_FAILED;
+    int rc = FAIL(ends_error(c->exit_status), "%s ended with %s and is not started again: %s",
+                  c->name, how, words);
+    mem_free(words);
+    return rc;
 }
 
-/* A child ended: finished, failed, or due again later. */
-static int ended(struct supervise *s, struct child *c, int status, uint64_t now_us) {
-    char how[64];
-    c->pid = 0;
-    c->exit_status = status;
-    describe_end(how, sizeof how, status);
-    if (status == 0) {
-        c->state = SUPERVISE_FINISHED;
-        return 0;
-    }
-    bool young = now_us - c->started_us < YOUNG_US;
-    bool killed = status == -SIGKILL || status == -SIGTERM;
+/* A death: due again later, or never. */
+static int died(struct supervise *s, struct child *c, const char *how, uint64_t now_us) {
+    int status = c->exit_status;
+    bool young = now_us - c->started_us < YOUNG_US, killed = ends_by_others(status);
     c->young_deaths = young && !killed ? c->young_deaths + 1 : 0;
     c->young_kills = young && killed ? c->young_kills + 1 : 0;
-    if (is_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX ||
-        c->young_kills >= YOUNG_KILLS_MAX) {
-        char *words = last_words(s, c->name);
-        c->state = SUPERVISE_FAILED;
-        int rc =
-            FAIL(ERR_CLOSED, "%s ended with %s and is not started again: %s", c->name, how, words);
-        mem_free(words);
-        return rc;
-    }
+    if (ends_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX ||
+        c->young_kills >= YOUNG_KILLS_MAX)
+        return give_up(s, c, how);
     uint64_t pause = PAUSE_FIRST_US;
     for (int i = 1; i < c->young_deaths && pause < PAUSE_MAX_US; i++)
         pause *= 2;
     c->state = SUPERVISE_WAITING;
     c->due_us = now_us + pause;
-    c->restarts++;
-    LOG(INFO, DEPLOY, "service=%s ended=\"%s\" restart_in_ms=%u", c->name, how,
-        (unsigned)(pause / 1000));
+    LOG(INFO, DEPLOY, "service=%s ended=\"%s\" restarts_before=%d restart_in_ms=%u", c->name, how,
+        c->restarts, (unsigned)(pause / 1000));
+    tell(s, "%s ended with %s and is started again", c->name, how);
+    return 0;
+}
+
+/* A child ended: died, or left with its work done, if the run says so. */
+static int ended(struct supervise *s, struct child *c, int status, uint64_t now_us) {
+    char how[64];
+    c->pid = 0;
+    c->exit_status = status;
+    c->frozen_us = 0;
+    c->left_us = now_us;
+    if (status == 0) {
+        c->state = SUPERVISE_LEFT;
+        return 0;
+    }
+    ends_describe(how, sizeof how, status);
+    return died(s, c, how, now_us);
+}
+
+int supervise_settle(struct supervise *s, size_t i, uint64_t now_us, bool done) {
+    struct child *c = &s->children[i];
+    if (c->state != SUPERVISE_LEFT) return 0;
+    if (done) {
+        c->state = SUPERVISE_FINISHED;
+        return 0;
+    }
+    if (now_us < c->left_us + SUPERVISE_WORD_US) return 0;
+    return died(s, c, "exit status 0 before the work was done", now_us);
+}
+
+/* Somebody stopped it or let it go on: said, not mended, since a debugger does that too. */
+static void froze(struct supervise *s, struct child *c, int status, uint64_t now_us) {
+    if (WIFSTOPPED(status) && !c->frozen_us) {
+        c->frozen_us = now_us;
+        LOG(INFO, DEPLOY, "service=%s pid=%d frozen=\"signal %d (%s)\"", c->name, (int)c->pid,
+            WSTOPSIG(status), strsignal(WSTOPSIG(status)));
+        tell(s, "%s (pid %d) was frozen by signal %d (%s); kill -CONT %d lets it go on", c->name,
+             (int)c->pid, WSTOPSIG(status), strsignal(WSTOPSIG(status)), (int)c->pid);
+    } else if (WIFCONTINUED(status) && c->frozen_us) {
+        double s_frozen = (double)(now_us - c->frozen_us) * 1e-6;
+        c->frozen_us = 0;
+        LOG(INFO, DEPLOY, "service=%s goes_on_after_s=%.1f", c->name, s_frozen);
+        tell(s, "%s goes on after %.1f s", c->name, s_frozen);
+    }
+}
+
+static int changed(struct supervise *s, struct child *c, int status, uint64_t now_us) {
+    if (WIFEXITED(status)) return ended(s, c, WEXITSTATUS(status), now_us);
+    if (WIFSIGNALED(status)) return ended(s, c, -WTERMSIG(status), now_us);
+    froze(s, c, status, now_us);
     return 0;
 }
 
 int supervise_tick(struct supervise *s, uint64_t now_us) {
     int status;
     keep_log_room(s);
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0;)
         for (size_t i = 0; i < s->n; i++)
-            if (s->children[i].pid == pid)
-                TRY(ended(s, &s->children[i],
-                          WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), now_us));
+            if (s->children[i].pid == pid) {
+                TRY(changed(s, &s->children[i], status, now_us));
+                break;
+            }
     for (size_t i = 0; i < s->n; i++) {
         struct child *c = &s->children[i];
         if (c->state == SUPERVISE_WAITING && now_us >= c->due_us) TRY(start(s, c, now_us));
     }
     return 0;
+}
+
+const char *supervise_news(struct supervise *s) {
+    struct buf fresh = s->news;
+    if (fresh.len == 0) return NULL;
+    s->news = s->told;
+    buf_reset(&s->news);
+    s->told = fresh;
+    return s->told.data;
 }
 
 size_t supervise_count(const struct supervise *s) {
@@ -198,7 +255,8 @@ size_t supervise_count(const struct supervise *s) {
 
 struct supervise_child supervise_child(const struct supervise *s, size_t i) {
     const struct child *c = &s->children[i];
-    return (struct supervise_child){c->name, c->state, c->pid, c->restarts, c->exit_status};
+    return (struct supervise_child){c->name,     c->state,       c->pid,
+                                    c->restarts, c->exit_status, c->frozen_us};
 }
 
 bool supervise_finished(const struct supervise *s, const char *name) {
@@ -227,12 +285,13 @@ static void reap(struct supervise *s) {
             if (s->children[i].pid == pid) s->children[i].pid = 0;
 }
 
-void supervise_stop(struct supervise *s, int grace_ms) {
+void supervise_stop(struct supervise *s, int grace_ms, bool (*hurry)(void *), void *ctx) {
     uint64_t deadline = clock_us() + (uint64_t)grace_ms * 1000;
     bool killed = false;
     signal_all(s, SIGTERM);
+    signal_all(s, SIGCONT);
     for (reap(s); running(s) > 0; reap(s)) {
-        if (!killed && clock_us() > deadline) {
+        if (!killed && (clock_us() > deadline || (hurry && hurry(ctx)))) {
             signal_all(s, SIGKILL);
             killed = true;
         }
@@ -242,14 +301,17 @@ void supervise_stop(struct supervise *s, int grace_ms) {
 
 void supervise_close(struct supervise **s) {
     if (!*s) return;
-    supervise_stop(*s, 5000);
+    supervise_stop(*s, 5000, NULL, NULL);
     for (size_t i = 0; i < (*s)->n; i++) {
         struct child *c = &(*s)->children[i];
         mem_free(c->name);
         for (size_t k = 0; k < SUPERVISE_ARGS_MAX; k++)
             mem_free(c->args[k]);
     }
+    log_copy(-1);
     close((*s)->log_fd);
+    buf_close(&(*s)->news);
+    buf_close(&(*s)->told);
     mem_free((*s)->children);
     mem_free((*s)->log_path);
     mem_free(*s);

@@ -266,7 +266,7 @@ struct kern_backend {
  */
 
 /* device: "ref", "cpu", "cuda:N" or "auto" (cuda:0 if the plugin loads, else cpu). threads: 0 = all
- * cores. The table is valid until kern_close. ERR_UNSUP with the loader's or driver's message when
+ * cores. The table is valid until kern_close. ERR_DEVICE with the loader's or driver's message when
  * cuda cannot be had. */
 MUST_CHECK int kern_open(const struct kern_backend **out, const char *device, int threads);
 void kern_close(const struct kern_backend *b);

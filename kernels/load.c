@@ -41,9 +41,9 @@ static void unlock(void) {
 
 static int check_table(const struct kern_backend *b, const char *path) {
     if (b->abi != KERN_ABI || b->size != sizeof *b)
-        return FAIL(ERR_UNSUP, "%s has ABI %u size %u, this program %d size %zu: rebuild both",
+        return FAIL(ERR_DEVICE, "%s has ABI %u size %u, this program %d size %zu: rebuild both",
                     path, b->abi, b->size, KERN_ABI, sizeof *b);
-    if (!b->open || !b->close || !b->name) return FAIL(ERR_UNSUP, "%s: incomplete table", path);
+    if (!b->open || !b->close || !b->name) return FAIL(ERR_DEVICE, "%s: incomplete table", path);
     return 0;
 }
 
@@ -52,15 +52,16 @@ static int load_plugin(struct slot *slot, const char *file) {
     if (slot->table) return 0;
     char path[4096];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - strlen(file) - 1);
-    if (n <= 0) return FAIL(ERR_UNSUP, "cuda: the path of the executable is unknown");
+    if (n <= 0) return FAIL(ERR_DEVICE, "cuda: the path of the executable is unknown");
     path[n] = '\0';
     char *slash = strrchr(path, '/');
-    if (!slash) return FAIL(ERR_UNSUP, "cuda: the executable has no folder");
+    if (!slash) return FAIL(ERR_DEVICE, "cuda: the executable has no folder");
     memcpy(slash + 1, file, strlen(file) + 1);
     void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!so) return FAIL(ERR_UNSUP, "cuda: %s", dlerror());
+    if (!so) return FAIL(ERR_DEVICE, "cuda: %s", dlerror());
     const struct kern_backend *b = dlsym(so, "kern_plugin");
-    int rc = b ? check_table(b, path) : FAIL(ERR_UNSUP, "cuda: %s has no symbol kern_plugin", path);
+    int rc =
+        b ? check_table(b, path) : FAIL(ERR_DEVICE, "cuda: %s has no symbol kern_plugin", path);
     if (rc < 0) {
         dlclose(so);
         return rc;
@@ -71,7 +72,7 @@ static int load_plugin(struct slot *slot, const char *file) {
 
 static int open_slot(const struct kern_backend **out, struct slot *slot, int device, int threads) {
     if (slot->opened > 0 && slot->device != device)
-        return FAIL(ERR_UNSUP, "%s: device %d is open in this process, device %d cannot be too",
+        return FAIL(ERR_DEVICE, "%s: device %d is open in this process, device %d cannot be too",
                     slot->table->name, slot->device, device);
     if (slot->opened == 0) TRY(slot->table->open(device, threads));
     slot->opened++;

@@ -131,7 +131,7 @@ int client_recv(struct client *c, uint64_t now_us, struct link_msg *out) {
         struct link_msg m;
         int rc = link_recv(c->sock, &m, NULL);
         if (rc == ERR_CORRUPT) {
-            LOG(WARN, NET, "dropped a message of the manager: %s", err_text());
+            LOG_LIMITED(WARN, NET, "dropped a message of the manager: %s", err_text());
             continue;
         }
         TRY(rc);

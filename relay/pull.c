@@ -116,7 +116,7 @@ int pull_tick(struct pull *p, uint64_t now_us) {
         int rc = link_recv(p->sock, &m, NULL);
         if (rc == ERR_AGAIN) break;
         if (rc == ERR_CORRUPT) {
-            LOG(WARN, RELAY, "dropped a message of the relay: %s", err_text());
+            LOG_LIMITED(WARN, RELAY, "dropped a message of the relay: %s", err_text());
             continue;
         }
         TRY(rc);

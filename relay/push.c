@@ -176,7 +176,8 @@ int push_publish(struct push *p, int64_t version, struct hash hash) {
 static int refused(const Weir__Offered *a) {
     if (a->error == ERR_MISMATCH) return FAIL(ERR_MISMATCH, "relay: %s", a->reason);
     if (a->error != ERR_NOTFOUND)
-        LOG(WARN, RELAY, "the relay refused version=%" PRId64 ": %s", a->version, a->reason);
+        LOG_LIMITED(WARN, RELAY, "the relay refused version=%" PRId64 ": %s", a->version,
+                    a->reason);
     return 0;
 }
 
@@ -203,7 +204,7 @@ static int read_answers(struct push *p) {
         int rc = link_recv(p->sock, &m, NULL);
         if (rc == ERR_AGAIN) return 0;
         if (rc == ERR_CORRUPT) {
-            LOG(WARN, RELAY, "dropped a message of the relay: %s", err_text());
+            LOG_LIMITED(WARN, RELAY, "dropped a message of the relay: %s", err_text());
             continue;
         }
         TRY(rc);

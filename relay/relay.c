@@ -79,9 +79,9 @@ static int on_offer(struct relay *r, const struct net_id *from, const struct lin
                          o->pid, o->fd);
     if (rc == 0 && news) TRY(tell_all(r));
     if (rc == ERR_NOTFOUND)
-        LOG(INFO, RELAY, "version=%" PRId64 " came and went: %s", o->version, err_text());
+        LOG_LIMITED(INFO, RELAY, "version=%" PRId64 " came and went: %s", o->version, err_text());
     else if (rc < 0)
-        LOG(WARN, RELAY, "refused version=%" PRId64 ": %s", o->version, err_text());
+        LOG_LIMITED(WARN, RELAY, "refused version=%" PRId64 ": %s", o->version, err_text());
     else if (!known)
         LOG(INFO, RELAY, "version=%" PRId64 " bytes=%" PRIu64 " verified_ms=%" PRIu64, o->version,
             o->bytes, (clock_us() - start) / 1000);
@@ -111,7 +111,7 @@ static int drain(struct relay *r) {
         int rc = link_recv(r->sock, &m, &from);
         if (rc == ERR_AGAIN) return 0;
         if (rc == ERR_CORRUPT) {
-            LOG(WARN, RELAY, "dropped a message: %s", err_text());
+            LOG_LIMITED(WARN, RELAY, "dropped a message: %s", err_text());
             continue;
         }
         TRY(rc);
@@ -120,7 +120,7 @@ static int drain(struct relay *r) {
         else if (m.wire.type == WIRE_PULL)
             rc = on_pull(r, &from, &m);
         else
-            LOG(WARN, RELAY, "dropped a message of type %s", wire_type_name(m.wire.type));
+            LOG_LIMITED(WARN, RELAY, "dropped a message of type %s", wire_type_name(m.wire.type));
         link_free(&m);
         TRY(rc);
     }
@@ -137,6 +137,7 @@ static int serve(struct relay *r, const char *run_dir) {
         TRY_OUT(net_wait(r->net, RELAY_IDLE_US, NULL, 0, &stop));
         TRY_OUT(drain(r));
     }
+    rc = net_stopped();
 out:
     mem_free(endpoint);
     return rc;
@@ -146,7 +147,8 @@ int relay_service(const char *run_dir) {
     struct relay r = {.store = store_open(), .incarnation = client_incarnation()};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     int rc = serve(&r, run_dir);
-    if (rc < 0) LOG(ERROR, RELAY, "relay ends: %s (%s)", err_text(), err_name(rc));
+    if (rc < 0 && rc != ERR_STOPPED)
+        LOG(ERROR, RELAY, "relay ends: %s (%s)", err_text(), err_name(rc));
     store_close(&r.store);
     net_close(&r.net);
     return rc;

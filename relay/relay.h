@@ -4,8 +4,8 @@
 
 #include "base/err.h"
 
-/* Serves RUN/ipc/relay until SIGTERM or SIGINT (then 0). A failure is logged in one line and
- * returned; the process exits with err_exit_code of it. Safe to restart after any death. */
+/* Serves RUN/ipc/relay until a stop signal comes (ERR_STOPPED). A failure is logged in one line
+ * and returned. Safe to restart after any death. */
 MUST_CHECK int relay_service(const char *run_dir);
 
 #endif

@@ -260,7 +260,7 @@ static int serve(struct reward *r) {
         count_busy(r, now_us);
         TRY(speak(r, now_us));
     }
-    return 0;
+    return client_done(r->client) ? 0 : net_stopped();
 }
 
 int reward_service(const char *run_dir, const char *name) {
@@ -269,7 +269,8 @@ int reward_service(const char *run_dir, const char *name) {
     r.result = mem_array(REWARD_REPLY_ITEMS, sizeof *r.result);
     int rc = open_all(&r, run_dir, name);
     if (rc == 0) rc = serve(&r);
-    if (rc < 0) LOG(ERROR, REWARD, "%s ends: %s (%s)", name, err_text(), err_name(rc));
+    if (rc < 0 && rc != ERR_STOPPED)
+        LOG(ERROR, REWARD, "%s ends: %s (%s)", name, err_text(), err_name(rc));
     close_all(&r);
     return rc;
 }

@@ -4,10 +4,10 @@
 
 #include "base/err.h"
 
-/* Runs the verifiers of RUN/recipe.yaml for the manager of RUN until the run is complete or SIGTERM
- * or SIGINT comes (then 0). name is unique among the run's services. A failure is logged in one
- * line and returned; the process exits with err_exit_code of it. Call it in a process without
- * threads: it forks the verifier processes first. */
+/* Runs the verifiers of RUN/recipe.yaml for the manager of RUN until the run is complete (0) or
+ * a stop signal comes (ERR_STOPPED). name is unique among the run's services. A failure is logged
+ * in one line and returned. Call it in a process without threads: it forks the verifier processes
+ * first. */
 MUST_CHECK int reward_service(const char *run_dir, const char *name);
 
 #endif

@@ -36,12 +36,11 @@ int manager_send(struct manager *m, const struct net_id *to, enum wire_type type
     return link_send(m->sock, to, type, body, frames, n, 0);
 }
 
-void manager_warn(struct manager *m, const struct net_id *from, const char *what, const char *why) {
+void manager_warn_at(struct log_limit *limit, struct manager *m, const struct net_id *from,
+                     const char *what, const char *why) {
     m->warnings++;
-    if (m->now_us < m->warned_us + 1000000) return;
-    LOG(WARN, MANAGER, "peer=%.*s %s: %s (%" PRIu64 " such since the start)", (int)from->n,
-        (const char *)from->bytes, what, why, m->warnings);
-    m->warned_us = m->now_us;
+    log_limited(limit, LOG_WARN, LOG_MANAGER, "peer=%.*s %s: %s (%" PRIu64 " such since the start)",
+                (int)from->n, (const char *)from->bytes, what, why, m->warnings);
 }
 
 void manager_progress(struct manager *m) {
@@ -172,7 +171,7 @@ static int loop(struct manager *m) {
     }
     TRY(manager_outbox_send_all(m));
     LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
-    return 0;
+    return net_stopped();
 }
 
 /* The effective recipe's text identifies the run that a log belongs to. */

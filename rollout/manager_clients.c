@@ -70,8 +70,8 @@ void manager_clients_lose(struct manager *m, struct manager_client *c, const cha
     if (c->role == MANAGER_REWARD) manager_scores_lost(m);
     m->work_changed = true;
     if (why)
-        LOG(WARN, MANAGER, "lost %s: %s; %" PRIu32 " trajectories go to others", c->name, why,
-            leases);
+        LOG_LIMITED(WARN, MANAGER, "lost %s: %s; %" PRIu32 " trajectories go to others", c->name,
+                    why, leases);
 }
 
 /* After the last step the clients are told to end: their silence is no news then. */
@@ -143,9 +143,10 @@ static int send_welcome(struct manager *m, struct manager_client *c, const struc
     struct wire_frame frames[2] = {msg->frame[0], {keep, h->n_running * sizeof *keep}};
     int rc = manager_send(m, &c->id, WIRE_WELCOME, &w, frames, 2);
     mem_free(keep);
-    LOG(INFO, MANAGER,
-        "hello %s service=%s pid=%" PRId64 " version=%" PRId64 " running=%" PRIu32 " kept=%" PRIu32,
-        c->name, c->service, h->pid, h->version, h->n_running, kept);
+    LOG_LIMITED(INFO, MANAGER,
+                "hello %s service=%s pid=%" PRId64 " version=%" PRId64 " running=%" PRIu32
+                " kept=%" PRIu32,
+                c->name, c->service, h->pid, h->version, h->n_running, kept);
     if (rc != ERR_AGAIN) return rc;
     manager_clients_lose(m, c, "it does not read");
     return 0;

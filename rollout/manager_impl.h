@@ -82,7 +82,7 @@ struct manager {
     } last;                    /* newest step done */
     double tail_max, tail_len; /* sums for the longest response of a group over the mean */
     uint64_t tail_groups, tail_trajs;
-    uint64_t progress_us, stall_said_us, warned_us, warnings;
+    uint64_t progress_us, stall_said_us, warnings;
     struct buf failure; /* why a group was rejected last, for a reward or aborted */
     bool work_changed;  /* something happened that may let kept requests be answered */
 };
@@ -91,8 +91,6 @@ struct manager {
  * later: it is gone or does not read. */
 MUST_CHECK int manager_send(struct manager *m, const struct net_id *to, enum wire_type type,
                             const void *body, const struct wire_frame *frames, size_t n);
-/* A peer broke a rule: at most one line a second. */
-void manager_warn(struct manager *m, const struct net_id *from, const char *what, const char *why);
 void manager_progress(struct manager *m); /* something moved: the watchdog starts anew */
 
 /* manager_clients.c */

@@ -113,7 +113,7 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     struct json_doc *doc = NULL;
     double rho = NAN, predicted = manager_predict(m, &rho);
     if (json_parse(&doc, report, bytes, "step report") < 0)
-        LOG(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step, err_text());
+        LOG_LIMITED(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step, err_text());
     struct line l = {out, doc && json_is(json_root(doc), JSON_OBJECT) ? json_root(doc) : NULL};
     size_t n_key = 0;
     buf_printf(out, "{\"step\":%" PRId64, step);

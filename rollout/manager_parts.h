@@ -3,6 +3,7 @@
 #define ROLLOUT_MANAGER_PARTS_H
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/net.h"
 #include "rollout/groups.h"
 #include "rollout/runlog.h"
@@ -99,5 +100,15 @@ struct manager_batch_facts { /* of the newest batch formed */
     int64_t histogram[64];       /* by staleness; the last one: and more */
     uint64_t formed_us, asked_us, answered_us;
 };
+
+struct manager;
+/* A peer broke a rule: a few lines from each place that says so, however often it does. */
+#define manager_warn(m, from, what, why)                                                           \
+    do {                                                                                           \
+        static struct log_limit limit_;                                                            \
+        manager_warn_at(&limit_, m, from, what, why);                                              \
+    } while (0)
+void manager_warn_at(struct log_limit *limit, struct manager *m, const struct net_id *from,
+                     const char *what, const char *why);
 
 #endif

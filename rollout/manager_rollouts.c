@@ -110,7 +110,8 @@ static int start_groups(struct manager *m, struct groups_item *items, uint32_t *
         if (!groups_group(m->groups, items[i].group)) continue; /* rejected just now */
         int rc = manager_prompts_get(m, items[i].group, &p);
         if (rc == ERR_CONFIG || rc == ERR_CORRUPT) {
-            LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", items[i].group, err_text());
+            LOG_LIMITED(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", items[i].group,
+                        err_text());
             TRY(manager_prompts_leave(m, items[i].group, GROUPS_REJECTED, GROUPS_PROMPT, -1));
             continue;
         }
@@ -247,7 +248,7 @@ static int give_back(struct manager *m, const struct manager_client *c, uint64_t
     buf_reset(&m->failure);
     buf_printf(&m->failure, "trajectory %" PRIu64 " was given back by rollouts %d times", id,
                GROUPS_ABORTS_MAX);
-    LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", before.id, m->failure.data);
+    LOG_LIMITED(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", before.id, m->failure.data);
     return manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_ABORTED, -1);
 }
 

@@ -182,7 +182,7 @@ static int take_score(struct manager *m, const Weir__ScoreRecord *s) {
     buf_reset(&m->failure);
     buf_printf(&m->failure, "trajectory=%" PRIu64 " reward error %s: %s", s->trajectory,
                err_name(s->error), s->reason);
-    LOG(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", group, m->failure.data);
+    LOG_LIMITED(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", group, m->failure.data);
     return manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_REWARD, -1);
 }
 

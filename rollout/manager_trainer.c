@@ -147,7 +147,7 @@ static int answer_recorded(struct manager *m) {
     TRY_OUT(runlog_get(m->log, RUNLOG_BATCH, (uint64_t)m->ask.step, &r));
     TRY_OUT(build(m, m->ask.step, r.u.batch.ids, r.u.batch.n, &s));
     TRY_OUT(give_out(m, &s, &r.u.batch));
-    LOG(INFO, MANAGER, "batch=%" PRId64 " given out again", r.u.batch.step);
+    LOG_LIMITED(INFO, MANAGER, "batch=%" PRId64 " given out again", r.u.batch.step);
 out:
     send_free(&s);
     runlog_free(&r);
@@ -292,9 +292,9 @@ int manager_trainer_done(struct manager *m, const struct net_id *from, const str
         char old[HASH_HEX], now[HASH_HEX];
         hash_hex(r.u.batch.after, old);
         hash_hex(sealed_hash_get(d->hash_after.data), now);
-        LOG(ERROR, MANAGER,
-            "step=%" PRId64 " done again with other weights: hash %s, before it was %s", d->step,
-            now, old);
+        LOG_LIMITED(ERROR, MANAGER,
+                    "step=%" PRId64 " done again with other weights: hash %s, before it was %s",
+                    d->step, now, old);
     }
     runlog_free(&r);
     TRY(rc);

@@ -5,8 +5,8 @@
 #include "base/err.h"
 
 /* Generates for the manager of RUN with the newest weights of RUN's relay until the run is complete
- * or SIGTERM or SIGINT comes (then 0). name is unique among the run's services. A failure is logged
- * in one line and returned; the process exits with err_exit_code of it. */
+ * (0) or a stop signal comes (ERR_STOPPED). name is unique among the run's services. A failure is
+ * logged in one line and returned. */
 MUST_CHECK int rollout_service(const char *run_dir, const char *name);
 
 #endif

@@ -111,7 +111,7 @@ static void look_nearby(struct swap *s) {
     s->now.nearby = rc == 0;
     if (rc == 0 || rc == ERR_NOTFOUND) return;
     s->far = true;
-    LOG(WARN, ROLLOUT, "weights are taken through host memory: %s", err_text());
+    LOG_LIMITED(WARN, ROLLOUT, "weights are taken through host memory: %s", err_text());
 }
 
 static int start(struct swap *s, uint64_t now_us) {
@@ -119,7 +119,7 @@ static int start(struct swap *s, uint64_t now_us) {
     int rc = pull_map(s->cfg.pull, -1, params_slab(s->slab[0]).bytes, &v);
     if (rc == ERR_AGAIN || rc == ERR_NOTFOUND) return 0;
     if (rc == ERR_CORRUPT) { /* not what was announced: asked for again */
-        LOG(WARN, ROLLOUT, "weights not taken: %s", err_text());
+        LOG_LIMITED(WARN, ROLLOUT, "weights not taken: %s", err_text());
         s->refused_us = now_us;
         return 0;
     }
@@ -141,10 +141,10 @@ static void check_copy(struct swap *s, uint64_t now_us) {
     bool good = hash_equal(h, want);
     nearby_close(&s->nearby, s->cfg.backend);
     if (!good && s->now.nearby) { /* shared memory has it too */
-        LOG(WARN, ROLLOUT,
-            "version=%" PRId64
-            " in device memory has another hash than announced: taken through host memory",
-            version);
+        LOG_LIMITED(WARN, ROLLOUT,
+                    "version=%" PRId64
+                    " in device memory has another hash than announced: taken through host memory",
+                    version);
         s->now.nearby = false;
         s->block = 0;
         return;
@@ -155,9 +155,10 @@ static void check_copy(struct swap *s, uint64_t now_us) {
     s->stage = PACKING;
     s->first = true;
     if (good) return;
-    LOG(WARN, ROLLOUT,
-        "weights not taken: what was copied of version %" PRId64 " has another hash than announced",
-        version);
+    LOG_LIMITED(WARN, ROLLOUT,
+                "weights not taken: what was copied of version %" PRId64
+                " has another hash than announced",
+                version);
     s->stage = NOTHING;
     s->refused_us = now_us;
 }

@@ -90,8 +90,8 @@ void measure_mismatch(struct step_report *out, const struct batch *b, int64_t ve
     out->logprob_diff =
         diff_of((struct diff){engine.n + lag.n, engine.sum + lag.sum, fmax(engine.max, lag.max)});
     if (engine.max > 0 && exact)
-        LOG(WARN, TRAINER,
-            "version=%" PRId64 " rollout and trainer disagree at equal weights: "
-            "logprob_diff_max=%.3g mismatch_kl=%.3g tokens=%" PRId64,
-            version, engine.max, out->mismatch_kl, engine.n);
+        LOG_LIMITED(WARN, TRAINER,
+                    "version=%" PRId64 " rollout and trainer disagree at equal weights: "
+                    "logprob_diff_max=%.3g mismatch_kl=%.3g tokens=%" PRId64,
+                    version, engine.max, out->mismatch_kl, engine.n);
 }

@@ -256,8 +256,8 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
         all->cosines++;
     }
     if (!isfinite(u.grad_norm))
-        LOG(WARN, TRAINER, "version=%" PRId64 " gradient is not finite: step not taken",
-            s->version);
+        LOG_LIMITED(WARN, TRAINER, "version=%" PRId64 " gradient is not finite: step not taken",
+                    s->version);
     all->taken += u.applied;
     return u.applied ? use_policy(s) : 0;
 }

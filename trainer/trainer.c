@@ -371,7 +371,8 @@ static int serve(struct trainer *t) {
         link_free(&m);
         if (rc < 0 || done) return rc;
     }
-    return saver_wait(t->saver, &t->saved);
+    TRY(saver_wait(t->saver, &t->saved));
+    return net_stopped();
 }
 
 int trainer_service(const char *run_dir) {
@@ -379,7 +380,8 @@ int trainer_service(const char *run_dir) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     int rc = open_all(&t, run_dir);
     if (rc == 0) rc = serve(&t);
-    if (rc < 0) LOG(ERROR, TRAINER, "trainer ends: %s (%s)", err_text(), err_name(rc));
+    if (rc < 0 && rc != ERR_STOPPED)
+        LOG(ERROR, TRAINER, "trainer ends: %s (%s)", err_text(), err_name(rc));
     close_all(&t);
     return rc;
 }

@@ -44,7 +44,7 @@ const struct cpu_isa *cpu_isa(void) {
 }
 
 static int cpu_open(int device, int threads) {
-    if (device != 0) return FAIL(ERR_UNSUP, "cpu has one device, 0; asked for %d", device);
+    if (device != 0) return FAIL(ERR_DEVICE, "cpu has one device, 0; asked for %d", device);
     if (!chosen) TRY(cpu_isa_use(NULL));
     return cpu_team_open(threads);
 }

@@ -58,11 +58,11 @@ static int load(void) {
     int version = 0;
     if (nccl.so) return 0;
     found.so = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (!found.so) return FAIL(ERR_UNSUP, "coll: ranks on GPUs need NCCL: %s", dlerror());
+    if (!found.so) return FAIL(ERR_DEVICE, "coll: ranks on GPUs need NCCL: %s", dlerror());
 #define NCCL_FIND(result, symbol, parameters)                                                      \
     found.p_##symbol = reinterpret_cast<result(*) parameters>(dlsym(found.so, #symbol));           \
     if (!found.p_##symbol)                                                                         \
-        return FAIL(ERR_UNSUP, "coll: %s has no %s, 2.14 or newer is wanted", name, #symbol);
+        return FAIL(ERR_DEVICE, "coll: %s has no %s, 2.14 or newer is wanted", name, #symbol);
     NCCL_CALLS(NCCL_FIND)
 #undef NCCL_FIND
     nccl = found;

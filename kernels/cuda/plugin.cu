@@ -43,10 +43,10 @@ static int cuda_open(int device, int threads) {
     cudaError_t e = cudaGetDeviceCount(&n);
     if (e != cudaSuccess) {
         cudaGetLastError();
-        return FAIL(ERR_UNSUP, "cuda: %s", cudaGetErrorString(e));
+        return FAIL(ERR_DEVICE, "cuda: %s", cudaGetErrorString(e));
     }
     if (device < 0 || device >= n)
-        return FAIL(ERR_UNSUP, "cuda: device %d asked for, this machine has %d", device, n);
+        return FAIL(ERR_DEVICE, "cuda: device %d asked for, this machine has %d", device, n);
     CUDA_TRY(cudaSetDevice(device));
     device_open = device;
     return 0;

@@ -9,7 +9,7 @@
 
 static int ref_open(int device, int threads) {
     (void)threads;
-    return device == 0 ? 0 : FAIL(ERR_UNSUP, "ref has one device, 0; asked for %d", device);
+    return device == 0 ? 0 : FAIL(ERR_DEVICE, "ref has one device, 0; asked for %d", device);
 }
 
 static void ref_close(void) {

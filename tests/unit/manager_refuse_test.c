@@ -167,13 +167,12 @@ TEST(manager_refuses_strangers) {
     say_all(s);
     CHECK_INT(answers(net, s, WIRE_HEARTBEAT_ACK, &all), 1); /* of the heartbeat */
     CHECK_INT(all, 1 + 1);
-    clock_sleep_us(1000000); /* lines of this kind come once a second */
     Weir__BatchRequest batch = WEIR__BATCH_REQUEST__INIT;
     say(s, WIRE_BATCH_REQUEST, &batch, NULL, 0);
     CHECK_INT(answers(net, s, WIRE_BATCH, &all), 0);
-    check_said("peer=evil BatchRequest: refused: not from this kind of service (13 such");
+    check_said("peer=evil BatchRequest: refused: not from this kind of service (");
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     mem_free(endpoint);
     net_close(&net);
 }
@@ -247,7 +246,7 @@ TEST(manager_refuses_another_run) {
     CHECK_OK(net_open(&net));
     connect_rollout(net, &s, "rollout-1"); /* it runs: its log exists */
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     net_close(&net);
     write_recipe("path: 'builtin:addition', limit: 8", 2, 16);
     CHECK_INT(end(start()), err_exit_code(ERR_MISMATCH));

@@ -610,7 +610,7 @@ static void check_log(const struct world *w) {
 static void run_to_end(struct world *w) {
     while (!w->finished)
         turn(w);
-    CHECK_INT(command(w, 'T'), 0);
+    CHECK_INT(command(w, 'T'), err_exit_code(ERR_STOPPED));
     check_metrics(w);
     check_log(w);
     close_world(w);
@@ -758,7 +758,7 @@ TEST(manager_status_and_evaluations) {
     CHECK_INT(command(w, 'S'), 0); /* the file is written anew */
     while (!w->finished)
         turn(w);
-    CHECK_INT(command(w, 'T'), 0);
+    CHECK_INT(command(w, 'T'), err_exit_code(ERR_STOPPED));
     char *path = file_join(w->dir, "metrics.jsonl"), *text = NULL;
     size_t bytes = 0;
     CHECK_OK(file_read(&text, &bytes, path, 1 << 20));

@@ -1,6 +1,7 @@
 #include "relay/relay.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/net.h"
 #include "base/rng.h"
@@ -185,7 +186,7 @@ static void kill_relay(pid_t pid, int signal) {
     int status;
     kill(pid, signal);
     CHECK(waitpid(pid, &status, 0) == pid);
-    if (signal == SIGTERM) CHECK_INT(status, 0);
+    if (signal == SIGTERM) CHECK_INT(WEXITSTATUS(status), err_exit_code(ERR_STOPPED));
 }
 
 struct side { /* this process: a trainer's and a reader's side */
@@ -424,4 +425,42 @@ TEST(random_kills) {
     until_newest(&s, 39);
     side_close(&s);
     kill_relay(relay, SIGTERM);
+}
+
+/* A peer that sends what is no message, again and again, does not fill the log, and others are
+ * served meanwhile. */
+TEST(junk_does_not_flood_the_log) {
+    char *path = file_join(test_dir(), "stderr"), *endpoint = NULL, *text = NULL;
+    size_t bytes = 0, lines = 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600), keep = dup(2);
+    CHECK(fd >= 0 && keep >= 0 && dup2(fd, 2) == 2);
+    pid_t relay = start_relay();
+    CHECK(dup2(keep, 2) == 2);
+    struct side s = side_open("rollout-1");
+    struct net_sock *peer = NULL;
+    struct net_part junk = {"junk", 4};
+    CHECK_OK(net_endpoint(&endpoint, s.net, test_dir(), "relay"));
+    CHECK_OK(net_connect(&peer, s.net, endpoint, "evil", 1 << 16));
+    for (int i = 0; i < 3000;) {
+        int rc = net_send(peer, NULL, &junk, 1);
+        if (rc == ERR_AGAIN)
+            turn(&s);
+        else
+            CHECK_OK(rc);
+        i += rc == 0;
+    }
+    publish(&s, 0);
+    until_newest(&s, 0);
+    side_close(&s);
+    kill_relay(relay, SIGTERM);
+    CHECK_OK(file_read(&text, &bytes, path, 1 << 24));
+    for (size_t i = 0; i < bytes; i++)
+        lines += text[i] == '\n';
+    CHECK(strstr(text, "dropped a message") != NULL);
+    CHECK(lines < 30);
+    mem_free(text);
+    mem_free(endpoint);
+    mem_free(path);
+    close(fd);
+    close(keep);
 }

@@ -135,7 +135,7 @@ TEST(killed_service_leaves_no_process_and_starts_again) {
     ask(&f, &from, 1, "42", "42");
     expect(&f, 1, 1);
     kill(pid, SIGTERM);
-    CHECK_INT(fake_manager_wait(pid), 0);
+    CHECK_INT(fake_manager_wait(pid), err_exit_code(ERR_STOPPED));
     check_nobody_left();
     fake_manager_close(&f);
 }
@@ -170,7 +170,7 @@ TEST(more_requests_than_places) {
         link_free(&m);
     }
     kill(pid, SIGTERM);
-    CHECK_INT(fake_manager_wait(pid), 0);
+    CHECK_INT(fake_manager_wait(pid), err_exit_code(ERR_STOPPED));
     check_nobody_left();
     fake_manager_close(&f);
 }

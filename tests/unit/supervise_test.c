@@ -1,6 +1,8 @@
-/* supervise_test.c - a full disk leaves the services' log the room to say so. */
+/* supervise_test.c - which ends are deaths; a full disk leaves the services' log the room to say
+ * so. The children are this test program, which ends in a known way for known arguments. */
 #include "deploy/supervise.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "tests/shared.h"
@@ -37,4 +39,70 @@ static void log_on_full_disk(const char *dir) {
 
 TEST(supervise_keeps_room_for_the_log) {
     test_on_small_disk("1m", log_on_full_disk);
+}
+
+/* A supervisor with one child that lists the tests of this program: exit code 0. */
+static struct supervise *one_child(void) {
+    static const char *const args[] = {"--list", NULL};
+    char *log = file_join(test_dir(), "weir.log");
+    struct supervise *s = NULL;
+    CHECK_OK(supervise_open(&s, log));
+    CHECK_OK(supervise_add(s, "trainer", args, 0));
+    mem_free(log);
+    return s;
+}
+
+/* now_us: the supervisor's time, which stands still meanwhile. */
+static void until(struct supervise *s, uint64_t now_us, enum supervise_state state) {
+    for (int i = 0; i < 5000 && supervise_child(s, 0).state != state; i++) {
+        CHECK_OK(supervise_tick(s, now_us));
+        clock_sleep_us(2000);
+    }
+    CHECK_INT(supervise_child(s, 0).state, state);
+}
+
+static void check_log(const char *part) {
+    char *path = file_join(test_dir(), "weir.log"), *text = NULL;
+    size_t bytes;
+    CHECK_OK(file_read(&text, &bytes, path, 1 << 20));
+    if (!strstr(text, part)) test_fail(__FILE__, __LINE__, "weir.log lacks \"%s\": %s", part, text);
+    mem_free(text);
+    mem_free(path);
+}
+
+/* Exit code 0 alone finishes nobody. */
+TEST(supervise_asks_whether_the_work_is_done) {
+    struct supervise *s = one_child();
+    uint64_t now = clock_us();
+    until(s, now, SUPERVISE_LEFT);
+    CHECK(!supervise_finished(s, "trainer"));
+    CHECK_OK(supervise_settle(s, 0, now, false)); /* a word that may be older than the end */
+    CHECK_INT(supervise_child(s, 0).state, SUPERVISE_LEFT);
+    now += SUPERVISE_WORD_US;
+    CHECK_OK(supervise_settle(s, 0, now, false));
+    CHECK_INT(supervise_child(s, 0).state, SUPERVISE_WAITING);
+    check_log("service=trainer ended=\"exit status 0 before the work was done\"");
+    const char *news = supervise_news(s);
+    CHECK(news && strstr(news, "trainer ended with exit status 0 before the work was done"));
+    CHECK(supervise_news(s) == NULL);
+    now += 10000000;
+    until(s, now, SUPERVISE_LEFT);
+    CHECK_INT(supervise_child(s, 0).restarts, 1);
+    CHECK_OK(supervise_settle(s, 0, now, true));
+    CHECK(supervise_finished(s, "trainer"));
+    supervise_close(&s);
+}
+
+/* Again and again without an end: given up, and not as a failure that a scheduler tries again. */
+TEST(supervise_gives_up_who_never_gets_done) {
+    struct supervise *s = one_child();
+    uint64_t now = clock_us();
+    int rc = 0;
+    for (int i = 0; i < 100 && rc == 0; i++) {
+        now += 10000000; /* whatever the pause is, it is over */
+        until(s, now, SUPERVISE_LEFT);
+        rc = supervise_settle(s, 0, now + SUPERVISE_WORD_US, false);
+    }
+    CHECK_ERR(rc, ERR_DIED, "trainer ended with exit status 0 before the work was done");
+    supervise_close(&s);
 }

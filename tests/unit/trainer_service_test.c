@@ -179,7 +179,7 @@ TEST(trains_to_the_end) {
     CHECK_INT(fake_manager_finish(&f, pid), 0);
     fake_manager_close(&f);
     kill(relay, SIGTERM);
-    CHECK_INT(fake_manager_wait(relay), 0);
+    CHECK_INT(fake_manager_wait(relay), err_exit_code(ERR_STOPPED));
 }
 
 TEST(killed_after_any_step_it_repeats_to_the_same_bits) {
@@ -204,7 +204,7 @@ TEST(killed_after_any_step_it_repeats_to_the_same_bits) {
     mem_free(checkpoints);
     fake_manager_close(&f);
     kill(relay, SIGTERM);
-    CHECK_INT(fake_manager_wait(relay), 0);
+    CHECK_INT(fake_manager_wait(relay), err_exit_code(ERR_STOPPED));
 }
 
 TEST(another_result_the_second_time_ends_the_run) {
@@ -243,7 +243,7 @@ TEST(manager_dies_before_it_confirms) {
     f.incarnation = 201;         /* and to one that lost it while it waits for a batch */
     CHECK_INT(serve(&f, -1), 1);
     kill(pid, SIGTERM);
-    CHECK_INT(fake_manager_wait(pid), 0);
+    CHECK_INT(fake_manager_wait(pid), err_exit_code(ERR_STOPPED));
     fake_manager_close(&f);
 }
 
@@ -278,8 +278,8 @@ TEST(publishes_what_it_reports) {
     pull_close(&pull);
     net_close(&net);
     kill(pid, SIGTERM);
-    CHECK_INT(fake_manager_wait(pid), 0);
+    CHECK_INT(fake_manager_wait(pid), err_exit_code(ERR_STOPPED));
     fake_manager_close(&f);
     kill(relay, SIGTERM);
-    CHECK_INT(fake_manager_wait(relay), 0);
+    CHECK_INT(fake_manager_wait(relay), err_exit_code(ERR_STOPPED));
 }
