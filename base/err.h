@@ -12,7 +12,7 @@
     X(CORRUPT, -3, "malformed data", 65)                                                           \
     X(CONFIG, -4, "bad setting or argument", 64)                                                   \
     X(AGAIN, -5, "not now", 69)                                                                    \
-    X(STALE, -6, "too stale", 69)                                                                  \
+    X(STALE, -6, "too stale", 65)                                                                  \
     X(DEVICE, -7, "device", 69)                                                                    \
     X(UNSUP, -8, "unsupported", 65)                                                                \
     X(TIMEOUT, -9, "timed out", 69)                                                                \

@@ -12,15 +12,26 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+char *file_full(const char *path) {
+    char cwd[PATH_MAX];
+    if (*path == '/' || !*path || !getcwd(cwd, sizeof cwd)) return mem_strdup(path);
+    return file_join(cwd, path);
+}
+
+/* A file that is not there is named by the path that was tried, whatever it is relative to. */
 static int fail_errno(const char *verb, const char *path) {
-    int code = errno == ENOENT ? ERR_NOTFOUND : ERR_IO;
-    return FAIL(code, "cannot %s %s: %s", verb, path, strerror(errno));
+    int error = errno, code = error == ENOENT ? ERR_NOTFOUND : ERR_IO;
+    char *full = code == ERR_NOTFOUND ? file_full(path) : mem_strdup(path);
+    int rc = FAIL(code, "cannot %s %s: %s", verb, full, strerror(error));
+    mem_free(full);
+    return rc;
 }
 
 /* Opens for reading and gives the size; refuses what is not a regular file, and does not wait for

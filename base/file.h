@@ -44,5 +44,6 @@ file_remove_tree(const char *dir); /* rm -rf; absent is success; never follows l
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 char *file_join(const char *dir, const char *name); /* "dir/name", freed with mem_free */
+char *file_full(const char *path); /* made absolute, whether it is there or not; mem_free */
 
 #endif

@@ -5,6 +5,7 @@
  * an unfinished line to the front of the buffer only when more has to be read. */
 #include "base/lines.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -27,8 +28,14 @@ struct lines {
 
 int lines_open(struct lines **out, const char *path, size_t line_bytes_max) {
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-    if (fd < 0)
-        return FAIL(errno == ENOENT ? ERR_NOTFOUND : ERR_IO, "%s: %s", path, strerror(errno));
+    if (fd < 0) {
+        int error = errno;
+        char *full = file_full(path);
+        int rc = FAIL(error == ENOENT ? ERR_NOTFOUND : ERR_IO, "cannot open %s: %s", full,
+                      strerror(error));
+        mem_free(full);
+        return rc;
+    }
     struct lines *l = mem_zalloc(sizeof *l);
     l->fd = fd;
     l->name = mem_strdup(path ? path : "standard input");

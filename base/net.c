@@ -65,7 +65,8 @@ static int fail_zmq(const char *what, const char *name) {
     return FAIL(ERR_IO, "%s %s: %s", what, name, zmq_strerror(errno));
 }
 
-static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU};
+static const int stop_signals[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT,
+                                   SIGUSR1, SIGUSR2, SIGXCPU, SIGPIPE};
 static _Atomic int stop_signal, stop_count;
 
 bool net_is_stop_signal(int signal) {

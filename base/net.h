@@ -60,7 +60,8 @@ MUST_CHECK int net_wait(struct net *n, uint64_t timeout_us, const int *fds, size
                         bool *stop);
 
 /* The signals by which people and schedulers ask a process to end: SIGINT, SIGTERM, SIGHUP (unless
- * it was ignored at the start: nohup), SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU. */
+ * it was ignored at the start: nohup), SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, and SIGPIPE: nobody
+ * reads standard output any more. */
 bool net_is_stop_signal(int signal);
 int net_stop_signal(void); /* the first that a net of this process read, 0: none */
 int net_stop_count(void);  /* all that were read */

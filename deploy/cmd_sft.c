@@ -25,7 +25,7 @@
 struct sft {
     const char *recipe_path, *model, *out;
     struct args_list sets;
-    bool json;
+    bool json, overwrite;
 
     struct recipe *recipe;
     struct policy policy;
@@ -44,11 +44,13 @@ static int parse(struct sft *f, int argc, char **argv) {
          "data.train, model, trainer.steps, trainer.batch, optimizer", 0, 0},
         {"set", ARGS_LIST, &f->sets, "KEY=VALUE", "overrides a value of the recipe", 0, 0},
         {"model", ARGS_STR, &f->model, "DIR", "instead of the recipe's model.path", 0, 0},
+        {"overwrite", ARGS_FLAG, &f->overwrite, NULL, "write over a model that is in --out", 0, 0},
         {"out", ARGS_STR, &f->out, "DIR", "where the model is written", 0, 0},
         {"json", ARGS_FLAG, &f->json, NULL, "one JSON object per step on stdout", 0, 0},
     };
     struct args_verb verb = {
-        "weir sft --recipe R --out DIR [--model DIR] [--set KEY=VALUE]... [--json]",
+        "weir sft --recipe R --out DIR [--model DIR] [--set KEY=VALUE]... [--json]\n"
+        "       [--overwrite]",
         "Trains on the answers of data.train: the loss is the mean negative log-prob of the\n"
         "answer's tokens and of the token that ends it. One step takes trainer.batch.groups rows\n"
         "in microbatches of at most trainer.batch.tokens tokens. Writes a Hugging Face folder.",
@@ -200,7 +202,7 @@ int cmd_sft(int argc, char **argv) {
     int rc = parse(&f, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
     TRY_OUT(open_all(&f));
-    TRY_OUT(file_mkdirs(f.out)); /* known to be writable before the work, not after */
+    TRY_OUT(export_prepare(f.out, f.overwrite));
     TRY_OUT(train(&f));
     TRY_OUT(step_gather(f.step));
     TRY_OUT(export_hf(step_weights(f.step), f.model, f.out, KERN_F32, 0));

@@ -21,7 +21,7 @@ struct cmd_step_args {
     const char *model, *recipe, *out;
     struct args_list batches, sets;
     int64_t version; /* -1: from the batches */
-    bool json;
+    bool json, overwrite;
 };
 
 static int parse(struct cmd_step_args *a, int argc, char **argv) {
@@ -31,6 +31,7 @@ static int parse(struct cmd_step_args *a, int argc, char **argv) {
          "trajectories of one step; may be given several times", 0, 0},
         {"recipe", ARGS_STR, &a->recipe, "R", "algorithm, optimizer and limits", 0, 0},
         {"set", ARGS_LIST, &a->sets, "KEY=VALUE", "overrides a value of the recipe", 0, 0},
+        {"overwrite", ARGS_FLAG, &a->overwrite, NULL, "write over a model that is in --out", 0, 0},
         {"out", ARGS_STR, &a->out, "DIR", "where the updated model is written", 0, 0},
         {"version", ARGS_INT, &a->version, "N",
          "version of the given weights; a newer token is an error then (default: the newest "
@@ -39,7 +40,8 @@ static int parse(struct cmd_step_args *a, int argc, char **argv) {
         {"json", ARGS_FLAG, &a->json, NULL, "accepted; the output is JSON in any case", 0, 0},
     };
     struct args_verb verb = {
-        "weir step --model DIR --batch F.jsonl [--batch F2.jsonl]... --recipe R --out DIR",
+        "weir step --model DIR --batch F.jsonl [--batch F2.jsonl]... --recipe R --out DIR\n"
+        "       [--overwrite]",
         "One optimizer step per batch file; prints one JSON object per step and writes the model\n"
         "as a Hugging Face folder. A line of a batch file is one trajectory:\n"
         "{\"group\": \"g0\", \"prompt_ids\": [..], \"response_ids\": [..], \"logprobs\": [..],\n"
@@ -93,7 +95,7 @@ int cmd_step(int argc, char **argv) {
     TRY_OUT(recipe_load(&r, a.recipe, a.sets.at, a.sets.n));
     r->model.weights = RECIPE_WEIGHTS_LOAD; /* --model has them */
     warn(r);
-    TRY_OUT(file_mkdirs(a.out)); /* known to be writable before the work, not after */
+    TRY_OUT(export_prepare(a.out, a.overwrite));
     TRY_OUT(step_open(&s, r, a.model));
     if (a.version >= 0) step_set_version(s, a.version);
     for (size_t i = 0; i < a.batches.n; i++)

@@ -16,9 +16,9 @@ enum { ENDS_AGAIN = 75 };
 int ends_code(int rc, bool service);
 
 /* Of a child's end: its exit code, or -signal. */
-bool ends_final(int status);      /* another start would end the same way */
-bool ends_by_others(int status);  /* somebody sent a signal: no fault of the child's own */
-int ends_error(int status);       /* the error that the end is for its parent: ERR_* */
+bool ends_final(int status);     /* another start would end the same way */
+bool ends_by_others(int status); /* somebody sent a signal: no fault of the child's own */
+int ends_error(int status);      /* the error that the end is for its parent: ERR_* */
 void ends_describe(char *out, size_t n, int status); /* "signal 9 (Killed)", "exit status 1" */
 
 #endif

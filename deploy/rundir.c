@@ -2,6 +2,7 @@
  * dies. */
 #include "deploy/rundir.h"
 
+#include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
 
@@ -13,13 +14,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { SAME_SECOND_MAX = 1000 };
 
 struct rundir {
     char *path;
     int lock_fd;
 };
+
+static int no_such(const char *key, const char *path) {
+    int error = errno;
+    char *tried = file_full(path);
+    int rc = FAIL(ERR_NOTFOUND, "%s: %s: %s", key, tried, strerror(error));
+    mem_free(tried);
+    return rc;
+}
 
 /* *path becomes absolute; a relative one that leads nowhere is an error naming the recipe's key. */
 static int absolute(char **path, const char *key) {
@@ -27,7 +39,7 @@ static int absolute(char **path, const char *key) {
     if (!*path || strncmp(*path, "builtin:", 8) == 0) return 0;
     if (!realpath(*path, full)) {
         if (**path == '/') return 0; /* whoever reads it says that it is gone */
-        return FAIL(ERR_NOTFOUND, "%s: %s: %s", key, *path, strerror(errno));
+        return no_such(key, *path);
     }
     mem_free(*path);
     *path = mem_strdup(full);
@@ -53,14 +65,28 @@ out:
     return rc;
 }
 
-/* Seconds are enough: a second run in the same second is refused, not mixed in. */
-static char *default_dir(const struct recipe *r) {
+/* Makes runs/NAME-DATE-TIME, with a number behind it where another run of the same second has it:
+ * mkdir decides who comes first. *out: mem_free. */
+static int make_default(char **out, const struct recipe *r) {
     char stamp[32];
     time_t now = time(NULL);
     struct tm tm;
     localtime_r(&now, &tm);
     strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &tm);
-    return mem_printf("runs/%s-%s", r->name, stamp);
+    TRY(file_mkdirs("runs"));
+    for (int i = 1; i < SAME_SECOND_MAX; i++) {
+        char *path = i == 1 ? mem_printf("runs/%s-%s", r->name, stamp)
+                            : mem_printf("runs/%s-%s-%d", r->name, stamp, i);
+        if (mkdir(path, 0777) == 0) {
+            *out = path;
+            return 0;
+        }
+        int error = errno, rc = FAIL(ERR_IO, "cannot make %s: %s", path, strerror(error));
+        mem_free(path);
+        if (error != EEXIST) return rc;
+    }
+    return FAIL(ERR_IO, "runs/%s-%s and %d others are there already", r->name, stamp,
+                SAME_SECOND_MAX - 2);
 }
 
 /* flock, not the file's being there: the kernel lets go of it whatever the holder dies of, so a
@@ -80,7 +106,7 @@ static int lock(struct rundir *d) {
 /* The lock comes before anything is read: what another run still writes is not looked at. */
 static int open_dir(struct rundir **out, const char *dir) {
     char full[PATH_MAX];
-    if (!realpath(dir, full)) return FAIL(ERR_NOTFOUND, "%s: %s", dir, strerror(errno));
+    if (!realpath(dir, full)) return no_such("run", dir);
     struct rundir *d = mem_zalloc(sizeof *d);
     d->path = mem_strdup(full);
     int rc = lock(d);
@@ -91,21 +117,47 @@ static int open_dir(struct rundir **out, const char *dir) {
     return rc;
 }
 
+/* Nothing that a run writes may be there: it would be lost, or mixed in. */
+static int check_free(const char *path) {
+    static const char *const ours[] = {"log", "checkpoints", "hf", "metrics.jsonl", "weir.log"};
+    char *recipe = file_join(path, "recipe.yaml");
+    int rc = 0;
+    if (file_exists(recipe)) {
+        struct buf quoted = {0};
+        buf_shell(&quoted, path);
+        rc = FAIL(ERR_CONFIG, "%s holds a run already; `weir run --resume %s` continues it", path,
+                  quoted.data);
+        buf_close(&quoted);
+    }
+    for (size_t i = 0; rc == 0 && i < sizeof ours / sizeof ours[0]; i++) {
+        char *file = file_join(path, ours[i]);
+        if (access(file, F_OK) == 0)
+            rc = FAIL(ERR_CONFIG,
+                      "%s is there already, and a run would write it: give another --out", file);
+        mem_free(file);
+    }
+    mem_free(recipe);
+    return rc;
+}
+
+/* Looked at once more under the lock: another one may have made a run here meanwhile. */
 int rundir_create(struct rundir **out, const char *dir, const struct recipe *r) {
     struct buf text = {0};
     struct recipe *resolved = NULL;
     struct rundir *d = NULL;
-    char *path = dir ? mem_strdup(dir) : default_dir(r), *file = file_join(path, "recipe.yaml");
+    char *path = dir ? mem_strdup(dir) : NULL, *file = NULL;
     int rc;
-    if (file_exists(file)) {
-        rc = FAIL(ERR_CONFIG, "%s holds a run already; `weir run --resume %s` continues it", path,
-                  path);
-        goto out;
-    }
     TRY_OUT(rundir_resolve(&resolved, r));
     recipe_print(resolved, &text);
-    TRY_OUT(file_mkdirs(path));
+    if (path) {
+        TRY_OUT(check_free(path));
+        TRY_OUT(file_mkdirs(path));
+    } else {
+        TRY_OUT(make_default(&path, r));
+    }
     TRY_OUT(open_dir(&d, path));
+    TRY_OUT(check_free(path));
+    file = file_join(path, "recipe.yaml");
     TRY_OUT(file_write_atomic(file, text.data, text.len));
     *out = d;
     d = NULL;

@@ -8,8 +8,8 @@
 
 struct rundir;
 
-/* Makes DIR (NULL: runs/NAME-DATE-TIME) and writes the recipe. ERR_CONFIG if DIR holds a run
- * already. */
+/* Makes DIR (NULL: a new runs/NAME-DATE-TIME) and writes the recipe. ERR_CONFIG if DIR holds a run
+ * already, or anything that a run would write over. */
 MUST_CHECK int rundir_create(struct rundir **out, const char *dir, const struct recipe *r);
 /* Opens an existing run to continue it; *recipe: its recipe. ERR_AGAIN naming the holder when it is
  * running. */

@@ -335,7 +335,20 @@ static void fill_sampling(struct recipe *r) {
     if (*max == 0) *max = 10 * (r->trainer.staleness.max + 1) * r->trainer.batch.groups;
 }
 
+/* The run's folder is runs/NAME-DATE-TIME: the name is one part of a path, and nowhere else. */
+static int check_run_name(const char *name) {
+    size_t n = strlen(name), bad = 0;
+    for (size_t i = 0; i < n; i++)
+        bad += (unsigned char)name[i] < ' ' || name[i] == 0x7f || name[i] == '/';
+    if (n >= 1 && n <= RECIPE_NAME_MAX && bad == 0 && name[0] != '.') return 0;
+    return FAIL(ERR_CONFIG,
+                "name: \"%.120s\": it becomes a folder's name: 1 to %d bytes, no / and no control "
+                "characters, and it does not begin with a dot",
+                name, RECIPE_NAME_MAX);
+}
+
 static int check(const struct recipe *r) {
+    TRY(check_run_name(r->name));
     if (r->rollout.update != RECIPE_UPDATE_TRAJECTORY)
         return FAIL(ERR_CONFIG, "rollout.update: token is not supported yet, only trajectory");
     if (r->trainer.alignment.c_low > r->trainer.alignment.c_high)
@@ -636,13 +649,17 @@ void recipe_print(const struct recipe *r, struct buf *out) {
 void recipe_document(struct buf *out) {
     static const char *const kinds[] = {"text", "whole number", "number",       "true or false",
                                         "size", "one of",       "whole numbers"};
-    buf_str(out,
-            "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
-            "known one, and "
-            "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
-            "RECIPE "
-            "--print-config` shows the effective\nrecipe, `weir run --document` prints this page. "
-            "`data.eval` may be one mapping instead of a list.\n\n");
+    buf_str(
+        out,
+        "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
+        "known one, and "
+        "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
+        "RECIPE "
+        "--print-config` shows the effective\nrecipe, `weir run --document` prints this page. "
+        "`data.eval` may be one mapping instead of a list.\n\n"
+        "A relative path in a recipe is relative to the directory in which `weir` is started, not "
+        "to the\nrecipe's own; a run's `recipe.yaml` has absolute ones, so `--resume` works from "
+        "anywhere. A file that\nis not there is named by the full path that was tried.\n\n");
     buf_str(out, "| key | kind | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);

@@ -17,6 +17,7 @@ enum {
     RECIPE_STOP_MAX = 8,
     RECIPE_REWARD_MAX = 16,
     RECIPE_EVAL_MAX = 16,
+    RECIPE_NAME_MAX = 100, /* bytes of a run's name */
     RECIPE_EVAL_NAME = 48, /* bytes of a set's name, with the NUL */
     RECIPE_SAMPLES_MAX = 4096,
     RECIPE_INTS_MAX = 8

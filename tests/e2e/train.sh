@@ -41,11 +41,11 @@ grep -q '"step": 1' "$DIR/c.json"
 if cmp -s "$DIR/a/model.safetensors" "$DIR/c/model.safetensors"; then exit 1; fi
 
 # Refusals: one line, a named place, nothing written.
-must_fail 75 "staler than trainer.staleness.max 4" step --batch $b0 --version 9 --out "$DIR/d"
+must_fail 65 "staler than trainer.staleness.max 4" step --batch $b0 --version 9 --out "$DIR/d"
 must_fail 76 "version 1, but the weights are version 0" step --batch $b1 --version 0 --out "$DIR/d"
 sed 's/"reward": 1.0/"reward": "x"/' $b0 >"$DIR/bad.jsonl"
 must_fail 65 "bad.jsonl line" step --batch "$DIR/bad.jsonl" --out "$DIR/d"
-must_fail 66 "none.jsonl" step --batch "$DIR/none.jsonl" --out "$DIR/d"
+must_fail 64 "none.jsonl" step --batch "$DIR/none.jsonl" --out "$DIR/d"
 must_fail 64 "--batch" step --out "$DIR/d"
 must_fail 64 "trainer.clip" step --batch $b0 --out "$DIR/d" --set trainer.clip=1
 [ ! -e "$DIR/d" ]

@@ -3,6 +3,8 @@
 #include "base/json.h"
 #include "tests/test.h"
 
+#include <stdio.h>
+
 #include <float.h>
 
 TEST(grows_and_resets) {
@@ -69,4 +71,35 @@ TEST(arrays) {
     buf_json_ids(&b, ids, 0);
     CHECK_STR(b.data, "[0, -1, 2147483647][0.5, -1][]");
     buf_close(&b);
+}
+
+/* What a shell makes of it is the word itself. */
+TEST(buf_shell_is_one_word) {
+    static const char *const words[] = {"",
+                                        "plain/path-1.x",
+                                        "two words",
+                                        "it's",
+                                        "$HOME `id` \"q\" \\",
+                                        "a\nb",
+                                        "*",
+                                        "~",
+                                        "#x",
+                                        "''",
+                                        "-n",
+                                        "caf\xc3\xa9",
+                                        "a;b|c&d>e<f(g)",
+                                        "!x"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        struct buf line = {0};
+        char said[64] = {0};
+        buf_str(&line, "printf %s ");
+        buf_shell(&line, words[i]);
+        FILE *p = popen(line.data, "r");
+        CHECK(p != NULL);
+        size_t n = fread(said, 1, sizeof said - 1, p);
+        said[n] = '\0';
+        CHECK_INT(pclose(p), 0);
+        CHECK_STR(said, words[i]);
+        buf_close(&line);
+    }
 }

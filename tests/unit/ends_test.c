@@ -1,4 +1,5 @@
-/* ends_test.c - which ends are final, which are somebody's signal, and what a command exits with. */
+/* ends_test.c - which ends are final, which are somebody's signal, and what a command exits with.
+ */
 #include "deploy/ends.h"
 
 #include "tests/test.h"
@@ -39,7 +40,8 @@ TEST(final_codes_pass_through_the_supervisor) {
 }
 
 TEST(signals_are_no_fault_of_the_child) {
-    static const int sent[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGQUIT, SIGKILL};
+    static const int sent[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1,
+                               SIGUSR2, SIGXCPU, SIGQUIT, SIGKILL};
     char how[64];
     for (size_t i = 0; i < sizeof sent / sizeof sent[0]; i++) {
         CHECK(ends_by_others(-sent[i]) && ends_by_others(128 + sent[i]));

@@ -1,4 +1,5 @@
-/* log_test.c - a line is one line whatever is in it, and who repeats a cause does not fill the disk.
+/* log_test.c - a line is one line whatever is in it, and who repeats a cause does not fill the
+ * disk.
  */
 #include "base/log.h"
 
