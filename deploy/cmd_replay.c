@@ -25,7 +25,7 @@ struct options {
     const char *run;
     const char *const *more; /* words after the action: runs to compare with */
     int n_more;
-    int64_t step, trajectory, group, every;
+    int64_t step, trajectory, group, every; /* step: the version that it trains */
     const char *recipe, *out;
     struct args_list sets, compare, metrics;
     bool all, json, eval, logprobs;
@@ -80,12 +80,12 @@ static int list_step(struct replay *p, const struct runlog_batch *b, bool json) 
     if (json)
         printf("{\"step\": %" PRId64 ", \"trajectories\": %u, \"staleness_max\": %" PRId64
                ", \"done\": %s, \"weights_hash\": \"%s\", \"reward/mean\": %.9g}\n",
-               b->step, b->n, b->staleness_max, b->done ? "true" : "false", b->done ? hash : "",
+               b->step + 1, b->n, b->staleness_max, b->done ? "true" : "false", b->done ? hash : "",
                field(o, "reward/mean"));
     else
         printf("step %5" PRId64 "  %4u trajectories  staleness max %2" PRId64
                "  reward %7.3f  grad_norm %9.3g  %s\n",
-               b->step, b->n, b->staleness_max, field(o, "reward/mean"),
+               b->step + 1, b->n, b->staleness_max, field(o, "reward/mean"),
                field(o, "actor/grad_norm"), b->done ? hash : "not done");
     json_close(&doc);
     runlog_free(&report);
@@ -201,7 +201,7 @@ static int export_line(struct replay *p, const struct runlog_traj *t, const stru
                "\", \"state\": \"%s\", \"step\": ",
                t->id, t->group, state_name(g, s, t->id));
     if (g->step >= 0)
-        buf_printf(&line, "%" PRId64, g->step);
+        buf_printf(&line, "%" PRId64, g->step + 1);
     else
         buf_str(&line, "null");
     buf_printf(&line, ", \"row\": %" PRIu64, g->row);
@@ -286,7 +286,7 @@ static int export(struct replay *p, const struct options *o) {
     }
     runlog_scan_close(&scan);
     if (rc == 0 && lines == 0 && o->step >= 0)
-        return FAIL(ERR_NOTFOUND, "%s has no step %" PRId64, o->run, o->step);
+        return FAIL(ERR_NOTFOUND, "%s has no step %" PRId64, o->run, o->step + 1);
     return rc;
 }
 
@@ -305,7 +305,8 @@ static int show_one(struct replay *p, uint64_t id) {
            t->rollout, finish_name(t->finish), (double)(t->finished - t->started) * 1e-6);
     if (known == 0)
         printf("row %" PRIu64 "  trained by step %" PRId64 "  answer %.*s\n", group.u.group.row,
-               group.u.group.step, (int)group.u.group.n_answer, group.u.group.answer);
+               group.u.group.step + (group.u.group.step >= 0), (int)group.u.group.n_answer,
+               group.u.group.answer);
     if (scored == 0 && score.u.score.error)
         printf("reward error %s: %s\n", err_name(score.u.score.error), score.u.score.reason);
     else if (scored == 0)
@@ -467,7 +468,7 @@ static void print_verified(void *ctx, const struct replay_step *s) {
     hash_hex(s->got, g);
     if (o->json) {
         printf("{\"step\": %" PRId64 ", \"recorded\": \"%s\", \"replayed\": \"%s\", \"equal\": %s",
-               s->step, w, g, same ? "true" : "false");
+               s->step + 1, w, g, same ? "true" : "false");
         if (o->logprobs)
             printf(", \"logprobs\": {\"tokens\": %" PRId64 ", \"unequal\": %" PRId64
                    ", \"mean\": %.9g, \"max\": %.9g}",
@@ -476,9 +477,9 @@ static void print_verified(void *ctx, const struct replay_step *s) {
         return;
     }
     if (same)
-        printf("step %5" PRId64 "  %s  equal", s->step, w);
+        printf("step %5" PRId64 "  %s  equal", s->step + 1, w);
     else
-        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT", s->step, w, g);
+        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT", s->step + 1, w, g);
     if (o->logprobs)
         printf("  %6" PRId64 " tokens by version %" PRId64 ": log-probs differ by %.3g, max %.3g",
                s->tokens, s->step, s->mean, s->max);
@@ -534,13 +535,13 @@ static void print_step(void *ctx, const struct retrain_step *s) {
     if (o->json) {
         printf("%s\n", s->line);
     } else if (r) {
-        printf("step %5" PRId64 "  loss %10.5f  grad_norm %9.3g  ess %6.4f  entropy %6.3f", s->step,
-               r->loss, r->grad_norm, r->ess, r->entropy);
+        printf("step %5" PRId64 "  loss %10.5f  grad_norm %9.3g  ess %6.4f  entropy %6.3f",
+               s->step + 1, r->loss, r->grad_norm, r->ess, r->entropy);
         if (s->rejected) printf("  %" PRId64 " groups too stale", s->rejected);
         printf("%s  %s%s\n", s->skipped ? "  skipped" : "", hex, s->as_logged ? " as logged" : "");
     } else {
-        printf("step %5" PRId64 "  all %" PRId64 " groups too stale: not trained  %s\n", s->step,
-               s->rejected, hex);
+        printf("step %5" PRId64 "  all %" PRId64 " groups too stale: not trained  %s\n",
+               s->step + 1, s->rejected, hex);
     }
     fflush(stdout);
 }
@@ -660,7 +661,8 @@ int cmd_replay(int argc, char **argv) {
     const char *positional[2 + COMPARE_RUNS_MAX];
     int n;
     struct args_option options[] = {
-        {"step", ARGS_INT, &o.step, "N", "export, verify: this step only", 0, 1e15},
+        {"step", ARGS_INT, &o.step, "N", "export, verify: this step only; step N makes version N",
+         1, 1e15},
         {"all", ARGS_FLAG, &o.all, NULL, "verify: every finished step (the default)", 0, 0},
         {"logprobs", ARGS_FLAG, &o.logprobs, NULL,
          "verify: also log-probs of trained tokens, each by the version that generated it", 0, 0},
@@ -701,6 +703,7 @@ int cmd_replay(int argc, char **argv) {
         2 + COMPARE_RUNS_MAX};
     int rc = args_parse(&verb, argc, argv, positional, &n);
     if (rc != 0) return rc < 0 ? rc : 0;
+    o.step -= o.step > 0; /* from here on the version that the step trains, -1: none given */
     if (o.all && o.step >= 0) return FAIL(ERR_CONFIG, "--all and --step exclude each other");
     o.run = positional[0];
     o.more = positional + 2;

@@ -162,7 +162,9 @@ static void show(const struct sft *f, const struct step_report *r) {
     bool live = isatty(STDERR_FILENO) != 0;
     if (f->json) {
         struct buf line = {0};
-        report_json(&line, r);
+        struct step_report shown = *r;
+        shown.step = done; /* as it is counted on the terminal */
+        report_json(&line, &shown);
         printf("%s\n", line.data);
         fflush(stdout);
         buf_close(&line);
