@@ -11,6 +11,7 @@
 #include "deploy/announce.h"
 #include "deploy/args.h"
 #include "deploy/ends.h"
+#include "deploy/limits.h"
 #include "deploy/preflight.h"
 #include "deploy/progress.h"
 #include "deploy/rundir.h"
@@ -342,6 +343,7 @@ int cmd_run(int argc, char **argv) {
         goto out;
     }
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
+    TRY_OUT(limits_check(run.recipe, &checked.plan));
     announce(run.recipe, &checked, o.json);
     if (o.dry_run) goto out;
     TRY_OUT(net_open(&run.net)); /* from here on a stop signal is answered with how to go on */
