@@ -6,10 +6,11 @@
 #include "deploy/replay_view.h"
 
 struct replay_show {
-    int64_t trajectory, group, step; /* one of them; -1: not given */
-    int64_t best, worst, random;     /* of a step: how many of each; all 0: every one */
-    bool tokens;                     /* also token by token: log-prob, version */
-    bool json;                       /* lines as replay_export_line gives them */
+    int64_t trajectory, group;   /* one of them or step; -1: not given */
+    int64_t step;                /* the version that it trains */
+    int64_t best, worst, random; /* of a step: how many of each; all 0: every one */
+    bool tokens;                 /* also token by token: log-prob, version */
+    bool json;                   /* lines as replay_export_line gives them */
 };
 
 /* Prints to stdout, every text made harmless for a terminal. Which ones --random names follows from

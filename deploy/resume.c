@@ -23,7 +23,7 @@ struct change {
 static int check_steps(const struct change *c, const char *was, const char *is) {
     if (c->is->trainer.steps < c->formed)
         return FAIL(ERR_CONFIG, "trainer.steps: %s asked for, but step %" PRId64 " was begun", is,
-                    c->formed - 1);
+                    c->formed);
     if (c->formed > 0 && c->is->trainer.optimizer.schedule == RECIPE_COSINE)
         return FAIL(
             ERR_CONFIG,

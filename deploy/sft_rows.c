@@ -21,9 +21,8 @@ struct sft_rows {
 
 /* The tokens to be learned: the answer and the end. *ids: mem_free. */
 static int target_of(const struct sft_rows *s, uint64_t row, int32_t **ids, size_t *n) {
-    const char *answer = dataset_answer(s->data, row);
     size_t cap;
-    TRY(tokenizer_encode(s->cfg.policy->tokenizer, answer, strlen(answer), false, ids, n));
+    TRY(dataset_target(s->data, row, s->cfg.policy->tokenizer, ids, n));
     if (s->cfg.end < 0) return 0;
     cap = *n;
     mem_grow(ids, &cap, *n + 1, sizeof **ids);

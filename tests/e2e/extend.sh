@@ -28,7 +28,7 @@ refuses() { # refuses TEXT --set ...: one line with TEXT, and nothing changed
 refuses "trainer.optimizer.lr: 0.001 in the run, 0.01 asked for" --set trainer.optimizer.lr=0.01
 refuses "rollout.temperature: 1 in the run, 0.5 asked for" --set trainer.steps=30 --set rollout.temperature=0.5
 refuses "seed: 7 in the run, 8 asked for" --set seed=8
-refuses "trainer.steps: 19 asked for, but step 19 was begun" --set trainer.steps=19
+refuses "trainer.steps: 19 asked for, but step 20 was begun" --set trainer.steps=19
 refuses "must be a whole number" --set trainer.steps=many
 "$WEIR" run --resume "$DIR/run" --set trainer.steps=30 --dry-run >/dev/null
 grep -q 'steps: 20$' "$DIR/run/recipe.yaml" || fail "--dry-run changed the recipe"

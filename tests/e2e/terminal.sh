@@ -32,7 +32,7 @@ on_terminal "$DIR/never.txt" run tests/e2e/small.yaml --out "$never" --set train
 check_screen "$DIR/never.txt"
 grep -q '^warning: all groups scored equal (reward 0) for [0-9]* steps: no gradient; look at' "$DIR/never.txt" ||
     fail "no warning: $(tail -n 12 "$DIR/never.txt")"
-grep -q "show --step 29" "$DIR/never.txt" || fail "the summary does not say what to look at"
+grep -q "show --step 30" "$DIR/never.txt" || fail "the summary does not say what to look at"
 grep -q '^step .* ! no gradient' "$DIR/never.txt" || fail "the live line does not say it"
 grep -q '^all 30 steps are done, but nothing was learnt' "$DIR/never.txt" || fail "$(tail -n 9 "$DIR/never.txt")"
 ! grep -qi '^complete' "$DIR/never.txt" || fail "it ended like a success"
@@ -41,7 +41,7 @@ grep -q 'bf16 on a CPU' "$DIR/never.txt" || fail "bf16 on a CPU without a warnin
 
 # The same for machines: one event when it arises, findings at the end.
 small_run "$DIR/json" --set trainer.steps=10 --set 'reward[0].pattern=zzzz' --set 'reward[1].weight=0' >"$DIR/json.txt"
-[ "$(grep -c '"event": "warning", "kind": "equal", "since": 0' "$DIR/json.txt")" = 1 ] || fail "no warning event"
+[ "$(grep -c '"event": "warning", "kind": "equal", "since": 1' "$DIR/json.txt")" = 1 ] || fail "no warning event"
 tail -n 1 "$DIR/json.txt" | grep -q '"event": "complete".*"findings": \[{"kind": "equal", "warning": true' || fail "no findings"
 
 # Stopped and resumed: the old steps are not shown again, and the time left is not that of reading a file.
