@@ -29,7 +29,8 @@ struct options {
     const char *run;
     const char *const *more; /* words after the action: runs to compare with */
     int n_more;
-    int64_t step, trajectory, group, every, best, worst, random;
+    int64_t step; /* the version that it trains: one less than what was given; -1: none */
+    int64_t trajectory, group, every, best, worst, random;
     const char *recipe, *out;
     struct args_list sets, compare, metrics;
     bool all, json, eval, logprobs, tokens;
@@ -54,12 +55,12 @@ static int list_step(struct replay_view *p, const struct runlog_batch *b, bool j
     if (json)
         printf("{\"step\": %" PRId64 ", \"trajectories\": %u, \"staleness_max\": %" PRId64
                ", \"done\": %s, \"weights_hash\": \"%s\", \"reward/mean\": %.9g}\n",
-               b->step, b->n, b->staleness_max, b->done ? "true" : "false", b->done ? hash : "",
+               b->step + 1, b->n, b->staleness_max, b->done ? "true" : "false", b->done ? hash : "",
                field(o, "reward/mean"));
     else
         printf("step %5" PRId64 "  %4u trajectories  staleness max %2" PRId64
                "  reward %7.3f  grad_norm %9.3g  %s\n",
-               b->step, b->n, b->staleness_max, field(o, "reward/mean"),
+               b->step + 1, b->n, b->staleness_max, field(o, "reward/mean"),
                field(o, "actor/grad_norm"), b->done ? hash : "not done");
     json_close(&doc);
     runlog_free(&report);
@@ -217,7 +218,7 @@ static void print_verified(void *ctx, const struct replay_step *s) {
     hash_hex(s->got, g);
     if (o->json) {
         printf("{\"step\": %" PRId64 ", \"recorded\": \"%s\", \"replayed\": \"%s\", \"equal\": %s",
-               s->step, w, g, same ? "true" : "false");
+               s->step + 1, w, g, same ? "true" : "false");
         if (o->logprobs)
             printf(", \"logprobs\": {\"tokens\": %" PRId64 ", \"unequal\": %" PRId64
                    ", \"mean\": %.9g, \"max\": %.9g}",
@@ -226,9 +227,9 @@ static void print_verified(void *ctx, const struct replay_step *s) {
         return;
     }
     if (same)
-        printf("step %5" PRId64 "  %s  equal", s->step, w);
+        printf("step %5" PRId64 "  %s  equal", s->step + 1, w);
     else
-        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT", s->step, w, g);
+        printf("step %5" PRId64 "  recorded %s  replayed %s  DIFFERENT", s->step + 1, w, g);
     if (o->logprobs)
         printf("  %6" PRId64 " tokens by version %" PRId64 ": log-probs differ by %.3g, max %.3g",
                s->tokens, s->step, s->mean, s->max);
@@ -284,13 +285,13 @@ static void print_step(void *ctx, const struct retrain_step *s) {
     if (o->json) {
         printf("%s\n", s->line);
     } else if (r) {
-        printf("step %5" PRId64 "  loss %10.5f  grad_norm %9.3g  ess %6.4f  entropy %6.3f", s->step,
-               r->loss, r->grad_norm, r->ess, r->entropy);
+        printf("step %5" PRId64 "  loss %10.5f  grad_norm %9.3g  ess %6.4f  entropy %6.3f",
+               s->step + 1, r->loss, r->grad_norm, r->ess, r->entropy);
         if (s->rejected) printf("  %" PRId64 " groups too stale", s->rejected);
         printf("%s  %s%s\n", s->skipped ? "  skipped" : "", hex, s->as_logged ? " as logged" : "");
     } else {
-        printf("step %5" PRId64 "  all %" PRId64 " groups too stale: not trained  %s\n", s->step,
-               s->rejected, hex);
+        printf("step %5" PRId64 "  all %" PRId64 " groups too stale: not trained  %s\n",
+               s->step + 1, s->rejected, hex);
     }
     fflush(stdout);
 }
@@ -430,7 +431,8 @@ int cmd_replay(int argc, char **argv) {
     const char *positional[2 + COMPARE_RUNS_MAX];
     int n;
     struct args_option options[] = {
-        {"step", ARGS_INT, &o.step, "N", "show, export, verify: this step only", 0, 1e15},
+        {"step", ARGS_INT, &o.step, "N",
+         "show, export, verify: this step only; step N makes version N", 1, 1e15},
         {"best", ARGS_COUNT, &o.best, "[K]", "show --step: the K of highest reward (1)", 1, 1e9},
         {"worst", ARGS_COUNT, &o.worst, "[K]", "show --step: the K of lowest reward (1)", 1, 1e9},
         {"random", ARGS_COUNT, &o.random, "[K]", "show --step: K others, the same each time (1)", 1,
@@ -483,6 +485,7 @@ int cmd_replay(int argc, char **argv) {
         2 + COMPARE_RUNS_MAX};
     int rc = args_parse(&verb, argc, argv, positional, &n);
     if (rc != 0) return rc < 0 ? rc : 0;
+    o.step -= o.step > 0; /* from here on the version that the step trains, -1: none given */
     if (o.all && o.step >= 0) return FAIL(ERR_CONFIG, "--all and --step exclude each other");
     o.run = positional[0];
     o.more = positional + 2;

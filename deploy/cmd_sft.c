@@ -251,7 +251,7 @@ static bool is_kept(struct sft *f, const char *line, size_t n) {
     int64_t step;
     if (json_parse(&doc, line, n, "metrics") < 0) return false;
     const struct json *o = json_root(doc);
-    bool kept = json_int(json_get(o, "step"), &step) && step < f->first;
+    bool kept = json_int(json_get(o, "step"), &step) && step <= f->first;
     if (json_int(json_get(o, "eval/version"), &step) && step <= f->first) {
         kept = true;
         f->evaluated = step;
@@ -294,7 +294,7 @@ static void put_num(struct buf *line, const char *key, double x) {
 
 static int put_step(struct sft *f, const struct step_report *r, double seconds) {
     struct buf line = {0};
-    buf_printf(&line, "{\"step\": %" PRId64, r->step);
+    buf_printf(&line, "{\"step\": %" PRId64, r->step + 1); /* step n makes version n */
     put_num(&line, "actor/loss", r->loss);
     put_num(&line, "actor/grad_norm", r->grad_norm);
     put_num(&line, "actor/lr", r->lr);
@@ -396,7 +396,9 @@ static void show(const struct sft *f, const struct step_report *r) {
     char left[24];
     if (f->json) {
         struct buf line = {0};
-        report_json(&line, r);
+        struct step_report shown = *r;
+        shown.step = done; /* as it is counted on the terminal */
+        report_json(&line, &shown);
         printf("%s\n", line.data);
         fflush(stdout);
         buf_close(&line);

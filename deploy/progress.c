@@ -139,8 +139,8 @@ static void take_pace(struct progress *p, const struct json *o) {
 }
 
 static void take_step(struct progress *p, const struct json *o, int64_t step) {
-    if (step + 1 <= p->step) return;
-    p->step = step + 1;
+    if (step <= p->step) return;
+    p->step = step;
     p->reward = number(o, "reward/mean");
     p->stale_mean = number(o, "off_policy/mean");
     p->stale_max = number(o, "off_policy/max");
@@ -204,7 +204,7 @@ static void take_line(struct progress *p, const char *line, size_t n) {
         fresh = version > p->eval_version;
         take_eval(p, o, version);
     } else if (json_int(json_get(o, "step"), &step)) {
-        fresh = step >= p->step;
+        fresh = step > p->step;
         take_step(p, o, step);
     }
     if (fresh && p->form == PROGRESS_JSON) printf("%.*s\n", (int)n, line);

@@ -23,7 +23,7 @@ static void add_group(struct buf *out, const struct runlog_traj *t, const struct
                "\", \"state\": \"%s\", \"step\": ",
                t->id, t->group, replay_view_state(g, s, t->id));
     if (g->step >= 0)
-        buf_printf(out, "%" PRId64, g->step);
+        buf_printf(out, "%" PRId64, g->step + 1);
     else
         buf_str(out, "null");
     buf_printf(out, ", \"row\": %" PRIu64, g->row);
@@ -135,6 +135,6 @@ int replay_export(struct replay_view *v, int64_t step, const char *run) {
     runlog_scan_close(&scan);
     buf_close(&line);
     if (rc == 0 && lines == 0 && step >= 0)
-        return FAIL(ERR_NOTFOUND, "%s has no step %" PRId64, run, step);
+        return FAIL(ERR_NOTFOUND, "%s has no step %" PRId64, run, step + 1);
     return rc;
 }

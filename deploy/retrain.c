@@ -80,7 +80,7 @@ static int check_log(struct work *w) {
                   " has a trajectory of staleness %" PRId64
                   "; with late: wait other groups would have been generated. Set "
                   "trainer.staleness.late: drop to leave such groups out",
-                  max, b->step, b->staleness_max);
+                  max, b->step + 1, b->staleness_max);
         break;
     }
     runlog_scan_close(&scan);
@@ -250,7 +250,7 @@ static void describe(struct work *w, struct retrain_step *s, double seconds) {
         metrics_json(&w->line, s->report, &times);
         w->line.data[--w->line.len] = '\0'; /* its closing brace */
     } else {
-        buf_printf(&w->line, "{\"step\": %" PRId64 ", \"gac/action\": \"empty\"", s->step);
+        buf_printf(&w->line, "{\"step\": %" PRId64 ", \"gac/action\": \"empty\"", s->step + 1);
     }
     hash_hex(s->hash, hex);
     buf_printf(&w->line,
@@ -302,7 +302,7 @@ static int train_all(struct work *w) {
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
         const struct runlog_batch *b = &record->u.batch;
         if (!b->done || b->step >= w->is->trainer.steps) break;
-        rc = err_wrap(train(w, b), "step %" PRId64, b->step);
+        rc = err_wrap(train(w, b), "step %" PRId64, b->step + 1);
         if (rc < 0) break;
     }
     runlog_scan_close(&scan);

@@ -14,8 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct retrain_step { /* what became of one logged step */
-    int64_t step;
+struct retrain_step {                 /* what became of one logged step */
+    int64_t step;                     /* the version that it trains */
     const struct step_report *report; /* NULL: no group was left, nothing was trained */
     int64_t rejected;                 /* groups staler than the bound */
     bool skipped;                     /* by alignment control: trained, but the weights stayed */

@@ -79,7 +79,7 @@ void samples_tick(struct samples *s, int64_t done, uint64_t now_us, struct buf *
             buf_add(out, text.data, text.len);
     } else if (!s->complained && !s->json) {
         s->complained = true;
-        buf_printf(out, "no samples of step %lld: %s\n", (long long)(done - 1), err_text());
+        buf_printf(out, "no samples of step %lld: %s\n", (long long)done, err_text());
     }
     buf_close(&text);
 }

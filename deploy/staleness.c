@@ -53,14 +53,14 @@ static void row(struct table *t) {
     if (s->n == 0) return;
     if (t->json) {
         buf_printf(&t->rows, "%s{\"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"mean\": ",
-                   t->rows.len ? ", " : "", s->first, s->n);
+                   t->rows.len ? ", " : "", s->first + 1, s->n);
         buf_json_num(&t->rows, s->mean / n);
         buf_str(&t->rows, ", \"predicted\": ");
         buf_json_num(&t->rows, s->predicted / k);
         buf_str(&t->rows, "}");
     } else {
-        buf_printf(&t->rows, "  %5" PRId64 "-%-5" PRId64 " %8.2f %6.0f %9.2f %9.2f", s->first,
-                   s->last, s->mean / n, s->max, s->flight / n, s->queue / n);
+        buf_printf(&t->rows, "  %5" PRId64 "-%-5" PRId64 " %8.2f %6.0f %9.2f %9.2f", s->first + 1,
+                   s->last + 1, s->mean / n, s->max, s->flight / n, s->queue / n);
         if (s->n_predicted)
             buf_printf(&t->rows, " %10.2f %+10.2f", s->predicted / k,
                        (s->predicted - s->measured) / k);
@@ -123,7 +123,7 @@ static void print_json(const struct table *t, int64_t eta) {
     double n = (double)s->n, k = (double)s->n_predicted;
     printf(", \"staleness\": {\"from_step\": %" PRId64 ", \"steps\": %" PRId64
            ", \"bound\": %" PRId64,
-           s->first, s->n, eta);
+           s->first + 1, s->n, eta);
     put("mean", s->mean / n);
     put("max", s->max);
     put("in_flight", s->flight / n);
@@ -142,7 +142,8 @@ static void print_text(const struct table *t, int64_t eta) {
     double n = (double)s->n, k = (double)s->n_predicted;
     printf("staleness     steps %" PRId64 "-%" PRId64 ": mean %.2f, max %.0f of %" PRId64
            " (in flight %.2f, in queue %.2f), %.0f groups dropped\n",
-           s->first, s->last, s->mean / n, s->max, eta, s->flight / n, s->queue / n, s->dropped);
+           s->first + 1, s->last + 1, s->mean / n, s->max, eta, s->flight / n, s->queue / n,
+           s->dropped);
     if (s->n_predicted)
         printf("  predicted   mean %.2f (rho %.2f), difference %+.2f\n", s->predicted / k,
                s->rho / k, (s->predicted - s->measured) / k);

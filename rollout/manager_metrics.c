@@ -48,6 +48,8 @@ static void write_value(struct buf *b, const struct json *v) {
     buf_str(b, object ? "}" : "]");
 }
 
+#define STEP_KEY "{\"step\":" /* begins the line of a step */
+
 struct line { /* an object being written; keys of the trainer's report win */
     struct buf *out;
     const struct json *report;
@@ -113,10 +115,10 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     struct json_doc *doc = NULL;
     double rho = NAN, predicted = manager_predict(m, &rho);
     if (json_parse(&doc, report, bytes, "step report") < 0)
-        LOG_LIMITED(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step, err_text());
+        LOG_LIMITED(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step + 1, err_text());
     struct line l = {out, doc && json_is(json_root(doc), JSON_OBJECT) ? json_root(doc) : NULL};
     size_t n_key = 0;
-    buf_printf(out, "{\"step\":%" PRId64, step);
+    buf_printf(out, STEP_KEY "%" PRId64, step + 1); /* step n makes version n */
     for (const struct json *at = json_first(l.report); at; at = json_next(at)) {
         const char *key = json_key(at, &n_key);
         if (strcmp(key, "step") == 0) continue;
@@ -185,7 +187,22 @@ static int advance(struct cursor *c) {
     return runlog_scan_next(c->scan, &c->at);
 }
 
-/* The evaluation of version v stands before the line of step v. */
+/* A step's number is written anew: a log of an earlier format counts from 0 in the text. */
+static int copy_line(int fd, const struct runlog_report *r, bool step, const char *path) {
+    size_t n = strlen(STEP_KEY);
+    if (!step || r->bytes < n || memcmp(r->json, STEP_KEY, n) != 0)
+        return write_line(fd, r->json, r->bytes, path);
+    struct buf line = {0};
+    while (n < r->bytes && r->json[n] >= '0' && r->json[n] <= '9')
+        n++;
+    buf_printf(&line, STEP_KEY "%" PRId64, r->step + 1);
+    buf_add(&line, r->json + n, r->bytes - n);
+    int rc = write_line(fd, line.data, line.len, path);
+    buf_close(&line);
+    return rc;
+}
+
+/* The evaluation of version v stands before the line of step v + 1, which trains it. */
 static int copy_lines(struct manager *m, int fd, const char *path) {
     struct cursor step = {0}, eval = {0};
     int rc = 0;
@@ -196,7 +213,7 @@ static int copy_lines(struct manager *m, int fd, const char *path) {
     while (step.at || eval.at) {
         bool first = !step.at || (eval.at && eval.at->u.report.step <= step.at->u.report.step);
         struct cursor *c = first ? &eval : &step;
-        TRY_OUT(write_line(fd, c->at->u.report.json, c->at->u.report.bytes, path));
+        TRY_OUT(copy_line(fd, &c->at->u.report, !first, path));
         TRY_OUT(advance(c));
     }
     rc = 0;

@@ -29,11 +29,11 @@ static void explain_batch(struct manager *m, struct buf *b) {
     const struct groups_group *g = groups_blocker(m->groups);
     int64_t size = m->size;
     if (m->ask.step > n.done) {
-        buf_printf(b, "the end of step %" PRId64, n.done);
+        buf_printf(b, "the end of step %" PRId64, n.done + 1);
         return;
     }
-    buf_printf(b, "batch %" PRId64 ": %" PRId64 " of %" PRId64 " groups finished", n.formed,
-               n.finished, m->recipe->trainer.batch.groups);
+    buf_printf(b, "the batch of step %" PRId64 ": %" PRId64 " of %" PRId64 " groups finished",
+               n.formed + 1, n.finished, m->recipe->trainer.batch.groups);
     if (!g) return;
     int64_t running = 0, waiting = 0, unscored = 0;
     const char *at = "nobody";
@@ -47,7 +47,7 @@ static void explain_batch(struct manager *m, struct buf *b) {
     buf_printf(b,
                "; first needed: group %" PRIu64 " (until step %" PRId64 "), %" PRId64
                " running (at %s), %" PRId64 " not started, %" PRId64 " without score",
-               g->id, groups_deadline(m->groups, g->id), running, at, waiting, unscored);
+               g->id, groups_deadline(m->groups, g->id) + 1, running, at, waiting, unscored);
 }
 
 static void collect(struct manager *m, struct waits *w) {
@@ -65,7 +65,7 @@ static void collect(struct manager *m, struct waits *w) {
     if (kept > 0)
         buf_printf(add_wait(w, "rollouts", since),
                    "%" PRIu64 " of them for admission: %" PRId64 " groups live of %" PRId64
-                   " at step %" PRId64 ", %" PRId64 " trajectories running of %" PRId64,
+                   " after step %" PRId64 ", %" PRId64 " trajectories running of %" PRId64,
                    kept, n.live,
                    (n.done + m->recipe->trainer.staleness.max + 1) *
                        m->recipe->trainer.batch.groups,
@@ -83,7 +83,7 @@ static void collect(struct manager *m, struct waits *w) {
                    n.leased);
     if (!m->ask.pending && n.formed > n.done)
         buf_printf(add_wait(w, "manager", m->facts.answered_us), "step %" PRId64 " to be done",
-                   n.done);
+                   n.done + 1);
     else if (!m->ask.pending)
         buf_str(add_wait(w, "manager", m->progress_us), "the trainer to ask for a batch");
 }
@@ -148,9 +148,8 @@ static void staleness_json(const struct manager *m, struct buf *out) {
     int64_t last = 0, cells = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]);
     for (int64_t i = 0; i < cells; i++)
         if (f->histogram[i] > 0) last = i;
-    buf_printf(out,
-               "\"staleness\":{\"step\":%" PRId64 ",\"max\":%" PRId64 ",\"histogram\":", f->step,
-               f->staleness_max);
+    buf_printf(out, "\"staleness\":{\"step\":%" PRId64 ",\"max\":%" PRId64 ",\"histogram\":",
+               f->step + (f->n > 0), f->staleness_max);
     for (int64_t i = 0; i <= last; i++)
         buf_printf(out, "%s%" PRId64, i ? "," : "[", f->histogram[i]);
     buf_str(out, "],\"predicted\":");

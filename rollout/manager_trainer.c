@@ -162,7 +162,7 @@ static int answer_recorded(struct manager *m) {
     TRY_OUT(runlog_get(m->log, RUNLOG_BATCH, (uint64_t)m->ask.step, &r));
     TRY_OUT(build(m, m->ask.step, r.u.batch.ids, r.u.batch.n, &s));
     TRY_OUT(give_out(m, &s, &r.u.batch));
-    LOG_LIMITED(INFO, MANAGER, "batch=%" PRId64 " given out again", r.u.batch.step);
+    LOG_LIMITED(INFO, MANAGER, "batch of step=%" PRId64 " given out again", r.u.batch.step + 1);
 out:
     send_free(&s);
     runlog_free(&r);
@@ -315,7 +315,7 @@ int manager_trainer_done(struct manager *m, const struct net_id *from, const str
         hash_hex(sealed_hash_get(d->hash_after.data), now);
         LOG_LIMITED(ERROR, MANAGER,
                     "step=%" PRId64 " done again with other weights: hash %s, before it was %s",
-                    d->step, now, old);
+                    d->step + 1, now, old);
     }
     runlog_free(&r);
     TRY(rc);

@@ -65,7 +65,7 @@ static void critic(struct buf *out, const struct step_report *r) {
 void metrics_json(struct buf *out, const struct step_report *r, const struct metrics_times *t) {
     double turn = t->step + t->wait;
     buf_str(out, "{");
-    whole(out, "step", r->step);
+    whole(out, "step", r->step + 1); /* step n makes version n */
     num(out, "reward/mean", r->reward_mean);
     num(out, "reward/std", r->reward_std);
     num(out, "response_length/mean", r->response_length_mean);

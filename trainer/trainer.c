@@ -256,7 +256,7 @@ static int check_expected(const Weir__Batch *m, struct hash after) {
     hash_hex(after, now);
     return FAIL(ERR_MISMATCH,
                 "step %" PRId64 " was done before with weights %s after it; done again it gives %s",
-                m->step, was, now);
+                m->step + 1, was, now);
 }
 
 /* The last one first: there is one copy. It counts as saved when it is on disk (saver.c). */
@@ -331,8 +331,8 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
         return FAIL(rc,
                     "step %" PRId64 ": %s (if the batch cannot be trained: `weir replay RUN reject "
                     "--trajectory N` takes the group of that trajectory out, then resume)",
-                    before, err_text());
-    TRY(err_wrap(rc, "step %" PRId64, before));
+                    before + 1, err_text());
+    TRY(err_wrap(rc, "step %" PRId64, before + 1));
     add_audit(t, r, &compared);
     *skipped = step_version(t->step) == before;
     if (*skipped) step_advance(t->step);
@@ -359,7 +359,7 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     times.publish_wait = publish_times(t->publish).waited;
     TRY(publish(t));
     LOG(INFO, TRAINER, "step=%" PRId64 " reward=%.4f grad_norm=%.4g staleness=%.2f step_s=%.3f%s",
-        r.step, r.reward_mean, r.grad_norm, r.staleness_mean, times.step,
+        r.step + 1, r.reward_mean, r.grad_norm, r.staleness_mean, times.step,
         skipped ? " skipped" : "");
     TRY(report(t, &r, before, skipped, &times));
     if (!t->stop && step_version(t->step) % t->recipe->trainer.checkpoint.every == 0)

@@ -15,7 +15,7 @@ trained=$(grep -c '"state": "trained", "step": [0-9]' "$DIR/all.jsonl")
 unique=$(grep '"step": [0-9]' "$DIR/all.jsonl" | sed -E 's/^\{"trajectory": ([0-9]+),.*/\1/' | sort -u | wc -l)
 [ "$unique" = 3200 ] || fail "$unique different trajectories trained, wanted 3200"
 "$WEIR" replay "$DIR/run" stats --json | grep -q '"groups_rejected": 0' || fail "groups were rejected"
-"$WEIR" replay "$DIR/run" stats --json | grep -qE '"staleness": \{"from_step": 5, "steps": 195, "bound": 4, "mean": [0-9.]+, "max": [0-4],' ||
+"$WEIR" replay "$DIR/run" stats --json | grep -qE '"staleness": \{"from_step": 6, "steps": 195, "bound": 4, "mean": [0-9.]+, "max": [0-4],' ||
     fail "stats: $("$WEIR" replay "$DIR/run" stats)"
 no_leftovers "$DIR/run"
 [ "$kills" -gt 2 ] || fail "only $kills kills: the test shows nothing"

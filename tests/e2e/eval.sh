@@ -14,10 +14,10 @@ evaluator=$(children "$pid" evaluator)
 [ -n "$evaluator" ] || fail "no evaluator: $(cat "$DIR/out")"
 kill -STOP "$evaluator"
 for ((i = 0; i < 600; i++)); do
-    grep -qs '"step":29,' "$DIR/run/metrics.jsonl" && break
+    grep -qs '"step":30,' "$DIR/run/metrics.jsonl" && break
     sleep 0.1
 done
-grep -q '"step":29,' "$DIR/run/metrics.jsonl" || fail "training waits for a frozen evaluator"
+grep -q '"step":30,' "$DIR/run/metrics.jsonl" || fail "training waits for a frozen evaluator"
 kill -CONT "$evaluator"
 wait "$pid" || fail "the run failed: $(tail -n 5 "$DIR/run/weir.log")"
 [ "$(last_hash "$DIR/run")" = "$(last_hash "$DIR/plain")" ] || fail "evaluation changed the weights"

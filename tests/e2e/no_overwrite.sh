@@ -1,7 +1,7 @@
 # Nothing is written over, nothing is written elsewhere, and a printed command can be pasted into a shell.
 . tests/e2e/common.bash
 root=$PWD
-weir=$(realpath "$WEIR")
+program=$(realpath "$WEIR")
 refuses() { # refuses CODE TEXT COMMAND...
     local code=$1 text=$2 rc=0
     shift 2
@@ -15,16 +15,16 @@ mkdir "$DIR/work"
 for name in ../../escaped a/b /abs . .. .hidden "" $'new\nline' "$(printf 'x%.0s' {1..101})"; do
     printf 'name: "%s"\n' "${name//$'\n'/\\n}" >"$DIR/name.yaml"
     tail -n +3 tests/e2e/small.yaml >>"$DIR/name.yaml"
-    (refuses 64 'name: "' "$weir" run "$DIR/name.yaml" --dry-run)
-    (refuses 64 'name: "' "$weir" plan "$DIR/name.yaml")
+    (refuses 64 'name: "' "$program" run "$DIR/name.yaml" --dry-run)
+    (refuses 64 'name: "' "$program" plan "$DIR/name.yaml")
 done
 
 # Two runs that start in the same second get two folders.
-cd "$DIR/work"
+cd "$DIR/work" || exit
 sed "s|recipes/tiny|$root/recipes/tiny|" "$root/tests/e2e/small.yaml" >small.yaml
 pids=()
 for i in 1 2 3; do
-    "$weir" run small.yaml --json --set trainer.steps=1 --set data.eval= >"out$i" 2>&1 &
+    "$program" run small.yaml --json --set trainer.steps=1 --set data.eval= >"out$i" 2>&1 &
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid" || fail "one of three runs at once: $(cat out*)"; done
@@ -32,15 +32,15 @@ for pid in "${pids[@]}"; do wait "$pid" || fail "one of three runs at once: $(ca
 [ "$(cat runs/*/metrics.jsonl | grep -c '"step":')" = 3 ] || fail "three runs of one step each"
 
 # What is there stays there.
-"$weir" run small.yaml --json --out "a 'run" --set trainer.steps=2 --set data.eval= >out
+"$program" run small.yaml --json --out "a 'run" --set trainer.steps=2 --set data.eval= >out
 tail -n 1 out | grep -qF "\"run\": \"$PWD/a 'run\"" || fail "$(tail -n 1 out)"
-refuses 64 "holds a run already; \`weir run --resume 'a '\\''run'\` continues it" "$weir" run small.yaml --out "a 'run"
+refuses 64 "holds a run already; \`weir run --resume 'a '\\''run'\` continues it" "$program" run small.yaml --out "a 'run"
 mkdir -p taken/hf
 echo precious >taken/hf/model.safetensors
-refuses 64 "taken/hf is there already" "$weir" run small.yaml --out taken
+refuses 64 "taken/hf is there already" "$program" run small.yaml --out taken
 grep -q precious taken/hf/model.safetensors
 [ "$(ls -A taken)" = hf ] || fail "a refused run left something: $(ls -A taken)"
-cd "$root"
+cd "$root" || exit
 sft() { "$WEIR" sft --recipe recipes/quickstart-sft.yaml --set trainer.steps=1 --set trainer.batch.groups=4 "$@"; }
 sft --out "$DIR/sft" 2>/dev/null
 sum=$(sha256sum <"$DIR/sft/model.safetensors")
@@ -74,7 +74,7 @@ resume=$(tail -n 1 "$DIR/odd.out")
 timeout 60 bash -c "${resume/run --resume/run --print-config --resume}" >"$DIR/odd.yaml" || fail "the printed command: $resume"
 grep -q "^name: .*small" "$DIR/odd.yaml" || fail "the printed command ran something else"
 "$WEIR" run tests/e2e/small.yaml --json --out "$odd 2" --set trainer.steps=1 --set data.eval= >"$DIR/odd.json"
-tail -n 1 "$DIR/odd.json" | grep -qF '\"odd\" $HOME 2"' || fail "not JSON: $(tail -n 1 "$DIR/odd.json")"
+tail -n 1 "$DIR/odd.json" | grep -qF '\"odd\" $''HOME 2"' || fail "not JSON: $(tail -n 1 "$DIR/odd.json")"
 
 # A file that is not there is named by the path that was tried.
 refuses 64 "$PWD/no/model/config.json" "$WEIR" run tests/e2e/small.yaml --set model.path=no/model --dry-run

@@ -45,7 +45,7 @@ small_run "$DIR/run" --set "model.path=$DIR/tiny" --set model.dtype=bf16 --set r
     --set trainer.steps=4 --set trainer.batch.groups=2 --set trainer.checkpoint.every=1 --set data.eval.limit=2 \
     >"$DIR/json" 2>"$DIR/err" &
 pid=$!
-until grep -q '"step":0,' "$DIR/run/metrics.jsonl" 2>/dev/null; do
+until grep -q '"step":1,' "$DIR/run/metrics.jsonl" 2>/dev/null; do
     kill -0 $pid 2>/dev/null || fail "the run ended: $(tail "$DIR/err")"
     sleep 0.05
 done

@@ -24,7 +24,7 @@ given=("${remax[@]}" --set model.weights=load --set "model.path=$DIR/one/hf" --s
 for t in 1.0 0.6; do
     small_run "$DIR/t$t" "${given[@]}" --set rollout.temperature=$t >/dev/null || fail "temperature $t"
     "$WEIR" replay "$DIR/t$t" export | grep '"state": "baseline"' | sed 's/.*"response_ids": \(\[[^]]*\]\).*/\1/' >"$DIR/greedy$t"
-    "$WEIR" replay "$DIR/t$t" export --step 0 >"$DIR/step$t.jsonl"
+    "$WEIR" replay "$DIR/t$t" export --step 1 >"$DIR/step$t.jsonl"
 done
 [ "$(wc -l <"$DIR/greedy1.0")" = 4 ] || fail "not a greedy response for each of 4 groups"
 cmp "$DIR/greedy1.0" "$DIR/greedy0.6" || fail "greedy responses depend on the temperature"

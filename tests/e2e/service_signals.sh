@@ -42,7 +42,7 @@ for signal in TERM HUP KILL; do
         kill -$signal "$(wait_pid "$pid" "$name")" 2>/dev/null && sent=$((sent + 1))
         at=$((at + 6))
     done
-    wait_step "$run" "$pid" $((steps - 1)) # at the end: the trainer writes its model, the evaluator is at work
+    wait_step "$run" "$pid" $steps # at the end: the trainer writes its model, the evaluator is at work
     for name in trainer relay evaluator manager; do
         p=$(service_pid "$pid" "$name")
         [ -n "$p" ] && kill -$signal "$p" 2>/dev/null && sent=$((sent + 1))

@@ -32,7 +32,7 @@ on_terminal "$DIR/never.txt" run tests/e2e/small.yaml --out "$never" --set train
 check_screen "$DIR/never.txt"
 grep -q '^warning: all groups scored equal (reward 0) for [0-9]* steps: no gradient; look at' "$DIR/never.txt" ||
     fail "no warning: $(tail -n 12 "$DIR/never.txt")"
-grep -q "show --step 29" "$DIR/never.txt" || fail "the summary does not say what to look at"
+grep -q "show --step 30" "$DIR/never.txt" || fail "the summary does not say what to look at"
 grep -q '^step .* ! no gradient' "$DIR/never.txt" || fail "the live line does not say it"
 grep -q '^all 30 steps are done, but nothing was learnt' "$DIR/never.txt" || fail "$(tail -n 9 "$DIR/never.txt")"
 ! grep -qi '^complete' "$DIR/never.txt" || fail "it ended like a success"

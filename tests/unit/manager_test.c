@@ -550,7 +550,7 @@ static void check_metrics(const struct world *w) {
         struct json_doc *doc = NULL;
         CHECK_OK(json_parse(&doc, line, (size_t)(end - line), "metrics.jsonl"));
         const struct json *o = json_root(doc);
-        CHECK(json_int(json_get(o, "step"), &value) && value == step);
+        CHECK(json_int(json_get(o, "step"), &value) && value == step + 1);
         CHECK(json_num(json_get(o, "reward/mean"), -1) == 0.5);
         CHECK_INT(json_len(json_get(o, "list")), 3);
         CHECK(json_num(json_get(o, "off_policy/max"), 99) <= (double)w->eta);

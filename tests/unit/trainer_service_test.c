@@ -94,7 +94,7 @@ static void check_report(const struct wire_frame *f, int64_t step) {
     double x;
     CHECK_OK(json_parse(&doc, f->data, f->bytes, "report"));
     const struct json *r = json_root(doc);
-    CHECK_NEAR(json_num(json_get(r, "step"), -1), (double)step, 0);
+    CHECK_NEAR(json_num(json_get(r, "step"), -1), (double)step + 1, 0);
     CHECK_OK(json_read_num(&x, r, "reward/mean", 0, 2, "report"));
     CHECK_OK(json_read_num(&x, r, "actor/grad_norm", 1e-9, 1e9, "report"));
     CHECK_OK(json_read_num(&x, r, "response_length/max", RESPONSE, RESPONSE, "report"));
