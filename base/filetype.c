@@ -232,13 +232,13 @@ int filetype_explain_path(int rc, const char *path, bool model) {
     bool folder = file_is_dir(parent);
     mem_free(parent);
     if (folder) return rc; /* a name mistyped in a folder that is there */
-    char *full = file_full(path);
-    rc =
-        FAIL(ERR_NOTFOUND,
-             "%s is no %s here (%s). If it is on the Hugging Face hub: Weir downloads nothing; run "
-             "`hf download %s%s --local-dir %s` and give %s%s",
-             path, model ? "folder" : "file", full, kind, path, strchr(path, '/') + 1,
-             strchr(path, '/') + 1, model ? "" : "/FILE.jsonl");
-    mem_free(full);
+    char *tried = file_full(path);
+    rc = FAIL(ERR_NOTFOUND,
+              "%s is no %s here: %s is not there. If it is on the Hugging Face hub: Weir downloads "
+              "nothing; run "
+              "`hf download %s%s --local-dir %s` and give %s%s",
+              path, model ? "folder" : "file", tried, kind, path, strchr(path, '/') + 1,
+              strchr(path, '/') + 1, model ? "" : "/FILE.jsonl");
+    mem_free(tried);
     return rc;
 }

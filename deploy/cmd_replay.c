@@ -29,7 +29,7 @@ struct options {
     const char *run;
     const char *const *more; /* words after the action: runs to compare with */
     int n_more;
-    int64_t step; /* the version that it trains */
+    int64_t step; /* the version that it trains: one less than what was given; -1: none */
     int64_t trajectory, group, every, best, worst, random;
     const char *recipe, *out;
     struct args_list sets, compare, metrics;

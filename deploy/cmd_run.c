@@ -411,8 +411,8 @@ int cmd_run(int argc, char **argv) {
     if (o.resume) TRY_OUT(resumable_check(rundir_path(run.dir)));
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     TRY_OUT(limits_check(run.recipe, &checked.plan));
-    if (!o.dry_run) /* from here on a stop signal is answered with how to go on */
-        TRY_OUT(net_open(&run.net));
+    /* From here on a stop signal is answered with how to go on. */
+    if (!o.dry_run) TRY_OUT(net_open(&run.net));
     if (!run.dir && !o.dry_run) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));
     announce(run.recipe, &checked, &o, run.dir ? rundir_path(run.dir) : NULL);
     if (o.dry_run) goto out;

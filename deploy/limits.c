@@ -50,8 +50,7 @@ static int check_address_space(const struct announce_plan *p, size_t rollout, si
     if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur >= need) return 0;
     return FAIL(ERR_NOMEM,
                 "the limit of address space is %" PRIu64
-                " MiB, a service of this run needs up to %zu "
-                "MiB: ulimit -v unlimited",
+                " MiB, a service of this run needs up to %zu MiB: ulimit -v unlimited",
                 (uint64_t)space.rlim_cur / MIB, need / MIB);
 }
 
@@ -114,8 +113,8 @@ static int check_memory(const struct recipe *r, const struct announce_plan *p, s
     if (need <= have) return 0;
     return FAIL(
         ERR_NOMEM,
-        "%s %zu MiB of memory, this run needs %zu MiB (trainer %zu, each of %zu rollouts %zu, "
-        "versions of weights %zu): give it more, or use fewer rollouts, a smaller "
+        "%s %zu MiB of memory, this run needs %zu MiB (trainer %zu, each of %zu "
+        "rollouts %zu, versions of weights %zu): give it more, or use fewer rollouts, a smaller "
         "rollout.kv_memory or trainer.batch.tokens",
         grouped ? "the control group allows" : "this machine has", have / MIB, need / MIB,
         trainer / MIB, n, rollout / MIB, p->relay / MIB);

@@ -48,7 +48,7 @@ static int take_back(struct runlog *log, int64_t step, uint64_t size) {
         TRY_OUT(FAIL(ERR_CONFIG,
                      "it was trained by step %" PRId64
                      ", which is done: every version since then has learnt from it",
-                     step));
+                     step + 1));
     TRY_OUT(is_used(log, step + 1));
     for (uint32_t i = 0; i < r.u.batch.n; i++)
         if (i == 0 || r.u.batch.ids[i] / size != r.u.batch.ids[i - 1] / size)

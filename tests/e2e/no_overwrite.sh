@@ -77,7 +77,7 @@ grep -q "^name: .*small" "$DIR/odd.yaml" || fail "the printed command ran someth
 tail -n 1 "$DIR/odd.json" | grep -qF '\"odd\" $''HOME 2"' || fail "not JSON: $(tail -n 1 "$DIR/odd.json")"
 
 # A file that is not there is named by the path that was tried.
-refuses 64 "$PWD/no/model" "$WEIR" run tests/e2e/small.yaml --set model.path=no/model --dry-run
+refuses 64 "$PWD/no/model is not there" "$WEIR" run tests/e2e/small.yaml --set model.path=no/model --dry-run
 refuses 64 "$PWD/no.jsonl" "$WEIR" run tests/e2e/small.yaml --set data.train.path=no.jsonl --dry-run
 refuses 64 "$PWD/no.yaml" "$WEIR" run no.yaml
 refuses 64 "$PWD/no-run" "$WEIR" run --resume no-run
