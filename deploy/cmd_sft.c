@@ -17,6 +17,7 @@
 #include "deploy/args.h"
 #include "deploy/live.h"
 #include "deploy/pace.h"
+#include "deploy/preflight.h"
 #include "deploy/resume.h"
 #include "deploy/rundir.h"
 #include "deploy/sft_rows.h"
@@ -138,6 +139,16 @@ static int32_t end_of(const struct policy *p) {
     return end;
 }
 
+/* Warnings of what prompts are made of, as a run has them. */
+static int say_of_prompts(const struct recipe *r, const struct recipe_data *rows,
+                          const char *section, const struct policy *p) {
+    struct buf notes = {0};
+    int rc = preflight_sft(&notes, r, rows, section, p);
+    if (rc == 0 && notes.len) fprintf(stderr, "%s", notes.data);
+    buf_close(&notes);
+    return rc;
+}
+
 /* Says first what is left out, and why. */
 static int open_rows(struct sft *f) {
     const struct recipe *r = f->recipe;
@@ -149,6 +160,7 @@ static int open_rows(struct sft *f) {
                                   .end = end_of(&f->policy),
                                   .held_out = r->sft.held_out};
     if (!r->data.train.answer) return FAIL(ERR_CONFIG, "data.train.answer is missing");
+    TRY(say_of_prompts(r, &r->data.train, "data.train", &f->policy));
     TRY(sft_rows_open(&f->rows, &cfg));
     sft_rows_text(f->rows, &text);
     if (sft_rows_held(f->rows) > 0) f->set[f->n_sets++] = (struct set){"held_out", f->rows, true};

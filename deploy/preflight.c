@@ -86,6 +86,13 @@ static int check_rows(struct buf *notes, const struct recipe *r, const struct po
     return check_evals(notes, r, p, v);
 }
 
+int preflight_sft(struct buf *notes, const struct recipe *r, const struct recipe_data *rows,
+                  const char *section, const struct policy *p) {
+    struct preflight_rows q = {
+        .section = section, .rows = rows, .policy = p, .seed = r->seed, .longest = INT64_MAX};
+    return preflight_rows(notes, &q);
+}
+
 /* What the services check when they open what the recipe asks for. */
 static int check_services(const struct recipe *r) {
     struct groups_config cfg = setup_groups(r);

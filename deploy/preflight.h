@@ -22,6 +22,11 @@ struct preflight { /* a zeroed one may be closed */
 MUST_CHECK int preflight(struct preflight *out, const struct recipe *r, bool resumed);
 /* Only the data sets of data.eval, for an evaluation by itself. */
 MUST_CHECK int preflight_eval(struct buf *notes, const struct recipe *r, const struct policy *p);
+/* A set of rows that weir sft trains on: what its prompts are made of. Lengths are sft's business.
+ */
+MUST_CHECK int preflight_sft(struct buf *notes, const struct recipe *r,
+                             const struct recipe_data *rows, const char *section,
+                             const struct policy *p);
 void preflight_close(struct preflight *p);
 
 #endif

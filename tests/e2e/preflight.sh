@@ -90,6 +90,8 @@ warns "1 of 8 rows ends with a message of the assistant: the answer is in the pr
 check "lines 2 (the text holds the special token <s> (special: error)), 5" --set data.train.special=error
 verb plan --set data.train.special=text >"$DIR/out"
 ! grep -q "special\|twice" "$DIR/out" || fail "special: text still warns: $(cat "$DIR/out")"
+"$WEIR" sft --recipe "$DIR/r.yaml" --out "$DIR/sft" --set data.train.path="$DIR/rows.jsonl" >"$DIR/out" 2>&1 || fail "sft: $(cat "$DIR/out")"
+grep -q "2 of 8 rows spell special tokens" "$DIR/out" || fail "sft says nothing: $(cat "$DIR/out")"
 rows 8
 rc=0
 verb dry-run --set model.chat=llama3 >"$DIR/out" 2>&1 || rc=$?
