@@ -548,7 +548,7 @@ TEST(manager_knows_one_trainer) {
     say_span(s, &x, false);
     CHECK_INT(ack_of(net, s, session), 2);
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     mem_free(endpoint);
     net_close(&net);
 }
