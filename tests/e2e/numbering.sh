@@ -14,7 +14,7 @@ seen() { sed -nE "$1" | tr '\n' ' '; }
 [ "$("$WEIR" replay "$run" verify | seen 's/^step +([0-9]+) .*/\1/p')" = "$want" ] || fail "verify"
 [ "$("$WEIR" replay "$run" verify --step 3 | seen 's/^step +([0-9]+) .*/\1/p')" = "3 " ] || fail "verify --step 3"
 [ "$("$WEIR" replay "$run" export --step 1 | grep -c '"step": 1,')" = 16 ] || fail "export --step 1"
-"$WEIR" replay "$run" show --trajectory 0 | grep -q "trained by step 1 " || fail "show"
+"$WEIR" replay "$run" show --trajectory 0 | grep -q "trained by step 1[: ]" || fail "show"
 [ "$("$WEIR" replay "$run" retrain --out "$DIR/again" --json | seen 's/^\{"step": ?([0-9]+),.*/\1/p')" = "$want" ] || fail "retrain"
 [ "$("$WEIR" replay "$run" compare "$DIR/again" --metric actor/loss --json | seen 's/^\{"step": ([0-9]+),.*/\1/p')" = "$want" ] || fail "compare"
 grep -q '"eval/version": *3,' "$run/metrics.jsonl" || fail "evaluation of the last version"

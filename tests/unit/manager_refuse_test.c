@@ -422,12 +422,12 @@ TEST(manager_refuses_hostile_tokens) {
     say_span(s, &x, false);
     CHECK_INT(ack_of(net, s, session), 2);
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     pid = start(); /* the log is one that a manager can begin with */
     net_sock_close(&s);
     s = join(net, "rollout-101", &session);
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     net_close(&net);
 }
 
@@ -491,7 +491,7 @@ TEST(manager_bans_other_weights) {
     say_span(right, &x, false);
     CHECK_INT(ack_of(net, right, session), 2);
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     net_close(&net);
 }
 
@@ -522,7 +522,7 @@ TEST(manager_forgets_other_weights) {
     say_tokens(s, false, "0123456789abcdeX");
     CHECK_INT(answers(net, s, WIRE_TOKENS_ACK, &all), 0);
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     net_close(&net);
 }
 
@@ -548,7 +548,7 @@ TEST(manager_knows_one_trainer) {
     say_span(s, &x, false);
     CHECK_INT(ack_of(net, s, session), 2);
     CHECK(kill(pid, SIGTERM) == 0);
-    CHECK_INT(end(pid), 0);
+    CHECK_INT(end(pid), err_exit_code(ERR_STOPPED));
     mem_free(endpoint);
     net_close(&net);
 }
