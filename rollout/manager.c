@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_level.h"
 #include "rollout/manager_refuse.h"
 #include "rollout/setup.h"
 

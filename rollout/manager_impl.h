@@ -186,18 +186,6 @@ MUST_CHECK int manager_metrics_rewrite(struct manager *m); /* from the log */
 MUST_CHECK int manager_metrics_append(struct manager *m, const char *line, size_t bytes);
 void manager_metrics_window(struct manager *m); /* starts a new one */
 
-/* manager_level.c */
-void manager_level_open(struct manager *m);
-void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
-void manager_level_starved(struct manager *m); /* the batch asked for cannot be formed yet */
-void manager_level_formed(struct manager *m);
-
-/* manager_predict.c */
-void manager_predict_tick(struct manager *m); /* each turn */
-void manager_predict_step(struct manager *m); /* a step was done */
-/* NAN until there is something to go by. */
-double manager_predict(const struct manager *m, double *rho);
-
 /* manager_status.c */
 void manager_status_json(struct manager *m, struct buf *out);
 void manager_status_watch(struct manager *m);

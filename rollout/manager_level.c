@@ -2,6 +2,7 @@
  * request was kept because groups were missing (not because of the log or the trainer itself), and
  * which share of the places that rollouts asked to fill admission kept empty. The level is in the
  * batch's record, so that a manager that starts anew goes on with it. */
+#include "rollout/manager_level.h"
 #include "base/log.h"
 #include "rollout/manager_impl.h"
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_level.h"
 
 #include <errno.h>
 #include <fcntl.h>

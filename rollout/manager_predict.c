@@ -10,6 +10,7 @@
  * 2 * WINDOW steps old, with what waited then. Counting begins when the first step is done, because
  * before it everybody only starts. */
 #include "rollout/manager_impl.h"
+#include "rollout/manager_level.h"
 #include "rollout/predict.h"
 
 #include <math.h>

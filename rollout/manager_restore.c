@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_level.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -2,6 +2,7 @@
  * one line that says who waits for what and since when. A run that hangs must say where. */
 #include "base/log.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_level.h"
 
 #include <inttypes.h>
 #include <math.h>

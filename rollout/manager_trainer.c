@@ -9,6 +9,7 @@
 #include "relay/sealed.h"
 #include "rollout/engine.h"
 #include "rollout/manager_impl.h"
+#include "rollout/manager_level.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -29,6 +29,9 @@ TEST(strings_are_quoted) {
     CHECK_STR(b.data, "\"\\\"\\\\\\n\\r\\t\\u0001\x7F\xC3\xA9\\u0000"
                       "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBDz\"");
     struct json_doc *doc;
+    CHECK_ERR(json_parse(&doc, b.data, b.len, "T"), ERR_CORRUPT, "NUL"); /* JSON, but no C string */
+    buf_reset(&b);
+    buf_json_str(&b, raw, strlen(raw));
     CHECK_OK(json_parse(&doc, b.data, b.len, "T"));
     json_close(&doc);
     buf_close(&b);

@@ -19,6 +19,7 @@
 #include "rollout/engine.h"
 #include "rollout/runlog.h"
 #include "tests/test.h"
+#include "tests/unit/manager_world.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -27,39 +28,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { ROLLOUTS = 3, SEATS = 8, MAX_NEW = 8, STEPS_MAX = 32, IDS = 4096, AGAIN_US = 300000 };
-
-struct seq {
-    uint64_t id;
-    int32_t n, acked;
-    int64_t version[MAX_NEW];
-};
-
-struct peer {
-    struct net_sock *sock;
-    char name[32];
-    const char *service;
-    uint64_t incarnation, session, hello_us, asked_us, beat_us;
-    bool welcome, asked;
-    int64_t version;
-    struct seq seq[SEATS];
-    int32_t n;
-};
-
-struct world {
-    char *dir;
-    int to[2], from[2]; /* pipes of the keeper */
-    pid_t keeper;
-    struct net *net;
-    struct peer rollout[ROLLOUTS], reward, trainer;
-    uint64_t seed, draws;
-    int64_t steps, groups, size, eta, step, published, asked_step;
-    bool finished, deaths, errors, hopeless, drop, done_sent;
-    uint64_t trained[IDS]; /* 1 + step of each trajectory */
-    struct hash after[STEPS_MAX];
-    struct hash sent;
-};
 
 static uint64_t below(struct world *w, uint64_t n) {
     return rng_below(rng_key(w->seed, RNG_TEST), 5, w->draws++, n);
