@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "deploy/balance.h"
 #include "deploy/health.h"
 #include "deploy/live.h"
 #include "deploy/pace.h"
@@ -45,6 +46,7 @@ struct progress {
     double compared, unequal; /* log-probs, of the steps seen */
     char align[24];           /* alignment control's cosine and action; "" when it is off */
     struct pace pace;
+    struct balance balance;
     struct health *health;
     bool warned[HEALTH_KINDS]; /* told already */
 };
@@ -68,6 +70,8 @@ struct progress *progress_open(const char *run_dir, const struct recipe *r,
     p->steps = r->trainer.steps;
     p->eta = r->trainer.staleness.max;
     p->exact = r->model.exact;
+    p->balance.eta = p->eta;
+    p->balance.workers = r->rollout.workers;
     p->form = form;
     p->eval_version = -1;
     p->started_us = clock_us();
@@ -148,6 +152,7 @@ static void take_step(struct progress *p, const struct json *o, int64_t step) {
     p->unequal += number(o, "rollout_logprob_abs_diff/unequal_tokens");
     take_alignment(p, o);
     take_pace(p, o);
+    if (!p->past) balance_step(&p->balance, o, step);
     struct health_step health;
     health_step_read(&health, o);
     health_take(p->health, &health);
@@ -421,6 +426,13 @@ static void show_compared(const struct progress *p) {
                "`replay RUN verify --logprobs` compares them all\n");
 }
 
+static void show_balance(const struct progress *p) {
+    struct buf text = {0};
+    balance_text(&text, &p->balance);
+    if (text.len > 0) printf("%s\n", text.data);
+    buf_close(&text);
+}
+
 static void next_commands(const struct progress *p, const struct progress_end *e) {
     struct buf text = {0};
     char *hf = file_join(e->run_dir, "hf");
@@ -456,5 +468,6 @@ void progress_summary(struct progress *p, const struct progress_end *e) {
     }
     show_verdict(p, e, f, n);
     show_compared(p);
+    show_balance(p);
     next_commands(p, e);
 }
