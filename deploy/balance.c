@@ -26,7 +26,7 @@ void balance_step(struct balance *b, const struct json *line, int64_t step) {
 void balance_text(struct buf *out, const struct balance *b) {
     if (b->steps < LEAST || b->step_s <= 0) return;
     double n = (double)b->steps, idle = b->wait_s / b->step_s, held = b->held / n;
-    buf_printf(out, "balance    the trainer waited %.0f %% of the time", 100 * idle);
+    buf_printf(out, "balance    trainer waited %.0f %% of the time", 100 * idle);
     if (b->eta == 0) {
         buf_str(out, ";\n           synchronous: generation and training take turns");
         if (idle > waits)
@@ -37,7 +37,7 @@ void balance_text(struct buf *out, const struct balance *b) {
         return;
     }
     buf_printf(out,
-               ", rollouts' places stood empty %.0f %%;\n           level %.1f of at most %" PRId64
+               ", rollouts' places empty %.0f %%;\n           level %.1f of at most %" PRId64
                " batches; ",
                100 * held, b->level / n, b->eta);
     int64_t enough = (int64_t)ceil((double)b->workers * (1 - held));
