@@ -31,13 +31,13 @@ cmp "$DIR/a/model.safetensors" "$DIR/b/model.safetensors"
 for key in step loss grad_norm gac.cosine gac.action clip_fraction entropy kl staleness.max weights_hash; do
     [ "$(grep -c "\"$key\": " "$DIR/a.json")" = 2 ] || { echo "no $key" && exit 1; }
 done
-grep -q '"step": 1' "$DIR/a.json"
+grep -q '"step": 1' "$DIR/a.json" && grep -q '"step": 2' "$DIR/a.json"
 grep -q '"gac.cosine": null' "$DIR/a.json"
 [ -s "$DIR/a/config.json" ]
 
 # The written model is where the next invocation starts: other weights, other numbers.
 "$WEIR" step --model "$DIR/a" --recipe "$recipe" --batch $b1 --out "$DIR/c" >"$DIR/c.json" 2>/dev/null
-grep -q '"step": 1' "$DIR/c.json"
+grep -q '"step": 2' "$DIR/c.json"
 if cmp -s "$DIR/a/model.safetensors" "$DIR/c/model.safetensors"; then exit 1; fi
 
 # Refusals: one line, a named place, nothing written.
