@@ -327,16 +327,38 @@ static int put_lost(struct work *w, uint64_t id, int64_t by) {
     return runlog_put_group(w->to, &g);
 }
 
-/* What becomes of a group whose record is whole. */
-static int put_group(struct work *w, struct runlog_group *g, bool in_tail) {
-    bool trained = g->state == GROUPS_TRAINED && (g->step < w->s->done || in_tail);
-    bool open = !trained && g->state != GROUPS_REJECTED;
-    if (open) {
-        g->state = w->back ? GROUPS_REJECTED : GROUPS_RUNNING;
-        g->reason = w->back ? GROUPS_LOST : GROUPS_KEPT;
+/* The group cannot be trained any more by a run that has formed so many batches: its end was among
+ * what is lost. A finished one counts by its tokens, any other by those that may come. */
+static bool is_too_late(struct work *w, const struct runlog_group *g, int64_t formed) {
+    int64_t eta = w->recipe->trainer.staleness.max, oldest = INT64_MAX - eta;
+    if (g->floor + eta >= formed) return false;
+    for (uint64_t i = 0; i < w->size; i++) {
+        struct runlog_record t = {0};
+        uint64_t id = g->id * w->size + i;
+        if (!traj_is_whole(w, id, true) || !get(w, RUNLOG_TRAJ, id, &t, NULL)) return true;
+        for (int32_t k = 0; k < t.u.traj.n_response; k++)
+            if (t.u.traj.version[k] < oldest) oldest = t.u.traj.version[k];
+        runlog_free(&t);
+    }
+    return oldest + eta < formed;
+}
+
+/* What becomes of a group whose record is whole. It may be an older one than the last: by is the
+ * step whose batch names the group, or -1. formed: batches of the new log. */
+static int put_group(struct work *w, struct runlog_group *g, int64_t by, int64_t formed) {
+    bool vade = w->recipe->rollout.sampling.policy == RECIPE_SAMPLING_VADE; /* learns from rows */
+    bool trained = by >= 0 && (g->state == GROUPS_TRAINED || !vade);
+    if (trained && g->state != GROUPS_TRAINED) {
+        g->state = GROUPS_TRAINED;
+        g->reason = GROUPS_KEPT;
+        g->step = by;
+    } else if (!trained && g->state != GROUPS_REJECTED) {
+        bool gone = w->back || by >= 0 || is_too_late(w, g, formed);
+        g->state = gone ? GROUPS_REJECTED : GROUPS_RUNNING;
+        g->reason = gone ? GROUPS_LOST : GROUPS_KEPT;
         g->step = -1;
         g->alpha = g->beta = 0;
-        w->s->given_up += w->back;
+        w->s->given_up += gone;
     }
     TRY(runlog_put_group(w->to, g));
     w->s->kept[RUNLOG_GROUP]++;
@@ -345,15 +367,14 @@ static int put_group(struct work *w, struct runlog_group *g, bool in_tail) {
     return 0;
 }
 
-/* by: [n_groups] the step in the new log that trained it. tail: the batch that waits for its step,
- * or -1. */
-static int put_groups(struct work *w, const int64_t *by, int64_t tail) {
+/* by: [n_groups] the step in the new log that trained it, or the batch that waits for its step; -1:
+ * none. */
+static int put_groups(struct work *w, const int64_t *by, int64_t formed) {
     for (uint64_t id = 0; id < w->n_groups; id++) {
         struct runlog_record r = {0};
         int rc;
         if (want(w, RUNLOG_GROUP, id, &r)) {
-            bool in_tail = tail >= 0 && by[id] == tail;
-            rc = put_group(w, &r.u.group, in_tail);
+            rc = put_group(w, &r.u.group, by[id], formed);
             runlog_free(&r);
         } else {
             rc = put_lost(w, id, by[id]);
@@ -395,7 +416,7 @@ static int write_all(struct work *w, uint64_t *ids) {
             if (ids[i] / w->size < w->n_groups) by[ids[i] / w->size] = step;
     }
     TRY_OUT(put_versions(w, w->s->done + (tail >= 0)));
-    TRY_OUT(put_groups(w, by, tail));
+    TRY_OUT(put_groups(w, by, w->s->done + (tail >= 0)));
     TRY_OUT(runlog_commit(w->to, true));
 out:
     mem_free(by);
