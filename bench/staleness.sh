@@ -14,7 +14,7 @@ for late in wait drop; do
         for concurrency in 4 64; do
             for bound in 0 1 2 4 8; do
                 rm -rf "$out"
-                "$weir" run "$recipe" --json --out "$out" --set "trainer.staleness.max=$bound" --set "trainer.staleness.late=$late" \
+                "$weir" run "$recipe" --json --out "$out" --set "trainer.staleness.max=$bound" --set "trainer.staleness.late=$late" --set trainer.staleness.hold=max \
                     --set "rollout.workers=$workers" --set "rollout.concurrency=$concurrency" "$@" >"$out.json" 2>"$out.err" ||
                     { cat "$out.err" >&2 && exit 1; }
                 stats=$("$weir" replay "$out" stats --json)
