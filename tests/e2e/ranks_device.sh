@@ -24,9 +24,9 @@ value() { sed -nE "s/.*\"$2\": ([^,]*),.*/\1/p" "$1"; }
 # The loss of two ranks is that of one; a step repeated is the same; the second rank's device is the next one.
 export LD_LIBRARY_PATH=$DIR/lib
 for dtype in fp32 bf16; do
-    step "$DIR/one" --set model.dtype=$dtype >"$DIR/one.json" 2>"$DIR/err" || fail "$(cat "$DIR/err")"
+    step "$DIR/one" --overwrite --set model.dtype=$dtype >"$DIR/one.json" 2>"$DIR/err" || fail "$(cat "$DIR/err")"
     for again in a b; do
-        step "$DIR/$again" --set model.dtype=$dtype --set trainer.ranks=2 >"$DIR/$again.json" 2>"$DIR/err" || fail "$(cat "$DIR/err")"
+        step "$DIR/$again" --overwrite --set model.dtype=$dtype --set trainer.ranks=2 >"$DIR/$again.json" 2>"$DIR/err" || fail "$(cat "$DIR/err")"
     done
     [ -n "$(value "$DIR/one.json" loss)" ] || fail "no loss"
     [ "$(value "$DIR/one.json" loss)" = "$(value "$DIR/a.json" loss)" ] || fail "$dtype: $(cat "$DIR/one.json" "$DIR/a.json")"

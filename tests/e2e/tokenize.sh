@@ -27,7 +27,7 @@ refuses 65 'stdin line 2: must be a JSON string, it is a number' $'"a"\n7' --mod
 refuses 65 'stdin line 1: JSON: line 1 column' '"a' --model "$model"
 refuses 65 'stdin line 1: element 1 is no token id' '[1, -1]' --model "$model" --decode
 refuses 64 'stdin line 3: token id 99999' $'[]\n[1]\n[99999]' --model "$model" --decode
-refuses 66 'tokenizer.json' '' --model "$DIR/nowhere"
+refuses 64 'tokenizer.json' '' --model "$DIR/nowhere"
 refuses 64 '--model DIR is missing' ''
 printf '{"model": {"type": "WordPiece"}}' >"$model/tokenizer.json"
-refuses 77 'WordPiece' '' --model "$model"
+refuses 65 'WordPiece' '' --model "$model"
