@@ -119,11 +119,25 @@ static double rejected_of(const struct health_step *s) {
     return n;
 }
 
+/* Of the groups of the newest steps together. A lucky group now and then is no signal to learn
+ * from, so one batch with a few of them does not end what its neighbours say. */
+static bool nearly_all_equal(const struct health *h) {
+    double equal = 0, groups = 0;
+    int64_t n = h->taken < h->window ? h->taken : h->window;
+    for (int64_t i = 0; i < n; i++) {
+        equal += newest(h, i)->equal_groups;
+        groups += newest(h, i)->groups;
+    }
+    return equal >= EQUAL_SHARE * groups;
+}
+
 /* Comparisons with NAN are false: what is not there says nothing. */
 static bool is_true(const struct health *h, enum health_kind kind, const struct health_step *s) {
     switch (kind) {
     case HEALTH_NOT_FINITE: return !s->finite;
-    case HEALTH_EQUAL: return h->cfg.relative && s->equal_groups >= EQUAL_SHARE * s->groups;
+    case HEALTH_EQUAL:
+        return h->cfg.relative && (s->equal_groups >= EQUAL_SHARE * s->groups ||
+                                   (h->streak[kind] > 0 && nearly_all_equal(h)));
     case HEALTH_NO_GRADIENT: return s->grad_norm < GRADIENT_LEAST;
     case HEALTH_SKIPPED: return s->skipped;
     case HEALTH_TRUNCATED: return s->truncated >= TRUNCATED_SHARE;
@@ -248,7 +262,9 @@ static void tell(const struct health *h, enum health_kind kind, const struct win
                  "loss or gradient is not a finite number for %" PRId64 " steps", n);
         return;
     case HEALTH_EQUAL: {
-        bool all = newest(h, 0)->equal_groups >= newest(h, 0)->groups;
+        bool all = true; /* in every step of the window */
+        for (int64_t i = 0; i < h->window; i++)
+            all = all && newest(h, i)->equal_groups >= newest(h, i)->groups;
         snprintf(f->text, sizeof f->text, "%s scored equal (reward %.3g) for %" PRId64 " steps: %s",
                  all ? "all groups" : "nearly all groups", now->reward, n,
                  f->warning ? all ? "no gradient" : "hardly any gradient"

@@ -74,6 +74,29 @@ TEST(equal_rewards) {
 }
 
 /* remax, gae and reinforce++ learn from a group of equal rewards. */
+/* Rewards that hardly ever pay: a lucky group or two in a batch of many is nothing to learn from.
+ */
+TEST(a_lucky_group_does_not_hide_equal_rewards) {
+    struct health *h = series(100, true);
+    for (int64_t i = 0; i < 30; i++) {
+        struct health_step s = usual(i);
+        s.sequences = 256; /* 32 groups */
+        s.equal_groups = i == 10 || i == 24 ? 30 : i % 5 == 0 ? 31 : 32;
+        s.reward = s.equal_groups < 32 ? 0.01 : 0;
+        health_take(h, &s);
+        CHECK(warns(h, HEALTH_EQUAL) == (i >= 7));
+    }
+    const struct health_finding *f = find(h, HEALTH_EQUAL);
+    CHECK_STR(f->text, "nearly all groups scored equal (reward 0.0025) for 30 steps: "
+                       "hardly any gradient");
+    struct health_step s = usual(30); /* 15 of the window's 256 groups are not equal */
+    s.sequences = 256;
+    s.equal_groups = 20;
+    health_take(h, &s);
+    CHECK(!find(h, HEALTH_EQUAL));
+    health_close(&h);
+}
+
 TEST(equal_rewards_are_a_signal_for_others) {
     struct health *h = series(100, false);
     for (int64_t i = 0; i < 20; i++) {
