@@ -70,6 +70,11 @@ const char *reasoning_end(const char *prompt, const char *response, const char *
     return start;
 }
 
+bool reasoning_lacks(const char *response, const char *after) {
+    char open[REASONING_MARK];
+    return after && *after && !*opening(open, after) && !strstr(response, after);
+}
+
 bool reasoning_is_named(const char *pattern, const char *after) {
     char plain[4096];
     size_t n = 0;

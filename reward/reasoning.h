@@ -13,6 +13,9 @@ enum { REASONING_MARK = 128 }; /* bytes of a closing mark of the recipe's, with 
  * know no marks at all. A mark that has no opening one ("<|channel|>final") must be there. */
 const char *reasoning_end(const char *prompt, const char *response, const char *after);
 
+/* Whether this is why reasoning_end gives NULL: after has no opening mark and is not there. */
+bool reasoning_lacks(const char *response, const char *after);
+
 /* Whether a pattern speaks of a closing mark itself, so that it must see the whole response.
  * Backslashes aside: a pattern may write <\/think>. */
 bool reasoning_is_named(const char *pattern, const char *after);

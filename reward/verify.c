@@ -203,7 +203,11 @@ static int run_entry(const struct entry *e, const struct verify_input *in, doubl
     TRY(e->type->run(e->state, &seen, value, reason));
     if (!end) {
         *value = 0;
-        snprintf(reason, VERIFY_REASON, "no answer: the reasoning is not closed");
+        if (reasoning_lacks(in->response, e->after))
+            snprintf(reason, VERIFY_REASON, "no answer: \"%.100s\" (after) is not in the response",
+                     e->after);
+        else
+            snprintf(reason, VERIFY_REASON, "no answer: the reasoning is not closed");
     }
     if (!isfinite(*value)) return FAIL(ERR_CORRUPT, "the score is not a finite number");
     return 0;

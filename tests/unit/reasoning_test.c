@@ -58,6 +58,11 @@ TEST(reasoning_marks_of_the_recipe) {
     char mark[200];
     CHECK_INT(JUDGE("", channel, "5", .type = "math", .after = "assistantfinal"), 1);
     CHECK_INT(JUDGE("", "\\boxed{5}", "5", .type = "math", .after = "assistantfinal"), 0);
+    struct verify_spec lacks = {.type = "exact", .after = "Answer:"};
+    CHECK_INT(judge(lacks, "", "5", "5", mark), 0);
+    CHECK_STR(mark, "exact: no answer: \"Answer:\" (after) is not in the response");
+    CHECK_INT(judge(lacks, "", "Answer: <think> 5", "5", mark), 0);
+    CHECK_STR(mark, "exact: no answer: the reasoning is not closed");
     CHECK_INT(JUDGE("", "<r>7</r>5", "5", .type = "exact", .after = "</r>"), 1);
     CHECK_INT(JUDGE("", "<r>\\boxed{5}", "5", .type = "math", .after = "</r>"), 0);
     CHECK_INT(JUDGE("x <r>\n", "\\boxed{5}", "5", .type = "math", .after = "</r>"), 0);
