@@ -28,7 +28,7 @@ static int check_chat(const struct policy *p, const char *dir) {
         bool one = n == 1 && ids[0] == id;
         mem_free(ids);
         if (!one)
-            return FAIL(ERR_MISMATCH,
+            return FAIL(ERR_CONFIG,
                         "%s: the chat format %s needs the token %s, which tokenizer.json does not "
                         "have: it would be spelled in letters; give the format that the model was "
                         "trained with (model.chat; plain: none)",

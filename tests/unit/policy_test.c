@@ -21,7 +21,7 @@ TEST(chat_formats_need_their_tokens) {
     struct policy p;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (cases[i].error) {
-            CHECK_ERR(policy_open(&p, "recipes/tiny", cases[i].chat), ERR_MISMATCH, cases[i].error);
+            CHECK_ERR(policy_open(&p, "recipes/tiny", cases[i].chat), ERR_CONFIG, cases[i].error);
         } else {
             CHECK_OK(policy_open(&p, "recipes/tiny", cases[i].chat));
             policy_close(&p);
