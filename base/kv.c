@@ -64,6 +64,7 @@ static int fail_rocks(char *text, const char *verb, const char *dir) {
     if (!text) return 0;
     int code = ERR_IO;
     if (strncmp(text, "Corruption", 10) == 0) code = ERR_CORRUPT;
+    if (strstr(text, "No such file")) code = ERR_CORRUPT; /* a table or a list that others name */
     if (strncmp(text, "Invalid argument", 16) == 0) code = ERR_CONFIG;
     int rc = strstr(text, "LOCK: ")
                  ? FAIL(ERR_IO, "cannot %s %s: another process has it open (%s)", verb, dir, text)
@@ -121,12 +122,31 @@ void kv_close(struct kv **k) {
     *k = NULL;
 }
 
-/* The library's own text for a missing database is long and misleading. */
+/* Changes whenever a live writer moves records from its log of writes to tables: which logs there
+ * are, and how long the list of tables is. 0: it could not be read. */
+static uint64_t files_of(const char *dir) {
+    uint64_t sum = 1;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        struct stat st;
+        if (n > 4 && strcmp(e->d_name + n - 4, ".log") == 0) sum += hash64(e->d_name, n, 1);
+        if (strncmp(e->d_name, "MANIFEST", 8) == 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
+            sum += hash64(e->d_name, n, (uint64_t)st.st_size);
+    }
+    if (d) closedir(d);
+    return d ? sum : 0;
+}
+
+/* The library's own text for a missing database is long and misleading. Where only the file that
+ * all begins with is gone, the log is not missing but damaged. */
 static int check_exists(const char *dir) {
     char *current = file_join(dir, "CURRENT");
     bool there = file_exists(current);
     mem_free(current);
-    return there ? 0 : FAIL(ERR_NOTFOUND, "no log in %s", dir);
+    if (there) return 0;
+    if (files_of(dir) > 1) return FAIL(ERR_CORRUPT, "the file CURRENT is missing in %s", dir);
+    return FAIL(ERR_NOTFOUND, "no log in %s", dir);
 }
 
 static bool is_held_by_another(const char *text) {
@@ -165,22 +185,6 @@ int kv_open(struct kv **out, const char *dir, bool create) {
     }
     *out = k;
     return 0;
-}
-
-/* Changes whenever a live writer moves records from its log of writes to tables: which logs there
- * are, and how long the list of tables is. 0: it could not be read. */
-static uint64_t files_of(const char *dir) {
-    uint64_t sum = 1;
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        size_t n = strlen(e->d_name);
-        struct stat st;
-        if (n > 4 && strcmp(e->d_name + n - 4, ".log") == 0) sum += hash64(e->d_name, n, 1);
-        if (strncmp(e->d_name, "MANIFEST", 8) == 0 && fstatat(dirfd(d), e->d_name, &st, 0) == 0)
-            sum += hash64(e->d_name, n, (uint64_t)st.st_size);
-    }
-    if (d) closedir(d);
-    return d ? sum : 0;
 }
 
 /* A reader that has read the list of tables before such a move and the logs after it would miss the

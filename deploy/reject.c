@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "deploy/resumable.h"
 #include "deploy/rundir.h"
 #include "rollout/runlog.h"
 #include "rollout/setup.h"
@@ -97,7 +98,7 @@ int reject_group(struct reject_report *out, const char *run_dir, uint64_t trajec
     report.first = report.group * size;
     report.last = report.first + size - 1;
     path = rundir_file(dir, "log");
-    TRY_OUT(runlog_open_existing(&log, path, &meta));
+    TRY_OUT(resumable_damaged(runlog_open_existing(&log, path, &meta), run_dir));
     rc = reject(&report, log, report.group, size);
     if (rc == ERR_NOTFOUND) rc = FAIL(ERR_NOTFOUND, "the log has no such trajectory");
     if (rc < 0)

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "deploy/resumable.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
 #include "trainer/step.h"
@@ -206,7 +207,7 @@ int replay_verify(struct replay_verify *v, const char *run_dir) {
     int rc;
     TRY_OUT(recipe_load(&r, recipe, NULL, 0));
     v->exact = r->model.exact;
-    TRY_OUT(runlog_open_readonly(&log, dir));
+    TRY_OUT(resumable_damaged(runlog_open_readonly(&log, dir), run_dir));
     TRY_OUT(open_state(&s, r, run_dir, log, v->first));
     TRY_OUT(verify_steps(v, s, log, r));
     if (v->checked == 0)

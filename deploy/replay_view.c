@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "deploy/resumable.h"
 #include "deploy/rundir.h"
 #include "rollout/engine.h"
 
@@ -14,7 +15,7 @@ int replay_view_open(struct replay_view *out, const char *run) {
     int rc;
     TRY_OUT(rundir_check(run));
     TRY_OUT(err_wrap(recipe_load(&v.recipe, recipe, NULL, 0), "%s is not a run", run));
-    TRY_OUT(runlog_open_readonly(&v.log, dir));
+    TRY_OUT(resumable_damaged(runlog_open_readonly(&v.log, dir), run));
     *out = v;
     v = (struct replay_view){0};
 out:

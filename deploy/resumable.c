@@ -59,6 +59,12 @@ static int fail_behind(const char *run_dir, const int64_t *version, size_t n, in
     return rc;
 }
 
+int resumable_damaged(int rc, const char *run_dir) {
+    if (rc != ERR_CORRUPT) return rc;
+    return err_wrap(rc, "%s: the log is damaged (`weir replay %s salvage` keeps what is whole)",
+                    run_dir, run_dir);
+}
+
 static int compare(const char *run_dir, const char *dir, const int64_t *version, size_t n) {
     struct runlog *log = NULL;
     int64_t end = 0;
@@ -71,10 +77,7 @@ static int compare(const char *run_dir, const char *dir, const int64_t *version,
                     run_dir, version[0], dir, run_dir, run_dir, version[0]);
     if (rc == 0) rc = end_of(log, version[0], &end);
     runlog_close(&log);
-    if (rc == ERR_CORRUPT)
-        return err_wrap(rc, "%s: the log is damaged (`weir replay %s salvage` keeps what is whole)",
-                        run_dir, run_dir);
-    TRY(rc);
+    TRY(resumable_damaged(rc, run_dir));
     return end < version[0] ? fail_behind(run_dir, version, n, end) : 0;
 }
 

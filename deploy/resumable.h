@@ -9,4 +9,7 @@
  * which checkpoint fits and what to do. */
 MUST_CHECK int resumable_check(const char *run_dir);
 
+/* rc as it is; what a damaged log of run_dir's gave (ERR_CORRUPT) names salvage besides. */
+int resumable_damaged(int rc, const char *run_dir);
+
 #endif

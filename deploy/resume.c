@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "deploy/resumable.h"
 #include "proto/recipe_change.h"
 #include "rollout/runlog.h"
 
@@ -58,7 +59,7 @@ static int count_batches(int64_t *n, const struct rundir *dir) {
     int rc = 0;
     *n = 0;
     if (!file_is_dir(path)) goto out;
-    TRY_OUT(runlog_open_readonly(&log, path));
+    TRY_OUT(resumable_damaged(runlog_open_readonly(&log, path), rundir_path(dir)));
     TRY_OUT(runlog_scan_open(&scan, log, RUNLOG_BATCH, 0));
     while ((rc = runlog_scan_next(scan, &record)) == 1)
         *n = record->u.batch.step + 1;

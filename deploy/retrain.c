@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "deploy/evaluate.h"
 #include "deploy/replay.h"
+#include "deploy/resumable.h"
 #include "deploy/rundir.h"
 #include "proto/recipe_change.h"
 #include "rollout/setup.h"
@@ -109,7 +110,7 @@ out:
 
 static int open_log(struct work *w) {
     char *path = file_join(w->t->run, "log");
-    int rc = runlog_open_readonly(&w->log, path);
+    int rc = resumable_damaged(runlog_open_readonly(&w->log, path), w->t->run);
     mem_free(path);
     return rc;
 }

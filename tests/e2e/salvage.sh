@@ -32,6 +32,15 @@ xor() { # xor FILE AT N: flips the bits of N bytes
         dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
+named() { # named NAME: what cannot be opened says what mends it
+    local run=$DIR/$1 verb
+    for verb in "replay $run stats" "replay $run verify" "run --resume $run" "run --resume $run --set trainer.steps=250"; do
+        # shellcheck disable=SC2086 # words on purpose
+        "$WEIR" $verb >"$run.out" 2>&1 && fail "$verb: exit 0"
+        grep -qF "weir replay $run salvage" "$run.out" || fail "$verb: $(cat "$run.out")"
+    done
+}
+
 salvage() { # salvage NAME [OPTIONS]: damages are done to $DIR/NAME, the output is $DIR/NAME.out
     local run=$DIR/$1
     shift
@@ -60,6 +69,7 @@ finish copy verify
 for what in MANIFEST CURRENT; do
     cp -r "$DIR/run" "$DIR/$what"
     rm "$DIR/$what"/log/$what*
+    named "$what"
     salvage "$what"
     grep -q "^$had of $had finished steps are kept" "$DIR/$what.out" || fail "$what: $(cat "$DIR/$what.out")"
     [ -d "$DIR/$what/log.damaged" ] || fail "$what: the original is gone"
