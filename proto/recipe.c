@@ -205,14 +205,14 @@ static const char *last_word(const char *path) {
 
 /* A key of the same last word in another place is nearer than any spelling. */
 static const char *nearest(const char *path) {
-    const char *known[256];
-    size_t n = recipe_table_count();
+    const char *known[256], *same[256];
+    size_t n = recipe_table_count(), n_same = 0;
     ASSERT(n <= 256);
     for (size_t i = 0; i < n; i++) {
         known[i] = recipe_table_field(i)->path;
-        if (strcmp(last_word(path), last_word(known[i])) == 0) return known[i];
+        if (strcmp(last_word(path), last_word(known[i])) == 0) same[n_same++] = known[i];
     }
-    return nearest_word(path, known, n);
+    return n_same > 0 ? nearest_word(path, same, n_same) : nearest_word(path, known, n);
 }
 
 static int unknown_key(const char *path) {
@@ -224,6 +224,12 @@ static int unknown_key(const char *path) {
         if (strncmp(known, path, n) == 0 && (known[n] == '.' || known[n] == '['))
             return FAIL(ERR_CONFIG, "must be a %s, such as %s",
                         known[n] == '.' ? "mapping" : "list", known);
+        size_t m = strlen(known);
+        if (n > m && strncmp(path, known, m) == 0 && path[m] == '.')
+            return FAIL(ERR_CONFIG,
+                        "%s is one value, and this is a mapping: a text with a colon at its end or "
+                        "before a space needs quotes (\"%s:\")",
+                        known, path + m + 1);
     }
     return FAIL(ERR_CONFIG, "unknown key; the nearest known one is %s", nearest(path));
 }

@@ -332,11 +332,12 @@ static const struct recipe_field fields[] = {
     STR("monitor.http", monitor.http, NULL, "address of the dashboard"),
 };
 
-/* Names that users of AReaL, verl, prime-rl, TRL, NeMo-RL, slime, SkyRL, OpenRLHF know. */
+/* Names that users of AReaL, verl, prime-rl, TRL, NeMo-RL, slime, SkyRL, OpenRLHF know: the whole
+ * path of a key or its last words, the longer of two that both fit first. */
 static const struct peer {
     const char *theirs, *ours;
 } peers[] = {
-    {"data.eval[].n", "data.eval[].samples"}, /* a whole path before a last word */
+    {"data.eval[].n", "data.eval[].samples"},
     {"data.eval[].num_generations", "data.eval[].samples"},
     {"n_samples_per_eval_prompt", "data.eval[].samples"},
     {"max_head_offpolicyness", "trainer.staleness.max"},
@@ -376,7 +377,16 @@ static const struct peer {
     {"max_response_length", "rollout.max_new_tokens"},
     {"rollout_max_response_len", "rollout.max_new_tokens"},
     {"max_prompt_length", "rollout.max_prompt_tokens"},
+    {"val_kwargs.temperature", "eval.temperature"},
+    {"temperature", "rollout.temperature"},
+    {"top_p", "rollout.top_p"},
+    {"top_k", "rollout.top_k"},
+    {"vllm_gpu_memory_utilization", "rollout.kv_memory"},
+    {"gpu_memory_utilization", "rollout.kv_memory"},
     {"train_batch_size", "trainer.batch.groups"},
+    {"per_device_train_batch_size", "trainer.batch.groups"},
+    {"gradient_accumulation_steps", "trainer.batch.tokens"},
+    {"ppo_micro_batch_size_per_gpu", "trainer.batch.tokens"},
     {"num_prompts_per_step", "trainer.batch.groups"},
     {"rollout_batch_size", "trainer.batch.groups"},
     {"batch_size", "trainer.batch.groups"},
@@ -478,7 +488,14 @@ static const struct peer {
     {"kl_loss_coef", "trainer.algorithm.kl.coef"},
     {"reference_policy_kl_penalty", "trainer.algorithm.kl.coef"},
     {"kl_loss_type", "trainer.algorithm.kl.type"},
+    {"critic.optim.lr", "trainer.algorithm.critic.lr"},
+    {"optim.lr", "trainer.optimizer.lr"},
+    {"optimizer.kwargs.lr", "trainer.optimizer.lr"},
     {"learning_rate", "trainer.optimizer.lr"},
+    {"adam_epsilon", "trainer.optimizer.eps"},
+    {"adam_beta1", "trainer.optimizer.betas[]"},
+    {"adam_beta2", "trainer.optimizer.betas[]"},
+    {"grad_clip", "trainer.optimizer.clip_norm"},
     {"max_grad_norm", "trainer.optimizer.clip_norm"},
     {"max_norm", "trainer.optimizer.clip_norm"},
     {"clip_grad", "trainer.optimizer.clip_norm"},
@@ -488,12 +505,19 @@ static const struct peer {
     {"lr_scheduler_type", "trainer.optimizer.schedule"},
     {"max_steps", "trainer.steps"},
     {"total_training_steps", "trainer.steps"},
+    {"total_epochs", "trainer.steps"},
+    {"num_train_epochs", "trainer.steps"},
+    {"save_steps", "trainer.checkpoint.every"},
+    {"save_total_limit", "trainer.checkpoint.keep"},
+    {"eval_steps", "eval.every"},
     {"save_freq", "trainer.checkpoint.every"},
     {"save_period", "trainer.checkpoint.every"},
     {"save_interval", "trainer.checkpoint.every"},
     {"test_freq", "eval.every"},
     {"eval_interval", "eval.every"},
     {"val_period", "eval.every"},
+    {"train_files", "data.train.path"},
+    {"val_files", "data.eval[].path"},
     {"input_key", "data.train.prompt"},
     {"prompt_key", "data.train.prompt"},
     {"label_key", "data.train.answer"},
@@ -551,10 +575,13 @@ const struct recipe_field *recipe_table_field(size_t i) {
 }
 
 const char *recipe_table_peer(const char *path) {
-    const char *dot = strrchr(path, '.'), *last = dot ? dot + 1 : path;
-    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++)
-        if (strcmp(peers[i].theirs, path) == 0 || strcmp(peers[i].theirs, last) == 0)
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof peers / sizeof peers[0]; i++) {
+        const char *theirs = peers[i].theirs;
+        size_t m = strlen(theirs);
+        if (m <= n && strcmp(theirs, path + n - m) == 0 && (m == n || path[n - m - 1] == '.'))
             return peers[i].ours;
+    }
     return NULL;
 }
 

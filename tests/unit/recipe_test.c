@@ -137,6 +137,11 @@ TEST(errors_name_the_place) {
     CHECK_ERR(parse(&r, "name: x\ntrainer: {stepz: 5}\n", NULL), ERR_CONFIG,
               "r.yaml line 2: trainer.stepz: 5: unknown key; "
               "the nearest known one is trainer.steps");
+    CHECK_ERR(parse(&r, "", "reward[0].after=Answer:"), ERR_CONFIG,
+              "reward[].after is one value, and this is a mapping: a text with a colon at its end "
+              "or before a space needs quotes (\"Answer:\")");
+    CHECK_ERR(parse(&r, "", "trainer.optimiser.lr=1"), ERR_CONFIG,
+              "the nearest known one is trainer.optimizer.lr");
     CHECK_ERR(parse(&r, "grpo: {num_generations: 5}\n", NULL), ERR_CONFIG,
               "in Weir this is rollout.group_size");
     CHECK_ERR(parse(&r, "max_head_offpolicyness: 4\n", NULL), ERR_CONFIG, "trainer.staleness.max");
