@@ -174,7 +174,8 @@ int cmd_chat(int argc, char **argv) {
     struct args_option options[] = {
         {"model", ARGS_STR, &c.model, "DIR", "Hugging Face folder", 0, 0},
         {"system", ARGS_STR, &c.system, "TEXT", "system message", 0, 0},
-        {"chat", ARGS_STR, &c.format, "FORMAT", "auto, plain, chatml, llama3, mistral", 0, 0},
+        {"chat", ARGS_STR, &c.format, "FORMAT",
+         "auto, plain, chatml, qwen3, llama3, ...: docs/data.md", 0, 0},
         {"max-tokens", ARGS_INT, &c.max_tokens, "N", "longest answer (1024)", 1, INT32_MAX},
         {"context", ARGS_INT, &c.context, "N",
          "longest conversation in tokens (8192, or the model's)", 2, INT32_MAX},

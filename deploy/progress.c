@@ -40,7 +40,7 @@ struct progress {
     uint64_t started_us, step_us, drawn_us, shown_us, waited_us;
     double reward, first_reward, stale_mean, stale_max;
     double eval_first, eval_last;
-    bool any_eval, any_step, drawn;
+    bool any_eval, many_evals, any_step, drawn;
     bool past;  /* reading what was there before this session: it is not shown again */
     bool exact; /* the recipe's model.exact */
     double compared, unequal; /* log-probs, of the steps seen */
@@ -186,6 +186,7 @@ static void take_eval(struct progress *p, const struct json *o, int64_t version)
     p->eval_version = version;
     p->eval_last = number(o, "eval/accuracy");
     if (!p->any_eval) p->eval_first = p->eval_last;
+    p->many_evals = p->any_eval;
     p->any_eval = true;
     if (p->form == PROGRESS_JSON || p->past) return;
     clear_live(p);
@@ -361,7 +362,8 @@ static void show_verdict(const struct progress *p, const struct progress_end *e,
     if (e->rc < 0 || n == 0 || !f[0].warning)
         printf(" after %" PRId64 " of %" PRId64 " steps", p->step, p->steps);
     if (p->any_step) printf("; reward %.3f -> %.3f", p->first_reward, p->reward);
-    if (p->any_eval) printf("; eval accuracy %.3f -> %.3f", p->eval_first, p->eval_last);
+    if (p->any_eval) printf("; eval accuracy %.3f", p->eval_first);
+    if (p->many_evals) printf(" -> %.3f", p->eval_last);
     for (size_t i = 0; i < e->n_restarts; i++)
         printf("%s%s %d", i ? ", " : "; restarts: ", e->restarts[i].name, e->restarts[i].n);
     printf("\n");

@@ -46,11 +46,13 @@ tail -n 1 "$DIR/json.txt" | grep -q '"event": "complete".*"findings": \[{"kind":
 
 # Stopped and resumed: the old steps are not shown again, and the time left is not that of reading a file.
 run=$DIR/run
-"$WEIR" run tests/e2e/small.yaml --json --out "$run" --set trainer.steps=150 >/dev/null &
+"$WEIR" run tests/e2e/small.yaml --out "$run" --set trainer.steps=150 --set eval.every=0 >"$DIR/stopped.txt" 2>&1 &
 pid=$!
 until grep -q '"step":20,' "$run/metrics.jsonl" 2>/dev/null; do sleep 0.05; done
 kill -INT "$pid"
 wait "$pid" || true
+grep -q '^stopped by signal 2' "$DIR/stopped.txt" || fail "$(tail -n 9 "$DIR/stopped.txt")"
+! grep -q 'eval accuracy .* -> ' "$DIR/stopped.txt" || fail "one evaluation is told as if it were two"
 on_terminal "$DIR/resumed.txt" run --resume "$run" || fail "$(tail -n 3 "$DIR/resumed.txt")"
 check_screen "$DIR/resumed.txt"
 [ "$(grep -c '^step [0-9]*/150 ETA 0:0' "$DIR/resumed.txt")" -gt 0 ] || fail "no time left in $(grep -c ^step "$DIR/resumed.txt") lines"
