@@ -22,7 +22,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LOOK_MIN = 2, LOOK = 3, LOOK_MAX = 12, PATIENCE = 4 };
+enum { LOOK_MIN = 2, LOOK = 3, LOOK_DOWN = 6, LOOK_MAX = 12, PATIENCE = 4 };
 
 static const double wait_min = 0.005; /* shares of time below it are noise */
 static const double held_min = 0.02;
@@ -130,9 +130,9 @@ int64_t level_next(struct level *l, const struct level_batch *b) {
     bool clear = mean(s) > 2 * sqrt(error2(s)); /* that the trainer waits */
     if (s->n < LOOK && !clear) return l->groups;
     int verdict = l->trial ? judge(l) : 0;
-    if (mean(s) <= wait_min)
-        lower_level(l);
-    else if (!l->trial)
+    if (mean(s) <= wait_min) {
+        if (s->n >= LOOK_DOWN) lower_level(l);
+    } else if (!l->trial)
         find_level(l);
     else if (verdict >= 0)
         end_trial(l, verdict);
