@@ -79,7 +79,8 @@ static const struct rule heartbeat_rules[] = {
 static const struct rule heartbeat_ack_rules[] = {VERSION(HeartbeatAck, step, 0)};
 static const struct rule status_rules[] = {RULE(Status, json, STR, 0, 1 << 20)};
 static const struct rule work_request_rules[] = {
-    RULE(WorkRequest, trajectories, U32, 0, CHECK_ITEMS_MAX), VERSION(WorkRequest, version, -1)};
+    RULE(WorkRequest, trajectories, U32, 0, CHECK_ITEMS_MAX), VERSION(WorkRequest, version, -1),
+    RULE(WorkRequest, places, U32, 0, CHECK_ITEMS_MAX)};
 static const struct rule work_rules[] = {VERSION(Work, min_version, -1)};
 static const struct rule work_items[] = {TOKENS(WorkItem, n_prompt, 1),
                                          TOKENS(WorkItem, n_resume, 0),

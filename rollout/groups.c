@@ -325,6 +325,16 @@ uint32_t groups_dispatch(struct groups *g, int32_t rollout, int64_t version, uin
     return got;
 }
 
+uint32_t groups_leased(const struct groups *g, int32_t rollout) {
+    uint32_t n = 0;
+    for (int64_t i = 0; i < g->count; i++) {
+        const struct groups_traj *t = members(g, &g->group[g->order[i]]);
+        for (int64_t k = 0; k < g->cfg.size; k++)
+            n += t[k].state == GROUPS_LEASED && t[k].rollout == rollout;
+    }
+    return n;
+}
+
 int32_t groups_adopt(struct groups *g, int32_t rollout, uint64_t trajectory) {
     struct groups_traj *t = lookup_traj(g, trajectory);
     if (!t) return -1;

@@ -115,6 +115,8 @@ int64_t groups_deadline(const struct groups *g, uint64_t group); /* last step th
  * kept until something changes. version must be at most counts.formed: newer ones cannot exist. */
 uint32_t groups_dispatch(struct groups *g, int32_t rollout, int64_t version, uint32_t n,
                          struct groups_item *items, int64_t *min_version);
+/* Trajectories that the rollout has. */
+uint32_t groups_leased(const struct groups *g, int32_t rollout);
 /* A rollout says that it is running this trajectory. Leases it, if it is unfinished and nobody
  * else's, and returns the tokens stored; -1: it must forget it. */
 int32_t groups_adopt(struct groups *g, int32_t rollout, uint64_t trajectory);

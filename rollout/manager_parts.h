@@ -31,6 +31,7 @@ struct manager_client {
     double busy, tokens_per_s;
     uint64_t beat_us;       /* of the newest heartbeat */
     uint32_t credit;        /* places of a work request that is kept, 0: none */
+    uint32_t places;        /* that the client has in all, 0: it did not say */
     int64_t credit_version; /* weights it named; checked, unlike a heartbeat's */
     uint64_t credit_us;
     uint32_t offences; /* what it sent that broke a rule, since it is known by name */

@@ -37,6 +37,7 @@ void manager_rollouts_request(struct manager *m, struct manager_client *c,
     }
     c->version = c->credit_version = q->version;
     c->credit = q->trajectories;
+    c->places = q->places;
     c->credit_us = m->now_us;
     m->work_changed = true;
     if (q->trajectories > 0) return;
@@ -134,8 +135,19 @@ static uint32_t items_max(const struct manager *m, uint32_t credit) {
     return n < 1 ? 1 : (uint32_t)n;
 }
 
+/* Places of the request that are still free: one that crossed the answer to the request before it
+ * on the way counts those that this answer fills. */
+static uint32_t places_free(const struct manager *m, const struct manager_client *c) {
+    if (c->places == 0) return c->credit;
+    uint32_t has = groups_leased(m->groups, (int32_t)(c - m->client));
+    uint32_t free = c->places > has ? c->places - has : 0;
+    return c->credit < free ? c->credit : free;
+}
+
 static int serve(struct manager *m, struct manager_client *c) {
-    uint32_t max = items_max(m, c->credit), n = 0;
+    uint32_t free = places_free(m, c);
+    if (free == 0) return 0; /* it is kept until something ends there */
+    uint32_t max = items_max(m, free), n = 0;
     struct groups_item *items = mem_array(max, sizeof *items);
     int64_t want = 0;
     int rc = 0;

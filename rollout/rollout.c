@@ -345,6 +345,7 @@ static int ask_for_work(struct rollout *r) {
     Weir__WorkRequest q = WEIR__WORK_REQUEST__INIT;
     q.trajectories = (uint32_t)(r->places - have);
     q.version = r->version;
+    q.places = (uint32_t)r->places;
     int rc = client_send(r->client, WIRE_WORK_REQUEST, &q, NULL, 0);
     if (rc == ERR_AGAIN) return 0;
     TRY(rc);

@@ -315,6 +315,7 @@ static void ask_work(struct peer *p) {
     Weir__WorkRequest q = WEIR__WORK_REQUEST__INIT;
     q.trajectories = (uint32_t)(SEATS - p->n);
     q.version = p->version;
+    q.places = SEATS;
     send_msg(p, WIRE_WORK_REQUEST, &q, NULL, 0);
 }
 
