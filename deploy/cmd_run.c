@@ -411,6 +411,7 @@ int cmd_run(int argc, char **argv) {
     if (o.resume) TRY_OUT(resumable_check(rundir_path(run.dir)));
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     TRY_OUT(limits_check(run.recipe, &checked.plan));
+    if (o.dry_run && o.out && !o.resume) TRY_OUT(rundir_check_free(o.out));
     /* From here on a stop signal is answered with how to go on. */
     if (!o.dry_run) TRY_OUT(net_open(&run.net));
     if (!run.dir && !o.dry_run) TRY_OUT(rundir_create(&run.dir, o.out, run.recipe));

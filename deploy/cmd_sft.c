@@ -65,6 +65,8 @@ struct sft {
     struct pace pace;
     int64_t tokens;          /* trained on in this session */
     double loss[2], eval[2]; /* first and newest of this session; NAN: none */
+    double least;            /* of this session's evaluations, after least_step steps */
+    int64_t least_step;
 };
 
 /* --- signals: the step is finished and kept ----------------------------------------------------
@@ -384,7 +386,11 @@ static int evaluate(struct sft *f) {
         all.tokens += s.tokens;
     }
     f->eval[1] = all.loss / (double)all.tokens;
-    if (isnan(f->eval[0])) f->eval[0] = f->eval[1];
+    if (isnan(f->eval[0])) f->eval[0] = f->least = f->eval[1];
+    if (f->eval[1] <= f->least) {
+        f->least = f->eval[1];
+        f->least_step = step_version(f->step);
+    }
     buf_printf(&line, "{\"eval/version\": %" PRId64 ", \"eval/loss\": ", step_version(f->step));
     buf_json_num(&line, f->eval[1]);
     buf_add(&line, each.data, each.len);
@@ -484,6 +490,8 @@ static void summary(const struct sft *f) {
     if (!isnan(f->loss[0])) fprintf(stderr, "; loss %.4f -> %.4f", f->loss[0], f->loss[1]);
     if (!isnan(f->eval[0]))
         fprintf(stderr, "; evaluation loss %.4f -> %.4f", f->eval[0], f->eval[1]);
+    if (!isnan(f->eval[0]) && f->least < f->eval[1]) /* more steps than the rows are good for */
+        fprintf(stderr, " (least %.4f at step %" PRId64 ")", f->least, f->least_step);
     if (f->tokens > 0) fprintf(stderr, "; %" PRId64 " tokens", f->tokens);
     struct buf how = {0};
     buf_shell(&how, program_invocation_name);

@@ -118,7 +118,7 @@ static int open_dir(struct rundir **out, const char *dir) {
 }
 
 /* Nothing that a run writes may be there: it would be lost, or mixed in. */
-static int check_free(const char *path) {
+int rundir_check_free(const char *path) {
     static const char *const ours[] = {"log", "checkpoints", "hf", "metrics.jsonl", "weir.log"};
     char *recipe = file_join(path, "recipe.yaml");
     int rc = 0;
@@ -150,13 +150,13 @@ int rundir_create(struct rundir **out, const char *dir, const struct recipe *r) 
     TRY_OUT(rundir_resolve(&resolved, r));
     recipe_print(resolved, &text);
     if (path) {
-        TRY_OUT(check_free(path));
+        TRY_OUT(rundir_check_free(path));
         TRY_OUT(file_mkdirs(path));
     } else {
         TRY_OUT(make_default(&path, r));
     }
     TRY_OUT(open_dir(&d, path));
-    TRY_OUT(check_free(path));
+    TRY_OUT(rundir_check_free(path));
     file = file_join(path, "recipe.yaml");
     TRY_OUT(file_write_atomic(file, text.data, text.len));
     *out = d;

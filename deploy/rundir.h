@@ -11,6 +11,8 @@ struct rundir;
 /* Makes DIR (NULL: a new runs/NAME-DATE-TIME) and writes the recipe. ERR_CONFIG if DIR holds a run
  * already, or anything that a run would write over. */
 MUST_CHECK int rundir_create(struct rundir **out, const char *dir, const struct recipe *r);
+/* That refusal alone; DIR need not be there. */
+MUST_CHECK int rundir_check_free(const char *dir);
 /* Opens an existing run to continue it; *recipe: its recipe. ERR_AGAIN naming the holder when it is
  * running. */
 MUST_CHECK int rundir_resume(struct rundir **out, const char *dir, struct recipe **recipe);

@@ -165,7 +165,7 @@ static void print(const struct salvage_log *s) {
         printf("steps %" PRId64 " to %" PRId64 " are trained anew\n", s->done + 1, s->had);
     if (s->given_up > 0) printf("%" PRId64 " unfinished groups are rejected: lost\n", s->given_up);
     if (s->holes > 0)
-        printf("%" PRId64 " steps before it cannot be executed again: `verify` stops there\n",
+        printf("steps before it that cannot be executed again, where `verify` stops: %" PRId64 "\n",
                s->holes);
 }
 

@@ -177,8 +177,14 @@ static int add_item(struct rollout *r, const struct item *i) {
         r->ended = true;
         return 0;
     }
-    if (engine_request(r, i) < 0) {
-        LOG_LIMITED(WARN, ROLLOUT, "work given back: %s", err_text());
+    int rc = engine_request(r, i);
+    if (rc < 0) {
+        /* A full list is no fault: with each new version a rollout asks anew, and the manager may
+         * have answered the request before in the meantime. */
+        if (rc == ERR_AGAIN)
+            LOG_LIMITED(DEBUG, ROLLOUT, "work given back: %s", err_text());
+        else
+            LOG_LIMITED(WARN, ROLLOUT, "work given back: %s", err_text());
         t->finish = ENGINE_ABORTED;
         r->ended = true;
     }

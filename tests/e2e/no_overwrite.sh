@@ -35,6 +35,7 @@ for pid in "${pids[@]}"; do wait "$pid" || fail "one of three runs at once: $(ca
 "$program" run small.yaml --json --out "a 'run" --set trainer.steps=2 --set data.eval= >out
 tail -n 1 out | grep -qF "\"run\": \"$PWD/a 'run\"" || fail "$(tail -n 1 out)"
 refuses 64 "holds a run already; \`weir run --resume 'a '\\''run'\` continues it" "$program" run small.yaml --out "a 'run"
+refuses 64 "holds a run already" "$program" run small.yaml --out "a 'run" --dry-run
 mkdir -p taken/hf
 echo precious >taken/hf/model.safetensors
 refuses 64 "taken/hf is there already" "$program" run small.yaml --out taken

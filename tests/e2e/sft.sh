@@ -24,6 +24,11 @@ losses=$(sed -nE 's/^\{"eval\/version": ([0-9]+), "eval\/loss": ([0-9.]+), "eval
 [ "$(cut -d' ' -f1 <<<"$losses" | paste -sd' ')" = "0 20 40 60" ] || fail "evaluations: $losses"
 awk 'NR == 1 { first = $2 } END { exit !($2 < first - 1) }' <<<"$losses" || fail "the evaluation loss did not fall: $losses"
 grep -q '^sft complete after 60 of 60 steps; loss .* -> .*; evaluation loss .* -> .* tokens$' "$DIR/whole.err" || fail "$(tail -n 2 "$DIR/whole.err")"
+
+# An evaluation loss that rises again is named with its least value.
+tune "$DIR/rises" --set trainer.steps=4 --set eval.every=1 --set trainer.optimizer.lr=1 --set trainer.optimizer.warmup=0 2>"$DIR/rises.err" ||
+    fail "$(cat "$DIR/rises.err")"
+grep -q '; evaluation loss .* -> .* (least [0-9.]* at step [0-3]); [0-9]* tokens$' "$DIR/rises.err" || fail "$(tail -n 2 "$DIR/rises.err")"
 if [ ! -s "$DIR/whole/model.safetensors" ] || [ ! -d "$DIR/whole/checkpoints/step-60" ]; then fail "no model, or no checkpoint"; fi
 "$WEIR" replay "$DIR/whole" compare "$DIR/whole/." --json | head -n 2 | grep -q 'actor/loss' || fail "compare does not read its metrics"
 
