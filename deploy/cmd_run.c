@@ -363,9 +363,17 @@ static int open_resumed(struct run *run, const struct options *o) {
     return 0;
 }
 
+/* Whether log, checkpoints and recipe belong together: write: and make it so of an older log. */
+static int check_resumed(struct run *run, bool write) {
+    const char *dir = rundir_path(run->dir);
+    if (!write) TRY(resumable_check(dir));
+    return resumable_adopt(dir, run->former ? run->former : run->recipe, write);
+}
+
 /* After everything else was checked. */
 static int commit_resumed(struct run *run, bool json) {
     if (!run->former || run->changed.len == 0) return 0;
+    TRY(check_resumed(run, true));
     TRY(resume_commit(run->dir, run->former, run->recipe, &run->changed));
     if (json) {
         struct buf text = {0};
@@ -408,7 +416,7 @@ int cmd_run(int argc, char **argv) {
         buf_close(&text);
         goto out;
     }
-    if (o.resume) TRY_OUT(resumable_check(rundir_path(run.dir)));
+    if (o.resume) TRY_OUT(check_resumed(&run, false));
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     TRY_OUT(limits_check(run.recipe, &checked.plan));
     /* From here on a stop signal is answered with how to go on. */

@@ -83,3 +83,10 @@ TEST(no_key_that_weights_depend_on) {
             if (recipe_key_below(recipe_table_field(i)->path, never[k]))
                 CHECK(!recipe_change_allowed(recipe_table_field(i)->path));
 }
+
+/* So a key that a later version adds, with its default in the recipe or not, is the same run. */
+TEST(a_default_is_no_part_of_the_identity) {
+    CHECK(same("rollout.temperature=1"));
+    CHECK(!same("rollout.temperature=0.5"));
+    CHECK(same("trainer.staleness.hold=max"));
+}
