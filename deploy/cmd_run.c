@@ -289,6 +289,7 @@ static int run_services(struct run *run, int64_t samples, bool json) {
     run->stopping_us = clock_us();
     if (rc == 0) rc = places_check(run->places, UINT64_MAX, 0);
     supervise_stop(run->services, GRACE_MS, hurry, run);
+    if (rc == 0 && finished(run)) rc = resumable_check(rundir_path(run->dir));
     last_progress(run);
     show_samples(run);
     return conclude(run, rc);
