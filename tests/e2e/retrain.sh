@@ -2,7 +2,7 @@
 # same other weights every time; what would need new trajectories is refused by the key's name.
 . tests/e2e/common.bash
 run=$DIR/run
-small_run "$run" --set trainer.steps=14 --set trainer.staleness.max=3 >/dev/null
+small_run "$run" --set trainer.steps=14 --set trainer.staleness.max=3 --set trainer.staleness.hold=max >/dev/null
 steps=14
 want=$(last_hash "$run")
 retrain() { # retrain OUT [OPTION...]: its last line, the summary
