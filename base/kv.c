@@ -64,7 +64,7 @@ static int fail_rocks(char *text, const char *verb, const char *dir) {
     if (!text) return 0;
     int code = ERR_IO;
     if (strncmp(text, "Corruption", 10) == 0) code = ERR_CORRUPT;
-    if (strstr(text, "No such file")) code = ERR_CORRUPT; /* a table or a list that others name */
+    if (strcmp(verb, "open") == 0 && strstr(text, "No such file")) code = ERR_CORRUPT; /* its own */
     if (strncmp(text, "Invalid argument", 16) == 0) code = ERR_CONFIG;
     int rc = strstr(text, "LOCK: ")
                  ? FAIL(ERR_IO, "cannot %s %s: another process has it open (%s)", verb, dir, text)

@@ -289,6 +289,7 @@ static int run_services(struct run *run, int64_t samples, bool json) {
     run->stopping_us = clock_us();
     if (rc == 0) rc = places_check(run->places, UINT64_MAX, 0);
     supervise_stop(run->services, GRACE_MS, hurry, run);
+    if (rc == 0 && finished(run)) rc = resumable_check(rundir_path(run->dir));
     last_progress(run);
     show_samples(run);
     return conclude(run, rc);
@@ -363,9 +364,17 @@ static int open_resumed(struct run *run, const struct options *o) {
     return 0;
 }
 
+/* Whether log, checkpoints and recipe belong together: write: and make it so of an older log. */
+static int check_resumed(struct run *run, bool write) {
+    const char *dir = rundir_path(run->dir);
+    if (!write) TRY(resumable_check(dir));
+    return resumable_adopt(dir, run->former ? run->former : run->recipe, write);
+}
+
 /* After everything else was checked. */
 static int commit_resumed(struct run *run, bool json) {
     if (!run->former || run->changed.len == 0) return 0;
+    TRY(check_resumed(run, true));
     TRY(resume_commit(run->dir, run->former, run->recipe, &run->changed));
     if (json) {
         struct buf text = {0};
@@ -408,7 +417,7 @@ int cmd_run(int argc, char **argv) {
         buf_close(&text);
         goto out;
     }
-    if (o.resume) TRY_OUT(resumable_check(rundir_path(run.dir)));
+    if (o.resume) TRY_OUT(check_resumed(&run, false));
     TRY_OUT(preflight(&checked, run.recipe, o.resume != NULL));
     TRY_OUT(limits_check(run.recipe, &checked.plan));
     if (o.dry_run && o.out && !o.resume) TRY_OUT(rundir_check_free(o.out));

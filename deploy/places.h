@@ -13,8 +13,8 @@ struct places;
 
 struct places *places_open(const char *run_dir); /* which is there */
 void places_close(struct places **p);
-/* Looks four times a second; manager: pid of the process that owns the sockets, 0: none. ERR_IO
- * names what is gone. */
+/* Looks four times a second (now_us UINT64_MAX: for the last time); manager: pid of the process
+ * that owns the sockets, 0: none. ERR_IO names what is gone. */
 MUST_CHECK int places_check(struct places *p, uint64_t now_us, pid_t manager);
 
 #endif

@@ -24,7 +24,7 @@ static int check_device(const char *name, const char *key) {
 static int check_weights(const struct recipe *r, const struct shape *s) {
     const char *reference = r->trainer.algorithm.kl.reference;
     if (r->model.weights == RECIPE_WEIGHTS_LOAD) TRY(params_check(s, r->model.path));
-    if (!reference || r->trainer.algorithm.kl.coef == 0) return 0;
+    if (!reference) return 0;
     return err_wrap(params_check(s, reference), "trainer.algorithm.kl.reference");
 }
 

@@ -6,7 +6,8 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "deploy/resumable.h"
+#include "deploy/replay_view.h"
+#include "deploy/rundir.h"
 #include "proto/recipe.h"
 #include "rollout/engine.h"
 #include "trainer/step.h"
@@ -203,11 +204,11 @@ int replay_verify(struct replay_verify *v, const char *run_dir) {
     struct recipe *r = NULL;
     struct runlog *log = NULL;
     struct step *s = NULL;
-    char *recipe = file_join(run_dir, "recipe.yaml"), *dir = file_join(run_dir, "log");
     int rc;
-    TRY_OUT(recipe_load(&r, recipe, NULL, 0));
+    TRY_OUT(rundir_check(run_dir));
+    TRY_OUT(rundir_recipe(&r, run_dir));
     v->exact = r->model.exact;
-    TRY_OUT(resumable_damaged(runlog_open_readonly(&log, dir), run_dir));
+    TRY_OUT(replay_view_log(&log, run_dir));
     TRY_OUT(open_state(&s, r, run_dir, log, v->first));
     TRY_OUT(verify_steps(v, s, log, r));
     if (v->checked == 0)
@@ -216,7 +217,5 @@ out:
     step_close(&s);
     runlog_close(&log);
     recipe_close(&r);
-    mem_free(recipe);
-    mem_free(dir);
     return rc;
 }

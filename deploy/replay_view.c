@@ -11,18 +11,22 @@
 
 int replay_view_open(struct replay_view *out, const char *run) {
     struct replay_view v = {0};
-    char *recipe = file_join(run, "recipe.yaml"), *dir = file_join(run, "log");
     int rc;
     TRY_OUT(rundir_check(run));
-    TRY_OUT(err_wrap(recipe_load(&v.recipe, recipe, NULL, 0), "%s is not a run", run));
-    TRY_OUT(resumable_damaged(runlog_open_readonly(&v.log, dir), run));
+    TRY_OUT(rundir_recipe(&v.recipe, run));
+    TRY_OUT(replay_view_log(&v.log, run));
     *out = v;
     v = (struct replay_view){0};
 out:
     replay_view_close(&v);
-    mem_free(recipe);
-    mem_free(dir);
     return rc;
+}
+
+int replay_view_log(struct runlog **out, const char *run) {
+    char *dir = file_join(run, "log");
+    int rc = runlog_open_readonly(out, dir);
+    mem_free(dir);
+    return resumable_damaged(rc, run);
 }
 
 void replay_view_close(struct replay_view *v) {

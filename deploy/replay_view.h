@@ -18,6 +18,8 @@ struct replay_view { /* a zeroed one may be closed */
 };
 
 MUST_CHECK int replay_view_open(struct replay_view *out, const char *run);
+/* The log of a run to read. A damaged one: the error names the remedy. */
+MUST_CHECK int replay_view_log(struct runlog **out, const char *run);
 void replay_view_close(struct replay_view *v);
 
 /* The text of tokens, special ones spelled out; it may hold NUL bytes. *text: mem_free. */

@@ -8,10 +8,10 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "rollout/runlog.h"
+#include "rollout/setup.h"
 #include "trainer/ckpt.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 
 static int is_done(struct runlog *log, int64_t step, bool *done) {
@@ -89,6 +89,28 @@ int resumable_check(const char *run_dir) {
     if (rc == 0 && n > 0) rc = compare(run_dir, dir, version, n);
     mem_free(version);
     mem_free(checkpoints);
+    mem_free(dir);
+    return rc;
+}
+
+int resumable_adopt(const char *run_dir, const struct recipe *r, bool write) {
+    struct runlog *log = NULL;
+    struct runlog_meta want;
+    char *dir = file_join(run_dir, "log");
+    int rc;
+    TRY_OUT(setup_log(&want, run_dir, r));
+    rc = runlog_open_readonly(&log, dir);
+    if (rc == 0) rc = runlog_is_of(log, &want);
+    if (rc == ERR_NOTFOUND) { /* stopped before its first record */
+        rc = 0;
+        goto out;
+    }
+    if (rc == 0 && write && !hash_equal(runlog_meta(log).recipe, want.recipe)) {
+        runlog_close(&log);
+        rc = runlog_open_existing(&log, dir, &want);
+    }
+out:
+    runlog_close(&log);
     mem_free(dir);
     return rc;
 }

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "deploy/evaluate.h"
 #include "deploy/replay.h"
-#include "deploy/resumable.h"
+#include "deploy/replay_view.h"
 #include "deploy/rundir.h"
 #include "proto/recipe_change.h"
 #include "rollout/setup.h"
@@ -96,7 +96,7 @@ static int load_recipes(struct work *w) {
     struct recipe *given = NULL;
     char *path = file_join(t->run, "recipe.yaml");
     int rc;
-    TRY_OUT(err_wrap(recipe_load(&w->was, path, NULL, 0), "%s is not a run", t->run));
+    TRY_OUT(rundir_recipe(&w->was, t->run));
     TRY_OUT(recipe_load(&given, t->recipe ? t->recipe : path, t->sets, t->n_sets));
     TRY_OUT(rundir_resolve(&w->is, given));
     TRY_OUT(err_wrap(recipe_changes(w->was, w->is, note_change, w), "%s cannot be retrained so",
@@ -109,10 +109,7 @@ out:
 }
 
 static int open_log(struct work *w) {
-    char *path = file_join(w->t->run, "log");
-    int rc = resumable_damaged(runlog_open_readonly(&w->log, path), w->t->run);
-    mem_free(path);
-    return rc;
+    return replay_view_log(&w->log, w->t->run);
 }
 
 /* The weights that the run began with, whatever the folder is called now. */

@@ -180,18 +180,31 @@ int rundir_check(const char *dir) {
                 dir);
 }
 
+int rundir_recipe(struct recipe **out, const char *dir) {
+    struct recipe *r = NULL;
+    char *file = file_join(dir, "recipe.yaml");
+    int rc = recipe_load(&r, file, NULL, 0);
+    if (rc == 0 && !(r->model.path && r->data.train.path))
+        rc = FAIL(ERR_CORRUPT, "%s: %s is missing, which a run's recipe has (was the file cut?)",
+                  file, r->model.path ? "data.train.path" : "model.path");
+    if (rc < 0)
+        recipe_close(&r);
+    else
+        *out = r;
+    mem_free(file);
+    return err_wrap(rc, "%s is not a run", dir);
+}
+
 int rundir_resume(struct rundir **out, const char *dir, struct recipe **recipe) {
     struct rundir *d;
     TRY(rundir_check(dir));
     TRY(open_dir(&d, dir));
-    char *file = rundir_file(d, "recipe.yaml");
-    int rc = recipe_load(recipe, file, NULL, 0);
-    mem_free(file);
+    int rc = rundir_recipe(recipe, rundir_path(d));
     if (rc < 0)
         rundir_close(&d);
     else
         *out = d;
-    return err_wrap(rc, "%s is not a run", dir);
+    return rc;
 }
 
 void rundir_close(struct rundir **d) {

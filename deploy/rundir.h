@@ -16,6 +16,8 @@ MUST_CHECK int rundir_check_free(const char *dir);
 /* Opens an existing run to continue it; *recipe: its recipe. ERR_AGAIN naming the holder when it is
  * running. */
 MUST_CHECK int rundir_resume(struct rundir **out, const char *dir, struct recipe **recipe);
+/* The recipe of a run's directory. ERR_CORRUPT: it lacks what every run's has (emptied, or cut). */
+MUST_CHECK int rundir_recipe(struct recipe **out, const char *dir);
 /* The recipe with absolute paths: services may be started from anywhere. *out: recipe_close. */
 MUST_CHECK int rundir_resolve(struct recipe **out, const struct recipe *r);
 /* ERR_CONFIG if DIR holds what `weir replay retrain` made: no log, nothing to continue. */

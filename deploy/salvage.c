@@ -87,12 +87,12 @@ static char *free_name(const char *dir, const char *name) {
 /* --- the run ------------------------------------------------------------------------------- */
 
 /* Reads the damaged log through a copy in `work`, writes the new one into `fresh`. */
-static int read_and_write(struct salvage_log *s, const char *log, const char *work,
-                          const char *fresh, const struct recipe *r) {
+static int read_and_write(struct salvage_log *s, const char *run_dir, const char *log,
+                          const char *work, const char *fresh, const struct recipe *r) {
     struct runlog *from = NULL, *to = NULL;
     struct runlog_meta meta;
     int rc;
-    TRY_OUT(setup_log(&meta, r));
+    TRY_OUT(setup_log(&meta, run_dir, r));
     TRY_OUT(file_remove_tree(work));
     TRY_OUT(file_remove_tree(fresh));
     TRY_OUT(copy_dir(work, log, ".sst"));
@@ -224,7 +224,7 @@ int salvage_run(const char *run_dir, const char *out) {
     TRY_OUT(ckpt_list(&checkpoint, &s.n_checkpoints, checkpoints));
     keep_complete(checkpoint, &s.n_checkpoints, checkpoints);
     s.checkpoint = checkpoint;
-    TRY_OUT(read_and_write(&s, log, work, fresh, recipe));
+    TRY_OUT(read_and_write(&s, run_dir, log, work, fresh, recipe));
     print(&s);
     TRY_OUT(out ? fill_out(&s, run_dir, out) : exchange(&s, run_dir, log, fresh));
     printf("weir run --resume %s continues\n", base);

@@ -61,7 +61,8 @@ static void keep_log_room(struct supervise *s) {
 }
 
 int supervise_open(struct supervise **out, const char *log_path) {
-    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    /* O_NONBLOCK: a pipe without a reader is an error, not a wait for one. */
+    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
     if (fd < 0) return FAIL(ERR_IO, "cannot open %s: %s", log_path, strerror(errno));
     struct supervise *s = mem_zalloc(sizeof *s);
     s->log_path = mem_strdup(log_path);

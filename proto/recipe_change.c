@@ -31,6 +31,7 @@ static const char *const allowed[] = {
     "trainer.recompute",
     "trainer.recompute_layers",
     "trainer.offload_activations",
+    "trainer.staleness.hold",
 };
 
 bool recipe_key_below(const char *path, const char *key) {
@@ -56,24 +57,34 @@ static const char *text_of(const struct yaml_entry *e) {
     return e->value ? e->value : e->empty ? "[]" : "null";
 }
 
-int recipe_identity(struct hash *out, const struct recipe *r) {
-    struct yaml *y = NULL;
-    struct buf text = {0};
-    TRY(flatten(&y, r));
-    for (size_t i = 0; i < yaml_count(y); i++) {
-        const struct yaml_entry *e = yaml_entry(y, i);
-        if (!recipe_change_allowed(e->path)) buf_printf(&text, "%s=%s\n", e->path, text_of(e));
-    }
-    *out = hash_bytes(text.data, text.len);
-    buf_close(&text);
-    yaml_close(&y);
-    return 0;
-}
-
 static const char *value_of(const struct yaml *y, const char *path) {
     for (size_t i = 0; i < yaml_count(y); i++)
         if (strcmp(yaml_entry(y, i)->path, path) == 0) return text_of(yaml_entry(y, i));
     return NULL;
+}
+
+/* What has its default is left out, so that a key that a later version adds changes no identity. */
+int recipe_identity(struct hash *out, const struct recipe *r) {
+    struct yaml *y = NULL, *defaults = NULL;
+    struct recipe *d = NULL;
+    struct buf text = {0};
+    int rc;
+    TRY_OUT(recipe_parse(&d, "", 0, "defaults", NULL, 0));
+    TRY_OUT(flatten(&defaults, d));
+    TRY_OUT(flatten(&y, r));
+    for (size_t i = 0; i < yaml_count(y); i++) {
+        const struct yaml_entry *e = yaml_entry(y, i);
+        const char *plain = value_of(defaults, e->path);
+        if (!recipe_change_allowed(e->path) && !(plain && strcmp(plain, text_of(e)) == 0))
+            buf_printf(&text, "%s=%s\n", e->path, text_of(e));
+    }
+    *out = hash_bytes(text.data, text.len);
+out:
+    buf_close(&text);
+    yaml_close(&y);
+    yaml_close(&defaults);
+    recipe_close(&d);
+    return rc;
 }
 
 int recipe_changes(const struct recipe *was, const struct recipe *is, recipe_change_fn *each,

@@ -181,7 +181,7 @@ static int loop(struct manager *m) {
 
 static int open_log(struct manager *m) {
     struct runlog_meta meta;
-    TRY(setup_log(&meta, m->recipe));
+    TRY(setup_log(&meta, m->run_dir, m->recipe));
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);

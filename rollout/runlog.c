@@ -86,24 +86,32 @@ static int meta_read(struct runlog *l) {
     return rc;
 }
 
-/* A new log gets its meta record before anything else. */
-static int meta_check(struct runlog *l, const struct runlog_meta *want) {
-    int rc = meta_read(l);
-    if (rc == ERR_NOTFOUND) {
-        l->meta = *want;
-        l->meta.format = RUNLOG_FORMAT;
-        buf_reset(&l->value);
-        meta_text(&l->value, &l->meta);
-        kv_batch_put(l->batch, "Mrun", 4, l->value.data, l->value.len);
-        return runlog_commit(l, true);
-    }
-    TRY(rc);
+int runlog_is_of(const struct runlog *l, const struct runlog_meta *want) {
     if (l->meta.seed != want->seed)
         return FAIL(ERR_MISMATCH, "%s was made with seed %" PRIu64 ", the recipe says %" PRIu64,
                     l->dir, l->meta.seed, want->seed);
     if (!hash_equal(l->meta.recipe, want->recipe) && !hash_equal(l->meta.recipe, want->text))
-        return FAIL(ERR_MISMATCH, "%s was made with another recipe", l->dir);
+        return FAIL(
+            ERR_MISMATCH,
+            "%s was made with another recipe: recipe.yaml beside it was changed by hand. Put "
+            "back what it was; what a continued run may change is given as --set",
+            l->dir);
     return 0;
+}
+
+/* A new log gets its meta record before anything else. One that is known by its recipe's text gets
+ * the identity, so that the run can be extended, which changes the text. */
+static int meta_check(struct runlog *l, const struct runlog_meta *want) {
+    int rc = meta_read(l);
+    if (rc == 0) rc = runlog_is_of(l, want);
+    if (rc == 0 && hash_equal(l->meta.recipe, want->recipe)) return 0;
+    if (rc != ERR_NOTFOUND) TRY(rc);
+    l->meta = *want;
+    l->meta.format = RUNLOG_FORMAT;
+    buf_reset(&l->value);
+    meta_text(&l->value, &l->meta);
+    kv_batch_put(l->batch, "Mrun", 4, l->value.data, l->value.len);
+    return runlog_commit(l, true);
 }
 
 static int open_for_writing(struct runlog **out, const char *dir, const struct runlog_meta *meta,
@@ -134,7 +142,9 @@ int runlog_open_readonly(struct runlog **out, const char *dir) {
     int rc = 0;
     l->dir = mem_strdup(dir);
     TRY_OUT(kv_open_readonly(&l->kv, dir));
-    TRY_OUT(meta_read(l));
+    rc = meta_read(l);
+    if (rc == ERR_NOTFOUND) rc = FAIL(rc, "%s is empty: it has no record of a run", dir);
+    TRY_OUT(rc);
     *out = l;
     l = NULL;
 out:

@@ -34,7 +34,7 @@ struct runlog_scan;
 struct runlog_meta {
     uint64_t format, seed;
     struct hash recipe; /* recipe_identity: the settings that may not change */
-    struct hash text;   /* of the whole recipe's text, which logs had before; not written */
+    struct hash text;   /* of RUN/recipe.yaml, which logs had before; not written */
 };
 
 /* Pointers in records are the caller's when writing; read ones belong to the reader: see below. */
@@ -107,6 +107,8 @@ MUST_CHECK int runlog_open_readonly(struct runlog **out, const char *dir);
 MUST_CHECK int runlog_open_damaged(struct runlog **out, const char *dir);
 void runlog_close(struct runlog **l);
 struct runlog_meta runlog_meta(const struct runlog *l);
+/* Whether the log was made with this meta: ERR_MISMATCH. */
+MUST_CHECK int runlog_is_of(const struct runlog *l, const struct runlog_meta *want);
 const char *runlog_dir(const struct runlog *l);
 
 /* An event is some puts and a commit, which writes them all or none. */

@@ -2,9 +2,10 @@
 #include "rollout/setup.h"
 
 #include "actor/params.h"
-#include "base/buf.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "proto/recipe_change.h"
 
 #include <inttypes.h>
@@ -156,11 +157,14 @@ int setup_dataset(struct dataset **out, const struct recipe_data *d, const char 
     return dataset_open(out, &cfg);
 }
 
-int setup_log(struct runlog_meta *out, const struct recipe *r) {
-    struct buf text = {0};
-    recipe_print(r, &text);
-    *out = (struct runlog_meta){
-        .seed = r->seed, .text = hash_bytes(text.data, text.len), .format = RUNLOG_FORMAT};
-    buf_close(&text);
-    return recipe_identity(&out->recipe, r);
+int setup_log(struct runlog_meta *out, const char *run_dir, const struct recipe *r) {
+    char *path = file_join(run_dir, "recipe.yaml"), *text = NULL;
+    size_t bytes = 0;
+    int rc = file_read(&text, &bytes, path, SIZE_MAX);
+    if (rc == 0)
+        *out = (struct runlog_meta){
+            .seed = r->seed, .text = hash_bytes(text, bytes), .format = RUNLOG_FORMAT};
+    mem_free(text);
+    mem_free(path);
+    return rc < 0 ? rc : recipe_identity(&out->recipe, r);
 }

@@ -30,8 +30,8 @@ size_t setup_kv_bytes(const struct engine_config *cfg); /* of its keys and value
 /* The chat format with the recipe's arguments, and the policy with it; dir NULL: the recipe's. */
 MUST_CHECK int setup_chat(enum chat_format *out, const struct recipe *r, const char *dir);
 MUST_CHECK int setup_policy(struct policy *out, const struct recipe *r, const char *dir);
-/* Whose log it is: what of the recipe may not change identifies the run. */
-MUST_CHECK int setup_log(struct runlog_meta *out, const struct recipe *r);
+/* Whose log it is: what of the recipe, that of run_dir, may not change identifies the run. */
+MUST_CHECK int setup_log(struct runlog_meta *out, const char *run_dir, const struct recipe *r);
 
 /* section: "data.train", for the error of a missing path. seed: the recipe's. */
 MUST_CHECK int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,

@@ -246,6 +246,7 @@ static int write_new(const struct ckpt *c, const char *tmp) {
     if (rc == 0) return 0;
     char *why = mem_strdup(err_text());
     err_ignore(file_remove_tree(tmp), "the next save removes what is left");
+    if (rc == ERR_NOTFOUND) rc = ERR_IO; /* the directory was taken away */
     rc = FAIL(rc, "checkpoint of version %" PRId64 " not written: %s", c->version, why);
     mem_free(why);
     return rc;

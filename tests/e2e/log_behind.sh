@@ -55,3 +55,34 @@ rm -rf "$run/checkpoints"
 "$WEIR" run --resume "$run" --json >/dev/null || fail "without checkpoints: $(tail -n 3 "$run/weir.log")"
 [ "$(last_hash "$run")" = "$want" ] || fail "rebuilt from the log alone: $(last_hash "$run"), wanted $want"
 "$WEIR" replay "$run" verify --all >/dev/null || fail "the rebuilt run does not verify"
+
+# A recipe that was changed by hand or emptied is refused before anything of the run is touched.
+cp "$run/recipe.yaml" "$DIR/recipe.yaml"
+sed -i 's/lr: 0.001/lr: 0.002/' "$run/recipe.yaml"
+cp "$run/recipe.yaml" "$DIR/changed.yaml"
+resume_fails 76 "was made with another recipe: recipe.yaml beside it was changed by hand"
+rc=0
+"$WEIR" run --resume "$run" --set trainer.steps=70 >"$DIR/out" 2>&1 || rc=$?
+[ "$rc" = 76 ] || fail "extending a run with a changed recipe: exit $rc"
+[ -d "$run/hf" ] || fail "a run that was refused lost its model"
+cmp "$run/recipe.yaml" "$DIR/changed.yaml" || fail "a run that was refused has another recipe"
+: >"$run/recipe.yaml"
+resume_fails 65 "recipe.yaml: model.path is missing"
+for verb in verify list; do
+    rc=0
+    "$WEIR" replay "$run" $verb >"$DIR/out" 2>&1 || rc=$?
+    [ "$rc" = 65 ] || fail "$verb with an emptied recipe: exit $rc: $(cat "$DIR/out")"
+done
+cp "$DIR/recipe.yaml" "$run/recipe.yaml"
+
+# weir.log must be a file; a part of the log that is not there is damage, with its remedy.
+mv "$run/weir.log" "$DIR/weir.log"
+mkfifo "$run/weir.log"
+resume_fails 74 "cannot open $run/weir.log"
+mv "$DIR/weir.log" "$run/weir.log"
+rm "$run"/log/MANIFEST-*
+resume_fails 65 "salvage\` keeps what is whole"
+rc=0
+"$WEIR" replay "$run" list >"$DIR/out" 2>&1 || rc=$?
+[ "$rc" = 65 ] || fail "list of a damaged log: exit $rc: $(cat "$DIR/out")"
+grep -q salvage "$DIR/out" || fail "list of a damaged log: no remedy: $(cat "$DIR/out")"

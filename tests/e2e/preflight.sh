@@ -54,6 +54,10 @@ rows() { # rows N [LINE ROW]...: N good rows, some lines replaced
 }
 long=$(printf 'x%.0s' $(seq 89))
 
+# A folder that is not there, also where it would not be used.
+rows 8
+check "nowhere" --set "trainer.algorithm.kl.reference=$DIR/nowhere"
+
 # Rows.
 rows 3
 check "3 rows, trainer.batch.groups is 4: a batch takes a row once"

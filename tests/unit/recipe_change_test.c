@@ -73,13 +73,27 @@ TEST(a_section_is_not_a_prefix) {
 /* Whatever keys come: nothing of the optimizer, the loss, the data or the sampling is among them.
  */
 TEST(no_key_that_weights_depend_on) {
-    static const char *const never[] = {"trainer.optimizer", "trainer.algorithm",
-                                        "trainer.batch",     "trainer.alignment",
-                                        "trainer.staleness", "trainer.prefix",
-                                        "data.train",        "rollout.sampling",
-                                        "reward[]",          "model"};
+    /* trainer.staleness.hold only decides when groups start, as rollout.workers does. */
+    static const char *const never[] = {"trainer.optimizer",
+                                        "trainer.algorithm",
+                                        "trainer.batch",
+                                        "trainer.alignment",
+                                        "trainer.staleness.max",
+                                        "trainer.staleness.late",
+                                        "trainer.prefix",
+                                        "data.train",
+                                        "rollout.sampling",
+                                        "reward[]",
+                                        "model"};
     for (size_t i = 0; i < recipe_table_count(); i++)
         for (size_t k = 0; k < sizeof never / sizeof never[0]; k++)
             if (recipe_key_below(recipe_table_field(i)->path, never[k]))
                 CHECK(!recipe_change_allowed(recipe_table_field(i)->path));
+}
+
+/* So a key that a later version adds, with its default in the recipe or not, is the same run. */
+TEST(a_default_is_no_part_of_the_identity) {
+    CHECK(same("rollout.temperature=1"));
+    CHECK(!same("rollout.temperature=0.5"));
+    CHECK(same("trainer.staleness.hold=max"));
 }
