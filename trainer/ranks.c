@@ -265,8 +265,18 @@ static bool hear_word(const struct ranks *r, int i, struct word *w) {
     return n == (ssize_t)sizeof *w;
 }
 
+/* A process that is killed closes its sockets before its parent can wait for it: one that hung up
+ * without a word is given the time to end. */
 static bool was_killed(struct peer *p) {
-    if (p->pid > 0 && waitpid(p->pid, &p->status, WNOHANG) == p->pid) p->pid = 0;
+    char byte;
+    ssize_t n = recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    bool silent = n == 0 || (n < 0 && errno == ECONNRESET);
+    uint64_t until_us = clock_us() + RANKS_GRACE_US;
+    while (p->pid > 0) {
+        if (waitpid(p->pid, &p->status, WNOHANG) == p->pid) p->pid = 0;
+        if (!silent || p->pid == 0 || clock_us() > until_us) break;
+        clock_sleep_us(1000);
+    }
     return p->pid == 0 && WIFSIGNALED(p->status);
 }
 

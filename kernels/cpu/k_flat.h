@@ -28,15 +28,19 @@ static double vd_total(struct vd a) {
     return sum;
 }
 
+/* The bits of floats where they lie: a plain uint32_t may not be used to read or write them, and a
+ * compiler that relies on that may move the loads of floats before the stores of their bits. */
+typedef uint32_t __attribute__((__may_alias__)) float_bits;
+
 /* Round to nearest even; a NaN stays one. Plain integer code: the compiler vectorises it. */
-static void to_bf16(uint16_t *out, const uint32_t *x, int64_t n) {
+static void to_bf16(uint16_t *out, const float_bits *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         uint32_t u = x[i], rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
         out[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16 | 0x40) : rounded);
     }
 }
 
-static void from_bf16(uint32_t *out, const uint16_t *x, int64_t n) {
+static void from_bf16(float_bits *out, const uint16_t *x, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         out[i] = (uint32_t)x[i] << 16;
 }
@@ -47,7 +51,7 @@ enum { FLAT_BLOCK = 32 * VEC }; /* elements of bf16 that are widened at a time *
 static const float *widened(const float *x, const uint16_t *half, int64_t i, int64_t n,
                             float *buf) {
     if (!half) return x ? x + i : NULL;
-    from_bf16((uint32_t *)buf, half + i, n);
+    from_bf16((float_bits *)buf, half + i, n);
     return buf;
 }
 
@@ -125,8 +129,8 @@ static void k_adamw(const void *args, int64_t begin, int64_t end, void *scratch)
         const int64_t n = end - i < FLAT_BLOCK ? end - i : FLAT_BLOCK;
         if (a->changed) memcpy(was, a->w + i, (size_t)n * sizeof *was);
         adamw_block(a, i, widened(a->along, a->along16, i, n, buf), n);
-        if (a->keep) to_bf16(a->keep + i, (const uint32_t *)a->g + i, n);
-        if (a->half) to_bf16(a->half + i, (const uint32_t *)a->w + i, n);
+        if (a->keep) to_bf16(a->keep + i, (const float_bits *)a->g + i, n);
+        if (a->half) to_bf16(a->half + i, (const float_bits *)a->w + i, n);
         if (a->changed) note_changed(a, i, was, n);
     }
 }
@@ -135,9 +139,9 @@ static void k_cast(const void *args, int64_t begin, int64_t end, void *scratch) 
     const struct cast_args *a = args;
     (void)scratch;
     if (a->to_bf16)
-        to_bf16((uint16_t *)a->dst + begin, (const uint32_t *)a->src + begin, end - begin);
+        to_bf16((uint16_t *)a->dst + begin, (const float_bits *)a->src + begin, end - begin);
     else
-        from_bf16((uint32_t *)a->dst + begin, (const uint16_t *)a->src + begin, end - begin);
+        from_bf16((float_bits *)a->dst + begin, (const uint16_t *)a->src + begin, end - begin);
 }
 
 #endif

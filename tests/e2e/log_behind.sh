@@ -10,7 +10,7 @@ resume_fails() { # resume_fails CODES TEXT
     no_leftovers "$run"
 }
 
-"$WEIR" run tests/e2e/small.yaml --json --set trainer.steps=60 --set trainer.checkpoint.every=10 \
+"$WEIR" run tests/e2e/small.yaml --json --set trainer.steps=90 --set trainer.checkpoint.every=10 \
     --set trainer.checkpoint.keep=9 --out "$run" \
     >/dev/null &
 pid=$!
@@ -21,15 +21,15 @@ done
 kill -INT "$pid"
 wait "$pid" || true
 old=$("$WEIR" replay "$run" list --json | grep -c '"done": true')
-[ "$old" -lt 60 ] || fail "the run was over before it could be stopped"
+[ "$old" -lt 90 ] || fail "the run was over before it could be stopped"
 cp -r "$run/log" "$DIR/old"
 "$WEIR" run --resume "$run" --json >/dev/null
 want=$(last_hash "$run")
 
 mv "$run/log" "$DIR/newer"
-resume_fails 65 "checkpoint is step 60, but there is no log in"
+resume_fails 65 "checkpoint is step 90, but there is no log in"
 cp -r "$DIR/old" "$run/log"
-resume_fails 65 "checkpoint is step 60, the log ends at $old"
+resume_fails 65 "checkpoint is step 90, the log ends at $old"
 fits=$((old / 10 * 10))
 grep -qF "rebuilds the run from the log and checkpoint step-$fits" "$DIR/out" || fail "which checkpoint fits: $(cat "$DIR/out")"
 

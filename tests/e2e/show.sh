@@ -49,11 +49,10 @@ done
 grep -q 'show needs --step N' "$DIR/err" || fail "$(cat "$DIR/err")"
 no_leftovers "$run"
 
-# While it runs: some of the first step and of the last, in one piece each, for people and as JSON.
+# While it runs, in one piece each, for people and as JSON: some of the last step, and of as many before as there is time for.
 "$WEIR" run tests/e2e/small.yaml --out "$DIR/said" --samples 3 >"$DIR/said.txt" || fail "$(tail -n 3 "$DIR/said.txt")"
 grep -q '^step 12  16 trajectories' "$DIR/said.txt" || fail "nothing of the last step"
-[ "$(grep -c '^trajectory ' "$DIR/said.txt")" -ge 6 ] || fail "--samples 3: $(grep -c '^trajectory ' "$DIR/said.txt") in all"
 [ $(($(grep -c '^trajectory ' "$DIR/said.txt") % 3)) = 0 ] || fail "--samples 3 shows others than 3"
 small_run "$DIR/said-json" --samples 1 >"$DIR/said.jsonl" || fail "--samples --json"
-grep -c '^{"event": "sample", "trajectory": .*"reasons": ' "$DIR/said.jsonl" | grep -q '^[2-9]' || fail "no sample events"
+grep -q '^{"event": "sample", "trajectory": .*"reasons": ' "$DIR/said.jsonl" || fail "no sample events"
 ! grep -v '^{.*}$' "$DIR/said.jsonl" || fail "--json with --samples is not JSON lines"

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -343,6 +345,35 @@ TEST(ranks_name_the_one_that_was_killed) {
     batch_close(&b);
     step_close(&s);
     CHECK_INT(children(pid, 4), 0);
+}
+
+/* A process that is killed hangs up before its parent can wait for it: the time in between, made
+ * long. The rank is frozen, so that it does not end by itself when its socket is closed. */
+TEST(ranks_name_the_one_that_is_dying) {
+    struct setup x = {NULL, 3, 34, test_dir()};
+    pid_t pid[4];
+    struct step *s = open_step(NULL, 3);
+    struct batch *b = batch_of(&x, 4);
+    struct step_report r;
+    step_set_version(s, 4);
+    CHECK_OK(step_run(s, b, &r));
+    CHECK_INT(children(pid, 4), 2);
+    CHECK(kill(pid[1], SIGSTOP) == 0);
+    int process = (int)syscall(SYS_pidfd_open, pid[1], 0);
+    int fd = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, RANKS_FD, 0);
+    if (fd < 0) test_skip("another process's descriptors cannot be had here");
+    CHECK(shutdown(fd, SHUT_RDWR) == 0);
+    pid_t killer = fork();
+    if (killer == 0) {
+        clock_sleep_us(200 * 1000);
+        _exit(kill(pid[1], SIGKILL) != 0);
+    }
+    CHECK_ERR(step_run(s, b, &r), ERR_CLOSED, "rank 2 of 3 of the trainer was killed by signal 9");
+    CHECK(waitpid(killer, NULL, 0) == killer);
+    close(fd);
+    close(process);
+    batch_close(&b);
+    step_close(&s);
 }
 
 TEST(ranks_name_the_one_that_hangs) {
