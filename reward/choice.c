@@ -93,9 +93,12 @@ static bool is_heading(const char *s, size_t n) {
 /* The letter of the last line behind #### that holds one and is no heading. */
 static int marked_letter(const char *text) {
     int found = FOUND_NONE;
-    for (const char *s = text; (s = strstr(s, "####")) != NULL;) {
+    for (const char *s = answer_end(text); (s = strstr(s, "####")) != NULL;) {
+        enum { LINE_BYTES = 512 }; /* a longer line is read as far as that */
         s += strspn(s, "#");
-        size_t n = strcspn(s, "\n");
+        size_t n = strnlen(s, LINE_BYTES);
+        const char *end = memchr(s, '\n', n);
+        if (end) n = (size_t)(end - s);
         int f = is_heading(s, n) ? FOUND_NONE : only_letter((struct formula_span){s, n});
         if (f != FOUND_NONE) found = f;
     }

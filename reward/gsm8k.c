@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { LINE_BYTES = 512 }; /* of a line, looked at for what it is */
+
 static const char mark[] = "####";
 static const char digits[] = "0123456789";
 
@@ -78,13 +80,15 @@ static bool is_heading(const char *s) {
     size_t n = strspn(s, digits);
     if (n == 0 || n > 2 || !s[n] || !strchr(".):", s[n]) || s[n + 1] != ' ') return false;
     s += n + 1 + strspn(s + n + 1, " *");
-    const char *end = strchr(s, '\n');
+    const char *end = memchr(s, '\n', strnlen(s, LINE_BYTES));
     return isalpha((unsigned char)*s) && end && end[strspn(end, " \t\r\n")];
 }
 
 /* Behind the name that the line at s gives its number: "x = 18", "Total = 18". */
 static const char *skip_name(const char *s) {
-    size_t n = strspn(s, " $*_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    size_t n = 0;
+    while (n < LINE_BYTES && (isalpha((unsigned char)s[n]) || (s[n] && strchr(" $*_", s[n]))))
+        n++;
     return s[n] == '=' ? s + n + 1 : s;
 }
 

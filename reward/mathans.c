@@ -207,6 +207,8 @@ static char *with_unit(struct arena *arena, const char *s) {
     letter = end - 1; /* "5 K" may be five thousand */
     if (end < 3 || (*power && !squared) || s[letter] == 'K' || !mathunit_is_letter(s[letter]))
         return NULL;
+    for (size_t i = 1; i < letter; i++) /* "3 + 2 m" is a sum */
+        if (strchr("+-", s[i]) && s[i - 1] != '{' && s[i - 1] != '^') return NULL;
     size_t blanks = letter;
     while (blanks > 0 && strchr(" ~\\,;", s[blanks - 1]))
         blanks--;

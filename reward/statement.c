@@ -320,6 +320,7 @@ static struct group group_at(const struct prose *p, size_t t) {
         g.to = next + 1;
     bool scaled = prose_is_one_of(&p->token[g.to], scaling);
     if (scaled) g.to += is_value(&p->token[g.to + 1]) ? 2 : 1; /* "5 million", "3 times 4" */
+    if (prose_is(&p->token[g.to], "am") || prose_is(&p->token[g.to], "pm")) g.to++; /* 5:30 PM */
     bool range = prose_is(&p->token[g.to], "to") && is_value(&p->token[g.to + 1]) &&
                  !(t > 0 && prose_is(&p->token[t - 1], "from"));
     if (range && g.to == t + 1) g.to += 2; /* "3 to 4" */
