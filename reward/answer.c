@@ -10,7 +10,8 @@
 #include <string.h>
 #include <strings.h>
 
-enum { BOXES_MAX = 64 }; /* boxes inside one another; deeper ones are not looked at */
+enum { LINE_BYTES = 4096 }; /* of a marked line; a longer one holds no answer */
+enum { BOXES_MAX = 64 };    /* boxes inside one another; deeper ones are not looked at */
 
 /* Whether \boxed or \fbox ends right before the brace at s. */
 static bool opens_box(const char *text, const char *s) {
@@ -91,11 +92,18 @@ static bool is_marked_answer(const char *s, size_t n) {
     return true;
 }
 
+const char *answer_end(const char *text) {
+    size_t n = strlen(text);
+    return n > PROSE_BYTES ? text + n - PROSE_BYTES : text;
+}
+
 struct formula_span answer_marked(const char *text) {
     struct formula_span best = {0};
-    for (const char *s = text; (s = strstr(s, "####")) != NULL; s += strspn(s, "#")) {
+    for (const char *s = answer_end(text); (s = strstr(s, "####")) != NULL; s += strspn(s, "#")) {
         const char *line = s + strspn(s, "#");
-        size_t n = strcspn(line, "\n");
+        size_t n = strnlen(line, LINE_BYTES);
+        const char *end = memchr(line, '\n', n);
+        if (end) n = (size_t)(end - line);
         if (is_marked_answer(line, n)) best = (struct formula_span){line, n};
     }
     return best;

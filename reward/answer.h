@@ -16,4 +16,7 @@ struct formula_span answer_marked(const char *text);
  * order: box, mark, statement, the last formula or number that the text concludes with. */
 const char *answer_find(struct arena *arena, const char *response);
 
+/* The part of text where an answer without a box is looked for: its last PROSE_BYTES. */
+const char *answer_end(const char *text);
+
 #endif

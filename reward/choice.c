@@ -30,12 +30,19 @@ static bool is_letter(char c, bool any_case) {
 
 /* ASCII only: in scripts without spaces a letter has no space beside it. */
 static bool in_word(char c) {
-    return isalnum((unsigned char)c) || c == '_' || c == '\'';
+    return isalnum((unsigned char)c) || c == '_';
+}
+
+/* Whether the character at s, whose neighbour on the far side is beyond, is part of a word: an
+ * apostrophe is between letters ("I'm"), else it is a quotation mark. */
+static bool joins(char c, char beyond) {
+    return in_word(c) || (c == '\'' && in_word(beyond));
 }
 
 /* Whether s[i] stands by itself in s[0..n). */
 static bool stands_alone(const char *s, size_t n, size_t i) {
-    return (i == 0 || !in_word(s[i - 1])) && (i + 1 >= n || !in_word(s[i + 1]));
+    return (i == 0 || !joins(s[i - 1], i > 1 ? s[i - 2] : 0)) &&
+           (i + 1 >= n || !joins(s[i + 1], i + 2 < n ? s[i + 2] : 0));
 }
 
 /* A word of a sentence: "A dog", "I think". A bracket, full stop or colon behind it says otherwise.
@@ -86,9 +93,12 @@ static bool is_heading(const char *s, size_t n) {
 /* The letter of the last line behind #### that holds one and is no heading. */
 static int marked_letter(const char *text) {
     int found = FOUND_NONE;
-    for (const char *s = text; (s = strstr(s, "####")) != NULL;) {
+    for (const char *s = answer_end(text); (s = strstr(s, "####")) != NULL;) {
+        enum { LINE_BYTES = 512 }; /* a longer line is read as far as that */
         s += strspn(s, "#");
-        size_t n = strcspn(s, "\n");
+        size_t n = strnlen(s, LINE_BYTES);
+        const char *end = memchr(s, '\n', n);
+        if (end) n = (size_t)(end - s);
         int f = is_heading(s, n) ? FOUND_NONE : only_letter((struct formula_span){s, n});
         if (f != FOUND_NONE) found = f;
     }
@@ -112,7 +122,9 @@ static int letter_of(const struct prose *p, size_t t) {
         return only == FOUND_SEVERAL ? 0 : only;
     }
     if (w->kind != PROSE_WORD || w->n != 1 || !is_letter(*w->s, bracketed)) return 0;
-    bool touched = in_word(w->s[1]) || (t > 0 && w->s == w[-1].s + w[-1].n && in_word(w->s[-1]));
+    bool before =
+        t > 0 && w->s == w[-1].s + w[-1].n && joins(w->s[-1], w[-1].n > 1 || t > 1 ? w->s[-2] : 0);
+    bool touched = before || joins(w->s[1], w->s[1] ? w->s[2] : 0);
     return touched ? 0 : toupper((unsigned char)*w->s);
 }
 
@@ -135,6 +147,9 @@ static bool is_refuted(const struct prose *p, size_t t) {
                                         "can't", "isnt",       "eliminated", NULL};
     const struct prose_token *w = &p->token[t + 1];
     if (is_punct(w, ")]")) w++;
+    if (w->kind == PROSE_WORD && (memmem(w->s, w->n, "\xe4\xb8\x8d", 3) ||
+                                  memmem(w->s, w->n, "\xe9\x94\x99", 3))) /* no, wrong */
+        return letter_of(p, (size_t)(w + 1 - p->token)) == 0; /* else it is the next one's */
     while (prose_is_one_of(w, verbs) && !prose_is_one_of(w, words))
         w++;
     return prose_is_one_of(w, words) && !is_punct(w - 1, ",");
@@ -185,6 +200,8 @@ static int chosen(const struct prose *p, size_t from, size_t to, bool last) {
     int found = FOUND_NONE;
     for (size_t t = from, end = t + 1; t < to; t = end) {
         end = t + 1;
+        bool reason = prose_is(&p->token[t], "because") || prose_is(&p->token[t], "since");
+        if (reason && found != FOUND_NONE) return found;
         if (letter_of(p, t) == 0 || !is_chosen(p, t)) continue;
         found = joined_letters(p, t, &end);
         if (!last) return found;

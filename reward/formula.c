@@ -184,6 +184,11 @@ static size_t number_length(const char *s) {
     }
     if (s[n] == '.' && is_digit(s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
     if (n > 0 && s[n] == ':' && is_digit(s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
+    if (n > 0 && (s[n] == 'e' || s[n] == 'E')) {
+        size_t sign = s[n + 1] == '-' || s[n + 1] == '+',
+               m = strspn(s + n + 1 + sign, "0123456789");
+        if (m > 0 && !is_letter(s[n + 1 + sign + m])) n += 1 + sign + m;
+    }
     return n > 0 ? c + n : 0;
 }
 
@@ -227,8 +232,9 @@ struct run {
     size_t at;  /* what is read */
     size_t end; /* behind the last item that may end it */
     int depth;
-    bool want;  /* an operand must come */
-    bool solid; /* a number, a command or a relation was there */
+    bool want;      /* an operand must come */
+    bool solid;     /* a number, a command or a relation was there */
+    bool solid_end; /* the same, up to `end`: what an operator joins to nothing does not count */
     bool last_number;
     int signs; /* in a row */
 };
@@ -257,13 +263,20 @@ static size_t letter_operand(const struct run *r, const char *s, bool glued) {
                : 0;
 }
 
+/* What is read may end here, unless a bracket is open. */
+static void may_end(struct run *r) {
+    if (r->depth > 0) return;
+    r->end = r->at;
+    r->solid_end = r->solid;
+}
+
 static void operand(struct run *r, size_t n, bool solid, bool number) {
     r->at += n;
     r->want = false;
     r->solid = r->solid || solid;
     r->last_number = number;
     r->signs = 0;
-    if (r->depth == 0) r->end = r->at;
+    may_end(r);
 }
 
 /* An operator must have as much space before as behind it where it could be a hyphen or emphasis,
@@ -308,8 +321,15 @@ static bool closes(struct run *r, size_t gap) {
     r->at += gap + n;
     r->depth--;
     r->last_number = false;
-    if (r->depth == 0) r->end = r->at;
+    may_end(r);
     return true;
+}
+
+/* Whether the mark at s goes on with its sentence or formula: "5! ways", "5! + 1". */
+static bool is_factorial(const char *s) {
+    size_t gap = spaces(s + 1);
+    char next = s[1 + gap];
+    return formula_is_in(next, "+-*/=)") || (gap > 0 && next >= 'a' && next <= 'z');
 }
 
 /* What changes an operand from behind: ^2, _1, %, !, degrees, spacing commands. */
@@ -326,7 +346,7 @@ static bool postfix(struct run *r) {
         if (n == 1) n = 0;
     } else if (*s == '%') {
         n = 1;
-    } else if (*s == '!' && s[1 + spaces(s + 1)] && formula_is_in(s[1 + spaces(s + 1)], "+-*/=)")) {
+    } else if (*s == '!' && is_factorial(s)) {
         n = 1;
     } else if (*s == '\\' && command(s, &m) == ITEM_POSTFIX) {
         n = m;
@@ -348,10 +368,11 @@ static bool read_operand(struct run *r, size_t gap) {
     uint32_t cp = 0;
     size_t n, m;
     bool glued = gap == 0 && r->at > 0 && !r->want;
-    if (*s == '+' || *s == '-' || strncmp(s, "\xe2\x88\x92", 3) == 0) { /* a sign */
+    if (*s == '+' || *s == '-' || strncmp(s, "\xe2\x88\x92", 3) == 0 ||
+        strncmp(s, "\xef\xbc\x8d", 3) == 0) { /* a sign */
         if (!r->want) return false;
         n = *s == '+' || *s == '-' ? 1 : 3;
-        if (isspace((unsigned char)s[n]) || s[n] == *s || r->signs++ > 0) return false;
+        if (isspace((unsigned char)s[n]) || (n == 1 && s[n] == *s) || r->signs++ > 0) return false;
         r->at += gap + n;
         return true;
     }
@@ -387,7 +408,7 @@ static bool read_operand(struct run *r, size_t gap) {
         r->want = cp == 0x221a || cp == 0x221b; /* a root of something */
         r->solid = r->solid || cp < 0x391 || cp > 0x3c9 || r->at > gap + (size_t)len;
         r->last_number = false;
-        if (r->depth == 0 && !r->want) r->end = r->at;
+        if (!r->want) may_end(r);
         return true;
     }
     return false;
@@ -444,7 +465,7 @@ size_t formula_bare(const char *text, const char *s) {
         if (read_operand(&r, gap)) continue;
         if (r.want || !read_operator(&r, gap)) break;
     }
-    return r.solid && r.end > first ? r.end : 0;
+    return r.solid_end && r.end > first ? r.end : 0;
 }
 
 /* ---- what it comes to ---- */

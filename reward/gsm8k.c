@@ -8,19 +8,23 @@
  * holds no number is an error of the data, never a zero. */
 #include "reward/gsm8k.h"
 
+#include "reward/mathword.h"
 #include "reward/rational.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
+enum { LINE_BYTES = 512 }; /* of a line, looked at for what it is */
+
 static const char mark[] = "####";
 static const char digits[] = "0123456789";
 
 /* What may stand between the mark and the number; the minus sign is read apart. */
-static const char *const decoration[] = {" ",        "\t",       "$",       "\\$", "*",
-                                         "=",        "\\boxed{", "\\text{", "{",   "\xe2\x82\xac",
-                                         "\xc2\xa3", "\xc2\xa0", NULL};
+static const char *const decoration[] = {
+    " ",        "\t",           "$", "\\$",          "*",        "=",
+    "\\boxed{", "\\text{",      "{", "\xe2\x82\xac", "\xc2\xa3", "\xc2\xa0",
+    "~",        "\xe2\x89\x88", NULL};
 
 /* Bytes of prefix if s starts with it, else 0. */
 static size_t starts_with(const char *s, const char *prefix) {
@@ -76,19 +80,42 @@ static bool is_heading(const char *s) {
     size_t n = strspn(s, digits);
     if (n == 0 || n > 2 || !s[n] || !strchr(".):", s[n]) || s[n + 1] != ' ') return false;
     s += n + 1 + strspn(s + n + 1, " *");
-    const char *end = strchr(s, '\n');
+    const char *end = memchr(s, '\n', strnlen(s, LINE_BYTES));
     return isalpha((unsigned char)*s) && end && end[strspn(end, " \t\r\n")];
+}
+
+/* Behind the name that the line at s gives its number: "x = 18", "Total = 18". */
+static const char *skip_name(const char *s) {
+    size_t n = 0;
+    while (n < LINE_BYTES && (isalpha((unsigned char)s[n]) || (s[n] && strchr(" $*_", s[n]))))
+        n++;
+    return s[n] == '=' ? s + n + 1 : s;
+}
+
+/* The word behind a number that makes another one of it: "18 million". False if what it makes is
+ * not known ("18 squared"). */
+static bool apply_word(struct rational *x, const char *s) {
+    s += strspn(s, " *");
+    size_t n = 0;
+    while (isalpha((unsigned char)s[n]))
+        n++;
+    struct mathword does = mathword_behind(s, n);
+    if (does.behind == MATHWORD_POWER || does.behind == MATHWORD_PART) return false;
+    struct rational factor = rational_int(does.factor);
+    return does.behind != MATHWORD_SCALE || rational_mul(x, x, &factor);
 }
 
 /* The one number of the line at s, behind decoration. */
 static enum found read_line(struct rational *out, const char *s) {
     bool negative;
     struct rational x;
-    s = skip_decoration(s, &negative);
+    s = skip_decoration(skip_name(s), &negative);
     size_t n = is_heading(s) ? 0 : read_number(&x, s);
     if (n == 0) return FOUND_NONE;
+    const char *behind = s + n;
     for (s += n; *s && *s != '\n'; s++)
         if (isdigit((unsigned char)*s)) return FOUND_SEVERAL;
+    if (!apply_word(&x, behind)) return FOUND_SEVERAL;
     if (negative) rational_negate(&x);
     *out = x;
     return FOUND_NUMBER;

@@ -16,6 +16,7 @@
 #include "reward/mathlooks.h"
 #include "reward/mathparse.h"
 #include "reward/mathsame.h"
+#include "reward/mathunit.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -194,6 +195,45 @@ static enum verdict judge(const char *want, const char *got, bool commas, const 
     return v;
 }
 
+/* "188 m", "5 m^2": where a number is asked for, a lone letter that stands apart behind a number at
+ * the end is its unit and no variable. The text with that letter upright, NULL if it has none. */
+static char *with_unit(struct arena *arena, const char *s) {
+    size_t n = strlen(s), end = n, letter;
+    while (end > 0 && strchr("^{}23", s[end - 1]))
+        end--;
+    const char *power = s + end;
+    bool squared = strcmp(power, "^2") == 0 || strcmp(power, "^3") == 0 ||
+                   strcmp(power, "^{2}") == 0 || strcmp(power, "^{3}") == 0;
+    letter = end - 1; /* "5 K" may be five thousand */
+    if (end < 3 || (*power && !squared) || s[letter] == 'K' || !mathunit_is_letter(s[letter]))
+        return NULL;
+    for (size_t i = 1; i < letter; i++) /* "3 + 2 m" is a sum */
+        if (strchr("+-", s[i]) && s[i - 1] != '{' && s[i - 1] != '^') return NULL;
+    size_t blanks = letter;
+    while (blanks > 0 && strchr(" ~\\,;", s[blanks - 1]))
+        blanks--;
+    if (blanks == letter || blanks == 0 || !strchr("0123456789})", s[blanks - 1])) return NULL;
+    struct buf b = {0};
+    buf_add(&b, s, letter);
+    buf_str(&b, "\\mathrm{");
+    buf_add(&b, s + letter, 1);
+    buf_str(&b, "}");
+    buf_str(&b, power);
+    char *out = arena_strndup(arena, b.data, b.len);
+    buf_close(&b);
+    return out;
+}
+
+/* Whether the reference is a value without variables. */
+static bool is_number(const char *want) {
+    struct arena *arena = arena_open(1 << 16);
+    struct algebra *g = algebra_init(arena);
+    node a = mathparse_read(g, arena, want, true);
+    bool yes = a && a->kind == MATHPARSE_VALUE && algebra_is_constant(g, a->value);
+    arena_close(&arena);
+    return yes;
+}
+
 static int verdict(const char *want, const char *got, double *value, char *reason) {
     const char *why = "is not";
     enum verdict v = VERDICT_UNREADABLE;
@@ -234,6 +274,8 @@ static int run(const void *state, const struct verify_input *in, double *value, 
     const char *got = answer_find(arena, in->response);
     if (!got || strlen(got) > MATHLEX_BYTES) got = "";
     TRY_OUT(verdict(want, got, value, reason));
+    char *unit = *value > 0 ? NULL : with_unit(arena, got);
+    if (unit && is_number(want)) TRY_OUT(verdict(want, unit, value, reason));
     if (!*got) snprintf(reason, VERIFY_REASON, "no final answer found");
 out:
     arena_close(&arena);

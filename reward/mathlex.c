@@ -249,6 +249,18 @@ static size_t read_text(struct lexer *l, size_t n, const char *s, enum mathlex_f
     return n + blanks + 1;
 }
 
+/* Bytes of the name at s that only say how the letter is drawn: \varphi, \uppi. Texts in Unicode do
+ * not tell the two apart. */
+static size_t shape_length(const char *s, size_t n) {
+    static const char *const letters[] = {
+        "alpha",   "beta",   "gamma", "delta",   "epsilon", "zeta",  "eta",   "theta", "iota",
+        "kappa",   "lambda", "mu",    "nu",      "xi",      "pi",    "rho",   "sigma", "tau",
+        "upsilon", "phi",    "chi",   "psi",     "omega",   "Gamma", "Delta", "Theta", "Lambda",
+        "Xi",      "Pi",     "Sigma", "Upsilon", "Phi",     "Psi",   "Omega", NULL};
+    size_t m = n > 3 && memcmp(s, "var", 3) == 0 ? 3 : n > 2 && memcmp(s, "up", 2) == 0 ? 2 : 0;
+    return m > 0 && is_one_of(letters, s + m, n - m) ? m : 0;
+}
+
 /* A command behind its backslash; s is its name. Bytes read. */
 static size_t read_command(struct lexer *l, const char *s) {
     size_t n = 0;
@@ -281,7 +293,8 @@ static size_t read_command(struct lexer *l, const char *s) {
             emit(l, MATHLEX_PUNCT, signs[i].punct, s, n);
             return n;
         }
-    emit(l, is_one_of(functions, s, n) ? MATHLEX_COMMAND : MATHLEX_SYMBOL, 0, s, n);
+    size_t shape = shape_length(s, n);
+    emit(l, is_one_of(functions, s, n) ? MATHLEX_COMMAND : MATHLEX_SYMBOL, 0, s + shape, n - shape);
     return n;
 }
 
@@ -303,6 +316,10 @@ static size_t read_token(struct lexer *l, const char *s) {
     }
     if (*s == '>' && s[1] == '=') {
         emit(l, MATHLEX_PUNCT, MATHLEX_GE, s, 2);
+        return 2;
+    }
+    if (*s == ':' && s[1] == '=') {
+        emit(l, MATHLEX_PUNCT, '=', s, 2);
         return 2;
     }
     bool known = strchr("+-*/^_()[]|,;=<>%!&:'", *s) != NULL;

@@ -46,7 +46,9 @@ enum mathlex_punct {
     MATHLEX_FLOOR_OPEN = 'f',
     MATHLEX_FLOOR_CLOSE = 'g',
     MATHLEX_CEIL_OPEN = 'c',
-    MATHLEX_CEIL_CLOSE = 'd'
+    MATHLEX_CEIL_CLOSE = 'd',
+    MATHLEX_AM = 'a', /* behind a time of day */
+    MATHLEX_PM = 'p'
 };
 
 /* How a TEXT was written, and, in its punct, what it was found to be; mathparse sees no TEXT. */

@@ -17,9 +17,10 @@ enum effect {
     EFFECT_SPACE, /* the same, and a space is left */
     EFFECT_TEXT,  /* it is \text */
     EFFECT_ROMAN, /* it is \mathrm */
-    EFFECT_UPRIGHT, /* all up to the end of the group is \mathrm */
-    EFFECT_LENGTH,  /* a length follows: 3pt, -1.5em */
-    EFFECT_REPLACE  /* by `to` */
+    EFFECT_UPRIGHT,  /* all up to the end of the group is \mathrm */
+    EFFECT_LENGTH,   /* a length follows: 3pt, -1.5em */
+    EFFECT_LABELLED, /* the name goes, and the index or power behind its argument */
+    EFFECT_REPLACE   /* by `to` */
 };
 
 struct command {
@@ -119,8 +120,12 @@ static const struct command commands[] = {
     {"require", EFFECT_DROP, 1, NULL},
     {"cellcolor", EFFECT_DROP, 1, NULL},
     {"mathcolor", EFFECT_DROP, 1, NULL},
-    {"underbrace", EFFECT_DROP, 0, NULL},
-    {"overbrace", EFFECT_DROP, 0, NULL},
+    {"underbrace", EFFECT_LABELLED, 0, NULL},
+    {"overbrace", EFFECT_LABELLED, 0, NULL},
+    {"qed", EFFECT_DROP, 0, NULL},
+    {"qedhere", EFFECT_DROP, 0, NULL},
+    {"blacksquare", EFFECT_DROP, 0, NULL},
+    {"checkmark", EFFECT_DROP, 0, NULL},
     /* sizes and styles */
     {"tiny", EFFECT_DROP, 0, NULL},
     {"scriptsize", EFFECT_DROP, 0, NULL},
@@ -344,8 +349,8 @@ static bool digits3(const char *s, const char *end) {
     return end - s == 3 || !isdigit((unsigned char)s[3]);
 }
 
-/* Bytes of a separator of thousands at s: spaces of LaTeX's, or one comma with anything that takes
- * its space away. A bare comma or blank is none: those separate answers. */
+/* Bytes of a separator of thousands at s: one blank, spaces of LaTeX's, or one comma with anything
+ * that takes its space away. A bare comma is none: it separates answers too. */
 static size_t separator_length(const char *s, const char *end) {
     static const char *const spaces[] = {"\\,", "\\ ", "~", "\\thinspace", NULL};
     static const char *const tight[] = {
@@ -373,7 +378,21 @@ static size_t separator_length(const char *s, const char *end) {
     }
     bool comma = n_commas == 1 && n_tight > 0 && n_spaces == 0;
     bool space = n_commas == 0 && n_spaces == 1;
-    return depth == 0 && (comma || space) && digits3(at, end) ? (size_t)(at - s) : 0;
+    bool blank = at == s + 1 && *s == ' ' && !(end - at > 3 && at[3] == '/'); /* 1 100/300 */
+    return depth == 0 && (comma || space || blank) && digits3(at, end) ? (size_t)(at - s) : 0;
+}
+
+/* At the bracket of a repeating decimal, 0.(3) or 0.1(6): behind it, with its cycle written out;
+ * NULL if it is none. */
+static const char *rewrite_cycle(struct rewriter *r, const char *s, const char *end) {
+    size_t n = s < end && *s == '(' ? group_length(s, end, '(', ')') : 0;
+    if (n < 3) return NULL;
+    for (size_t i = 1; i + 1 < n; i++)
+        if (!isdigit((unsigned char)s[i])) return NULL;
+    add(r, "\\overline{");
+    buf_add(r->out, s + 1, n - 2);
+    add(r, "}");
+    return s + n;
 }
 
 /* A run of digits with its groups of thousands; returns where it ends. */
@@ -384,6 +403,14 @@ static const char *rewrite_digits(struct rewriter *r, const char *s, const char 
     buf_add(r->out, from, (size_t)(s - from));
     bool fraction = from > r->start && from[-1] == '.';
     size_t first = (size_t)(s - from), n;
+    const char *point = !fraction && s < end && *s == '.' ? s + 1 : NULL, *after;
+    if (fraction && (after = rewrite_cycle(r, s, end)) != NULL) return after;
+    if (point && point < end && *point == '(') {
+        size_t len = r->out->len;
+        add(r, ".");
+        if ((after = rewrite_cycle(r, point, end)) != NULL) return after;
+        r->out->len = len;
+    }
     if (first == 0 || first > 3 || (fraction && first != 3)) return s;
     for (;;) {
         bool apostrophe = s < end && *s == '\'' && digits3(s + 1, end);
@@ -472,6 +499,15 @@ static bool is_display(const char *s, size_t n) {
     return false;
 }
 
+/* Behind the break of a row at s that goes on with the relation of the row before it, "\\\\ &= 5";
+ * NULL if it does not. */
+static const char *continued(const char *s, const char *end) {
+    const char *at = skip_spaces(s + 2, end);
+    if (at < end && *at == '&') at = skip_spaces(at + 1, end);
+    bool relation = at < end && (*at == '=' || is_command(at, end, "approx"));
+    return relation ? at : NULL;
+}
+
 /* Row breaks at the end break nothing. */
 static const char *without_breaks(const char *s, const char *end) {
     for (const char *at = end;;) {
@@ -485,6 +521,11 @@ static const char *without_breaks(const char *s, const char *end) {
     }
 }
 
+/* Behind the row break at s that continued() knows, NULL if none is. */
+static const char *row_break(const char *s, const char *end) {
+    return s + 1 < end && s[0] == '\\' && s[1] == '\\' ? continued(s, end) : NULL;
+}
+
 /* At \begin: the inside of a display of one line, without its marks of alignment. NULL if it is
  * none. */
 static const char *rewrite_display(struct rewriter *r, const char *s, const char *end) {
@@ -495,7 +536,7 @@ static const char *rewrite_display(struct rewriter *r, const char *s, const char
     for (const char *at = from; at + 4 + n <= end && !to; at++) {
         const char *next = skip_spaces(at + 2, end);
         bool last = next < end && is_command(next, end, "end");
-        if (at[0] == '\\' && at[1] == '\\' && !last) return NULL;
+        if (at[0] == '\\' && at[1] == '\\' && !last && !continued(at, end)) return NULL;
         if (memcmp(at, "\\end", 4) == 0 && memcmp(at + 4, name, n) == 0) to = at;
         if (memcmp(at, "\\begin", 6) == 0) return NULL;
     }
@@ -503,9 +544,11 @@ static const char *rewrite_display(struct rewriter *r, const char *s, const char
     const char *close = to;
     to = without_breaks(from, to);
     while (from < to) {
-        const char *mark = memchr(from, '&', (size_t)(to - from));
-        rewrite(r, from, mark ? mark : to);
-        from = mark ? mark + 1 : to;
+        const char *mark = from, *rest = NULL;
+        while (mark < to && *mark != '&' && !(rest = row_break(mark, to)))
+            mark++;
+        rewrite(r, from, mark);
+        from = rest ? rest : mark + 1;
     }
     return close + 4 + n;
 }
@@ -544,6 +587,11 @@ static const char *rewrite_command(struct rewriter *r, const char *s, const char
     case EFFECT_ROMAN: return add(r, "\\mathrm"), rest + (rest < end && *rest == '*');
     case EFFECT_UPRIGHT: return rewrite_rest(r, rest, end, "\\mathrm");
     case EFFECT_LENGTH: return add(r, " "), skip_length(rest, end);
+    case EFFECT_LABELLED:
+        after = skip_arguments(rest, end, 1);
+        rewrite(r, rest, after);
+        after = skip_spaces(after, end);
+        return after < end && strchr("_^", *after) ? skip_arguments(after + 1, end, 1) : after;
     case EFFECT_REPLACE: return add(r, c->to), rest;
     }
     return rest;

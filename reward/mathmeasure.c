@@ -121,3 +121,15 @@ size_t mathmeasure_letters(token t) {
                (t[n].kind == MATHLEX_PUNCT && t[n].punct && strchr(ends, t[n].punct));
     return end ? n : 0;
 }
+
+size_t mathmeasure_remark(token t) {
+    size_t n = 1;
+    if (!is(t, '(')) return 0;
+    bool any = false;
+    for (; is(&t[n], '-') || t[n].kind == MATHLEX_TEXT; n++) {
+        bool word = t[n].kind == MATHLEX_TEXT && t[n].punct == MATHLEX_WORD;
+        any = any || word;
+        if (word && mathword_behind(t[n].s, t[n].n).behind != MATHWORD_NOUN) return 0;
+    }
+    return any && is(&t[n], ')') ? n + 1 : 0;
+}

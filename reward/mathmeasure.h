@@ -15,6 +15,9 @@ size_t mathmeasure_letters(const struct mathlex_token *t);
 bool mathmeasure_is_unit(const struct mathlex_token *t);
 /* Tokens of a unit of which a part is a command: \mu m, k\Omega, \AA; 0 for none. */
 size_t mathmeasure_special(const struct mathlex_token *t);
+/* Tokens of words in brackets behind a value, "(apples)", "(exact)", with the brackets; 0 if they
+ * are none, or do something to the value. */
+size_t mathmeasure_remark(const struct mathlex_token *t);
 /* Tokens of a power, "^2", "^-1" or "^{-2}", at t; 0 for none. */
 size_t mathmeasure_exponent(const struct mathlex_token *t);
 

@@ -18,11 +18,15 @@ enum mathparse_kind {
     MATHPARSE_MATRIX    /* n items, row by row */
 };
 
+/* The left side of a relation that is written without one: ">= 5". */
+#define MATHPARSE_ASKED " "
+
 enum { MATHPARSE_ITEMS = 64, MATHPARSE_OPS = 8 };
 
 struct mathparse_node {
     enum mathparse_kind kind;
     bool percent;           /* VALUE: written with % */
+    char noon;              /* VALUE: 'a' with "a.m.", 'p' with "p.m." */
     bool named;             /* RELATION: begins with a name: x, f(x), |AB|, dy/dx */
     bool named_last;        /* RELATION: ends with a name */
     bool names;             /* RELATION: begins with a sum of letters */

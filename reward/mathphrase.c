@@ -81,7 +81,10 @@ static bool is_measure(const struct mathlex_token *raw, size_t i) {
     bool hyphen = is(last, '-') && !last->space && !t->space;
     if (is(last, '/') || is(last, '*') || hyphen)
         return i > 1 && (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && is(&raw[i - 3], '^')));
-    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/');              /* J/(kg K) */
+    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/');          /* J/(kg K) */
+    if (is(last, '{') && i > 2 && raw[i - 2].kind == MATHLEX_COMMAND) /* 5 \frac{km}{h} */
+        return is_spelled(&raw[i - 2], "frac") && !is_spelled(t, "mg") &&
+               (raw[i - 3].kind == MATHLEX_NUMBER || is(&raw[i - 3], '}'));
     if (is(last, '{')) return i > 1 && raw[i - 2].kind == MATHLEX_NUMBER; /* 5 {eV} */
     if (last->kind == MATHLEX_PUNCT)
         return (t->space || !is_spelled(t, "mg")) && last->punct &&
@@ -205,6 +208,8 @@ static bool ends_value(const struct resolver *r) {
                                    MATHLEX_FINISH,
                                    MATHLEX_FLOOR_CLOSE,
                                    MATHLEX_CEIL_CLOSE,
+                                   MATHLEX_AM,
+                                   MATHLEX_PM,
                                    0};
     token t = last(r);
     if (t->kind == MATHLEX_NUMBER || t->kind == MATHLEX_SYMBOL) return true;
@@ -272,18 +277,6 @@ static size_t raised_ordinal_length(const struct resolver *r, token t) {
     for (; depth > 0; depth--, n++)
         if (!is(&t[n], '}')) return 0;
     return n;
-}
-
-/* Words in brackets behind a value, "(apples)", "(exact)"; tokens with the brackets. */
-static size_t remark_length(token t) {
-    size_t n = 1;
-    if (!is(t, '(')) return 0;
-    bool word = false;
-    for (; is(&t[n], '-') || t[n].kind == MATHLEX_TEXT; n++) {
-        word = word || is_word(&t[n]);
-        if (is_word(&t[n]) && mathword_behind(t[n].s, t[n].n).behind != MATHWORD_NOUN) return 0;
-    }
-    return word && is(&t[n], ')') ? n + 1 : 0;
 }
 
 /* " and a half" behind a whole number: the words behind "and" that are a part of one. */
@@ -395,6 +388,8 @@ static void resolve_behind(struct resolver *r) {
     bool unit = mathmeasure_is_unit(t) || mathmeasure_special(t) > 0;
     if (n == 0 && !named && !call && unit) n = mathmeasure_length(t, false);
     if (n > 0) {
+        if (n == 1 && is_spelled(t, "am")) put_punct(r, MATHLEX_AM, "am");
+        if (n == 1 && is_spelled(t, "pm")) put_punct(r, MATHLEX_PM, "pm");
         skip_unit(r, n);
         return;
     }
@@ -612,7 +607,7 @@ static bool resolve_unit_sign(struct resolver *r) {
     token t = &r->raw[r->i];
     if (is(t, '{') && expects_argument(r)) return false;
     size_t n = raised_ordinal_length(r, t);
-    if (n == 0) n = remark_length(t);
+    if (n == 0) n = mathmeasure_remark(t);
     if (n == 0 && mathmeasure_special(t) > 0 && !r->variable) {
         n = mathmeasure_length(t, false);
         if (starts_operand(&t[n])) n = 0;
@@ -771,6 +766,8 @@ static bool is_sentence(const struct mathlex_token *raw, size_t n) {
 static bool is_value(const struct resolver *r) {
     bool number = false;
     if (r->m == 1 && r->out[0].kind == MATHLEX_SYMBOL && r->out[0].n == 1) return true;
+    if (r->m == 3 && is(&r->out[0], '(') && r->out[1].kind == MATHLEX_SYMBOL && is(&r->out[2], ')'))
+        return r->out[1].n == 1; /* "choice (B)" */
     for (size_t i = 0; i < r->m; i++) {
         number = number || r->out[i].kind == MATHLEX_NUMBER;
         if (r->out[i].kind == MATHLEX_SYMBOL) return false;

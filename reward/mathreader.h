@@ -18,8 +18,10 @@ struct mathreader {
     int steps;     /* atoms that may still be read: what is read again counts again */
     bool no_bar;   /* a bar ends the head of a set: {x | ...} */
     bool infinite; /* \infty was read somewhere */
+    bool ordered;  /* the side of an inequality: \cup joins the next one (x < 1 \cup x > 2) */
     bool plus_minus, minus_first;
     bool percent;                      /* seen in the value being read */
+    char noon;                         /* likewise: 'a' or 'p' of a time of day */
     const struct mathlex_token *bound; /* the variable of the finite sum being added up, or NULL */
     int64_t bound_value;
 };

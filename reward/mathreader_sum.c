@@ -132,6 +132,8 @@ node mathreader_power(struct mathreader *r) {
             v = mathfunc_apply(r->g, name, &v, 1, NULL);
         } else if (mathreader_accept(r, '%')) {
             r->percent = true;
+        } else if (mathreader_is(r, MATHLEX_AM) || mathreader_is(r, MATHLEX_PM)) {
+            r->noon = r->at++->punct;
         } else if (mathreader_accept(r, MATHLEX_DEGREE)) {
             v = read_degree(r, v);
         } else {
@@ -261,7 +263,7 @@ node mathreader_sum(struct mathreader *r) {
 static node read_union(struct mathreader *r) {
     node n = mathreader_sum(r);
     while (n) {
-        if (mathreader_is(r, MATHLEX_UNION)) {
+        if (mathreader_is(r, MATHLEX_UNION) && !r->ordered) {
             struct mathparse_node *u = mathreader_new(r, MATHPARSE_UNION);
             if (!mathreader_add(r, u, n)) return NULL;
             while (mathreader_accept(r, MATHLEX_UNION))
@@ -280,11 +282,13 @@ static node read_union(struct mathreader *r) {
 /* With the signs that were written in it. */
 static node read_side(struct mathreader *r) {
     r->percent = false;
+    r->noon = 0;
     node side = read_union(r);
-    if (!side || !r->percent || side->kind != MATHPARSE_VALUE) return side;
+    if (!side || !(r->percent || r->noon) || side->kind != MATHPARSE_VALUE) return side;
     struct mathparse_node *n = mathreader_new(r, MATHPARSE_VALUE);
     *n = *side;
-    n->percent = true;
+    n->percent = r->percent;
+    n->noon = r->noon;
     return n;
 }
 
@@ -343,13 +347,20 @@ static node read_modulus(struct mathreader *r, node side) {
     return x ? mathreader_value(r, algebra_func(r->g, "modulo", x, m)) : NULL;
 }
 
+static bool is_order(const struct mathlex_token *t) {
+    return t->kind == MATHLEX_PUNCT &&
+           (t->punct == '<' || t->punct == '>' || t->punct == MATHLEX_LE || t->punct == MATHLEX_GE);
+}
+
 node mathreader_relation(struct mathreader *r) {
     static const char ops[] = {'=',           '<',        '>',        MATHLEX_APPROX,
                                MATHLEX_LE,    MATHLEX_GE, MATHLEX_NE, MATHLEX_IN,
                                MATHLEX_EQUIV, MATHLEX_TO, 0};
     if (!mathreader_accept(r, '=')) (void)mathreader_accept(r, MATHLEX_APPROX);
     const struct mathlex_token *start = r->at;
-    node first = read_modulus(r, read_side(r));
+    bool bare = is_order(r->at); /* ">= 5" alone: of whatever is asked for */
+    node first = bare ? mathreader_value(r, algebra_symbol(r->g, MATHPARSE_ASKED, 1))
+                      : read_modulus(r, read_side(r));
     if (!first) return NULL;
     bool ratio = mathreader_is(r, ':') && !r->no_bar;
     if (r->at->kind != MATHLEX_PUNCT || (!strchr(ops, r->at->punct) && !ratio)) return first;
@@ -362,13 +373,22 @@ node mathreader_relation(struct mathreader *r) {
         if (n->n > MATHPARSE_OPS) return NULL;
         n->op[n->n - 1] = r->at++->punct;
         start = r->at;
-        if (!mathreader_add(r, n, read_modulus(r, read_side(r)))) return NULL;
+        bool ordered = r->ordered;
+        r->ordered = is_order(r->at - 1);
+        node side = read_modulus(r, read_side(r));
+        r->ordered = ordered;
+        if (!mathreader_add(r, n, side)) return NULL;
         n->named_last = is_named(start, r->at);
     }
     return n;
 }
 
 bool mathreader_separator(struct mathreader *r, struct mathparse_node *n) {
+    if (n->n > 0 && n->item[n->n - 1]->kind == MATHPARSE_RELATION &&
+        mathreader_accept(r, MATHLEX_UNION)) {
+        n->joint = 'o';
+        return true;
+    }
     bool any = mathreader_accept(r, ',') || mathreader_accept(r, ';');
     const struct mathlex_token *t = r->at;
     if (any && mathreader_is(r, ',') && strchr("ao", *t->s)) r->at++;
@@ -378,11 +398,14 @@ bool mathreader_separator(struct mathreader *r, struct mathparse_node *n) {
 
 bool mathreader_items(struct mathreader *r, struct mathparse_node *n, const char *closing) {
     int bars = r->bars;
+    bool ordered = r->ordered;
     r->bars = 0;
+    r->ordered = false;
     do
         if (!mathreader_add(r, n, mathreader_relation(r))) return false;
     while (mathreader_separator(r, n));
     r->bars = bars;
+    r->ordered = ordered;
     if (r->at->kind != MATHLEX_PUNCT || !strchr(closing, r->at->punct)) return false;
     n->close = r->at++->punct;
     return true;

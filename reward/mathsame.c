@@ -19,6 +19,7 @@ static int same(struct algebra *g, node want, node got);
 /* 50% is 50%, 50 or 0.5 where the other side has no percent sign. */
 static int same_value(struct algebra *g, node a, node b) {
     int s = algebra_same(g, a->value, b->value);
+    if (a->noon && b->noon && a->noon != b->noon) return 0;
     if (s == 1 || a->percent == b->percent) return s;
     node percent = a->percent ? a : b, plain = a->percent ? b : a;
     return algebra_same(g, algebra_div(g, percent->value, algebra_int(g, 100)), plain->value);
@@ -263,7 +264,21 @@ static int same_kind(struct algebra *g, node want, node got) {
     }
 }
 
+/* "\frac{72}{6} or 12": a list that says one value several times is that value. */
+static int same_as_each(struct algebra *g, node list, node one, bool list_wanted) {
+    for (size_t i = 0; i < list->n; i++) {
+        if (list->item[i]->kind != MATHPARSE_VALUE) return 0; /* a = 5, b = 5 */
+        int s = list_wanted ? same(g, list->item[i], one) : same(g, one, list->item[i]);
+        if (s != 1) return s;
+    }
+    return list->n > 0;
+}
+
 static int same_shapes(struct algebra *g, node want, node got) {
+    if (want->kind == MATHPARSE_LIST && got->kind == MATHPARSE_VALUE)
+        return same_as_each(g, want, got, true);
+    if (got->kind == MATHPARSE_LIST && want->kind == MATHPARSE_VALUE)
+        return same_as_each(g, got, want, false);
     bool relation = want->kind == MATHPARSE_RELATION, other = got->kind == MATHPARSE_RELATION;
     if (is_unordered(want) && is_unordered(got)) return same_any_order(g, want, got);
     if (want->kind == MATHPARSE_LIST && got->kind == MATHPARSE_TUPLE)

@@ -307,12 +307,32 @@ static size_t read_whole(const struct number_words *w, size_t at, int64_t *value
     return any ? at - from : 0;
 }
 
+/* The number whose ordinal p is, "twelfths", "twentieth"; 0 if it is none. */
+static int64_t ordinal(struct mathword_part p) {
+    static const char *const irregular[][2] = {
+        {"fif", "five"}, {"eigh", "eight"}, {"nin", "nine"}, {"twelf", "twelve"}};
+    char stem[WORD_BYTES];
+    size_t n = strlen(lower(stem, p.s, p.n));
+    n -= n > 0 && stem[n - 1] == 's';
+    if (n < 5 || memcmp(stem + n - 2, "th", 2) != 0) return 0;
+    stem[n -= 2] = 0;
+    if (memcmp(stem + n - 2, "ie", 2) == 0) stem[n -= 1] = 0, stem[n - 1] = 'y';
+    const char *name = stem;
+    for (size_t i = 0; i < sizeof irregular / sizeof irregular[0]; i++)
+        if (strcmp(stem, irregular[i][0]) == 0) name = irregular[i][1];
+    struct mathword_part cardinal = {name, strlen(name)};
+    int i = index_of(small, cardinal);
+    if (i > 2) return i;
+    return (i = index_of(tens, cardinal)) >= 0 ? 10 * (i + 2) : 0;
+}
+
 /* A fraction's denominator in words; 0 if it is none. "second" is a unit of time. */
 static int64_t denominator(const struct number_words *w, size_t at) {
     if (at >= w->n) return 0;
     if (is_word(w, at, "quarter") || is_word(w, at, "quarters")) return 4;
     struct mathword part = mathword_behind(w->part[at].s, w->part[at].n);
-    return part.behind == MATHWORD_PART ? part.factor : 0;
+    if (part.behind == MATHWORD_PART) return part.factor;
+    return ordinal(w->part[at]);
 }
 
 /* "a half", "one third", "three quarters": a fraction at `at`. Words read. */

@@ -65,7 +65,8 @@ static size_t word_length(const char *s) {
         if (len <= 0) return n;
         bool apostrophe =
             n > 0 && (cp == '\'' || cp == 0x2019) && isalpha((unsigned char)s[n + (size_t)len]);
-        bool letter = cp < 0x80 ? isalpha((int)cp) != 0 : unicode_punct(cp) == 0;
+        bool sign = cp >= 0xff01 && cp <= 0xff20; /* digits and signs of full width */
+        bool letter = cp < 0x80 ? isalpha((int)cp) != 0 : !sign && unicode_punct(cp) == 0;
         if (!letter && !apostrophe) return n;
         if (n == 0) wide = cp >= 0x2e80;
         if (letter && wide != (cp >= 0x2e80)) return n;

@@ -187,7 +187,7 @@ static bool read_relation(struct realset *out, struct algebra *g, node n) {
             !set_piece(out, up ? a : b, up ? b : a))
             return false;
     }
-    out->variable = variable;
+    out->variable = strcmp(variable, MATHPARSE_ASKED) == 0 ? NULL : variable;
     return true;
 }
 

@@ -109,11 +109,27 @@ static bool is_value(const struct prose_token *t) {
     return t->kind == PROSE_BARE || (t->kind == PROSE_FORMULA && t->n > 0);
 }
 
+bool statement_wide_denial(const struct prose_token *t) {
+    static const char *const words[] = {"\xe4\xb8\x8d", "\xe9\x9d\x9e", "\xe5\xb9\xb6\xe9\x9d\x9e",
+                                        NULL};
+    static const char *const verbs[] = {
+        "", "\xe6\x98\xaf", "\xe9\x80\x89", "\xe7\xad\x89\xe4\xba\x8e", "\xe4\xb8\xba", NULL};
+    if (t->kind != PROSE_WORD) return false;
+    for (size_t i = 0; words[i]; i++)
+        for (size_t k = 0; verbs[k]; k++) {
+            size_t n = strlen(words[i]), m = strlen(verbs[k]);
+            if (t->n >= n + m && memcmp(t->s + t->n - m, verbs[k], m) == 0 &&
+                memcmp(t->s + t->n - m - n, words[i], n) == 0)
+                return true;
+        }
+    return false;
+}
+
 static bool denies(const struct prose_token *t) {
     if (t->kind != PROSE_WORD) return false;
     bool short_not = t->n > 3 && strncasecmp(t->s + t->n - 2, "'t", 2) == 0; /* isn't */
     bool curly_not = t->n > 5 && memcmp(t->s + t->n - 4, "\xe2\x80\x99t", 4) == 0;
-    return short_not || curly_not || prose_is_one_of(t, denying);
+    return short_not || curly_not || prose_is_one_of(t, denying) || statement_wide_denial(t);
 }
 
 bool statement_denied(const struct prose *p, size_t t) {
@@ -302,7 +318,12 @@ static struct group group_at(const struct prose *p, size_t t) {
     size_t next;
     while (g.to < p->n && (next = joined(p, g.to)) > 0)
         g.to = next + 1;
-    if (prose_is_one_of(&p->token[g.to], scaling)) g.to++;
+    bool scaled = prose_is_one_of(&p->token[g.to], scaling);
+    if (scaled) g.to += is_value(&p->token[g.to + 1]) ? 2 : 1; /* "5 million", "3 times 4" */
+    if (prose_is(&p->token[g.to], "am") || prose_is(&p->token[g.to], "pm")) g.to++; /* 5:30 PM */
+    bool range = prose_is(&p->token[g.to], "to") && is_value(&p->token[g.to + 1]) &&
+                 !(t > 0 && prose_is(&p->token[t - 1], "from"));
+    if (range && g.to == t + 1) g.to += 2; /* "3 to 4" */
     return g;
 }
 
@@ -608,7 +629,10 @@ static const char *stated(struct arena *arena, const struct prose *p, size_t t) 
         if (is_value(&p->token[v])) t = v;
     }
     if (is_value(&p->token[t])) return text_of(arena, p, with_changes(p, group_at(p, t)));
-    size_t v = t;
+    size_t v = t, reason = t; /* what only explains a name holds no answer */
+    while (reason < end && !prose_is(&p->token[reason], "because") &&
+           !prose_is(&p->token[reason], "since"))
+        reason++;
     while (v < end && (prose_is_one_of(&p->token[v], changing) || prose_is(&p->token[v], "than") ||
                        prose_is(&p->token[v], "of") || prose_is(&p->token[v], "at")))
         v++;
@@ -617,7 +641,7 @@ static const char *stated(struct arena *arena, const struct prose *p, size_t t) 
         g.from = t;
         return text_of(arena, p, g);
     }
-    struct candidate c = best_of(p, t, end);
+    struct candidate c = best_of(p, t, isupper((unsigned char)*p->token[t].s) ? reason : end);
     if (c.standing > STANDING_NAME) return text_of(arena, p, c.group);
     return words_at(arena, p, t);
 }

@@ -11,6 +11,8 @@
 size_t statement_begin(const struct prose *p);
 /* Whether the tokens before t deny it: "not 7", "rather than 7", "isn't equal to 7". */
 bool statement_denied(const struct prose *p, size_t t);
+/* Whether the Chinese word denies what follows it: it ends in "is not", "do not choose". */
+bool statement_wide_denial(const struct prose_token *t);
 
 /* The answer that the text states or comes to, NULL if it says none: a formula as what it comes to,
  * or words. */
