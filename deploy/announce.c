@@ -211,8 +211,8 @@ void announce_warnings(struct buf *out, const struct recipe *r, const struct ann
                    " trajectories): rounds are serialised\n",
                    r->rollout.concurrency, r->trainer.batch.groups * r->rollout.group_size);
     if (p->on_host && r->model.dtype == RECIPE_DTYPE_BF16)
-        buf_str(out, "warning: model.dtype: bf16 on a CPU saves memory; prefill and training are "
-                     "slower than with fp32\n");
+        buf_str(out, "note: model.dtype: bf16 on a CPU saves memory and decodes faster than fp32; "
+                     "prefill and training are not faster\n");
     if (r->monitor.http)
         buf_str(
             out,
