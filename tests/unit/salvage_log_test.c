@@ -19,7 +19,7 @@ static struct runlog *open_log(const struct recipe *r, const char *name) {
     struct runlog *log = NULL;
     struct runlog_meta meta;
     char *dir = file_join(test_dir(), name);
-    CHECK_OK(setup_log(&meta, r));
+    CHECK_OK(setup_log(&meta, NULL, r));
     CHECK_OK(runlog_open(&log, dir, &meta));
     mem_free(dir);
     return log;
