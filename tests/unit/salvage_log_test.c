@@ -18,8 +18,10 @@ static const char recipe_text[] =
 static struct runlog *open_log(const struct recipe *r, const char *name) {
     struct runlog *log = NULL;
     struct runlog_meta meta;
-    char *dir = file_join(test_dir(), name);
-    CHECK_OK(setup_log(&meta, NULL, r));
+    char *dir = file_join(test_dir(), name), *path = file_join(test_dir(), "recipe.yaml");
+    CHECK_OK(file_write_atomic(path, recipe_text, sizeof recipe_text - 1));
+    mem_free(path);
+    CHECK_OK(setup_log(&meta, test_dir(), r));
     CHECK_OK(runlog_open(&log, dir, &meta));
     mem_free(dir);
     return log;
