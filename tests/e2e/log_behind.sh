@@ -62,7 +62,7 @@ sed -i 's/lr: 0.001/lr: 0.002/' "$run/recipe.yaml"
 cp "$run/recipe.yaml" "$DIR/changed.yaml"
 resume_fails 76 "was made with another recipe: recipe.yaml beside it was changed by hand"
 rc=0
-"$WEIR" run --resume "$run" --set trainer.steps=70 >"$DIR/out" 2>&1 || rc=$?
+"$WEIR" run --resume "$run" --set trainer.steps=120 >"$DIR/out" 2>&1 || rc=$?
 [ "$rc" = 76 ] || fail "extending a run with a changed recipe: exit $rc"
 [ -d "$run/hf" ] || fail "a run that was refused lost its model"
 cmp "$run/recipe.yaml" "$DIR/changed.yaml" || fail "a run that was refused has another recipe"
