@@ -25,8 +25,11 @@ ifeq ($(MODE),debug)
 CFLAGS  += -O0
 endif
 
-LIBDIRS := base proto kernels kernels/ref kernels/cpu actor relay reward rollout trainer deploy
-SRC     := $(filter-out deploy/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
+LIBDIRS := base proto proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
+           reward/math reward/verify reward rollout/engine rollout/log rollout/manager rollout \
+           trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer/learn trainer \
+           deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/cli
+SRC     := $(filter-out deploy/cli/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
 PROTO   := $(wildcard proto/*.proto)
 GENC    := $(PROTO:%.proto=$(GEN)/%.pb-c.c)
 OBJ     := $(SRC:%.c=$(B)/%.o) $(PROTO:%.proto=$(B)/gen/%.pb-c.o)
@@ -54,7 +57,7 @@ $(B)/libweir.a: $(OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(WEIR): $(B)/deploy/main.o $(B)/libweir.a
+$(WEIR): $(B)/deploy/cli/main.o $(B)/libweir.a
 	@echo "link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

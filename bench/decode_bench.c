@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <stdio.h>
 #include <string.h>

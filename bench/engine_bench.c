@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/child.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <stdio.h>
 #include <string.h>

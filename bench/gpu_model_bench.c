@@ -18,8 +18,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/decode.h"
-#include "trainer/step.h"
+#include "rollout/engine/decode.h"
+#include "trainer/learn/step.h"
 
 #include <math.h>
 #include <stdio.h>

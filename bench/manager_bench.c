@@ -19,7 +19,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <signal.h>
 #include <stdbool.h>

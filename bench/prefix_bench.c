@@ -1,10 +1,10 @@
 /* prefix_bench.c - what sharing prompts in training saves, in time and in memory.
  *
  * A group of N trajectories of P prompt and S response tokens goes forward and in reverse as a
- * training step does it (trainer/passes.h), dense and in each mode of trainer.prefix, in turn. The
- * bound is what counting operations allows: the prompt forward once (A), N responses forward and in
- * reverse (B), the prompt in reverse once (C), against N whole trajectories. The prompt's last
- * layer counts up to its keys, because nobody reads more of it.
+ * training step does it (trainer/learn/passes.h), dense and in each mode of trainer.prefix, in
+ * turn. The bound is what counting operations allows: the prompt forward once (A), N responses
+ * forward and in reverse (B), the prompt in reverse once (C), against N whole trajectories. The
+ * prompt's last layer counts up to its keys, because nobody reads more of it.
  *
  * The published figures are of prompts and responses of 12288 tokens together on an 8 B model; here
  * they have a sixteenth of that, and the network is so wide that attention takes the same share of
@@ -16,9 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "trainer/fit.h"
-#include "trainer/passes.h"
-#include "trainer/room.h"
+#include "trainer/learn/fit.h"
+#include "trainer/learn/passes.h"
+#include "trainer/learn/room.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -13,7 +13,7 @@
 
 #include "actor/actor.h"
 #include "base/mem.h"
-#include "trainer/update.h"
+#include "trainer/optim/update.h"
 
 #include <inttypes.h>
 #include <stdio.h>

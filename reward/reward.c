@@ -16,9 +16,9 @@
 #include "base/mem.h"
 #include "proto/client.h"
 #include "proto/control.pb-c.h"
-#include "proto/recipe.h"
+#include "proto/recipe/recipe.h"
 #include "proto/reward.pb-c.h"
-#include "reward/spec.h"
+#include "reward/verify/spec.h"
 #include "reward/workers.h"
 
 #include <signal.h>

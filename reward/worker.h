@@ -3,7 +3,7 @@
 #define REWARD_WORKER_H
 
 #include "base/buf.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 
 /* A request is this header, then prompt, response and answer, each with its NUL. */
 struct worker_request {

@@ -11,7 +11,7 @@
 #ifndef REWARD_WORKERS_H
 #define REWARD_WORKERS_H
 
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 
 enum { WORKERS_MAX = 256, WORKERS_JOBS_MAX = 65536, WORKERS_ERRORS = 16 };
 

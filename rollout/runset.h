@@ -4,7 +4,7 @@
 #ifndef ROLLOUT_RUNSET_H
 #define ROLLOUT_RUNSET_H
 
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <stddef.h>
 

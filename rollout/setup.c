@@ -6,7 +6,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "proto/recipe_change.h"
+#include "proto/recipe/recipe_change.h"
 
 #include <inttypes.h>
 #include <string.h>

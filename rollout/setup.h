@@ -4,12 +4,12 @@
 #ifndef ROLLOUT_SETUP_H
 #define ROLLOUT_SETUP_H
 
-#include "actor/dataset.h"
 #include "actor/policy.h"
-#include "proto/recipe.h"
-#include "rollout/engine.h"
-#include "rollout/groups.h"
-#include "rollout/runlog.h"
+#include "actor/text/dataset.h"
+#include "proto/recipe/recipe.h"
+#include "rollout/engine/engine.h"
+#include "rollout/log/runlog.h"
+#include "rollout/manager/groups.h"
 
 /* Of one rollout process: places for its share of rollout.concurrency, but at least one group.
  * tokenizer may be NULL for planning. */

@@ -5,7 +5,7 @@
 #define ROLLOUT_SWAP_H
 
 #include "relay/pull.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 struct swap; /* one thread, the engine's */
 

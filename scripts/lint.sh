@@ -30,23 +30,40 @@ awk 'FNR == 1 { start = 0 }
     /^}/ { if (start && FNR - start + 1 > 70) print FILENAME ":" start ": function of " FNR - start + 1 " lines, limit 70"; start = 0 }' \
     "${sources[@]}" | say "function length"
 
-# Layers: an include may only point left.
-layer() { # layer FOLDER ALLOWED...
-    local folder=$1 allowed=$1
+# Layers: an include may only point to a room (a folder) that is named here.
+layer() { # layer ROOM ALLOWED-ROOM...
+    local room=$1
+    local allowed=$1
     shift
     for a in "$@"; do allowed="$allowed|$a"; done
-    git ls-files "$folder/*.c" "$folder/*.h" "$folder/*.cu" "$folder/*.cuh" | xargs -r grep -nE '^#include "' /dev/null |
-        grep -vE "#include \"(($allowed)/|(${GENERATED}))" | say "layer: $folder may include $*"
+    git ls-files ":(glob)$room/*.[ch]" ":(glob)$room/*.cu" | xargs -r grep -nE '^#include "' /dev/null |
+        grep -vE "#include \"(($allowed)/[^/]+|proto/[a-z]+\.pb-c\.h)\"" | say "layer: $room may include $*"
 }
-GENERATED='proto/[a-z]+\.pb-c\.h'
+model=(base kernels actor actor/text)
+words=(base proto proto/recipe)
 layer base
 layer proto base
-layer kernels base
-layer actor base kernels
+layer proto/recipe base
+layer kernels base kernels/ref kernels/cpu
+layer kernels/ref base kernels
+layer kernels/cpu base kernels kernels/ref
+layer kernels/cuda base kernels
+layer actor/text base
+layer actor base kernels actor/text
 layer relay base proto
-layer reward base proto
-layer rollout base proto kernels actor relay
-layer trainer base proto kernels actor relay
+layer reward/math base reward/verify
+layer reward/verify base proto/recipe reward/math
+layer reward "${words[@]}" reward/verify
+layer rollout/engine "${model[@]}"
+layer rollout/log base proto relay rollout/manager
+layer rollout/manager "${words[@]}" actor/text relay rollout/engine rollout/log rollout
+layer rollout "${words[@]}" "${model[@]}" relay rollout/engine rollout/log rollout/manager
+layer trainer/ranks base kernels proto/recipe
+layer trainer/optim base kernels proto/recipe actor trainer/ranks
+layer trainer/batch base actor trainer/ranks
+layer trainer/checkpoint base actor trainer/optim
+layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
+layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint
 
 # One place for each foreign library and each dangerous call.
 only() { # only PATTERN ALLOWED-FILES-REGEX WHY
@@ -59,8 +76,8 @@ only '#include <xxhash' 'base/hash\.c' "xxhash belongs to base/hash.c"
 only '(^|[^_a-z])(malloc|calloc|realloc|free|aligned_alloc|strdup|strndup)\(' 'base/mem\.c' "memory comes from base/mem.h"
 only '(^|[^_a-z])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|strtok|gettimeofday|system|popen)\(' \
     'none' "banned call"
-only '(^|[^_a-z])getenv\(' 'deploy/main\.c' "the environment is read in deploy/main.c only"
-only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_]+\.c' "stdout belongs to deploy/"
+only '(^|[^_a-z])getenv\(' 'deploy/cli/main\.c' "the environment is read in deploy/cli/main.c only"
+only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_/]+\.c' "stdout belongs to deploy/"
 only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/cpu/[a-z_0-9]+)\.c' "threads meet in queues"
 
 # A function with the label out ends in return rc.
@@ -75,9 +92,9 @@ if [ -n "$objects" ]; then
         o=$objects/${f%.c}.o
         [ -e "$o" ] || continue
         base=$(basename "$f" .c)
-        folder=$(dirname "$f")
+        folder=$(basename "$(dirname "$f")")
         extra=none
-        [ "$f" = trainer/ckpt.c ] && extra=step
+        [ "$f" = trainer/checkpoint/ckpt.c ] && extra=step
         nm -g --defined-only "$o" | awk '{ print $3 }' |
             grep -vE "^(${base}[_0-9]|${base%%_*}_|${folder}_|${extra}_|main\$)|^${base}\$|^__|^_" |
             sed "s|^|$f:1: symbol |"

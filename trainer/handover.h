@@ -5,7 +5,7 @@
 #define TRAINER_HANDOVER_H
 
 #include "actor/params.h"
-#include "proto/recipe.h"
+#include "proto/recipe/recipe.h"
 #include "relay/sealed.h"
 
 enum { HANDOVER_SLABS = 2 };

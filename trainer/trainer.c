@@ -24,13 +24,13 @@
 #include "proto/train.pb-c.h"
 #include "relay/push.h"
 #include "relay/sealed.h"
-#include "trainer/audit.h"
-#include "trainer/export.h"
+#include "trainer/checkpoint/export.h"
+#include "trainer/checkpoint/saver.h"
 #include "trainer/handover.h"
-#include "trainer/metrics.h"
+#include "trainer/learn/audit.h"
+#include "trainer/learn/metrics.h"
+#include "trainer/learn/step.h"
 #include "trainer/publish.h"
-#include "trainer/saver.h"
-#include "trainer/step.h"
 
 #include <inttypes.h>
 #include <math.h>

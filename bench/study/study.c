@@ -6,18 +6,18 @@
  * differ in what is studied and in nothing else, and a cell repeats bit for bit.
  *
  * Prints one JSON object; FILE gets one line per step. */
-#include "actor/dataset.h"
 #include "actor/policy.h"
+#include "actor/text/dataset.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "deploy/evaluate.h"
-#include "reward/spec.h"
-#include "rollout/engine.h"
+#include "deploy/evaluate/evaluate.h"
+#include "reward/verify/spec.h"
+#include "rollout/engine/engine.h"
 #include "rollout/setup.h"
-#include "trainer/report.h"
-#include "trainer/step.h"
+#include "trainer/learn/report.h"
+#include "trainer/learn/step.h"
 
 #include <inttypes.h>
 #include <math.h>

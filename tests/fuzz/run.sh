@@ -19,7 +19,7 @@ compile() { # compile SOURCE: skipped when the object is newer than every source
     clang "${flags[@]}" -c -o "$o" "$1"
 }
 export -f compile
-sources=(base/*.c proto/*.c build/gen/*/*.c actor/*.c reward/*.c kernels/*.c kernels/ref/*.c trainer/batch.c)
+sources=(base/*.c proto/*.c build/gen/*/*.c actor/*.c reward/*.c kernels/*.c kernels/ref/*.c trainer/batch/batch.c)
 for s in "${sources[@]}"; do
     [ -e "$s" ] || continue
     compile "$s" &

@@ -1,6 +1,6 @@
 /* audit_test.c - log-probs of older versions compared with those versions: what a rollout reports
  * rightly has equal bits, whatever lies is found, within few batches, by its name. */
-#include "trainer/audit.h"
+#include "trainer/learn/audit.h"
 
 #include "base/file.h"
 #include "base/log.h"

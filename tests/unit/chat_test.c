@@ -1,7 +1,7 @@
 /* chat_test.c - each format against the text that its released template renders, and templates
  * recognised by what they do, however they are written. The expected texts were checked once
  * against the reference's renderer on random conversations. */
-#include "actor/chat.h"
+#include "actor/text/chat.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "tests/test.h"

@@ -1,6 +1,6 @@
 /* dataset_test.c - rows of each kind, errors that name file, line and key, order by epoch. */
-#include "actor/dataset.h"
-#include "actor/tasks.h"
+#include "actor/text/dataset.h"
+#include "actor/text/tasks.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "tests/test.h"

@@ -1,6 +1,6 @@
 /* deal_test.c - who computes what: whole groups, balanced, a function of the batch; and batches as
  * bytes. */
-#include "trainer/deal.h"
+#include "trainer/batch/deal.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

@@ -1,10 +1,10 @@
 /* decode_test.c - steps done by recordings give the tokens and the bits of steps issued plainly, on
  * the simulated device: in every bucket, beside prefill, under preemption, across versions. */
-#include "rollout/decode.h"
+#include "rollout/engine/decode.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 

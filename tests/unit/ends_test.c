@@ -1,6 +1,6 @@
 /* ends_test.c - which ends are final, which are somebody's signal, and what a command exits with.
  */
-#include "deploy/ends.h"
+#include "deploy/supervise/ends.h"
 
 #include "tests/test.h"
 

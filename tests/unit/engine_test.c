@@ -1,10 +1,10 @@
 /* engine_test.c - the same request gives the same tokens and the same log-prob bits, whatever else
  * happens in the engine (I5, I6), and the bits of the trainer's forward. */
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "deploy/score.h"
+#include "deploy/evaluate/score.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 

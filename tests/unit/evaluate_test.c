@@ -2,7 +2,7 @@
  * depend on its company, sums over rows add up, and settings that make no sense are refused. */
 #include "base/json.h"
 #include "base/mem.h"
-#include "deploy/evaluate.h"
+#include "deploy/evaluate/evaluate.h"
 #include "tests/test.h"
 
 struct rig {

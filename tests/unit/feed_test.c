@@ -1,5 +1,5 @@
 /* feed_test.c - what the network is fed, with and without shared rows, by hand. */
-#include "trainer/feed.h"
+#include "trainer/batch/feed.h"
 
 #include "tests/test.h"
 

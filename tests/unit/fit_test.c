@@ -1,6 +1,6 @@
 /* fit_test.c - the measured cost model gives numbers that a recipe takes; what they are is not
  * tested, because it is time. */
-#include "trainer/fit.h"
+#include "trainer/learn/fit.h"
 
 #include "tests/golden/rig.h"
 #include "tests/test.h"

@@ -1,11 +1,11 @@
 /* level_test.c - the level against fixed bounds, in virtual time: one rollout that shares its
  * speed among its sequences, lengths with a tail, a trainer whose steps vary, all of it changing
  * in the middle of a run. Admission, batches and staleness are the real state machine's. */
-#include "rollout/level.h"
+#include "rollout/manager/level.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/groups.h"
+#include "rollout/manager/groups.h"
 #include "tests/test.h"
 
 enum { SEATS_MAX = 512, STEPS = 240, CHANGE = 120, SETTLED = 20 };

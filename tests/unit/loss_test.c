@@ -1,7 +1,7 @@
 /* loss_test.c - derivatives of every setting against central differences of the reported loss, each
  * policy loss against its formula worked out by hand on both sides of every bound, and what must
  * not happen for absurd log-probs. */
-#include "trainer/loss.h"
+#include "trainer/learn/loss.h"
 
 #include "base/rng.h"
 #include "tests/test.h"

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/manager_impl.h"
+#include "rollout/manager/manager_impl.h"
 #include "tests/test.h"
 
 #include <signal.h>

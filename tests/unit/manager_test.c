@@ -2,7 +2,7 @@
  * played by the test: they are slow, repeat themselves, die and come back, and so does the manager
  * (kill -9 at any moment). The trainer checks what it gets: I2, I3, and that a batch asked for
  * again is the same batch. */
-#include "rollout/manager.h"
+#include "rollout/manager/manager.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -16,8 +16,8 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine.h"
-#include "rollout/runlog.h"
+#include "rollout/engine/engine.h"
+#include "rollout/log/runlog.h"
 #include "tests/test.h"
 #include "tests/unit/manager_world.h"
 

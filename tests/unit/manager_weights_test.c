@@ -2,7 +2,7 @@
  * also with what an earlier manager wrote down. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "rollout/manager_impl.h"
+#include "rollout/manager/manager_impl.h"
 #include "tests/test.h"
 
 static const struct hash ours = {1, 2}, other = {3, 4};

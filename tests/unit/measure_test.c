@@ -1,5 +1,5 @@
 /* measure_test.c - rollout against trainer, token by token: which part is whose. */
-#include "trainer/measure.h"
+#include "trainer/learn/measure.h"
 
 #include "base/mem.h"
 #include "tests/test.h"

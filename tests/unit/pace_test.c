@@ -1,7 +1,7 @@
 /* pace_test.c - time left and tokens a second of a session; the line they stand in. */
-#include "deploy/pace.h"
+#include "deploy/cli/pace.h"
 
-#include "deploy/live.h"
+#include "deploy/cli/live.h"
 #include "tests/test.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* pack_test.c - properties of plans over random lengths, and one plan by hand. */
-#include "trainer/pack.h"
+#include "trainer/batch/pack.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

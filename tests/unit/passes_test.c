@@ -2,13 +2,13 @@
  * values are the same bits, and the gradient is that of `off` up to the order of its sums. Groups
  * of 1 to 32 with unequal responses, system prompts, shared turns and equal trajectories; grouped
  * query attention, windows, qk-norm, biases; a critic; recomputation, offload, small budgets. */
-#include "trainer/passes.h"
+#include "trainer/learn/passes.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/golden/rig.h"
 #include "tests/test.h"
-#include "trainer/room.h"
+#include "trainer/learn/room.h"
 
 #include <stdio.h>
 

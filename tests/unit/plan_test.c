@@ -1,7 +1,7 @@
 /* plan_test.c - the batching plan against a pool of fingerprints: every slot remembers which prefix
  * its key was computed from, so any page that is shared, copied, evicted or reused wrongly shows.
  */
-#include "rollout/plan.h"
+#include "rollout/engine/plan.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

@@ -1,13 +1,13 @@
 /* ranks_test.c - a trainer of several processes: the same numbers as one, the same bits every time,
  * checkpoints that any number of ranks loads, and an end for all when one ends. */
-#include "trainer/ranks.h"
+#include "trainer/ranks/ranks.h"
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "tests/test.h"
 #include "tests/unit/trainer_fixture.h"
-#include "trainer/batch.h"
+#include "trainer/batch/batch.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,13 +1,13 @@
 /* reject_test.c - a run that cannot go on because of a trajectory goes on without its group: the
  * log before and after, and a manager that begins with it. */
-#include "deploy/reject.h"
+#include "deploy/replay/reject.h"
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "rollout/manager.h"
-#include "rollout/runlog.h"
+#include "rollout/log/runlog.h"
+#include "rollout/manager/manager.h"
 #include "rollout/setup.h"
 #include "tests/test.h"
 

@@ -2,14 +2,14 @@
  * log-probs and gradients under every policy of recomputation and offload, with every way of
  * sharing prefixes, in both types, on every backend that runs here; and the plan is what is taken.
  */
-#include "trainer/room.h"
+#include "trainer/learn/room.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/op/op.h"
 #include "tests/test.h"
-#include "trainer/passes.h"
-#include "trainer/step.h"
+#include "trainer/learn/passes.h"
+#include "trainer/learn/step.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 /* salvage_log_test.c - a log whose newest writes are partly lost shows older records of some groups
  * beside newer ones of batches; what is made of it must be a state that a run can be in. */
-#include "deploy/salvage_log.h"
+#include "deploy/replay/salvage_log.h"
 
 #include "base/file.h"
 #include "base/mem.h"

@@ -1,11 +1,11 @@
 /* sampling_test.c - which rows groups get, what is learned about rows, and dynamic sampling in the
  * state machine: random interleavings with deaths and restores against an oracle that looks at the
  * groups in the order of their ids only (I8), and against I2 and I3. */
-#include "rollout/sampling.h"
+#include "rollout/manager/sampling.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/groups.h"
+#include "rollout/manager/groups.h"
 #include "tests/test.h"
 
 #include <math.h>

@@ -1,12 +1,12 @@
 /* shard_test.c - the optimizer on parts of the slab: ranks are processes, what they hold together
  * is what one rank holds alone. */
-#include "trainer/shard.h"
+#include "trainer/ranks/shard.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/test.h"
 #include "tests/unit/trainer_fixture.h"
-#include "trainer/update.h"
+#include "trainer/optim/update.h"
 
 #include <stdio.h>
 #include <sys/mman.h>

@@ -1,7 +1,7 @@
 /* split_test.c - plans by hand, and over random batches: every row that a trajectory needs is
  * computed once on its way (by a frame, by a trajectory before it, or by itself), on tokens equal
  * to its own; budgets are kept; frames nest. */
-#include "trainer/split.h"
+#include "trainer/batch/split.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

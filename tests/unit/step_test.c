@@ -1,6 +1,6 @@
 /* step_test.c - what a step promises beside its numbers (those are in tests/golden): repetition,
  * refusals that change nothing, the mismatch check, supervised steps. */
-#include "trainer/step.h"
+#include "trainer/learn/step.h"
 
 #include "base/mem.h"
 #include "tests/test.h"

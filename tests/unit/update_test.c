@@ -1,6 +1,6 @@
 /* update_test.c - the optimizer on gradients made by hand: what alignment control leaves of them is
  * read off the first moment (beta1 = 0 makes it the gradient that was used, times the clip). */
-#include "trainer/update.h"
+#include "trainer/optim/update.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

@@ -1,9 +1,9 @@
 /* verify_test.c - the frame around the verifiers: what verify_open refuses, how scores are summed,
  * how errors stay errors. */
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 
 #include "base/utf8.h"
-#include "reward/verify_type.h"
+#include "reward/verify/verify_type.h"
 #include "tests/test.h"
 
 static void refuse(struct verify_spec spec, const char *part) {

@@ -1,5 +1,5 @@
 /* weigh_test.c - what a token counts under each aggregation. */
-#include "trainer/weigh.h"
+#include "trainer/learn/weigh.h"
 
 #include "tests/test.h"
 

@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "reward/verify_type.h"
+#include "reward/verify/verify_type.h"
 #include "tests/test.h"
 
 #include <dirent.h>

@@ -1,0 +1,24 @@
+/* cmd_version.c - `weir version`: what this binary is. */
+#include "deploy/cli/args.h"
+#include "deploy/cli/verbs.h"
+#include "kernels/kernels.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+enum { WEIR_MAJOR = 0, WEIR_MINOR = 1, WEIR_PATCH = 0 };
+
+int cmd_version(int argc, char **argv) {
+    bool json = false;
+    struct args_option options[] = {{"json", ARGS_FLAG, &json, NULL, "one JSON object", 0, 0}};
+    struct args_verb verb = {
+        "weir version [--json]", "Prints the version and the backend ABI.", options, 1, 0, 0};
+    int rc = args_parse(&verb, argc, argv, NULL, NULL);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    if (json)
+        printf("{\"version\": \"%d.%d.%d\", \"kern_abi\": %d}\n", WEIR_MAJOR, WEIR_MINOR,
+               WEIR_PATCH, KERN_ABI);
+    else
+        printf("weir %d.%d.%d (kernel ABI %d)\n", WEIR_MAJOR, WEIR_MINOR, WEIR_PATCH, KERN_ABI);
+    return 0;
+}

@@ -1,0 +1,33 @@
+/* loaded.h - a policy in memory, ready to generate: backend, tokenizer and weights. */
+#ifndef DEPLOY_EVALUATE_LOADED_H
+#define DEPLOY_EVALUATE_LOADED_H
+
+#include "actor/policy.h"
+#include "base/buf.h"
+
+struct loaded { /* a zeroed one may be closed */
+    const struct kern_backend *backend;
+    struct policy policy;
+    struct params *weights;
+};
+
+MUST_CHECK int loaded_open(struct loaded *out, const char *dir, const char *chat,
+                           const char *device, int64_t threads, bool half);
+/* --dtype: fp32 (also if NULL) or bf16. */
+MUST_CHECK int loaded_dtype(bool *half, const char *dtype);
+void loaded_close(struct loaded *l);
+
+/* Text of one response as it comes. What the prompt ended with decides whether the response begins
+ * with a space; stop tokens have no text. */
+struct loaded_text {
+    struct tokenizer_stream *stream;
+    const struct policy *policy;
+};
+
+MUST_CHECK int loaded_text_open(struct loaded_text *out, const struct policy *policy,
+                                const int32_t *prompt, int32_t n_prompt);
+void loaded_text_close(struct loaded_text *t);
+/* Appends the text that became certain with this token; last: and all that is left. */
+MUST_CHECK int loaded_text_add(struct loaded_text *t, int32_t token, bool last, struct buf *out);
+
+#endif

@@ -1,0 +1,74 @@
+/* verify.h - one interface for every verifier: (prompt, response, reference answer) -> score. A set
+ * of verifiers is compiled once from the recipe's reward list and then run on any number of
+ * responses. A run is a pure function of its input; it never crashes and never turns a failure into
+ * a zero: a reference answer that cannot be read, a pattern that hits its limit and the like are
+ * typed errors. Rules of each type: docs/rewards.md. */
+#ifndef REWARD_VERIFY_VERIFY_H
+#define REWARD_VERIFY_VERIFY_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    VERIFY_MAX = 16,          /* verifiers in one set */
+    VERIFY_NAME = 32,         /* bytes of a score's name, with the NUL */
+    VERIFY_REASON = 200,      /* bytes of a reason, with the NUL */
+    VERIFY_TEXT_MAX = 1 << 24 /* bytes of prompt, response or answer */
+};
+
+/* One entry of the recipe's reward list. A parameter that the type does not use must be 0/NULL. */
+struct verify_spec {
+    const char *type; /* one of verify_types() */
+    const char *name; /* name of the score; NULL: the type. Names of a set differ */
+    double weight;
+    const char *pattern; /* regex, format: PCRE2, UTF-8 */
+    const char *after;   /* a closing mark of reasoning beside </think>; "": no marks; NULL: none */
+    bool flexible;       /* gsm8k: without ####, the last number */
+    bool ignore_case;    /* exact, contains, regex, format */
+    bool whole_word;     /* contains */
+    int64_t min_tokens, max_tokens, buffer_tokens; /* length; max_tokens 0: the input's */
+    double penalty;                                /* length; 0 is read as 1 */
+};
+
+/* Texts are NUL-terminated; a NULL text is read as "". Invalid UTF-8 is allowed. */
+struct verify_input {
+    const char *prompt, *response, *answer;
+    int32_t n_tokens;   /* tokens of the response */
+    int32_t max_tokens; /* most tokens a response may have; 0: unknown */
+    bool truncated;     /* the response ended there, not by itself */
+};
+
+struct verify_score {
+    char name[VERIFY_NAME];
+    double value; /* before the weight */
+};
+
+struct verify_result {
+    double total; /* sum of weight * value; 0 and without meaning if error is set */
+    int32_t n_scores;
+    int32_t error; /* 0, or the ERR_* of the first verifier that failed */
+    struct verify_score scores[VERIFY_MAX];
+    char reason[VERIFY_REASON]; /* why, for people: "gsm8k: 17 is not 18"; valid UTF-8 */
+};
+
+struct verify;
+
+/* ERR_CONFIG naming the entry, the setting and what is allowed: unknown type (with the nearest
+ * known one), a parameter that the type does not have, a pattern that does not compile, an empty
+ * set. *out: verify_close. specs may go away afterwards. */
+MUST_CHECK int verify_open(struct verify **out, const struct verify_spec *specs, size_t n);
+void verify_close(struct verify **v); /* accepts NULL inside */
+/* Fills *out whatever happens. v is not changed: several threads may run it at once. */
+void verify_run(const struct verify *v, const struct verify_input *in, struct verify_result *out);
+
+/* Whether each verifier that needs a reference can read this one: fails as verify_run would for any
+ * response, with the verifier's name in front. */
+MUST_CHECK int verify_check(const struct verify *v, const char *answer);
+
+/* The i-th known type, NULL after the last; *doc (if not NULL): one line about it. */
+const char *verify_types(size_t i, const char **doc);
+
+#endif

@@ -1,0 +1,37 @@
+/* verify_type.h - what one type of verifier is made of; verify.c holds the table of them. A type's
+ * file exports one `const struct verify_type x_type`. */
+#ifndef REWARD_VERIFY_VERIFY_TYPE_H
+#define REWARD_VERIFY_VERIFY_TYPE_H
+
+#include "reward/verify/verify.h"
+
+/* Parameters of struct verify_spec that a type uses. */
+enum {
+    VERIFY_USES_PATTERN = 1,
+    VERIFY_USES_FLEXIBLE = 2,
+    VERIFY_USES_CASE = 4,
+    VERIFY_USES_WORD = 8,
+    VERIFY_USES_TOKENS = 16, /* min_tokens, max_tokens, buffer_tokens, penalty */
+    VERIFY_USES_AFTER = 32   /* after: the type judges the answer and sees no reasoning */
+};
+
+struct verify_type {
+    const char *name, *doc;
+    unsigned uses;
+    bool needs_answer; /* an empty answer is ERR_CORRUPT before run is called */
+    /* Checks and compiles the parameters; *state is passed to run and close. NULL: no state. */
+    int (*open)(void **state, const struct verify_spec *spec);
+    void (*close)(void *state);
+    /* 0 and *value, or ERR_* with a text. reason (VERIFY_REASON bytes, "" before) may be filled
+     * with why the value is what it is. Texts of in are never NULL; the response of a type that
+     * uses `after` is what follows the reasoning. */
+    int (*run)(const void *state, const struct verify_input *in, double *value, char *reason);
+    /* 0 if a reference can be read, else what run fails with. NULL: run fails whatever the response
+     * says, and may be asked with an empty one. */
+    int (*check)(const void *state, const char *answer);
+};
+
+/* Adds a type, for tests. Before the first verify_open; at most 8. */
+void verify_register(const struct verify_type *type);
+
+#endif

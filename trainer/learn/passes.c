@@ -1,0 +1,497 @@
+/* passes.c - see passes.h.
+ *
+ * All memory that depends on the network is taken when opened; the limits come from the recipe. The
+ * numbers by trajectory grow to the largest batch seen and stay.
+ *
+ * Trajectories whose gradient is zero whatever happens (a group of equal rewards, no KL, no entropy
+ * bonus) are packed apart and see only the forward pass, for the statistics and the mismatch
+ * check. */
+#include "trainer/learn/passes.h"
+
+#include "actor/actor.h"
+#include "base/mem.h"
+#include "trainer/batch/deal.h"
+#include "trainer/batch/feed.h"
+#include "trainer/batch/split.h"
+
+#include <string.h>
+
+struct passes {
+    struct actor *actor, *reference; /* the latter only where the recipe uses it */
+    struct feed feed;
+    const struct batch *batch;
+    const struct exchange *ranks; /* NULL: one */
+    struct deal deal;             /* of the batch over the ranks */
+    bool alone;                   /* this batch is not shared out */
+    struct split active, flat;    /* forward and reverse; forward only */
+    struct split one;             /* of passes_score */
+    struct split_limits limits;
+    int64_t n_tokens, microbatches;
+    int64_t n_rows; /* of all forward passes */
+    /* by trajectory */
+    int32_t *rows;
+    int64_t *first;
+    size_t rows_cap, first_cap;
+    /* by row of the microbatch that predicts trained tokens */
+    float *mb_logprob, *mb_entropy, *mb_value;
+    float *spread; /* the same by trained token, and their derivatives */
+    size_t spread_cap;
+    int (*watch)(void *ctx); /* NULL: nobody */
+    void *watch_ctx;
+};
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Prefixes are shared by whole pages. On the host a page may as well be one key: nothing of them is
+ * computed twice then. */
+static int32_t page_of(const struct kern_backend *b, const struct recipe *r) {
+    bool host = strcmp(b->name, "cpu") == 0 || strcmp(b->name, "ref") == 0;
+    return host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
+}
+
+static bool has_frames(const struct recipe *r) {
+    return r->trainer.prefix == RECIPE_PREFIX_SCHEDULE || r->trainer.prefix == RECIPE_PREFIX_AUTO;
+}
+
+/* Frames that wait in host memory take no rows here, so a trajectory need not fit either: all but
+ * its end can be frames. */
+static bool offloads(const struct recipe *r) {
+    return has_frames(r) && r->trainer.prefix_offload;
+}
+
+static void limits_of(struct feed_limits *l, const struct kern_backend *b,
+                      const struct shape *shape, const struct recipe *r) {
+    int64_t context =
+        min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
+    int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
+    int64_t page = page_of(b, r), frames = offloads(r) ? (context + page - 1) / page * page : 0;
+    int64_t rows = min64(r->trainer.batch.tokens, seqs * context), least = frames ? page : context;
+    if (rows < least) rows = least;
+    *l = (struct feed_limits){.rows_max = (int32_t)rows,
+                              .seqs_max = (int32_t)min64(seqs, rows),
+                              .context = (int32_t)context,
+                              .page = (int32_t)page,
+                              .frames = (int32_t)frames};
+}
+
+/* What the plan of a step is a function of, beside the batch. Attention's share of the work follows
+ * from the shape; how fast this machine does it, the recipe says. */
+static struct split_limits split_limits_of(const struct feed_limits *l, const struct shape *s,
+                                           const struct recipe *r) {
+    static const enum split_mode modes[] = {[RECIPE_PREFIX_OFF] = SPLIT_OFF,
+                                            [RECIPE_PREFIX_PACKED] = SPLIT_PACKED,
+                                            [RECIPE_PREFIX_SCHEDULE] = SPLIT_SCHEDULE,
+                                            [RECIPE_PREFIX_AUTO] = SPLIT_AUTO};
+    double d = s->d, q = (double)s->heads * s->head_width, kv = (double)s->kv_heads * s->head_width;
+    bool off = r->trainer.prefix == RECIPE_PREFIX_OFF;
+    double keys = 2 * d * kv, layer = keys + 2 * d * q + 3 * d * s->ffn;
+    return (struct split_limits){.mode = modes[r->trainer.prefix],
+                                 .rows = off ? (int32_t)min64(l->rows_max, r->trainer.batch.tokens)
+                                             : l->rows_max,
+                                 .seqs_max = l->seqs_max,
+                                 .page = l->page,
+                                 .offload = offloads(r),
+                                 .cost = {.pass = r->trainer.prefix_cost_pass,
+                                          .key = r->trainer.prefix_cost_key * 2 * q / layer,
+                                          .last = (1 - keys / layer) / s->layers}};
+}
+
+/* Rows of logits at a time: about 24 MB of them. Each chunk reads the head twice and reads and
+ * writes its gradient, as much memory as that many rows of a vocabulary: fewer rows cost time (1024
+ * rows of 32000: 1.4 times the products at 64 rows, 1.2 at 192), more rows cost memory. */
+static int32_t host_head_rows(const struct shape *s) {
+    int32_t rows = (6 << 20) / s->vocab;
+    rows = rows < 64 ? 64 : rows > 512 ? 512 : rows;
+    return rows / 16 * 16;
+}
+
+/* On a device about 1 GiB of logits and their rounded gradient. A row of a chunk is 6 V d
+ * operations, a chunk moves 12 V d bytes of weights and gradient whatever its rows: at 200
+ * operations in the time of a byte these weigh as much as 400 rows. */
+static int32_t device_head_rows(const struct shape *s, int32_t rows_max) {
+    int32_t rows = (int32_t)(((int64_t)1 << 30) / (s->vocab * (s->half ? 6 : 4)));
+    rows = rows < 256 ? 256 : rows > 2048 ? 2048 : rows / 128 * 128;
+    return rows < rows_max ? rows : rows_max;
+}
+
+static int32_t head_rows_of(const struct kern_backend *b, const struct shape *s, int32_t rows_max) {
+    return kern_has_memory(b) ? device_head_rows(s, rows_max) : host_head_rows(s);
+}
+
+static int32_t frames_of(const struct feed_limits *l) {
+    return (l->context + l->page - 1) / l->page * l->page;
+}
+
+/* train: the policy; else the reference, which has no critic. */
+static struct actor_config actor_config_of(const struct kern_backend *b, const struct shape *shape,
+                                           const struct feed_limits *l, const struct recipe *r,
+                                           bool train, int32_t recompute) {
+    struct actor_config cfg = {.backend = b,
+                               .shape = *shape,
+                               .rows_max = l->rows_max,
+                               .seqs_max = l->seqs_max,
+                               .context = l->context,
+                               .pages = feed_pages(l),
+                               .page = l->page,
+                               .head_rows = head_rows_of(b, shape, l->rows_max),
+                               .train = train,
+                               .recompute = train ? recompute : 0,
+                               .offload_inputs = train && r->trainer.offload_activations,
+                               .frames = train && has_frames(r) ? frames_of(l) : 0,
+                               .offload = train && offloads(r),
+                               .pack = true,
+                               .fast = !r->model.exact};
+    if (!train) cfg.shape.value_head = false;
+    return cfg;
+}
+
+bool passes_wants_reference(const struct recipe *r) {
+    return r->trainer.algorithm.kl.coef != 0;
+}
+
+static struct actor_config config_of(const struct kern_backend *b, const struct shape *shape,
+                                     const struct recipe *r, bool train, int32_t recompute) {
+    struct feed_limits l;
+    limits_of(&l, b, shape, r);
+    return actor_config_of(b, shape, &l, r, train, recompute);
+}
+
+int passes_policy(struct actor_plan *out, const struct kern_backend *b, const struct shape *shape,
+                  const struct recipe *r, int32_t recompute) {
+    struct actor_config cfg = config_of(b, shape, r, true, recompute);
+    return actor_plan(out, &cfg);
+}
+
+int32_t passes_fewest_recomputed(const struct kern_backend *b, const struct shape *shape,
+                                 const struct recipe *r, size_t bytes) {
+    struct actor_config cfg = config_of(b, shape, r, true, 0);
+    return actor_fewest_recomputed(&cfg, bytes);
+}
+
+size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *shape,
+                              const struct recipe *r) {
+    struct actor_config cfg = config_of(b, shape, r, false, 0);
+    return actor_bytes(&cfg);
+}
+
+size_t passes_feed_bytes(const struct kern_backend *b, const struct shape *shape,
+                         const struct recipe *r) {
+    struct feed_limits l;
+    limits_of(&l, b, shape, r);
+    return feed_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
+}
+
+int passes_open(struct passes **out, const struct kern_backend *b, const struct shape *shape,
+                const struct recipe *r, int32_t recompute) {
+    struct passes *p = mem_zalloc(sizeof *p);
+    struct feed_limits l;
+    int rc = 0;
+    limits_of(&l, b, shape, r);
+    p->limits = split_limits_of(&l, shape, r);
+    feed_open(&p->feed, &l);
+    p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
+    p->mb_entropy = mem_array((size_t)l.rows_max, sizeof *p->mb_entropy);
+    p->mb_value = mem_array((size_t)l.rows_max, sizeof *p->mb_value);
+    struct actor_config cfg = actor_config_of(b, shape, &l, r, true, recompute);
+    TRY_OUT(actor_open(&p->actor, &cfg));
+    cfg = actor_config_of(b, shape, &l, r, false, 0);
+    if (passes_wants_reference(r)) TRY_OUT(actor_open(&p->reference, &cfg));
+    *out = p;
+    p = NULL;
+out:
+    passes_close(&p);
+    return rc;
+}
+
+void passes_close(struct passes **pp) {
+    struct passes *p = *pp;
+    if (!p) return;
+    actor_close(&p->actor);
+    actor_close(&p->reference);
+    feed_close(&p->feed);
+    deal_close(&p->deal);
+    split_close(&p->active);
+    split_close(&p->flat);
+    split_close(&p->one);
+    mem_free(p->rows);
+    mem_free(p->first);
+    mem_free(p->mb_logprob);
+    mem_free(p->mb_entropy);
+    mem_free(p->mb_value);
+    mem_free(p->spread);
+    mem_free(p);
+    *pp = NULL;
+}
+
+static struct actor *actor_of(const struct passes *p, enum passes_net net) {
+    struct actor *a = net == PASSES_REFERENCE ? p->reference : p->actor;
+    ASSERT(a);
+    return a;
+}
+
+struct kern_stream *passes_stream(const struct passes *p) {
+    return actor_stream(p->actor);
+}
+
+int32_t passes_context(const struct passes *p) {
+    return p->feed.limits.context;
+}
+
+int passes_use(struct passes *p, enum passes_net net, const struct params *weights) {
+    return actor_use(actor_of(p, net), weights);
+}
+
+void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx) {
+    p->watch = fn;
+    p->watch_ctx = ctx;
+}
+
+/* --- the plan ------------------------------------------------------------------------------ */
+
+void passes_share(struct passes *p, const struct exchange *ranks) {
+    p->ranks = ranks;
+}
+
+static void begin(struct passes *p, const struct batch *b, bool alone) {
+    mem_grow(&p->rows, &p->rows_cap, b->n, sizeof *p->rows);
+    mem_grow(&p->first, &p->first_cap, b->n, sizeof *p->first);
+    p->batch = b;
+    p->n_tokens = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct batch_traj *t = &b->traj[i];
+        p->first[i] = p->n_tokens;
+        for (int32_t k = 0; k < t->n_response; k++)
+            p->n_tokens += t->mask[k];
+    }
+    p->alone = alone || !p->ranks;
+    if (!p->alone) deal_make(&p->deal, b, p->ranks->ranks.n);
+}
+
+void passes_begin(struct passes *p, const struct batch *b) {
+    begin(p, b, false);
+}
+
+void passes_begin_alone(struct passes *p, const struct batch *b) {
+    begin(p, b, true);
+}
+
+bool passes_is_own(const struct passes *p, uint32_t i) {
+    return p->alone || p->deal.owner[i] == p->ranks->ranks.rank;
+}
+
+int64_t passes_tokens(const struct passes *p) {
+    return p->n_tokens;
+}
+
+int64_t passes_first(const struct passes *p, uint32_t i) {
+    return p->first[i];
+}
+
+static void plan_part(struct passes *p, struct split *into, const bool *flat, bool which) {
+    const struct batch *b = p->batch;
+    for (uint32_t i = 0; i < b->n; i++)
+        p->rows[i] = flat[i] == which && passes_is_own(p, i) ? feed_rows(&b->traj[i], false) : 0;
+    split_make(into, b, p->rows, &p->limits);
+}
+
+void passes_plan(struct passes *p, const bool *flat) {
+    plan_part(p, &p->active, flat, false);
+    plan_part(p, &p->flat, flat, true);
+    p->microbatches = p->active.passes + p->flat.passes;
+}
+
+int64_t passes_microbatches(const struct passes *p) {
+    return p->microbatches;
+}
+
+int64_t passes_rows(const struct passes *p) {
+    return p->n_rows;
+}
+
+/* --- microbatches -------------------------------------------------------------------------- */
+
+struct job { /* a part of a batch, and where its numbers go, by token */
+    struct passes *p;
+    const struct batch *batch;
+    const struct split *plan;
+    struct feed_tokens tokens;
+    float inv_temp;
+    float *logprob, *entropy, *value; /* the latter two may be NULL */
+    passes_loss_fn *loss;
+    void *ctx;
+};
+
+static int look_up(const struct passes *p) {
+    return p->watch ? p->watch(p->watch_ctx) : 0;
+}
+
+static void feed_op(struct job *j, const struct split_op *op) {
+    const struct split *plan = j->plan;
+    struct feed *f = &j->p->feed;
+    if (op->kind == SPLIT_WAVE)
+        feed_wave(f, j->batch, &j->tokens, plan->item + op->first, op->n, op->from);
+    else
+        feed_frame(f, j->batch, &j->tokens, plan->order + op->first, op->n, op->from, op->to);
+}
+
+/* by token = by row, for n rows from `first` on */
+static void scatter(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+    for (int64_t i = 0; to && i < n; i++)
+        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+            to[f->element[e]] = from[i];
+}
+
+/* Forward passes alone need no reverse of a frame: its keys stay in the pool until they are
+ * overwritten. */
+static int forward_part(struct job *j, struct actor *a) {
+    struct passes *p = j->p;
+    const struct feed *f = &p->feed;
+    for (int32_t i = 0; i < j->plan->n_ops; i++) {
+        const struct split_op *op = &j->plan->op[i];
+        if (op->kind == SPLIT_POP) continue;
+        TRY(look_up(p));
+        feed_op(j, op);
+        TRY(actor_forward(a, &f->in));
+        p->n_rows += f->in.n_rows;
+        if (f->n == 0) continue;
+        TRY(actor_logprobs(a, f->row, f->target, f->n, j->inv_temp, p->mb_logprob,
+                           j->entropy ? p->mb_entropy : NULL));
+        if (j->value) TRY(actor_values(a, f->row, f->n, p->mb_value));
+        scatter(f, 0, f->n, j->logprob, p->mb_logprob);
+        scatter(f, 0, f->n, j->entropy, p->mb_entropy);
+        scatter(f, 0, f->n, j->value, p->mb_value);
+    }
+    return 0;
+}
+
+static struct job job_of(struct passes *p, float inv_temp, float *logprob, float *entropy,
+                         float *value) {
+    return (struct job){.p = p,
+                        .batch = p->batch,
+                        .tokens = {.first = p->first},
+                        .inv_temp = inv_temp,
+                        .logprob = logprob,
+                        .entropy = entropy,
+                        .value = value};
+}
+
+/* What all ranks computed, to all; entropy and value may be NULL. */
+static int share(struct passes *p, float *logprob, float *entropy, float *value) {
+    if (p->alone) return 0;
+    TRY(deal_share(&p->deal, p->ranks, logprob));
+    if (entropy) TRY(deal_share(&p->deal, p->ranks, entropy));
+    return value ? deal_share(&p->deal, p->ranks, value) : 0;
+}
+
+int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
+                    float *entropy, float *value) {
+    struct actor *a = actor_of(p, net);
+    struct job j = job_of(p, inv_temp, logprob, entropy, value);
+    actor_unwind(a);
+    j.plan = &p->active;
+    TRY(forward_part(&j, a));
+    j.plan = &p->flat;
+    TRY(forward_part(&j, a));
+    return share(p, logprob, entropy, value);
+}
+
+/* by row = sum of by token */
+static void gather(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+    int32_t base = f->start[first];
+    for (int64_t i = 0; to && i < n; i++) {
+        double sum = 0;
+        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+            sum += (double)from[e - base];
+        to[i] = (float)sum;
+    }
+}
+
+static void spread(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+    for (int64_t i = 0; from && i < n; i++)
+        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+            *to++ = from[i];
+}
+
+/* The loss where rows predict for several trajectories: each has its own derivatives at the one
+ * log-prob, and the row gets their sum. */
+static int on_shared(const struct job *j, int64_t first, int64_t n, const float *logprob,
+                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
+                     float *g_value) {
+    struct passes *p = j->p;
+    const struct feed *f = &p->feed;
+    int64_t tokens = f->start[first + n] - f->start[first];
+    mem_grow(&p->spread, &p->spread_cap, 6 * (size_t)tokens, sizeof *p->spread);
+    float *lp = p->spread, *ent = lp + tokens, *val = value ? ent + tokens : NULL;
+    float *glp = lp + 3 * tokens, *gent = glp + tokens, *gval = value ? gent + tokens : NULL;
+    spread(f, first, n, lp, logprob);
+    spread(f, first, n, ent, entropy);
+    spread(f, first, n, val, value);
+    TRY(j->loss(j->ctx, f->element + f->start[first], tokens, lp, ent, val, glp, gent, gval));
+    gather(f, first, n, g_logprob, glp);
+    gather(f, first, n, g_entropy, gent);
+    gather(f, first, n, g_value, gval);
+    return 0;
+}
+
+/* The loss as the head sees it (actor_loss_fn): rows first.. of those that the feed lists. */
+static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
+                    const float *value, float *g_logprob, float *g_entropy, float *g_value) {
+    const struct job *j = ctx;
+    const struct feed *f = &j->p->feed;
+    scatter(f, first, n, j->logprob, logprob);
+    scatter(f, first, n, j->entropy, entropy);
+    if (value) scatter(f, first, n, j->value, value);
+    if (f->start[first + n] - f->start[first] != n)
+        return on_shared(j, first, n, logprob, entropy, value, g_logprob, g_entropy, g_value);
+    return j->loss(j->ctx, f->element + f->start[first], n, logprob, entropy, value, g_logprob,
+                   g_entropy, g_value);
+}
+
+static int gradient_op(struct job *j, const struct split_op *op, struct params *grads) {
+    struct actor *a = j->p->actor;
+    const struct feed *f = &j->p->feed;
+    TRY(look_up(j->p));
+    feed_op(j, op);
+    if (op->kind == SPLIT_POP)
+        return actor_pop(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
+    TRY(actor_forward(a, &f->in));
+    j->p->n_rows += f->in.n_rows;
+    if (op->kind == SPLIT_PUSH) return actor_push(a);
+    return actor_backward(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
+}
+
+int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
+                    struct params *grads, float *logprob, float *entropy, float *value) {
+    struct job j = job_of(p, inv_temp, logprob, entropy, value);
+    j.loss = loss;
+    j.ctx = ctx;
+    j.plan = &p->active;
+    actor_unwind(p->actor);
+    for (int32_t i = 0; i < j.plan->n_ops; i++)
+        TRY(gradient_op(&j, &j.plan->op[i], grads));
+    j.plan = &p->flat;
+    TRY(forward_part(&j, p->actor));
+    if (p->alone) return 0;
+    double all = (double)p->microbatches;
+    TRY(exchange_sum(p->ranks, &all, 1));
+    p->microbatches = (int64_t)all;
+    return share(p, logprob, entropy, value);
+}
+
+int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,
+                 float *logprob) {
+    const struct batch one = {.n = 1, .n_groups = 1, .traj = &b->traj[i]};
+    const int64_t first = 0;
+    const int32_t rows = feed_rows(one.traj, true);
+    struct job j = job_of(p, inv_temp, logprob, NULL, NULL);
+    split_make(&p->one, &one, &rows, &p->limits);
+    j.batch = &one;
+    j.plan = &p->one;
+    j.tokens = (struct feed_tokens){.first = &first, .all = true};
+    actor_unwind(p->actor);
+    return forward_part(&j, p->actor);
+}
