@@ -12,7 +12,7 @@ WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
            -I. -I$(GEN) -MMD -MP
 LIBS    := -lzmq -lrocksdb -lprotobuf-c -lpcre2-8 -lyaml -lxxhash -lutf8proc -ldl -lpthread -lm
-LDFLAGS := -Wl,--as-needed $(foreach s,err_set log_write kern_elements kern_dtype_bytes clock_us clock_sleep_us 'meet_*',-Wl,--export-dynamic-symbol=$(s))
+LDFLAGS := -Wl,--as-needed $(foreach s,err_set log_write kern_elements kern_dtype_bytes clock_us clock_sleep_us 'rendezvous_*',-Wl,--export-dynamic-symbol=$(s))
 ifeq ($(MODE),asan)
 CFLAGS  += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS += -fsanitize=address,undefined

@@ -16,9 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "trainer/learn/fit.h"
+#include "trainer/learn/memplan.h"
 #include "trainer/learn/passes.h"
-#include "trainer/learn/room.h"
+#include "trainer/learn/prefix_cost.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -99,8 +99,9 @@ static void close_weights(struct run *r) {
 
 static void open_mode(struct run *r, const struct group *g, const char *const *sets) {
     struct recipe *recipe = recipe_for(g, sets);
-    bench_must(passes_open(&r->passes, r->b, &shape, recipe, room_recomputed(recipe, shape.layers)),
-               "passes");
+    bench_must(
+        passes_open(&r->passes, r->b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
+        "passes");
     recipe_close(&recipe);
     bench_must(passes_use(r->passes, PASSES_POLICY, r->weights), "use");
 }
@@ -215,7 +216,7 @@ static void measure(const struct group *g, const char *const *sets, struct memor
     out->peak = peak_mib() - before - packed;
     struct recipe *recipe = recipe_for(g, sets);
     struct actor_plan plan;
-    bench_must(passes_policy(&plan, r.b, &shape, recipe, room_recomputed(recipe, shape.layers)),
+    bench_must(passes_policy(&plan, r.b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
                "plan");
     out->host = (double)plan.frames / (1 << 20) * (g->prompt - 1) /
                 (g->prompt + g->response); /* room for a whole context, as much as was used */
@@ -262,8 +263,8 @@ static void memory_line(int32_t prompt, int32_t n) {
 /* --- the cost model ------------------------------------------------------------------------ */
 
 static void fit_line(const struct run *base) {
-    struct fit_prefix fit;
-    bench_must(fit_prefix(&fit, base->weights, 9), "fit");
+    struct prefix_cost_measure fit;
+    bench_must(prefix_cost_measure(&fit, base->weights, 9), "fit");
     printf("{\"bench\": \"prefix_fit\", \"pass_rows\": %.1f, \"attention\": %.2f, "
            "\"row_us\": %.1f}\n",
            fit.pass, fit.attention, fit.row_us);

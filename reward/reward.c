@@ -18,8 +18,8 @@
 #include "proto/control.pb-c.h"
 #include "proto/recipe/recipe.h"
 #include "proto/reward.pb-c.h"
-#include "reward/verify/spec.h"
-#include "reward/workers.h"
+#include "reward/verify/verify_spec.h"
+#include "reward/worker_pool.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ enum {
 
 struct reward {
     struct recipe *recipe;
-    struct workers *workers;
+    struct worker_pool *workers;
     struct net *net;
     struct client *client;
     struct link_msg held; /* a request of which not all is in the pool; held.net NULL: none */
@@ -53,11 +53,11 @@ struct reward {
 /* The pool forks: before there are threads, and before sockets that a worker could inherit. */
 static int open_workers(struct reward *r) {
     struct verify *verify;
-    struct workers_config pool = {.n = (uint32_t)r->recipe->reward_service.workers,
-                                  .jobs_max = REWARD_JOBS_MAX,
-                                  .cpu_ms = (uint32_t)r->recipe->reward_service.timeout_ms};
-    TRY(spec_open(&verify, r->recipe));
-    int rc = workers_open(&r->workers, &pool, verify);
+    struct worker_pool_config pool = {.n = (uint32_t)r->recipe->reward_service.workers,
+                                      .jobs_max = REWARD_JOBS_MAX,
+                                      .cpu_ms = (uint32_t)r->recipe->reward_service.timeout_ms};
+    TRY(verify_spec_open(&verify, r->recipe));
+    int rc = worker_pool_open(&r->workers, &pool, verify);
     verify_close(&verify);
     return rc;
 }
@@ -81,7 +81,7 @@ static void close_all(struct reward *r) {
     if (r->held.net) link_free(&r->held);
     client_close(&r->client);
     net_close(&r->net);
-    workers_close(&r->workers);
+    worker_pool_close(&r->workers);
     recipe_close(&r->recipe);
     mem_free(r->result);
 }
@@ -159,7 +159,7 @@ static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) 
                               .n_tokens = (int32_t)q->n_tokens,
                               .max_tokens = (int32_t)q->max_tokens,
                               .truncated = q->truncated};
-    int rc = workers_submit(r->workers, q->trajectory, &in);
+    int rc = worker_pool_submit(r->workers, q->trajectory, &in);
     mem_free(prompt);
     mem_free(response);
     mem_free(answer);
@@ -188,7 +188,7 @@ static int take_results(struct reward *r) {
         if (r->unsent) TRY(send_results(r));
         while (r->n_results < REWARD_REPLY_ITEMS) {
             struct result *x = &r->result[r->n_results];
-            if (!workers_take(r->workers, &x->id, &x->v)) break;
+            if (!worker_pool_take(r->workers, &x->id, &x->v)) break;
             r->n_results++;
             r->in_pool--;
         }
@@ -238,7 +238,7 @@ static int speak(struct reward *r, uint64_t now_us) {
 }
 
 static uint64_t wait_us(const struct reward *r, uint64_t now_us) {
-    uint64_t wake = workers_wake_us(r->workers), idle = REWARD_IDLE_US;
+    uint64_t wake = worker_pool_wake_us(r->workers), idle = REWARD_IDLE_US;
     uint64_t beat = (uint64_t)r->recipe->rollout.heartbeat_ms * 1000;
     if (beat < idle) idle = beat;
     if (r->unsent) idle = REWARD_FULL_US;
@@ -249,14 +249,14 @@ static uint64_t wait_us(const struct reward *r, uint64_t now_us) {
 static int serve(struct reward *r) {
     bool stop = false;
     while (!stop && !client_done(r->client)) {
-        int fd = workers_fd(r->workers);
+        int fd = worker_pool_fd(r->workers);
         TRY(net_wait(r->net, wait_us(r, clock_us()), &fd, 1, &stop));
         uint64_t now_us = clock_us();
-        TRY(workers_step(r->workers, now_us));
+        TRY(worker_pool_step(r->workers, now_us));
         TRY(take_results(r));
         TRY(read_messages(r, now_us));
-        TRY(workers_step(r->workers, now_us)); /* what came in just now starts now */
-        TRY(take_results(r));                  /* and what it refused is answered now */
+        TRY(worker_pool_step(r->workers, now_us)); /* what came in just now starts now */
+        TRY(take_results(r));                      /* and what it refused is answered now */
         count_busy(r, now_us);
         TRY(speak(r, now_us));
     }

@@ -31,7 +31,7 @@ struct job {
 struct publish {
     const struct kern_backend *backend;
     struct push *push;
-    struct handover *handover; /* NULL: none */
+    struct publish_device *handover; /* NULL: none */
     struct queue *jobs, *results;
     pthread_t thread;
     bool started, away;         /* away: the thread has the job, or it is on its way back */
@@ -87,7 +87,7 @@ static int start(struct publish *p) {
 }
 
 int publish_open(struct publish **out, const struct kern_backend *backend, struct push *push,
-                 struct handover *handover) {
+                 struct publish_device *handover) {
     struct publish *p = mem_zalloc(sizeof *p);
     p->backend = backend;
     p->push = push;
@@ -123,7 +123,7 @@ int publish_begin(struct publish *p, const struct params *w, int64_t version, st
                           .begun_us = clock_us()};
     TRY(push_reserve(p->push, p->job.bytes)); /* at the start, while rollouts still start too */
     TRY(push_begin(p->push, p->job.bytes, &p->job.area));
-    if (p->handover) p->job.slab = handover_begin(p->handover);
+    if (p->handover) p->job.slab = publish_device_begin(p->handover);
     TRY(kern_after(p->backend, p->stream, after));
     hand_out(p);
     return 0;
@@ -145,7 +145,7 @@ static int offer(struct publish *p) {
                                       .waited = (double)j->waited_us * 1e-6};
     if (j->slab) {
         struct sealed_note note;
-        TRY(handover_finish(p->handover, j->version, j->hash, &note));
+        TRY(publish_device_finish(p->handover, j->version, j->hash, &note));
         push_note(p->push, &note);
     }
     return push_publish(p->push, j->version, j->hash);

@@ -26,11 +26,11 @@
 #include "relay/sealed.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/checkpoint/saver.h"
-#include "trainer/handover.h"
-#include "trainer/learn/audit.h"
+#include "trainer/learn/logprob_audit.h"
 #include "trainer/learn/metrics.h"
 #include "trainer/learn/step.h"
 #include "trainer/publish.h"
+#include "trainer/publish_device.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -51,10 +51,10 @@ struct trainer {
     struct net *net;
     struct client *client;
     struct push *push;
-    struct handover *handover; /* NULL: none */
+    struct publish_device *handover; /* NULL: none */
     struct publish *publish;
     struct saver *saver;
-    struct audit *audit;
+    struct logprob_audit *audit;
     struct {
         int64_t tokens, trajectories, unequal;
     } compared; /* log-probs of rollouts, since the start */
@@ -81,8 +81,8 @@ static int before_update(void *ctx) {
 static int open_handover(struct trainer *t) {
     const struct params *w = step_policy(t->step);
     const struct kern_backend *b = params_backend(w);
-    if (!handover_wanted(t->recipe, b)) return 0;
-    int rc = handover_open(&t->handover, b, params_policy_bytes(params_shape(w)));
+    if (!publish_device_wanted(t->recipe, b)) return 0;
+    int rc = publish_device_open(&t->handover, b, params_policy_bytes(params_shape(w)));
     if (rc < 0) LOG(WARN, TRAINER, "no hand-over on the device: %s", err_text());
     return 0;
 }
@@ -109,7 +109,8 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
     TRY_OUT(open_handover(t));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
-    TRY_OUT(audit_open(&t->audit, step_policy(t->step), t->recipe, step_room(t->step)->device));
+    TRY_OUT(
+        logprob_audit_open(&t->audit, step_policy(t->step), t->recipe, step_room(t->step)->device));
     TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
@@ -121,9 +122,9 @@ out:
 
 static void close_all(struct trainer *t) {
     saver_close(&t->saver);
-    audit_close(&t->audit);
+    logprob_audit_close(&t->audit);
     publish_close(&t->publish);
-    handover_close(&t->handover);
+    publish_device_close(&t->handover);
     push_close(&t->push);
     client_close(&t->client);
     net_close(&t->net);
@@ -295,14 +296,15 @@ static int report(struct trainer *t, const struct step_report *r, struct hash be
 }
 
 /* The weights are still those that the batch's newest tokens can be of. */
-static int audit(struct trainer *t, const struct batch *b, struct audit_result *out) {
+static int audit(struct trainer *t, const struct batch *b, struct logprob_audit_result *out) {
     int64_t version = step_version(t->step);
-    TRY(err_wrap(audit_batch(t->audit, b, version, out), "comparing log-probs"));
-    return audit_keep(t->audit, step_policy(t->step), version);
+    TRY(err_wrap(logprob_audit_batch(t->audit, b, version, out), "comparing log-probs"));
+    return logprob_audit_keep(t->audit, step_policy(t->step), version);
 }
 
 /* Both comparisons as one: of tokens that the step's own version made, and of older ones. */
-static void add_audit(struct trainer *t, struct step_report *r, const struct audit_result *a) {
+static void add_audit(struct trainer *t, struct step_report *r,
+                      const struct logprob_audit_result *a) {
     struct step_diff *e = &r->logprob_engine;
     if (a->tokens > 0) {
         int64_t n = r->checked_tokens;
@@ -323,7 +325,7 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
     struct batch *b = batch_of(m);
     int64_t before = step_version(t->step);
     uint64_t start = clock_us();
-    struct audit_result compared = {0};
+    struct logprob_audit_result compared = {0};
     int rc = audit(t, b, &compared);
     if (rc == 0) rc = step_run(t->step, b, r);
     batch_close(&b);
@@ -405,7 +407,7 @@ static int finish(struct trainer *t) {
 static int serve(struct trainer *t) {
     TRY(publish(t));
     struct buf memory = {0};
-    room_text(&memory, step_room(t->step));
+    memplan_text(&memory, step_room(t->step));
     LOG(INFO, TRAINER, "starts at version=%" PRId64 " memory: %s", step_version(t->step),
         memory.data);
     buf_close(&memory);

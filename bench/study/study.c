@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "deploy/evaluate/evaluate.h"
-#include "reward/verify/spec.h"
+#include "reward/verify/verify_spec.h"
 #include "rollout/engine/engine.h"
 #include "rollout/setup.h"
 #include "trainer/learn/report.h"
@@ -102,7 +102,7 @@ static void open_all(struct study *y) {
                                  .seed = r->seed};
     must(setup_policy(&y->policy, r, NULL), "model");
     must(dataset_open(&y->data, &cfg), "data");
-    must(spec_open(&y->verify, r), "reward");
+    must(verify_spec_open(&y->verify, r), "reward");
     must(step_open(&y->step, r, r->model.path), "step");
     const struct kern_backend *b = params_backend(step_weights(y->step));
     struct engine_config engine = setup_engine(r, &y->policy.shape, y->policy.tokenizer, b);

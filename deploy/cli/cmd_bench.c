@@ -6,10 +6,10 @@
 #include "base/rng.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/evaluate/loaded.h"
+#include "deploy/evaluate/model.h"
 #include "proto/recipe/recipe.h"
 #include "rollout/engine/engine.h"
-#include "trainer/learn/fit.h"
+#include "trainer/learn/prefix_cost.h"
 #include "trainer/learn/step.h"
 
 #include <inttypes.h>
@@ -20,7 +20,7 @@
 struct options {
     const char *model, *device, *dtype;
     int64_t threads, prompt, tokens;
-    bool fit_prefix;
+    bool prefix_cost_measure;
 };
 
 /* Prompt token i of sequence s: any id that ends nothing. */
@@ -145,21 +145,21 @@ out:
  * ends in denormal numbers, which are slow and not what training sees. */
 static int print_fit(struct params *w) {
     enum { ROUNDS = 9 };
-    struct fit_prefix fit;
+    struct prefix_cost_measure fit;
     TRY(params_init(w, 1));
-    TRY(fit_prefix(&fit, w, ROUNDS));
+    TRY(prefix_cost_measure(&fit, w, ROUNDS));
     printf("trainer: {prefix_cost: [%.1f, %.2f]} # a row takes %.2f us\n", fit.pass, fit.attention,
            fit.row_us);
     return fflush(stdout) == 0 ? 0 : FAIL(ERR_IO, "cannot write to stdout");
 }
 
 static int bench(const struct options *o) {
-    struct loaded l;
+    struct model l;
     int rc;
     bool half;
-    TRY(loaded_dtype(&half, o->dtype));
-    TRY(loaded_open(&l, o->model, "plain", o->device, o->threads, half));
-    if (o->fit_prefix) {
+    TRY(model_dtype(&half, o->dtype));
+    TRY(model_open(&l, o->model, "plain", o->device, o->threads, half));
+    if (o->prefix_cost_measure) {
         rc = print_fit(l.weights);
         goto out;
     }
@@ -170,7 +170,7 @@ static int bench(const struct options *o) {
         TRY_OUT(bench_decode(o, &l.policy, l.weights, l.backend, batch));
     TRY_OUT(bench_train(o, &l.policy));
 out:
-    loaded_close(&l);
+    model_close(&l);
     return rc;
 }
 
@@ -183,7 +183,8 @@ int cmd_bench(int argc, char **argv) {
         {"dtype", ARGS_STR, &o.dtype, "T", "fp32 (default) or bf16", 0, 0},
         {"prompt", ARGS_INT, &o.prompt, "N", "prompt tokens, default 32", 1, 1 << 20},
         {"tokens", ARGS_INT, &o.tokens, "N", "new tokens, default 64", 1, 1 << 20},
-        {"fit-prefix", ARGS_FLAG, &o.fit_prefix, NULL, "measure trainer.prefix_cost instead", 0, 0},
+        {"fit-prefix", ARGS_FLAG, &o.prefix_cost_measure, NULL,
+         "measure trainer.prefix_cost instead", 0, 0},
     };
     struct args_verb verb = {
         "weir bench --model DIR [options]",

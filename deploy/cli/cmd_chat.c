@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/evaluate/loaded.h"
+#include "deploy/evaluate/model.h"
 #include "rollout/engine/engine.h"
 
 #include <stdio.h>
@@ -27,7 +27,7 @@ struct chat {
     int64_t max_tokens, top_k, seed, threads, context;
     double temperature, top_p;
 
-    struct loaded loaded;
+    struct model loaded;
     struct engine *engine;
     struct lines *in;
     struct chat_message messages[MESSAGES_MAX]; /* contents owned */
@@ -48,8 +48,8 @@ static void forget(struct chat *c, size_t n) {
 
 static int open_all(struct chat *c) {
     bool half;
-    TRY(loaded_dtype(&half, c->dtype));
-    TRY(loaded_open(&c->loaded, c->model, c->format, c->device, c->threads, half));
+    TRY(model_dtype(&half, c->dtype));
+    TRY(model_open(&c->loaded, c->model, c->format, c->device, c->threads, half));
     int32_t context = c->loaded.policy.shape.context;
     if (c->context > context)
         return FAIL(ERR_CONFIG, "--context %lld: the model's is %d", (long long)c->context,
@@ -98,7 +98,7 @@ out:
 /* Streams the answer to stdout and appends it to the conversation. */
 static int answer(struct chat *c, const int32_t *ids, int32_t n_ids) {
     const struct engine_token *event;
-    struct loaded_text text = {0};
+    struct model_text text = {0};
     struct buf all = {0};
     int32_t n = 0;
     int64_t room = c->context - n_ids;
@@ -115,21 +115,21 @@ static int answer(struct chat *c, const int32_t *ids, int32_t n_ids) {
         .n_stop_ids = c->loaded.policy.n_stop_ids,
     };
     int rc;
-    TRY_OUT(loaded_text_open(&text, &c->loaded.policy, ids, n_ids));
+    TRY_OUT(model_text_open(&text, &c->loaded.policy, ids, n_ids));
     TRY_OUT(engine_add(c->engine, &r));
     while (finish == ENGINE_RUNNING) {
         TRY_OUT(engine_step(c->engine, &event, &n));
         if (n == 0) continue;
         finish = event->finish;
         size_t before = all.len;
-        TRY_OUT(loaded_text_add(&text, event->token, finish != ENGINE_RUNNING, &all));
+        TRY_OUT(model_text_add(&text, event->token, finish != ENGINE_RUNNING, &all));
         if (all.len > before) fwrite(all.data + before, 1, all.len - before, stdout);
         fflush(stdout);
     }
     printf("\n");
     say(c, "assistant", all.data ? all.data : "");
 out:
-    loaded_text_close(&text);
+    model_text_close(&text);
     buf_close(&all);
     return rc;
 }
@@ -202,6 +202,6 @@ int cmd_chat(int argc, char **argv) {
     forget(&c, 0);
     lines_close(&c.in);
     engine_close(&c.engine);
-    loaded_close(&c.loaded);
+    model_close(&c.loaded);
     return rc;
 }

@@ -3,7 +3,7 @@
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
 #include "deploy/evaluate/evaluate.h"
-#include "deploy/evaluate/loaded.h"
+#include "deploy/evaluate/model.h"
 #include "deploy/preflight/preflight.h"
 #include "rollout/setup.h"
 
@@ -11,13 +11,13 @@
 #include <stdio.h>
 
 static int evaluate_folder(const char *model, const struct recipe *r) {
-    struct loaded l = {0};
+    struct model l = {0};
     struct evaluate *e = NULL;
     struct evaluate_report report;
     struct buf notes = {0};
     int rc;
-    TRY_OUT(loaded_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads,
-                        r->model.dtype == RECIPE_DTYPE_BF16));
+    TRY_OUT(model_open(&l, model, r->model.chat, r->rollout.device, r->rollout.threads,
+                       r->model.dtype == RECIPE_DTYPE_BF16));
     TRY_OUT(setup_chat(&l.policy.chat, r, model));
     TRY_OUT(preflight_eval(&notes, r, &l.policy));
     if (notes.len) fprintf(stderr, "%s", notes.data);
@@ -30,7 +30,7 @@ static int evaluate_folder(const char *model, const struct recipe *r) {
 out:
     buf_close(&notes);
     evaluate_close(&e);
-    loaded_close(&l);
+    model_close(&l);
     return rc;
 }
 

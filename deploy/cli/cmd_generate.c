@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/evaluate/loaded.h"
+#include "deploy/evaluate/model.h"
 #include "rollout/engine/engine.h"
 
 #include <stdio.h>
@@ -27,7 +27,7 @@ enum {
 static const char SEPARATOR[] = "\n---\n";
 
 struct sample {
-    struct loaded_text text;
+    struct model_text text;
     struct buf out;
     int32_t *tokens, n;
     float *logprobs;
@@ -41,7 +41,7 @@ struct generate {
     bool raw, json;
     struct args_list stop;
 
-    struct loaded loaded;
+    struct model loaded;
     struct engine *engine;
     int32_t *ids, n_ids; /* the prompt */
     struct sample *samples;
@@ -102,7 +102,7 @@ static int open_engine(struct generate *g) {
         struct sample *s = &g->samples[i];
         s->tokens = mem_array((size_t)g->max_tokens, sizeof *s->tokens);
         s->logprobs = mem_array((size_t)g->max_tokens, sizeof *s->logprobs);
-        TRY(loaded_text_open(&s->text, &g->loaded.policy, g->ids, g->n_ids));
+        TRY(model_text_open(&s->text, &g->loaded.policy, g->ids, g->n_ids));
     }
     return 0;
 }
@@ -179,7 +179,7 @@ static int take_events(struct generate *g, const struct engine_token *events, in
         s->tokens[s->n] = t->token;
         s->logprobs[s->n++] = t->logprob;
         s->finish = t->finish;
-        TRY(loaded_text_add(&s->text, t->token, t->finish != ENGINE_RUNNING, &s->out));
+        TRY(model_text_add(&s->text, t->token, t->finish != ENGINE_RUNNING, &s->out));
         if (g->n == 1 && !g->json) {
             TRY(write_out(&s->out));
             buf_reset(&s->out);
@@ -199,8 +199,8 @@ static int run(struct generate *g) {
     const struct engine_token *events;
     int32_t n;
     bool half;
-    TRY(loaded_dtype(&half, g->dtype));
-    TRY(loaded_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads, half));
+    TRY(model_dtype(&half, g->dtype));
+    TRY(model_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads, half));
     TRY(encode_prompt(g));
     TRY(open_engine(g));
     while (g->written < g->n) {
@@ -213,7 +213,7 @@ static int run(struct generate *g) {
 
 static void close_all(struct generate *g) {
     for (int64_t i = 0; g->samples && i < g->n; i++) {
-        loaded_text_close(&g->samples[i].text);
+        model_text_close(&g->samples[i].text);
         buf_close(&g->samples[i].out);
         mem_free(g->samples[i].tokens);
         mem_free(g->samples[i].logprobs);
@@ -221,7 +221,7 @@ static void close_all(struct generate *g) {
     mem_free(g->samples);
     mem_free(g->ids);
     engine_close(&g->engine);
-    loaded_close(&g->loaded);
+    model_close(&g->loaded);
 }
 
 int cmd_generate(int argc, char **argv) {

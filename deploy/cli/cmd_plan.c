@@ -2,8 +2,8 @@
  * what the run would refuse is refused here. */
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/preflight/announce.h"
 #include "deploy/preflight/preflight.h"
+#include "deploy/preflight/start_report.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -31,9 +31,9 @@ int cmd_plan(int argc, char **argv) {
     TRY(recipe_load(&r, recipe, sets.at, sets.n));
     TRY_OUT(err_wrap(preflight(&checked, r, false), "%s", recipe));
     if (json)
-        announce_json(&text, r, &checked.shape, &checked.plan, &checked.notes);
+        start_report_json(&text, r, &checked.shape, &checked.plan, &checked.notes);
     else
-        announce_text(&text, r, &checked.shape, &checked.plan, &checked.notes);
+        start_report_text(&text, r, &checked.shape, &checked.plan, &checked.notes);
     printf("%s\n", text.data);
 out:
     buf_close(&text);

@@ -16,7 +16,7 @@
 #include "deploy/replay/replay_view.h"
 #include "deploy/replay/retrain.h"
 #include "deploy/replay/salvage.h"
-#include "deploy/replay/staleness.h"
+#include "deploy/replay/staleness_report.h"
 #include "deploy/supervise/rundir.h"
 #include "rollout/engine/engine.h"
 
@@ -184,7 +184,7 @@ static int stats(struct replay_view *p, const struct options *o) {
                ", \"reward_errors\": %" PRId64 ", \"reward_mean\": %.9g",
                s.steps, s.groups[GROUPS_TRAINED], s.groups[GROUPS_REJECTED], s.trajectories,
                s.tokens, s.truncated, s.mixed, s.errors, mean_reward);
-        TRY(staleness_print(p->log, p->recipe->trainer.staleness.max, o->every, true));
+        TRY(staleness_report_print(p->log, p->recipe->trainer.staleness.max, o->every, true));
         TRY(show_evals(p, true));
         printf("}\n");
         return 0;
@@ -203,7 +203,7 @@ static int stats(struct replay_view *p, const struct options *o) {
            s.trajectories, mean_tokens, s.truncated, s.mixed);
     printf("reward        mean %.4f over %" PRId64 ", %" PRId64 " errors\n", mean_reward, s.scored,
            s.errors);
-    TRY(staleness_print(p->log, p->recipe->trainer.staleness.max, o->every, false));
+    TRY(staleness_report_print(p->log, p->recipe->trainer.staleness.max, o->every, false));
     return show_evals(p, false);
 }
 

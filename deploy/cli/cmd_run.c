@@ -12,14 +12,14 @@
 #include "deploy/cli/progress.h"
 #include "deploy/cli/samples.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/preflight/announce.h"
 #include "deploy/preflight/limits.h"
 #include "deploy/preflight/preflight.h"
-#include "deploy/supervise/ends.h"
-#include "deploy/supervise/places.h"
+#include "deploy/preflight/start_report.h"
+#include "deploy/supervise/process_end.h"
 #include "deploy/supervise/resumable.h"
 #include "deploy/supervise/resume.h"
 #include "deploy/supervise/rundir.h"
+#include "deploy/supervise/rundir_watch.h"
 #include "deploy/supervise/supervise.h"
 #include "proto/control.pb-c.h"
 #include "proto/link.h"
@@ -47,7 +47,7 @@ struct run {
     struct net *net;
     struct net_sock *manager;
     struct supervise *services;
-    struct places *places;
+    struct rundir_watch *places;
     struct progress *progress;
     struct samples *samples;
     char *status;          /* newest answer of the manager */
@@ -63,11 +63,11 @@ static void announce(const struct recipe *r, const struct preflight *f, const st
                      const char *run_dir) {
     struct buf text = {0};
     if (o->json)
-        announce_json(&text, r, &f->shape, &f->plan, &f->notes);
+        start_report_json(&text, r, &f->shape, &f->plan, &f->notes);
     else if (o->dry_run)
-        announce_text(&text, r, &f->shape, &f->plan, &f->notes);
+        start_report_text(&text, r, &f->shape, &f->plan, &f->notes);
     else
-        announce_brief(&text, r, &f->shape, &f->plan, &f->notes, run_dir);
+        start_brief(&text, r, &f->shape, &f->plan, &f->notes, run_dir);
     printf("%s\n", text.data);
     fflush(stdout);
     buf_close(&text);
@@ -206,8 +206,8 @@ static int watch(struct run *run) {
         uint64_t now_us = clock_us();
         int rc = supervise_tick(run->services, now_us);
         /* Services fail in many ways when their files are gone: that is said instead. */
-        TRY(places_check(run->places, rc < 0 ? UINT64_MAX : now_us,
-                         supervise_child(run->services, 0).pid));
+        TRY(rundir_watch_check(run->places, rc < 0 ? UINT64_MAX : now_us,
+                               supervise_child(run->services, 0).pid));
         TRY(rc);
         ask_status(run, now_us);
         take_status(run, now_us);
@@ -253,7 +253,7 @@ static int conclude(struct run *run, int rc) {
         rc = FAIL(rc, "%s; to continue: %s", err_text(), resume.data);
     }
     end.rc = rc;
-    end.exit_code = ends_code(rc, false);
+    end.exit_code = process_end_code(rc, false);
     LOG(INFO, DEPLOY, "run ended step=%" PRId64 " exit=%d %s", progress_step(run->progress),
         end.exit_code, rc < 0 ? err_text() : "complete");
     progress_summary(run->progress, &end);
@@ -284,10 +284,10 @@ static int run_services(struct run *run, int64_t samples, bool json) {
         printf("resumes after step %" PRId64 " of %" PRId64 "\n", done, run->recipe->trainer.steps);
     TRY(connect_manager(run));
     TRY(start_services(run));
-    run->places = places_open(rundir_path(run->dir));
+    run->places = rundir_watch_open(rundir_path(run->dir));
     int rc = watch(run);
     run->stopping_us = clock_us();
-    if (rc == 0) rc = places_check(run->places, UINT64_MAX, 0);
+    if (rc == 0) rc = rundir_watch_check(run->places, UINT64_MAX, 0);
     supervise_stop(run->services, GRACE_MS, hurry, run);
     if (rc == 0 && finished(run)) rc = resumable_check(rundir_path(run->dir));
     last_progress(run);
@@ -303,7 +303,7 @@ static void run_reset(struct run *run) {
     if (ipc) err_ignore(file_remove_tree(ipc), "a leftover socket is replaced by the next run");
     progress_close(&run->progress);
     samples_close(&run->samples);
-    places_close(&run->places);
+    rundir_watch_close(&run->places);
     rundir_close(&run->dir);
     recipe_close(&run->recipe);
     recipe_close(&run->former);

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/evaluate/loaded.h"
+#include "deploy/evaluate/model.h"
 #include "deploy/evaluate/score.h"
 
 #include <inttypes.h>
@@ -159,7 +159,7 @@ static int run(struct score *c) {
     const char *text;
     size_t bytes;
     bool half;
-    TRY(loaded_dtype(&half, c->dtype));
+    TRY(model_dtype(&half, c->dtype));
     TRY(shape_read(&c->shape, c->model));
     c->shape.half = half;
     TRY(lines_open(&c->in, c->file, LINE_BYTES_MAX));

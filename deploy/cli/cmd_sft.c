@@ -15,9 +15,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "deploy/cli/args.h"
-#include "deploy/cli/live.h"
 #include "deploy/cli/pace.h"
 #include "deploy/cli/sft_rows.h"
+#include "deploy/cli/status_line.h"
 #include "deploy/cli/verbs.h"
 #include "deploy/preflight/preflight.h"
 #include "deploy/supervise/resume.h"
@@ -423,7 +423,7 @@ static void show(const struct sft *f, const struct step_report *r) {
     }
     if (!live && done % (steps > 20 ? steps / 20 : 1) != 0 && done != steps) return;
     if (f->json && !live) return;
-    live_time(left, pace_left(&f->pace, steps - done, (double)clock_wall_us() * 1e-6));
+    status_line_time(left, pace_left(&f->pace, steps - done, (double)clock_wall_us() * 1e-6));
     fprintf(stderr, "%ssft step %" PRId64 "/%" PRId64 " loss %.4f %.0f tokens/s ETA %s%s",
             live ? "\r\033[K" : "", done, steps, r->loss, pace_trainer(&f->pace), left,
             live && done < steps ? "" : "\n");

@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/nearest.h"
 #include "deploy/cli/verbs.h"
-#include "deploy/supervise/ends.h"
+#include "deploy/supervise/process_end.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -99,5 +99,5 @@ int main(int argc, char **argv) {
     else if (rc < 0 && err_text()[0])
         fprintf(stderr, "weir%s%s: %s\n", verb ? " " : "", verb ? verb->name : "", err_text());
     log_close();
-    return ends_code(rc, service);
+    return process_end_code(rc, service);
 }

@@ -10,8 +10,8 @@
 #include "base/mem.h"
 #include "deploy/cli/balance.h"
 #include "deploy/cli/health.h"
-#include "deploy/cli/live.h"
 #include "deploy/cli/pace.h"
+#include "deploy/cli/status_line.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -286,20 +286,20 @@ static void draw(struct progress *p, uint64_t now_us) {
     struct winsize ws = {0};
     struct buf line = {0};
     size_t n = health_find(p->health, found);
-    struct live l = {.step = p->step,
-                     .steps = p->steps,
-                     .left_s =
-                         pace_left(&p->pace, p->steps - p->step, (double)clock_wall_us() * 1e-6),
-                     .mark = n > 0 && found[0].warning ? found[0].mark : NULL,
-                     .reward = p->any_step ? p->reward : (double)NAN,
-                     .eval = p->any_eval ? p->eval_last : (double)NAN,
-                     .align = p->align[0] ? p->align : NULL,
-                     .stale = p->stale_mean,
-                     .bound = p->eta,
-                     .rollout = pace_rollout(&p->pace),
-                     .trainer = pace_trainer(&p->pace)};
+    struct status_line l = {
+        .step = p->step,
+        .steps = p->steps,
+        .left_s = pace_left(&p->pace, p->steps - p->step, (double)clock_wall_us() * 1e-6),
+        .mark = n > 0 && found[0].warning ? found[0].mark : NULL,
+        .reward = p->any_step ? p->reward : (double)NAN,
+        .eval = p->any_eval ? p->eval_last : (double)NAN,
+        .align = p->align[0] ? p->align : NULL,
+        .stale = p->stale_mean,
+        .bound = p->eta,
+        .rollout = pace_rollout(&p->pace),
+        .trainer = pace_trainer(&p->pace)};
     bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 1;
-    live_line(&line, &l, known ? ws.ws_col : LIVE_WIDTH);
+    status_line(&line, &l, known ? ws.ws_col : STATUS_LINE_WIDTH);
     printf("\r\033[K%s", line.data);
     fflush(stdout);
     buf_close(&line);

@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "deploy/evaluate/passk.h"
-#include "reward/verify/spec.h"
+#include "reward/verify/verify_spec.h"
 #include "rollout/engine/engine.h"
 #include "rollout/setup.h"
 
@@ -134,7 +134,7 @@ int evaluate_open(struct evaluate **out, const struct recipe *r, const struct po
     e->recipe = r;
     e->max_new_tokens =
         (int32_t)(r->eval.max_new_tokens ? r->eval.max_new_tokens : r->rollout.max_new_tokens);
-    TRY_OUT(spec_open(&e->verify, r));
+    TRY_OUT(verify_spec_open(&e->verify, r));
     for (; e->n_sets < r->data.n_eval; e->n_sets++)
         TRY_OUT(open_set(e, e->n_sets));
     TRY_OUT(open_engine(e, b));

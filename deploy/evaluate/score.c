@@ -81,7 +81,7 @@ out:
 /* --- trainer -----------------------------------------------------------------------------------
  */
 
-struct pack { /* whole sequences in one forward */
+struct binpack { /* whole sequences in one forward */
     const struct score_config *cfg;
     struct actor *actor;
     int32_t rows_max, pages_max; /* pages_max: of one sequence */
@@ -90,10 +90,10 @@ struct pack { /* whole sequences in one forward */
     int32_t n_rows, n_seqs, n_pages, n_targets;
 };
 
-static int pack_open(struct pack *p, const struct score_config *cfg, int32_t longest) {
+static int pack_open(struct binpack *p, const struct score_config *cfg, int32_t longest) {
     int32_t rows = cfg->chunk > longest ? cfg->chunk : longest;
     size_t n = (size_t)rows, seqs = (size_t)cfg->batch;
-    *p = (struct pack){.cfg = cfg, .rows_max = rows, .pages_max = pages_for(longest, cfg->page)};
+    *p = (struct binpack){.cfg = cfg, .rows_max = rows, .pages_max = pages_for(longest, cfg->page)};
     p->ids = mem_array(n, sizeof *p->ids);
     p->pos = mem_array(n, sizeof *p->pos);
     p->slot = mem_array(n, sizeof *p->slot);
@@ -117,7 +117,7 @@ static int pack_open(struct pack *p, const struct score_config *cfg, int32_t lon
     return actor_use(p->actor, cfg->weights);
 }
 
-static void pack_close(struct pack *p) {
+static void binpack_close(struct binpack *p) {
     actor_close(&p->actor);
     mem_free(p->ids);
     mem_free(p->pos);
@@ -130,7 +130,7 @@ static void pack_close(struct pack *p) {
     mem_free(p->pages);
 }
 
-static void pack_add(struct pack *p, const struct score_item *it) {
+static void pack_add(struct binpack *p, const struct score_item *it) {
     int32_t n = length_of(it) - 1, page = p->cfg->page; /* the last token is only a target */
     int32_t *table = p->pages + (size_t)p->n_seqs * (size_t)p->pages_max;
     p->q_start[p->n_seqs] = p->n_rows;
@@ -152,7 +152,7 @@ static void pack_add(struct pack *p, const struct score_item *it) {
 }
 
 /* Runs what is packed and hands the log-probs to items, in the order they were added. */
-static int pack_run(struct pack *p, struct score_item *items, int64_t n) {
+static int pack_run(struct binpack *p, struct score_item *items, int64_t n) {
     if (p->n_seqs == 0) return 0;
     struct actor_batch batch = {.n_rows = p->n_rows,
                                 .n_seqs = p->n_seqs,
@@ -176,7 +176,7 @@ static int pack_run(struct pack *p, struct score_item *items, int64_t n) {
 }
 
 int score_trainer(const struct score_config *cfg, struct score_item *items, int64_t n) {
-    struct pack p;
+    struct binpack p;
     int64_t first = 0;
     int rc;
     TRY_OUT(pack_open(&p, cfg, longest_of(items, n)));
@@ -190,6 +190,6 @@ int score_trainer(const struct score_config *cfg, struct score_item *items, int6
     }
     TRY_OUT(pack_run(&p, items + first, n - first));
 out:
-    pack_close(&p);
+    binpack_close(&p);
     return rc;
 }

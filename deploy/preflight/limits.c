@@ -43,7 +43,7 @@ static bool on_host(const char *device) {
     return strcmp(device, "cpu") == 0 || strcmp(device, "ref") == 0;
 }
 
-static int check_address_space(const struct announce_plan *p, size_t rollout, size_t trainer) {
+static int check_address_space(const struct start_report_plan *p, size_t rollout, size_t trainer) {
     struct rlimit space;
     size_t part = largest(rollout, trainer) + p->relay;
     size_t need = largest(ADDRESS_MANAGER, ADDRESS_BASE + part);
@@ -101,7 +101,7 @@ static size_t memory_limit(void) {
     return least;
 }
 
-static int check_memory(const struct recipe *r, const struct announce_plan *p, size_t rollout,
+static int check_memory(const struct recipe *r, const struct start_report_plan *p, size_t rollout,
                         size_t trainer) {
     struct sysinfo machine;
     size_t n = (size_t)r->rollout.workers, group = memory_limit();
@@ -120,7 +120,7 @@ static int check_memory(const struct recipe *r, const struct announce_plan *p, s
         trainer / MIB, n, rollout / MIB, p->relay / MIB);
 }
 
-int limits_check(const struct recipe *r, const struct announce_plan *p) {
+int limits_check(const struct recipe *r, const struct start_report_plan *p) {
     size_t rollout = on_host(r->rollout.device) ? p->rollout : 0;
     size_t trainer = on_host(r->trainer.device) ? p->trainer : 0;
     TRY(check_files(r));

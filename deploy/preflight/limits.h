@@ -2,10 +2,10 @@
 #ifndef DEPLOY_PREFLIGHT_LIMITS_H
 #define DEPLOY_PREFLIGHT_LIMITS_H
 
-#include "deploy/preflight/announce.h"
+#include "deploy/preflight/start_report.h"
 
 /* ERR_NOMEM names the limit, what it is, what the run needs and how to change it. Raises the soft
  * limit of descriptors to the hard one where that is enough. */
-MUST_CHECK int limits_check(const struct recipe *r, const struct announce_plan *p);
+MUST_CHECK int limits_check(const struct recipe *r, const struct start_report_plan *p);
 
 #endif

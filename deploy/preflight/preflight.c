@@ -5,7 +5,7 @@
 #include "actor/params.h"
 #include "deploy/evaluate/evaluate.h"
 #include "deploy/preflight/preflight_rows.h"
-#include "reward/verify/spec.h"
+#include "reward/verify/verify_spec.h"
 #include "rollout/engine/seq.h"
 #include "rollout/setup.h"
 
@@ -64,7 +64,7 @@ static int check_evals(struct buf *notes, const struct recipe *r, const struct p
 int preflight_eval(struct buf *notes, const struct recipe *r, const struct policy *p) {
     struct verify *v;
     TRY(evaluate_check(r));
-    TRY(spec_open(&v, r));
+    TRY(verify_spec_open(&v, r));
     int rc = check_evals(notes, r, p, v);
     verify_close(&v);
     return rc;
@@ -123,7 +123,7 @@ int preflight(struct preflight *out, const struct recipe *r, bool resumed) {
     int rc;
     if (!r->model.path) return FAIL(ERR_CONFIG, "model.path is missing");
     if (!r->data.train.path) return FAIL(ERR_CONFIG, "data.train.path is missing");
-    TRY_OUT(spec_open(&v, r));
+    TRY_OUT(verify_spec_open(&v, r));
     TRY_OUT(check_reward(v, r));
     TRY_OUT(check_device(r->rollout.device, "rollout.device"));
     TRY_OUT(check_device(r->trainer.device, "trainer.device"));
@@ -131,7 +131,7 @@ int preflight(struct preflight *out, const struct recipe *r, bool resumed) {
     TRY_OUT(setup_policy(&p, r, NULL));
     f.shape = p.shape;
     f.shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
-    TRY_OUT(announce_plan(&f.plan, r, &f.shape));
+    TRY_OUT(start_report_plan(&f.plan, r, &f.shape));
     if (!resumed) TRY_OUT(check_weights(r, &p.shape));
     TRY_OUT(check_rows(&f.notes, r, &p, v));
     *out = f;

@@ -7,12 +7,12 @@
 #include "actor/policy.h"
 #include "base/buf.h"
 #include "base/err.h"
-#include "deploy/preflight/announce.h"
+#include "deploy/preflight/start_report.h"
 #include "proto/recipe/recipe.h"
 
 struct preflight { /* a zeroed one may be closed */
     struct shape shape;
-    struct announce_plan plan;
+    struct start_report_plan plan;
     struct buf notes; /* lines "warning: ...", at most one for each data set and kind */
 };
 

@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "deploy/supervise/ends.h"
+#include "deploy/supervise/process_end.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -150,8 +150,8 @@ static char *last_words(const struct supervise *s, const char *name) {
 static int give_up(struct supervise *s, struct child *c, const char *how) {
     char *words = last_words(s, c->name);
     c->state = SUPERVISE_FAILED;
-    int rc = FAIL(ends_error(c->exit_status), "%s ended with %s and is not started again: %s",
-                  c->name, how, words);
+    int rc = FAIL(process_end_error(c->exit_status),
+                  "%s ended with %s and is not started again: %s", c->name, how, words);
     mem_free(words);
     return rc;
 }
@@ -159,10 +159,10 @@ static int give_up(struct supervise *s, struct child *c, const char *how) {
 /* A death: due again later, or never. */
 static int died(struct supervise *s, struct child *c, const char *how, uint64_t now_us) {
     int status = c->exit_status;
-    bool young = now_us - c->started_us < YOUNG_US, killed = ends_by_others(status);
+    bool young = now_us - c->started_us < YOUNG_US, killed = process_end_by_others(status);
     c->young_deaths = young && !killed ? c->young_deaths + 1 : 0;
     c->young_kills = young && killed ? c->young_kills + 1 : 0;
-    if (ends_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX ||
+    if (process_end_final(status) || c->young_deaths >= YOUNG_DEATHS_MAX ||
         c->young_kills >= YOUNG_KILLS_MAX)
         return give_up(s, c, how);
     uint64_t pause = PAUSE_FIRST_US;
@@ -187,7 +187,7 @@ static int ended(struct supervise *s, struct child *c, int status, uint64_t now_
         c->state = SUPERVISE_LEFT;
         return 0;
     }
-    ends_describe(how, sizeof how, status);
+    process_end_describe(how, sizeof how, status);
     return died(s, c, how, now_us);
 }
 

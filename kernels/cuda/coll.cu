@@ -6,9 +6,9 @@
  * neither on NCCL's version nor on the algorithm or topology that it chooses.
  *
  * NCCL is loaded when the first communicator of several ranks is opened; a single rank needs none.
- * The ranks find each other in the executable's meet.h, whose barrier before each collective names
- * a rank that does not come, or does something else. The communicator does not block: what the
- * library says is polled, and so are the stream and the other processes, with a deadline. A
+ * The ranks find each other in the executable's rendezvous.h, whose barrier before each collective
+ * names a rank that does not come, or does something else. The communicator does not block: what
+ * the library says is polled, and so are the stream and the other processes, with a deadline. A
  * collective has ended when it returns; one that does not end is aborted, and the rank that went
  * away or stopped taking part is named. */
 #include "kernels/cuda/cuda.h"
@@ -20,7 +20,7 @@
 extern "C" {
 #include "base/clock.h"
 #include "base/log.h"
-#include "kernels/meet.h"
+#include "kernels/rendezvous.h"
 }
 
 /* Floats of each rank that are summed at a time; few in tests, so that there are several turns. */
@@ -37,9 +37,9 @@ static struct nccl nccl;
 
 struct kern_coll {
     int rank, n_ranks, deadline_ms;
-    struct meet *meet; /* null: one rank */
-    ncclComm_t comm;   /* null: one rank, or aborted */
-    float *stage;      /* [n_ranks][PIECE] */
+    struct rendezvous *meet; /* null: one rank */
+    ncclComm_t comm;         /* null: one rank, or aborted */
+    float *stage;            /* [n_ranks][PIECE] */
 };
 
 static __global__ void sum_in_rank_order(float *__restrict__ out, const float *__restrict__ parts,
@@ -78,11 +78,11 @@ static int load(void) {
 static void break_off(struct kern_coll *c) {
     if (c->comm) nccl.p_ncclCommAbort(c->comm);
     c->comm = nullptr;
-    meet_break(c->meet);
+    rendezvous_break(c->meet);
 }
 
 static int late(struct kern_coll *c, const char *op) {
-    int silent = meet_silent(c->meet);
+    int silent = rendezvous_silent(c->meet);
     break_off(c);
     if (silent >= 0)
         return FAIL(ERR_TIMEOUT,
@@ -112,9 +112,9 @@ static struct patience patience_of(const struct kern_coll *c) {
 
 /* A short while more, unless another rank went away or the time is over. */
 static int wait_more(struct kern_coll *c, struct patience *p, const char *op) {
-    meet_beat(c->meet);
+    rendezvous_beat(c->meet);
     if (p->spins++ < SPINS) return 0;
-    int rc = meet_check(c->meet);
+    int rc = rendezvous_check(c->meet);
     if (rc < 0) break_off(c);
     clock_sleep_us(NAP_US);
     return rc < 0 ? rc : clock_us() < p->deadline ? 0 : late(c, op);
@@ -149,7 +149,7 @@ static int finish(struct kern_coll *c, ops_s s, const char *op) {
         if (rc != ncclSuccess && rc != ncclInProgress) return refused(c, op, rc);
         TRY(wait_more(c, &p, op));
     }
-    meet_done(c->meet);
+    rendezvous_done(c->meet);
     return 0;
 }
 
@@ -157,17 +157,18 @@ static int finish(struct kern_coll *c, ops_s s, const char *op) {
  */
 
 static int join(struct kern_coll *c) {
-    struct ncclUniqueId *shared = static_cast<struct ncclUniqueId *>(meet_memory(c->meet)), id;
+    struct ncclUniqueId *shared = static_cast<struct ncclUniqueId *>(rendezvous_memory(c->meet)),
+                        id;
     struct nccl_config config = {sizeof config, NCCL_MAGIC, NCCL_VERSION_OF_CONFIG, 0};
     if (c->rank == 0) {
         ncclResult_t rc = nccl.p_ncclGetUniqueId(shared);
         if (rc != ncclSuccess) return refused(c, "coll_open", rc);
     }
-    TRY(meet_barrier(c->meet));
+    TRY(rendezvous_barrier(c->meet));
     memcpy(&id, shared, sizeof id);
     ncclResult_t rc = nccl.p_ncclCommInitRankConfig(&c->comm, c->n_ranks, id, c->rank, &config);
     TRY(settle(c, "coll_open", rc));
-    meet_done(c->meet);
+    rendezvous_done(c->meet);
     return 0;
 }
 
@@ -180,7 +181,8 @@ int cuda_coll_open(struct kern_coll **out, const char *name, int rank, int n_ran
     int rc = n_ranks == 1 ? 0 : load();
     if (rc == 0 && n_ranks > 1) rc = cuda_use_device();
     if (rc == 0 && n_ranks > 1)
-        rc = meet_open(&c->meet, name, rank, n_ranks, deadline_ms, sizeof(struct ncclUniqueId));
+        rc = rendezvous_open(&c->meet, name, rank, n_ranks, deadline_ms,
+                             sizeof(struct ncclUniqueId));
     if (rc == 0 && n_ranks > 1) {
         size_t bytes = (size_t)n_ranks * PIECE * sizeof(float);
         cudaError_t e = cudaMalloc(reinterpret_cast<void **>(&c->stage), bytes);
@@ -198,7 +200,7 @@ void cuda_coll_close(struct kern_coll *c) {
     if (c->comm && settle(c, "coll_close", nccl.p_ncclCommFinalize(c->comm)) == 0)
         nccl.p_ncclCommDestroy(c->comm);
     if (c->stage) cudaFree(c->stage);
-    meet_close(&c->meet);
+    rendezvous_close(&c->meet);
     delete c;
 }
 
@@ -211,9 +213,9 @@ static int copy(ops_s s, float *to, const float *from, int64_t n) {
     return 0;
 }
 
-static int begin(struct kern_coll *c, enum meet_op op, int64_t n) {
+static int begin(struct kern_coll *c, enum rendezvous_op op, int64_t n) {
     TRY(cuda_use_device());
-    return meet_begin(c->meet, op, n);
+    return rendezvous_begin(c->meet, op, n);
 }
 
 struct span { /* elements [from, from + n) */
@@ -229,13 +231,13 @@ static struct span share(const struct kern_coll *c, int r, int64_t m) {
 
 /* One group of transfers: rank r gets out[r], and in[r] receives what it sends. Own spans are not
  * moved; an empty span is not sent. */
-struct exchange {
-    const float *out[MEET_RANKS_MAX];
-    float *in[MEET_RANKS_MAX];
-    int64_t n_out[MEET_RANKS_MAX], n_in[MEET_RANKS_MAX];
+struct rank_comm {
+    const float *out[RENDEZVOUS_RANKS_MAX];
+    float *in[RENDEZVOUS_RANKS_MAX];
+    int64_t n_out[RENDEZVOUS_RANKS_MAX], n_in[RENDEZVOUS_RANKS_MAX];
 };
 
-static int run_exchange(struct kern_coll *c, ops_s s, const struct exchange *x, const char *op) {
+static int run_exchange(struct kern_coll *c, ops_s s, const struct rank_comm *x, const char *op) {
     ncclResult_t rc = nccl.p_ncclGroupStart();
     for (int r = 0; r < c->n_ranks && rc == ncclSuccess; r++) {
         if (r == c->rank) continue;
@@ -252,7 +254,7 @@ static int run_exchange(struct kern_coll *c, ops_s s, const struct exchange *x, 
  */
 static int sum_pieces(struct kern_coll *c, ops_s s, float *out, const float *x,
                       const struct span *of, const char *op) {
-    struct exchange e = {};
+    struct rank_comm e = {};
     const struct span *own = &of[c->rank];
     for (int r = 0; r < c->n_ranks; r++) {
         e.out[r] = x + of[r].from;
@@ -270,10 +272,10 @@ static int sum_pieces(struct kern_coll *c, ops_s s, float *out, const float *x,
 
 int cuda_coll_all_reduce(struct kern_coll *c, ops_s s, kern_arg x) {
     const int64_t n = kern_elements(x), step = PIECE * c->n_ranks;
-    struct span of[MEET_RANKS_MAX];
-    struct exchange back = {};
+    struct span of[RENDEZVOUS_RANKS_MAX];
+    struct rank_comm back = {};
     if (c->n_ranks == 1) return 0;
-    TRY(begin(c, MEET_ALL_REDUCE, n));
+    TRY(begin(c, RENDEZVOUS_ALL_REDUCE, n));
     for (int64_t i = 0; i < n; i += step) {
         float *at = cuda_data<float>(x) + i;
         const int64_t m = n - i < step ? n - i : step;
@@ -301,10 +303,10 @@ static int check_shards(const struct kern_coll *c, const char *op, kern_arg x, i
 
 int cuda_coll_reduce_scatter(struct kern_coll *c, ops_s s, kern_arg shard, kern_arg x) {
     const int64_t n = kern_elements(shard);
-    struct span of[MEET_RANKS_MAX];
+    struct span of[RENDEZVOUS_RANKS_MAX];
     TRY(check_shards(c, "coll_reduce_scatter", x, n));
     if (c->n_ranks == 1) return copy(s, cuda_data<float>(shard), cuda_data<float>(x), n);
-    TRY(begin(c, MEET_REDUCE_SCATTER, n));
+    TRY(begin(c, RENDEZVOUS_REDUCE_SCATTER, n));
     for (int64_t i = 0; i < n; i += PIECE) {
         for (int r = 0; r < c->n_ranks; r++)
             of[r] = {r * n + i, n - i < PIECE ? n - i : PIECE};
@@ -319,7 +321,7 @@ int cuda_coll_all_gather(struct kern_coll *c, ops_s s, kern_arg x, kern_arg shar
     const int64_t n = kern_elements(shard);
     TRY(check_shards(c, "coll_all_gather", x, n));
     if (c->n_ranks == 1) return copy(s, cuda_data<float>(x), cuda_data<float>(shard), n);
-    TRY(begin(c, MEET_ALL_GATHER, n));
+    TRY(begin(c, RENDEZVOUS_ALL_GATHER, n));
     ncclResult_t rc =
         nccl.p_ncclAllGather(shard->data, x->data, (size_t)n, ncclFloat32, c->comm, s->on);
     TRY(settle(c, "all_gather", rc));
@@ -331,7 +333,7 @@ int cuda_coll_broadcast(struct kern_coll *c, ops_s s, kern_arg x, int root) {
     if (root < 0 || root >= c->n_ranks)
         return FAIL(ERR_CONFIG, "coll_broadcast: root %d of %d ranks", root, c->n_ranks);
     if (c->n_ranks == 1) return 0;
-    TRY(begin(c, MEET_BROADCAST, n * MEET_RANKS_MAX + root));
+    TRY(begin(c, RENDEZVOUS_BROADCAST, n * RENDEZVOUS_RANKS_MAX + root));
     ncclResult_t rc =
         nccl.p_ncclBroadcast(x->data, x->data, (size_t)n, ncclFloat32, root, c->comm, s->on);
     TRY(settle(c, "broadcast", rc));
@@ -339,5 +341,5 @@ int cuda_coll_broadcast(struct kern_coll *c, ops_s s, kern_arg x, int root) {
 }
 
 int cuda_coll_barrier(struct kern_coll *c) {
-    return c->n_ranks == 1 ? 0 : begin(c, MEET_BARRIER, 0);
+    return c->n_ranks == 1 ? 0 : begin(c, RENDEZVOUS_BARRIER, 0);
 }

@@ -15,7 +15,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "reward/verify/textual.h"
+#include "reward/verify/text_match.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -512,7 +512,7 @@ static bool fold_stroke(struct folder *f) {
 
 void mathfold(struct buf *out, const char *text) {
     size_t bytes;
-    char *composed = textual_fold(text, strlen(text), false, &bytes);
+    char *composed = text_match_fold(text, strlen(text), false, &bytes);
     struct folder f = {.out = out, .at = composed, .end = composed + bytes};
     while (f.at < f.end) {
         size_t n;

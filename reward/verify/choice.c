@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "reward/verify/answer.h"
 #include "reward/verify/statement.h"
-#include "reward/verify/textual.h"
+#include "reward/verify/text_match.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -263,7 +263,8 @@ static int read_reference(const char *answer) {
 static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
     (void)state;
     struct arena *arena = arena_open(1 << 14);
-    char *response = textual_compatible(in->response), *answer = textual_compatible(in->answer);
+    char *response = text_match_compatible(in->response),
+         *answer = text_match_compatible(in->answer);
     int want = read_reference(answer), got = find(arena, response);
     mem_free(response);
     mem_free(answer);

@@ -9,7 +9,7 @@
 #include "reward/verify/pattern.h"
 
 #include "base/mem.h"
-#include "reward/verify/textual.h"
+#include "reward/verify/text_match.h"
 
 #include <pcre2.h>
 #include <stdio.h>
@@ -111,12 +111,12 @@ static int match_error(int code) {
 static int compare_group(const struct state *s, const char *found, size_t n, const char *answer,
                          double *value) {
     size_t m;
-    char *want = textual_fold(answer, strlen(answer), s->ignore_case, &m);
+    char *want = text_match_fold(answer, strlen(answer), s->ignore_case, &m);
     if (m == 0) {
         mem_free(want);
         return FAIL(ERR_CORRUPT, "the reference answer is blank");
     }
-    char *got = textual_fold(found, n, s->ignore_case, NULL);
+    char *got = text_match_fold(found, n, s->ignore_case, NULL);
     *value = strcmp(got, want) == 0 ? 1 : 0;
     mem_free(got);
     mem_free(want);

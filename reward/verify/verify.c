@@ -16,7 +16,7 @@
 #include "reward/verify/mathans.h"
 #include "reward/verify/pattern.h"
 #include "reward/verify/reasoning.h"
-#include "reward/verify/textual.h"
+#include "reward/verify/text_match.h"
 #include "reward/verify/verify_type.h"
 
 #include <math.h>
@@ -25,10 +25,15 @@
 
 enum { TYPES_BUILTIN = 9, TYPES_MAX = 16 };
 
-static const struct verify_type *types[TYPES_MAX] = {
-    &mathans_type,          &gsm8k_type,         &choice_type,         &textual_exact_type,
-    &textual_contains_type, &pattern_regex_type, &pattern_format_type, &length_type,
-    &length_finished_type};
+static const struct verify_type *types[TYPES_MAX] = {&mathans_type,
+                                                     &gsm8k_type,
+                                                     &choice_type,
+                                                     &text_match_exact_type,
+                                                     &text_match_contains_type,
+                                                     &pattern_regex_type,
+                                                     &pattern_format_type,
+                                                     &length_type,
+                                                     &length_finished_type};
 static size_t n_types = TYPES_BUILTIN;
 
 struct entry {

@@ -1,9 +1,10 @@
 /* engine.c - generation: plan -> forward -> sample -> commit, once per engine_step.
  *
- * The engine decides nothing itself: plan.c says which rows run and where their keys go, actor.c
- * runs the same forward as training, sampler.c turns logits into tokens, seq.c says when a response
- * ends. What is left here is the translation of a plan into one batch of rows, and the order of
- * commits: keys of all sequences are published before any sequence may end and give its pages back.
+ * The engine decides nothing itself: scheduler.c says which rows run and where their keys go,
+ * actor.c runs the same forward as training, sampler.c turns logits into tokens, seq.c says when a
+ * response ends. What is left here is the translation of a plan into one batch of rows, and the
+ * order of commits: keys of all sequences are published before any sequence may end and give its
+ * pages back.
  *
  * A backend that records gets the rows that decode apart, as one recorded operation, and the rest
  * of the step behind it on the same stream: the host prepares the one while the device does the
@@ -18,8 +19,8 @@
 #include "actor/actor.h"
 #include "base/mem.h"
 #include "rollout/engine/decode.h"
-#include "rollout/engine/plan.h"
 #include "rollout/engine/sampler.h"
+#include "rollout/engine/scheduler.h"
 #include "rollout/engine/seq.h"
 
 #include <inttypes.h>
@@ -33,7 +34,7 @@ struct engine {
     struct actor *actor;
     struct sampler *sampler;
     struct decode *decode; /* NULL: all rows in one forward */
-    struct plan *plan;
+    struct scheduler *plan;
     bool has_weights;
     const void *weights; /* their memory */
     int64_t version;
@@ -109,8 +110,8 @@ static struct actor_config actor_of(const struct engine_config *cfg) {
     };
 }
 
-static struct plan_config plan_of(const struct engine_config *cfg) {
-    return (struct plan_config){
+static struct scheduler_config plan_of(const struct engine_config *cfg) {
+    return (struct scheduler_config){
         .seqs_max = cfg->seqs_max,
         .waiting_max = cfg->waiting_max,
         .chunk_tokens = cfg->chunk_tokens,
@@ -140,14 +141,14 @@ size_t engine_bytes(const struct engine_config *cfg) {
     struct engine_config c = *cfg;
     if (resolve_config(&c) < 0) return 0;
     struct actor_config a = actor_of(&c);
-    struct plan_config p = plan_of(&c);
+    struct scheduler_config p = plan_of(&c);
     struct seq_limits l = limits_of(&c);
     size_t actor = actor_bytes(&a);
     size_t requests = ((size_t)c.seqs_max + (size_t)c.waiting_max) * seq_bytes(&l);
     if (actor == SIZE_MAX) return SIZE_MAX;
     size_t decode = is_recorded(&c) ? decode_bytes(&a) : 0;
-    return actor + 2 * (sampler_bytes(c.seqs_max) + decode) + plan_bytes(&p) + batch_bytes(&c) +
-           requests;
+    return actor + 2 * (sampler_bytes(c.seqs_max) + decode) + scheduler_bytes(&p) +
+           batch_bytes(&c) + requests;
 }
 
 static void open_batch(struct engine *e) {
@@ -174,7 +175,7 @@ int engine_open(struct engine **out, const struct engine_config *cfg) {
     e->cfg = *cfg;
     TRY_OUT(resolve_config(&e->cfg));
     struct actor_config actor = actor_of(&e->cfg);
-    struct plan_config plan = plan_of(&e->cfg);
+    struct scheduler_config plan = plan_of(&e->cfg);
     TRY_OUT(actor_open(&e->actor, &actor));
     TRY_OUT(sampler_open(&e->sampler, cfg->backend, cfg->seqs_max, cfg->seed));
     struct decode_config decode = {.actor = e->actor,
@@ -183,7 +184,7 @@ int engine_open(struct engine **out, const struct engine_config *cfg) {
                                    .pages = (int32_t)e->cfg.pages,
                                    .keys = cfg->graph_keys};
     if (is_recorded(cfg)) TRY_OUT(decode_open(&e->decode, &decode));
-    e->plan = plan_open(&plan);
+    e->plan = scheduler_open(&plan);
     open_batch(e);
     *out = e;
     e = NULL;
@@ -195,7 +196,7 @@ out:
 void engine_close(struct engine **pe) {
     struct engine *e = *pe;
     if (!e) return;
-    plan_close(&e->plan);
+    scheduler_close(&e->plan);
     decode_close(&e->decode);
     sampler_close(&e->sampler);
     actor_close(&e->actor);
@@ -226,7 +227,7 @@ int engine_swap(struct engine *e, const struct params *weights, int64_t version)
     e->has_weights = true;
     e->weights = params_slab(weights).data;
     e->version = version;
-    plan_use(e->plan, version);
+    scheduler_use(e->plan, version);
     return 0;
 }
 
@@ -240,7 +241,7 @@ int engine_add(struct engine *e, const struct engine_request *r) {
     struct seq_limits limits = limits_of(&e->cfg);
     struct seq *s = NULL;
     TRY_OUT(seq_open(&s, r, &limits));
-    TRY_OUT(plan_add_take(e->plan, s));
+    TRY_OUT(scheduler_add_take(e->plan, s));
     s = NULL;
 out:
     seq_close(&s);
@@ -248,21 +249,21 @@ out:
 }
 
 void engine_abort(struct engine *e, uint64_t id) {
-    plan_remove(e->plan, id);
+    scheduler_remove(e->plan, id);
 }
 
 bool engine_idle(const struct engine *e) {
-    struct plan_counts c;
-    plan_counts(e->plan, &c);
+    struct scheduler_counts c;
+    scheduler_counts(e->plan, &c);
     return c.running + c.waiting == 0;
 }
 
 void engine_stats(const struct engine *e, struct engine_stats *out) {
-    struct plan_counts c;
+    struct scheduler_counts c;
     struct decode_counts d = {0};
-    plan_counts(e->plan, &c);
+    scheduler_counts(e->plan, &c);
     if (e->decode) decode_counts(e->decode, &d);
-    const struct pages *pages = plan_pages(e->plan);
+    const struct pages *pages = scheduler_pages(e->plan);
     *out = (struct engine_stats){
         .running = c.running,
         .waiting = c.waiting,
@@ -298,13 +299,13 @@ static void set_draw(struct engine *e, int32_t n, struct seq *s, int32_t row) {
 }
 
 /* One row, whose prompt is done: nobody can be waiting for its logits. */
-static bool decodes(const struct plan_item *it) {
+static bool decodes(const struct scheduler_item *it) {
     return it->samples && it->rows == 1 && it->s->n > it->s->n_prompt;
 }
 
 /* Sets the draws of the items that are decoded apart and lists the others. Returns the number of
  * the first; *n_part: of the second. */
-static int32_t divide(struct engine *e, const struct plan_step *st, int32_t *n_part) {
+static int32_t divide(struct engine *e, const struct scheduler_step *st, int32_t *n_part) {
     int32_t n = 0, others = 0;
     for (int32_t i = 0; i < st->n_items; i++)
         if (e->decode && decodes(&st->items[i]))
@@ -315,7 +316,7 @@ static int32_t divide(struct engine *e, const struct plan_step *st, int32_t *n_p
     return n;
 }
 
-static int32_t widest(const struct engine *e, const struct plan_step *st, int32_t n_part) {
+static int32_t widest(const struct engine *e, const struct scheduler_step *st, int32_t n_part) {
     int32_t pages_max = 1;
     for (int32_t i = 0; i < n_part; i++) {
         const struct seq *s = st->items[e->part[i]].s;
@@ -325,11 +326,11 @@ static int32_t widest(const struct engine *e, const struct plan_step *st, int32_
 }
 
 /* Rows, positions, slots and page tables of the listed items. */
-static struct actor_batch build_batch(struct engine *e, const struct plan_step *st,
+static struct actor_batch build_batch(struct engine *e, const struct scheduler_step *st,
                                       int32_t n_part) {
     int32_t page = e->cfg.page, width = widest(e, st, n_part), row = 0;
     for (int32_t i = 0; i < n_part; i++) {
-        const struct plan_item *it = &st->items[e->part[i]];
+        const struct scheduler_item *it = &st->items[e->part[i]];
         const struct seq *s = it->s;
         int32_t *table = e->page_table + (size_t)i * (size_t)width;
         e->q_start[i] = row;
@@ -357,10 +358,10 @@ static struct actor_batch build_batch(struct engine *e, const struct plan_step *
 
 /* Which rows of the batch draw a token, as draws n and on. Returns the number of all draws, at most
  * one for each running sequence. */
-static int32_t collect_draws(struct engine *e, const struct plan_step *st, int32_t n_part,
-                             const struct plan_joins *joins, int32_t n) {
+static int32_t collect_draws(struct engine *e, const struct scheduler_step *st, int32_t n_part,
+                             const struct scheduler_joins *joins, int32_t n) {
     for (int32_t i = 0; i < n_part; i++) {
-        const struct plan_item *it = &st->items[e->part[i]];
+        const struct scheduler_item *it = &st->items[e->part[i]];
         if (it->samples) set_draw(e, n++, it->s, e->last_row[e->part[i]]);
     }
     for (int32_t i = 0; i < joins->n_joins; i++)
@@ -406,37 +407,37 @@ static int push_tokens(struct engine *e, int32_t n) {
             .version = e->version,
             .finish = finish,
         };
-        if (finish != ENGINE_RUNNING) ASSERT(plan_remove(e->plan, s->id));
+        if (finish != ENGINE_RUNNING) ASSERT(scheduler_remove(e->plan, s->id));
     }
     return 0;
 }
 
-static void count_rows(struct engine *e, const struct plan_step *st) {
+static void count_rows(struct engine *e, const struct scheduler_step *st) {
     for (int32_t i = 0; i < st->n_items; i++) {
-        const struct plan_item *it = &st->items[i];
+        const struct scheduler_item *it = &st->items[i];
         bool decode = it->samples && it->rows == 1 && it->s->n > it->s->n_prompt;
         *(decode ? &e->decode_tokens : &e->prefill_tokens) += it->rows;
     }
     e->steps++;
 }
 
-static int copy_pages(struct engine *e, const struct plan_copy *copies, int32_t n) {
+static int copy_pages(struct engine *e, const struct scheduler_copy *copies, int32_t n) {
     for (int32_t i = 0; i < n; i++)
         TRY(actor_copy_page(e->actor, copies[i].dst, copies[i].src, copies[i].keys));
     return 0;
 }
 
 /* Issues all of a step; *n_decode of the draws are of `decode`. */
-static int issue_step(struct engine *e, const struct plan_step *st, int32_t *n_decode,
+static int issue_step(struct engine *e, const struct scheduler_step *st, int32_t *n_decode,
                       int32_t *n_draws) {
-    struct plan_joins joins;
+    struct scheduler_joins joins;
     int32_t n_part, n = divide(e, st, &n_part);
     TRY(copy_pages(e, st->copies, st->n_copies));
     if (n > 0) TRY(decode_issue(e->decode, e->drawing, e->draws, n, e->weights));
     struct actor_batch batch = build_batch(e, st, n_part);
     if (n_part > 0) TRY(actor_forward(e->actor, &batch));
     count_rows(e, st);
-    plan_done(e->plan, st, &joins);
+    scheduler_done(e->plan, st, &joins);
     TRY(copy_pages(e, joins.copies, joins.n_copies));
     *n_decode = n;
     *n_draws = collect_draws(e, st, n_part, &joins, n);
@@ -444,7 +445,7 @@ static int issue_step(struct engine *e, const struct plan_step *st, int32_t *n_d
 }
 
 /* Whatever was issued is waited for, or memory that is used again would still be read. */
-static int run_step(struct engine *e, const struct plan_step *st, int32_t *n_draws) {
+static int run_step(struct engine *e, const struct scheduler_step *st, int32_t *n_draws) {
     int32_t n;
     int rc = issue_step(e, st, &n, n_draws);
     if (rc < 0) {
@@ -457,13 +458,13 @@ static int run_step(struct engine *e, const struct plan_step *st, int32_t *n_dra
 }
 
 int engine_step(struct engine *e, const struct engine_token **events, int32_t *n) {
-    struct plan_step st;
+    struct scheduler_step st;
     int32_t n_draws = 0;
     if (!e->has_weights) return FAIL(ERR_CONFIG, "engine: no weights");
-    plan_next(e->plan, &st);
+    scheduler_next(e->plan, &st);
     int rc = st.n_items > 0 ? run_step(e, &st, &n_draws) : 0;
     if (rc < 0) {
-        plan_restart(e->plan); /* what the pool holds is not known; the tokens are */
+        scheduler_restart(e->plan); /* what the pool holds is not known; the tokens are */
         return rc;
     }
 

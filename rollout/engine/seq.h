@@ -9,7 +9,7 @@
 enum { SEQ_STOP_IDS_MAX = 64, SEQ_STOPS_MAX = 16, SEQ_STOP_BYTES_MAX = 256 };
 
 struct seq {
-    struct seq *prev, *next; /* in the waiting list of plan.c */
+    struct seq *prev, *next; /* in the waiting list of scheduler.c */
     uint64_t id, order;      /* order: age, smaller is older */
     int32_t *tokens;         /* prompt, then response */
     int32_t n, n_prompt, n_max;
@@ -18,7 +18,7 @@ struct seq {
     int32_t top_k;
     struct hash prompt_key; /* equal for equal prompts */
 
-    /* Owned by plan.c: what of it lies in the pool. */
+    /* Owned by scheduler.c: what of it lies in the pool. */
     int32_t computed; /* tokens[0 .. computed-1] have their keys and values there */
     int32_t *pages, n_pages;
     int32_t n_chained; /* full pages whose key is known: chain is the key of the last */

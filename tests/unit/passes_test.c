@@ -8,7 +8,7 @@
 #include "base/rng.h"
 #include "tests/golden/rig.h"
 #include "tests/test.h"
-#include "trainer/learn/room.h"
+#include "trainer/learn/memplan.h"
 
 #include <stdio.h>
 
@@ -129,7 +129,7 @@ static struct result run(const struct setting *s, const struct batch *b, const c
     CHECK_OK(params_open(&w, k, &shape));
     CHECK_OK(params_load(w, rig_model(s->model)));
     CHECK_OK(params_open(&g, k, &shape));
-    CHECK_OK(passes_open(&p, k, &shape, r, room_recomputed(r, shape.layers)));
+    CHECK_OK(passes_open(&p, k, &shape, r, memplan_recomputed(r, shape.layers)));
     CHECK_OK(passes_use(p, PASSES_POLICY, w));
     run_passes(p, b, g, &out, s->critic);
     out.n = (size_t)params_slab_elements(&shape);

@@ -28,7 +28,7 @@ static struct batch *batch_of(const char *const *text, uint32_t n) {
 static void plan(struct split *p, const struct batch *b, const struct split_limits *l) {
     int32_t *rows = mem_array(b->n, sizeof *rows);
     for (uint32_t i = 0; i < b->n; i++)
-        rows[i] = feed_rows(&b->traj[i], false);
+        rows[i] = microbatch_rows(&b->traj[i], false);
     split_make(p, b, rows, l);
     mem_free(rows);
 }
@@ -148,7 +148,7 @@ static void watch_push(struct watch *w, int32_t i) {
     for (int32_t k = 0; k < op->n; k++) {
         int32_t t = w->p->order[op->first + k];
         CHECK_INT(w->done[t], op->from);
-        CHECK(op->to <= feed_rows(&w->b->traj[t], false));
+        CHECK(op->to <= microbatch_rows(&w->b->traj[t], false));
         CHECK(memcmp(w->b->traj[t].ids, w->b->traj[lead].ids, (size_t)op->to * sizeof(int32_t)) ==
               0);
         w->done[t] = op->to;
@@ -163,7 +163,7 @@ static void watch_pop(struct watch *w, int32_t i) {
     CHECK(top->first == op->first && top->n == op->n && top->from == op->from && top->to == op->to);
     for (int32_t k = 0; k < op->n; k++) { /* nothing of its trajectories is left to do */
         int32_t t = w->p->order[op->first + k];
-        CHECK_INT(w->done[t], feed_rows(&w->b->traj[t], false));
+        CHECK_INT(w->done[t], microbatch_rows(&w->b->traj[t], false));
     }
 }
 
@@ -172,13 +172,13 @@ static void watch_wave(struct watch *w, int32_t i, bool frames) {
     int32_t rows = 0, seqs = 0;
     CHECK_INT(op->from, w->depth ? w->p->op[w->stack[w->depth - 1]].to : 0);
     for (int32_t k = 0; k < op->n; k++) {
-        const struct feed_item *it = &w->p->item[op->first + k];
+        const struct microbatch_item *it = &w->p->item[op->first + k];
         const struct batch_traj *t = &w->b->traj[it->traj];
         CHECK_INT(w->done[it->traj], op->from);
-        CHECK_INT(it->to, feed_rows(t, false));
+        CHECK_INT(it->to, microbatch_rows(t, false));
         CHECK(it->from % w->l->page == 0 && it->from <= it->to && it->from >= op->from);
         if (it->chained) {
-            const struct feed_item *before = it - 1;
+            const struct microbatch_item *before = it - 1;
             CHECK(it->from <= before->to);
             CHECK(memcmp(t->ids, w->b->traj[before->traj].ids,
                          (size_t)(it->from + (it->from > op->from)) * sizeof *t->ids) == 0);
@@ -206,7 +206,7 @@ static int64_t check_plan(const struct batch *b, const struct split *p,
     }
     CHECK_INT(w.depth, 0);
     for (uint32_t i = 0; i < b->n; i++)
-        CHECK_INT(w.done[i], feed_rows(&b->traj[i], false));
+        CHECK_INT(w.done[i], microbatch_rows(&b->traj[i], false));
     mem_free(w.done);
     return w.rows;
 }

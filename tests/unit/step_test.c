@@ -325,7 +325,7 @@ TEST(step_bytes_are_counted) {
     const char *const kl[] = {"trainer.algorithm.kl.coef=0.1", NULL};
     struct step *s = trainer_fixture_open(NULL);
     struct shape shape = *params_shape(step_weights(s));
-    struct room planned;
+    struct memplan planned;
     for (int64_t reference = 0; reference < 2; reference++) {
         struct recipe *r = trainer_fixture_recipe(reference ? kl : NULL);
         struct shape large = shape;

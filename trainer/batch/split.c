@@ -152,18 +152,18 @@ static struct split_op *add_op(struct split *p, enum split_kind kind) {
 static void add_items(struct split *p, const struct split_unit *u) {
     for (int32_t j = u->a; j < u->b; j++) {
         const struct split_entry *e = &p->entry[j];
-        p->item[p->n_items++] = (struct feed_item){.traj = e->traj,
-                                                   .from = j == u->a ? u->base : e->share,
-                                                   .to = e->rows,
-                                                   .chained = j > u->a};
+        p->item[p->n_items++] = (struct microbatch_item){.traj = e->traj,
+                                                         .from = j == u->a ? u->base : e->share,
+                                                         .to = e->rows,
+                                                         .chained = j > u->a};
     }
 }
 
 /* Packs the units from `mark` on into waves over frames of base rows. */
 static void flush(struct planner *t, int32_t mark, int32_t base) {
     struct split *p = t->p;
-    pack_plan(&p->pack, p->unit_rows + mark, p->unit_seqs + mark, p->n_units - mark,
-              budget(t->l, base), t->l->seqs_max);
+    binpack_plan(&p->pack, p->unit_rows + mark, p->unit_seqs + mark, p->n_units - mark,
+                 budget(t->l, base), t->l->seqs_max);
     for (int32_t bin = 0; bin < p->pack.n_bins; bin++) {
         struct split_op *op = add_op(p, SPLIT_WAVE);
         op->first = p->n_items;
@@ -288,7 +288,7 @@ void split_make(struct split *p, const struct batch *b, const int32_t *rows,
 }
 
 void split_close(struct split *p) {
-    pack_close(&p->pack);
+    binpack_close(&p->pack);
     mem_free(p->op);
     mem_free(p->order);
     mem_free(p->item);

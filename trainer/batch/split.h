@@ -15,8 +15,8 @@
 #ifndef TRAINER_BATCH_SPLIT_H
 #define TRAINER_BATCH_SPLIT_H
 
-#include "trainer/batch/feed.h"
-#include "trainer/batch/pack.h"
+#include "trainer/batch/binpack.h"
+#include "trainer/batch/microbatch.h"
 
 enum split_mode {
     SPLIT_OFF,      /* no rows are shared */
@@ -56,15 +56,15 @@ struct split_unit {
 struct split {             /* zero-initialised by the owner; memory is kept between plans */
     int32_t n_ops, passes; /* passes: frames and waves */
     struct split_op *op;
-    int32_t *order;         /* trajectories in the order of their tokens, those with rows */
-    struct feed_item *item; /* of waves, wave after wave */
+    int32_t *order;               /* trajectories in the order of their tokens, those with rows */
+    struct microbatch_item *item; /* of waves, wave after wave */
 
     /* while planning; by position in order */
     struct split_entry *entry;
     int64_t *rows_before, *seqs_before; /* sums over entries 1 .. of rows, runs of their own */
     struct split_unit *unit;
     int32_t *unit_rows, *unit_seqs;
-    struct pack pack;
+    struct binpack pack;
     int32_t n_items, n_units;
     size_t op_cap, order_cap, item_cap, entry_cap, rows_cap, seqs_cap, unit_cap, unit_rows_cap,
         unit_seqs_cap;

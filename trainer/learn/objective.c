@@ -8,9 +8,9 @@
 
 #include "base/mem.h"
 #include "trainer/learn/adv.h"
+#include "trainer/learn/aggregate.h"
 #include "trainer/learn/correct.h"
 #include "trainer/learn/loss.h"
-#include "trainer/learn/weigh.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -31,7 +31,7 @@ struct objective {
     bool policy_pass; /* log-probs of the weights are needed before the first gradient */
     bool old_is_current, critic, reference, mask_overlong, ess_lr, optimal_baseline;
     uint32_t minibatches;
-    const struct exchange *ranks; /* NULL: one */
+    const struct rank_comm *ranks; /* NULL: one */
 
     struct batch *batch;
     struct part *part;
@@ -127,7 +127,7 @@ struct objective *objective_open(const struct recipe *r) {
     return o;
 }
 
-void objective_share(struct objective *o, const struct exchange *ranks) {
+void objective_share(struct objective *o, const struct rank_comm *ranks) {
     o->ranks = ranks;
 }
 
@@ -317,7 +317,7 @@ static int baseline_weights(struct objective *o, struct passes *p, struct update
         if (o->own[i]) TRY(score_norm(o, p, update, i));
         o->norm[i] *= o->weight[i] * o->weight[i];
     }
-    return o->ranks ? exchange_sum(o->ranks, o->norm, o->batch->n) : 0;
+    return o->ranks ? rank_comm_sum(o->ranks, o->norm, o->batch->n) : 0;
 }
 
 static void spread(struct objective *o) {
@@ -423,7 +423,8 @@ static void set_weights(struct objective *o, enum recipe_aggregation how) {
     for (uint32_t k = 0; k < o->parts; k++) {
         struct part *part = &o->part[k];
         int64_t from = o->first[part->from], to = o->first[part->to];
-        weigh_tokens(o->y + from, o->first + part->from, part->to - part->from, how, o->constant);
+        aggregate_tokens(o->y + from, o->first + part->from, part->to - part->from, how,
+                         o->constant);
         for (int64_t e = from; e < to; e++) {
             o->token[e].share = o->y[e];
             o->token[e].weight = o->keep[e] ? o->y[e] : 0;

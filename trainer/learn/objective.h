@@ -1,7 +1,7 @@
 /* objective.h - what a step minimises: everything that the loss needs of each token of a batch
  * (advantage, denominator of the ratio, correction, weight), written down before the first
  * gradient; then the gradient of one optimizer step after another. The formulas are in adv.h,
- * correct.h, weigh.h and loss.h; here is their order, and which forward passes they need.
+ * correct.h, aggregate.h and loss.h; here is their order, and which forward passes they need.
  *
  * Log-probs of the current weights are known before the gradient pass where something asks for
  * them: the forward pass is exact to the bit (I6), so those of an extra pass are those that the
@@ -23,7 +23,7 @@ void objective_close(struct objective **o);
 bool objective_wants_value_head(const struct recipe *r);
 
 /* From here on all ranks call the functions below together, with passes that share; borrowed. */
-void objective_share(struct objective *o, const struct exchange *ranks);
+void objective_share(struct objective *o, const struct rank_comm *ranks);
 
 /* Does the batch have what the recipe's advantage needs? ERR_CONFIG names the trajectory. */
 MUST_CHECK int objective_check(const struct objective *o, const struct batch *b);

@@ -10,21 +10,21 @@
 
 #include "actor/actor.h"
 #include "base/mem.h"
-#include "trainer/batch/deal.h"
-#include "trainer/batch/feed.h"
+#include "trainer/batch/assign.h"
+#include "trainer/batch/microbatch.h"
 #include "trainer/batch/split.h"
 
 #include <string.h>
 
 struct passes {
     struct actor *actor, *reference; /* the latter only where the recipe uses it */
-    struct feed feed;
+    struct microbatch feed;
     const struct batch *batch;
-    const struct exchange *ranks; /* NULL: one */
-    struct deal deal;             /* of the batch over the ranks */
-    bool alone;                   /* this batch is not shared out */
-    struct split active, flat;    /* forward and reverse; forward only */
-    struct split one;             /* of passes_score */
+    const struct rank_comm *ranks; /* NULL: one */
+    struct assign deal;            /* of the batch over the ranks */
+    bool alone;                    /* this batch is not shared out */
+    struct split active, flat;     /* forward and reverse; forward only */
+    struct split one;              /* of passes_score */
     struct split_limits limits;
     int64_t n_tokens, microbatches;
     int64_t n_rows; /* of all forward passes */
@@ -63,7 +63,7 @@ static bool offloads(const struct recipe *r) {
     return has_frames(r) && r->trainer.prefix_offload;
 }
 
-static void limits_of(struct feed_limits *l, const struct kern_backend *b,
+static void limits_of(struct microbatch_limits *l, const struct kern_backend *b,
                       const struct shape *shape, const struct recipe *r) {
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
@@ -71,16 +71,16 @@ static void limits_of(struct feed_limits *l, const struct kern_backend *b,
     int64_t page = page_of(b, r), frames = offloads(r) ? (context + page - 1) / page * page : 0;
     int64_t rows = min64(r->trainer.batch.tokens, seqs * context), least = frames ? page : context;
     if (rows < least) rows = least;
-    *l = (struct feed_limits){.rows_max = (int32_t)rows,
-                              .seqs_max = (int32_t)min64(seqs, rows),
-                              .context = (int32_t)context,
-                              .page = (int32_t)page,
-                              .frames = (int32_t)frames};
+    *l = (struct microbatch_limits){.rows_max = (int32_t)rows,
+                                    .seqs_max = (int32_t)min64(seqs, rows),
+                                    .context = (int32_t)context,
+                                    .page = (int32_t)page,
+                                    .frames = (int32_t)frames};
 }
 
 /* What the plan of a step is a function of, beside the batch. Attention's share of the work follows
  * from the shape; how fast this machine does it, the recipe says. */
-static struct split_limits split_limits_of(const struct feed_limits *l, const struct shape *s,
+static struct split_limits split_limits_of(const struct microbatch_limits *l, const struct shape *s,
                                            const struct recipe *r) {
     static const enum split_mode modes[] = {[RECIPE_PREFIX_OFF] = SPLIT_OFF,
                                             [RECIPE_PREFIX_PACKED] = SPLIT_PACKED,
@@ -122,20 +122,20 @@ static int32_t head_rows_of(const struct kern_backend *b, const struct shape *s,
     return kern_has_memory(b) ? device_head_rows(s, rows_max) : host_head_rows(s);
 }
 
-static int32_t frames_of(const struct feed_limits *l) {
+static int32_t frames_of(const struct microbatch_limits *l) {
     return (l->context + l->page - 1) / l->page * l->page;
 }
 
 /* train: the policy; else the reference, which has no critic. */
 static struct actor_config actor_config_of(const struct kern_backend *b, const struct shape *shape,
-                                           const struct feed_limits *l, const struct recipe *r,
-                                           bool train, int32_t recompute) {
+                                           const struct microbatch_limits *l,
+                                           const struct recipe *r, bool train, int32_t recompute) {
     struct actor_config cfg = {.backend = b,
                                .shape = *shape,
                                .rows_max = l->rows_max,
                                .seqs_max = l->seqs_max,
                                .context = l->context,
-                               .pages = feed_pages(l),
+                               .pages = microbatch_pages(l),
                                .page = l->page,
                                .head_rows = head_rows_of(b, shape, l->rows_max),
                                .train = train,
@@ -155,7 +155,7 @@ bool passes_wants_reference(const struct recipe *r) {
 
 static struct actor_config config_of(const struct kern_backend *b, const struct shape *shape,
                                      const struct recipe *r, bool train, int32_t recompute) {
-    struct feed_limits l;
+    struct microbatch_limits l;
     limits_of(&l, b, shape, r);
     return actor_config_of(b, shape, &l, r, train, recompute);
 }
@@ -180,19 +180,19 @@ size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *
 
 size_t passes_feed_bytes(const struct kern_backend *b, const struct shape *shape,
                          const struct recipe *r) {
-    struct feed_limits l;
+    struct microbatch_limits l;
     limits_of(&l, b, shape, r);
-    return feed_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
+    return microbatch_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
 }
 
 int passes_open(struct passes **out, const struct kern_backend *b, const struct shape *shape,
                 const struct recipe *r, int32_t recompute) {
     struct passes *p = mem_zalloc(sizeof *p);
-    struct feed_limits l;
+    struct microbatch_limits l;
     int rc = 0;
     limits_of(&l, b, shape, r);
     p->limits = split_limits_of(&l, shape, r);
-    feed_open(&p->feed, &l);
+    microbatch_open(&p->feed, &l);
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
     p->mb_entropy = mem_array((size_t)l.rows_max, sizeof *p->mb_entropy);
     p->mb_value = mem_array((size_t)l.rows_max, sizeof *p->mb_value);
@@ -212,8 +212,8 @@ void passes_close(struct passes **pp) {
     if (!p) return;
     actor_close(&p->actor);
     actor_close(&p->reference);
-    feed_close(&p->feed);
-    deal_close(&p->deal);
+    microbatch_close(&p->feed);
+    assign_close(&p->deal);
     split_close(&p->active);
     split_close(&p->flat);
     split_close(&p->one);
@@ -252,7 +252,7 @@ void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx) {
 
 /* --- the plan ------------------------------------------------------------------------------ */
 
-void passes_share(struct passes *p, const struct exchange *ranks) {
+void passes_share(struct passes *p, const struct rank_comm *ranks) {
     p->ranks = ranks;
 }
 
@@ -268,7 +268,7 @@ static void begin(struct passes *p, const struct batch *b, bool alone) {
             p->n_tokens += t->mask[k];
     }
     p->alone = alone || !p->ranks;
-    if (!p->alone) deal_make(&p->deal, b, p->ranks->ranks.n);
+    if (!p->alone) assign_make(&p->deal, b, p->ranks->ranks.n);
 }
 
 void passes_begin(struct passes *p, const struct batch *b) {
@@ -294,7 +294,8 @@ int64_t passes_first(const struct passes *p, uint32_t i) {
 static void plan_part(struct passes *p, struct split *into, const bool *flat, bool which) {
     const struct batch *b = p->batch;
     for (uint32_t i = 0; i < b->n; i++)
-        p->rows[i] = flat[i] == which && passes_is_own(p, i) ? feed_rows(&b->traj[i], false) : 0;
+        p->rows[i] =
+            flat[i] == which && passes_is_own(p, i) ? microbatch_rows(&b->traj[i], false) : 0;
     split_make(into, b, p->rows, &p->limits);
 }
 
@@ -318,7 +319,7 @@ struct job { /* a part of a batch, and where its numbers go, by token */
     struct passes *p;
     const struct batch *batch;
     const struct split *plan;
-    struct feed_tokens tokens;
+    struct microbatch_tokens tokens;
     float inv_temp;
     float *logprob, *entropy, *value; /* the latter two may be NULL */
     passes_loss_fn *loss;
@@ -331,15 +332,16 @@ static int look_up(const struct passes *p) {
 
 static void feed_op(struct job *j, const struct split_op *op) {
     const struct split *plan = j->plan;
-    struct feed *f = &j->p->feed;
+    struct microbatch *f = &j->p->feed;
     if (op->kind == SPLIT_WAVE)
-        feed_wave(f, j->batch, &j->tokens, plan->item + op->first, op->n, op->from);
+        microbatch_wave(f, j->batch, &j->tokens, plan->item + op->first, op->n, op->from);
     else
-        feed_frame(f, j->batch, &j->tokens, plan->order + op->first, op->n, op->from, op->to);
+        microbatch_frame(f, j->batch, &j->tokens, plan->order + op->first, op->n, op->from, op->to);
 }
 
 /* by token = by row, for n rows from `first` on */
-static void scatter(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+static void scatter(const struct microbatch *f, int64_t first, int64_t n, float *to,
+                    const float *from) {
     for (int64_t i = 0; to && i < n; i++)
         for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
             to[f->element[e]] = from[i];
@@ -349,7 +351,7 @@ static void scatter(const struct feed *f, int64_t first, int64_t n, float *to, c
  * overwritten. */
 static int forward_part(struct job *j, struct actor *a) {
     struct passes *p = j->p;
-    const struct feed *f = &p->feed;
+    const struct microbatch *f = &p->feed;
     for (int32_t i = 0; i < j->plan->n_ops; i++) {
         const struct split_op *op = &j->plan->op[i];
         if (op->kind == SPLIT_POP) continue;
@@ -382,9 +384,9 @@ static struct job job_of(struct passes *p, float inv_temp, float *logprob, float
 /* What all ranks computed, to all; entropy and value may be NULL. */
 static int share(struct passes *p, float *logprob, float *entropy, float *value) {
     if (p->alone) return 0;
-    TRY(deal_share(&p->deal, p->ranks, logprob));
-    if (entropy) TRY(deal_share(&p->deal, p->ranks, entropy));
-    return value ? deal_share(&p->deal, p->ranks, value) : 0;
+    TRY(assign_share(&p->deal, p->ranks, logprob));
+    if (entropy) TRY(assign_share(&p->deal, p->ranks, entropy));
+    return value ? assign_share(&p->deal, p->ranks, value) : 0;
 }
 
 int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
@@ -400,7 +402,8 @@ int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float
 }
 
 /* by row = sum of by token */
-static void gather(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+static void gather(const struct microbatch *f, int64_t first, int64_t n, float *to,
+                   const float *from) {
     int32_t base = f->start[first];
     for (int64_t i = 0; to && i < n; i++) {
         double sum = 0;
@@ -410,7 +413,8 @@ static void gather(const struct feed *f, int64_t first, int64_t n, float *to, co
     }
 }
 
-static void spread(const struct feed *f, int64_t first, int64_t n, float *to, const float *from) {
+static void spread(const struct microbatch *f, int64_t first, int64_t n, float *to,
+                   const float *from) {
     for (int64_t i = 0; from && i < n; i++)
         for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
             *to++ = from[i];
@@ -422,7 +426,7 @@ static int on_shared(const struct job *j, int64_t first, int64_t n, const float 
                      const float *entropy, const float *value, float *g_logprob, float *g_entropy,
                      float *g_value) {
     struct passes *p = j->p;
-    const struct feed *f = &p->feed;
+    const struct microbatch *f = &p->feed;
     int64_t tokens = f->start[first + n] - f->start[first];
     mem_grow(&p->spread, &p->spread_cap, 6 * (size_t)tokens, sizeof *p->spread);
     float *lp = p->spread, *ent = lp + tokens, *val = value ? ent + tokens : NULL;
@@ -441,7 +445,7 @@ static int on_shared(const struct job *j, int64_t first, int64_t n, const float 
 static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
                     const float *value, float *g_logprob, float *g_entropy, float *g_value) {
     const struct job *j = ctx;
-    const struct feed *f = &j->p->feed;
+    const struct microbatch *f = &j->p->feed;
     scatter(f, first, n, j->logprob, logprob);
     scatter(f, first, n, j->entropy, entropy);
     if (value) scatter(f, first, n, j->value, value);
@@ -453,7 +457,7 @@ static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, c
 
 static int gradient_op(struct job *j, const struct split_op *op, struct params *grads) {
     struct actor *a = j->p->actor;
-    const struct feed *f = &j->p->feed;
+    const struct microbatch *f = &j->p->feed;
     TRY(look_up(j->p));
     feed_op(j, op);
     if (op->kind == SPLIT_POP)
@@ -477,7 +481,7 @@ int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void
     TRY(forward_part(&j, p->actor));
     if (p->alone) return 0;
     double all = (double)p->microbatches;
-    TRY(exchange_sum(p->ranks, &all, 1));
+    TRY(rank_comm_sum(p->ranks, &all, 1));
     p->microbatches = (int64_t)all;
     return share(p, logprob, entropy, value);
 }
@@ -486,12 +490,12 @@ int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_
                  float *logprob) {
     const struct batch one = {.n = 1, .n_groups = 1, .traj = &b->traj[i]};
     const int64_t first = 0;
-    const int32_t rows = feed_rows(one.traj, true);
+    const int32_t rows = microbatch_rows(one.traj, true);
     struct job j = job_of(p, inv_temp, logprob, NULL, NULL);
     split_make(&p->one, &one, &rows, &p->limits);
     j.batch = &one;
     j.plan = &p->one;
-    j.tokens = (struct feed_tokens){.first = &first, .all = true};
+    j.tokens = (struct microbatch_tokens){.first = &first, .all = true};
     actor_unwind(p->actor);
     return forward_part(&j, p->actor);
 }

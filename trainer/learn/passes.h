@@ -6,7 +6,7 @@
  * ones only (mask 1). Arrays "by token" have passes_tokens() elements in this order, so nothing
  * outside depends on the packing.
  *
- * With several ranks each computes its groups (deal.h), arrays by token are filled on all of them
+ * With several ranks each computes its groups (assign.h), arrays by token are filled on all of them
  * with the same bits, and the gradient is that of the rank's own trajectories. All ranks make the
  * same calls. */
 #ifndef TRAINER_LEARN_PASSES_H
@@ -16,7 +16,7 @@
 #include "actor/params.h"
 #include "proto/recipe/recipe.h"
 #include "trainer/batch/batch.h"
-#include "trainer/ranks/exchange.h"
+#include "trainer/ranks/rank_comm.h"
 
 #include <stdbool.h>
 
@@ -25,7 +25,7 @@ struct passes; /* network, microbatch plan, their memory; one thread */
 enum passes_net { PASSES_POLICY, PASSES_REFERENCE };
 
 /* The reference network is there only where the recipe uses one. recompute: of so many layers, the
- * first, only the input is kept for the reverse pass (room.h decides how many). */
+ * first, only the input is kept for the reverse pass (memplan.h decides how many). */
 MUST_CHECK int passes_open(struct passes **out, const struct kern_backend *b,
                            const struct shape *shape, const struct recipe *r, int32_t recompute);
 void passes_close(struct passes **p);
@@ -53,7 +53,7 @@ MUST_CHECK int passes_use(struct passes *p, enum passes_net net, const struct pa
 void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx);
 
 /* From here on batches are shared out among these ranks; borrowed. */
-void passes_share(struct passes *p, const struct exchange *ranks);
+void passes_share(struct passes *p, const struct rank_comm *ranks);
 
 /* The batch that the calls below work on; borrowed. alone: this rank computes all of it, and the
  * others need not know. */

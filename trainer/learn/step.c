@@ -14,13 +14,13 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "trainer/batch/admit.h"
+#include "trainer/batch/batch_check.h"
 #include "trainer/checkpoint/ckpt.h"
-#include "trainer/learn/measure.h"
 #include "trainer/learn/objective.h"
 #include "trainer/learn/passes.h"
+#include "trainer/learn/step_stats.h"
 #include "trainer/optim/update.h"
-#include "trainer/ranks/exchange.h"
+#include "trainer/ranks/rank_comm.h"
 #include "trainer/ranks/ranks.h"
 
 #include <inttypes.h>
@@ -36,12 +36,12 @@ struct step {
     struct passes *passes;
     struct update *update;
     char *model_dir;
-    struct room room; /* taken at open */
+    struct memplan room; /* taken at open */
     int64_t version, staleness_max;
     bool exact; /* the rollouts' log-probs are expected to the bit (I6) */
     struct objective *objective;
     struct ranks *ranks; /* NULL: one */
-    struct exchange exchange;
+    struct rank_comm exchange;
     struct step_watch watch;
 };
 
@@ -70,11 +70,11 @@ static int meet(struct step *s, struct shard_ranks *place) {
     if (!s->ranks) return 0;
     TRY(ranks_meet(s->ranks, s->backend));
     *place = ranks_place(s->ranks);
-    return exchange_open(&s->exchange, s->backend, place);
+    return rank_comm_open(&s->exchange, s->backend, place);
 }
 
 static int agree(const struct step *s, struct hash h, const char *what) {
-    return s->ranks ? exchange_agree(&s->exchange, h, what) : 0;
+    return s->ranks ? rank_comm_agree(&s->exchange, h, what) : 0;
 }
 
 static int agree_on_weights(const struct step *s, const char *what) {
@@ -110,7 +110,7 @@ static int open_model(struct step *s, const struct recipe *r) {
     struct shard_ranks place = {.n = 1};
     TRY(meet(s, &place));
     s->shape.value_head = objective_wants_value_head(r);
-    TRY(room_plan(&s->room, s->backend, &s->shape, r));
+    TRY(memplan_plan(&s->room, s->backend, &s->shape, r));
     TRY(open_weights(s, r));
     TRY(update_open(&s->update, s->backend, params_shape(s->weights), r, &place));
     TRY(passes_open(&s->passes, s->backend, &s->shape, r, s->room.recomputed));
@@ -160,7 +160,7 @@ void step_close(struct step **s) {
     params_close(&p->rounded);
     params_close(&p->reference);
     objective_close(&p->objective);
-    exchange_close(&p->exchange);
+    rank_comm_close(&p->exchange);
     ranks_close(&p->ranks);
     mem_free(p->model_dir);
     if (p->backend) kern_close(p->backend);
@@ -168,13 +168,13 @@ void step_close(struct step **s) {
     *s = NULL;
 }
 
-int step_plan(struct room *out, const struct recipe *r, const struct shape *shape) {
+int step_plan(struct memplan *out, const struct recipe *r, const struct shape *shape) {
     const struct kern_backend *b;
     struct shape own = *shape;
     own.value_head = objective_wants_value_head(r);
     own.half = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&b, r->trainer.device, 1));
-    int rc = room_plan(out, b, &own, r);
+    int rc = memplan_plan(out, b, &own, r);
     kern_close(b);
     return rc;
 }
@@ -188,7 +188,7 @@ struct kern_stream *step_stream(const struct step *s) {
     return passes_stream(s->passes);
 }
 
-const struct room *step_room(const struct step *s) {
+const struct memplan *step_room(const struct step *s) {
     return &s->room;
 }
 
@@ -202,7 +202,7 @@ static int give(struct step *s, enum order kind, int64_t version, void *data, si
     struct ranks_order o = {.kind = kind, .version = version, .bytes = bytes};
     if (!s->ranks) return 0;
     TRY(ranks_tell(s->ranks, &o));
-    return ranks_explain(s->ranks, exchange_broadcast(&s->exchange, data, bytes, 0));
+    return ranks_explain(s->ranks, rank_comm_broadcast(&s->exchange, data, bytes, 0));
 }
 
 static int lead(struct step *s, enum order kind, const struct batch *b) {
@@ -214,12 +214,12 @@ static int lead(struct step *s, enum order kind, const struct batch *b) {
     return rc;
 }
 
-static struct admit limits_of(const struct step *s, bool supervised) {
-    return (struct admit){.vocab = s->shape.vocab,
-                          .context = passes_context(s->passes),
-                          .version = s->version,
-                          .staleness_max = s->staleness_max,
-                          .supervised = supervised};
+static struct batch_check limits_of(const struct step *s, bool supervised) {
+    return (struct batch_check){.vocab = s->shape.vocab,
+                                .context = passes_context(s->passes),
+                                .version = s->version,
+                                .staleness_max = s->staleness_max,
+                                .supervised = supervised};
 }
 
 /* --- the step ------------------------------------------------------------------------------ */
@@ -294,10 +294,10 @@ static struct step_report blank_report(const struct step *s) {
 
 /* The last look at the batch: after it nothing is refused. */
 static int admit(const struct step *s, const struct batch *b, bool supervised) {
-    struct admit limits = limits_of(s, supervised);
-    TRY(admit_batch(&limits, b));
+    struct batch_check limits = limits_of(s, supervised);
+    TRY(batch_check_batch(&limits, b));
     if (supervised) return 0;
-    TRY(admit_staleness(&limits, b));
+    TRY(batch_check_staleness(&limits, b));
     return objective_check(s->objective, b);
 }
 
@@ -306,13 +306,13 @@ static int train(struct step *s, struct batch *b, struct step_report *out) {
     int64_t version = s->version;
     uint32_t n;
     TRY(objective_prepare(s->objective, s->passes, s->update, b, version));
-    measure_lengths(&r, b, version); /* the learning rate may follow the staleness */
+    step_stats_lengths(&r, b, version); /* the learning rate may follow the staleness */
     TRY(descend(s, true, &r));
-    measure_rewards(&r, b);
+    step_stats_rewards(&r, b);
     const float *logprob = objective_logprobs(s->objective, &n);
-    measure_mismatch(&r, b, version, logprob, n, s->exact);
+    step_stats_mismatch(&r, b, version, logprob, n, s->exact);
     objective_report(s->objective, &r);
-    r.zero_groups = measure_zero_groups(b);
+    r.zero_groups = step_stats_zero_groups(b);
     *out = r;
     return 0;
 }
@@ -320,7 +320,7 @@ static int train(struct step *s, struct batch *b, struct step_report *out) {
 static int train_sft(struct step *s, struct batch *b, struct step_report *out) {
     struct step_report r = blank_report(s);
     objective_prepare_supervised(s->objective, s->passes, b, s->version);
-    measure_lengths(&r, b, s->version);
+    step_stats_lengths(&r, b, s->version);
     TRY(descend(s, false, &r)); /* supervised gradients are aligned by nature */
     objective_report(s->objective, &r);
     r.staleness_mean = r.staleness_max = 0;
@@ -342,8 +342,8 @@ int step_run_sft(struct step *s, struct batch *b, struct step_report *out) {
 
 int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp, float *logprob) {
     const struct batch one = {.n = 1, .n_groups = b->traj[i].group + 1, .traj = &b->traj[i]};
-    struct admit limits = limits_of(s, true);
-    TRY(admit_trajectories(&limits, &one));
+    struct batch_check limits = limits_of(s, true);
+    TRY(batch_check_trajectories(&limits, &one));
     if (b->traj[i].n_response == 0) return 0;
     return passes_score(s->passes, &one, 0, inv_temp, logprob);
 }
@@ -381,7 +381,7 @@ static int read_from(struct step *s, int i, int owner, void *out, size_t at, siz
     struct shard_ranks place = ranks_place(s->ranks);
     if (place.rank == owner)
         TRY(update_get(s->update, i, out, at - (size_t)slab.offset * slab.size, bytes));
-    return exchange_broadcast(&s->exchange, out, bytes, owner);
+    return rank_comm_broadcast(&s->exchange, out, bytes, owner);
 }
 
 /* What others keep is asked for piece by piece, so that a failure between two pieces leaves no
@@ -490,7 +490,7 @@ static int obey_load(struct step *s, char *dir, size_t bytes, int64_t version) {
 static int obey(struct step *s, const struct ranks_order *o, void *data) {
     if (o->kind == ORDER_SLAB) return read_from(s, o->slab, (int)o->version, data, o->at, o->bytes);
     if (o->kind == ORDER_GATHER) return gather(s);
-    TRY(exchange_broadcast(&s->exchange, data, o->bytes, 0));
+    TRY(rank_comm_broadcast(&s->exchange, data, o->bytes, 0));
     if (o->kind == ORDER_LOAD) return obey_load(s, data, o->bytes, o->version);
     s->version = o->version; /* rank 0 may have renamed it */
     return obey_step(s, o->kind == ORDER_SFT, data, o->bytes);

@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "proto/recipe/recipe.h"
 #include "trainer/batch/batch.h"
-#include "trainer/learn/room.h"
+#include "trainer/learn/memplan.h"
 
 struct step; /* weights, gradients, moments, previous gradient, actor; one thread */
 
@@ -34,8 +34,8 @@ struct step_report { /* names follow the metrics: actor/pg_loss, ... */
         double mean, max;
     } logprob_diff, logprob_engine, logprob_lag;
     double mismatch_kl;
-    /* Compared with the weights of their own version (audit.h and logprob_engine): tokens, the
-     * trajectories they are of, tokens that differ. */
+    /* Compared with the weights of their own version (logprob_audit.h and logprob_engine): tokens,
+     * the trajectories they are of, tokens that differ. */
     int64_t checked_tokens, checked_trajectories, unequal_tokens;
     double reward_mean, reward_std, response_length_mean, response_length_max;
     double staleness_mean, staleness_max;
@@ -67,9 +67,9 @@ struct step_watch {
 };
 void step_watch(struct step *s, const struct step_watch *w);
 struct kern_stream *step_stream(const struct step *s); /* that the weights are changed on */
-const struct room *step_room(const struct step *s);    /* the memory that was taken at open */
+const struct memplan *step_room(const struct step *s); /* the memory that was taken at open */
 /* The same before anything is opened: the memory plan. */
-MUST_CHECK int step_plan(struct room *out, const struct recipe *r, const struct shape *shape);
+MUST_CHECK int step_plan(struct memplan *out, const struct recipe *r, const struct shape *shape);
 /* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
 MUST_CHECK int step_run(struct step *s, struct batch *b, struct step_report *out);
 /* Supervised: the batch's masked response tokens are the targets; reward and log-probs are ignored.

@@ -2,9 +2,9 @@
  *
  * The previous gradient costs no copy: gradient and previous gradient are two slabs that change
  * roles. A scaled gradient g + beta p is formed in p's slab, which is not needed afterwards, so the
- * raw g stays whole to become the next p. Where p is kept in another form (previous.h) this goes
- * piece by piece: p is loaded, the raw g kept in its place, the sum formed in the loaded piece and
- * given to AdamW while it is in the cache. All decisions come from three scalars of one pass
+ * raw g stays whole to become the next p. Where p is kept in another form (align_previous.h) this
+ * goes piece by piece: p is loaded, the raw g kept in its place, the sum formed in the loaded piece
+ * and given to AdamW while it is in the cache. All decisions come from three scalars of one pass
  * (align.h), so clipping needs no second reduction, and ranks exchange nothing but these.
  *
  * AdamW runs over runs of neighbouring entries with the same decay instead of entry by entry: the
@@ -13,8 +13,8 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "trainer/optim/align_previous.h"
 #include "trainer/optim/lr.h"
-#include "trainer/optim/previous.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -36,7 +36,7 @@ struct update {
     struct params *last; /* one rank, fp32: the previous gradient */
     void *own;           /* several ranks: reduced gradient, this shard's */
     void *own_last;      /* several ranks, fp32: previous gradient, this shard's */
-    struct previous previous;
+    struct align_previous previous;
     void *m, *v;   /* this shard's */
     void *changed; /* bitmap of this shard; NULL: the policy is f32 */
     double values; /* of all entries, without the gaps between them */
@@ -116,7 +116,7 @@ static int open_slabs(struct update *u, const struct shape *s, const struct reci
     if (notes_changes(r))
         TRY(kern_alloc(b, &u->changed, (size_t)changed_words(u->shard.n) * sizeof(int32_t)));
     TRY(kern_stream_open(b, &u->copies, 0));
-    return previous_open(&u->previous, b, r->trainer.alignment.previous, u->shard.n);
+    return align_previous_open(&u->previous, b, r->trainer.alignment.previous, u->shard.n);
 }
 
 int update_open(struct update **out, const struct kern_backend *b, const struct shape *s,
@@ -146,7 +146,7 @@ void update_close(struct update **u) {
     kern_release(p->backend, p->v);
     kern_release(p->backend, p->changed);
     if (p->copies) kern_stream_close(p->backend, p->copies);
-    previous_close(&p->previous);
+    align_previous_close(&p->previous);
     shard_close(&p->shard);
     mem_free(p->runs);
     mem_free(p);
@@ -159,7 +159,7 @@ size_t update_bytes(const struct shape *s, const struct recipe *r,
     int64_t slabs = (ranks && ranks->n > 1) + keeps_slab(r) + 2;
     size_t changed = notes_changes(r) ? (size_t)changed_words(own) * sizeof(int32_t) : 0;
     return (size_t)(whole + slabs * own) * sizeof(float) + changed +
-           previous_bytes(r->trainer.alignment.previous, own);
+           align_previous_bytes(r->trainer.alignment.previous, own);
 }
 
 int update_begin(struct update *u, struct params **grads) {
@@ -215,7 +215,7 @@ static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
     struct kern_tensor g = part(gradient(u), 0, u->shard.n), p = reference(u);
     bool have = have_reference(u);
     if (have && !p.data)
-        TRY(previous_dot(&u->previous, s, sums, &g));
+        TRY(align_previous_dot(&u->previous, s, sums, &g));
     else
         TRY(kern_dot(u->backend, s, sums, &g, have ? &p : NULL));
     return shard_sum(&u->shard, s, sums, 3);
@@ -294,12 +294,12 @@ static int take_whole(struct update *u, const struct take *t) {
 
 /* It is in host memory: the raw gradient takes its place piece by piece. */
 static int take_pieces(struct update *u, const struct take *t) {
-    int64_t n = u->shard.n, step = previous_piece(&u->previous);
+    int64_t n = u->shard.n, step = align_previous_piece(&u->previous);
     for (int64_t at = 0; at < n; at += step) {
         int64_t end = at + step < n ? at + step : n;
         struct kern_tensor g = part(gradient(u), at, end - at), p = {0}, none = {0};
-        if (t->project) TRY(previous_load(&u->previous, t->stream, &p, at, end - at));
-        TRY(previous_keep(&u->previous, t->stream, &g, at));
+        if (t->project) TRY(align_previous_load(&u->previous, t->stream, &p, at, end - at));
+        TRY(align_previous_keep(&u->previous, t->stream, &g, at));
         if (!t->keep) TRY(adamw(u, t, &g, &p, &none, at, end));
     }
     return 0;
@@ -469,10 +469,10 @@ struct update_slab update_slab(const struct update *u, int i) {
     return (struct update_slab){.name = names[i],
                                 .offset = u->shard.offset,
                                 .n = u->shard.n,
-                                .size = i < 2 ? sizeof(float) : previous_size(&u->previous)};
+                                .size = i < 2 ? sizeof(float) : align_previous_size(&u->previous)};
 }
 
-/* NULL: previous.c has it. */
+/* NULL: align_previous.c has it. */
 static char *memory_of(const struct update *u, int i) {
     ASSERT(i >= 0 && i < update_slabs(u));
     return i == 0 ? u->m : i == 1 ? u->v : reference(u).data;
@@ -481,13 +481,13 @@ static char *memory_of(const struct update *u, int i) {
 int update_get(const struct update *u, int i, void *out, size_t at, size_t bytes) {
     const char *from = memory_of(u, i);
     if (from) return kern_get(u->backend, u->copies, out, from + at, bytes);
-    previous_get(&u->previous, out, at, bytes);
+    align_previous_get(&u->previous, out, at, bytes);
     return 0;
 }
 
 int update_put(struct update *u, int i, const void *from, size_t at, size_t bytes) {
     char *to = memory_of(u, i);
     if (to) return kern_put(u->backend, u->copies, to + at, from, bytes);
-    previous_put(&u->previous, from, at, bytes);
+    align_previous_put(&u->previous, from, at, bytes);
     return 0;
 }

@@ -1,0 +1,19 @@
+/* step_stats.h - numbers of a step that follow from the batch and its log-probs alone, into the
+ * step's report. All in the order of the batch, so that they do not depend on how it was packed. */
+#ifndef TRAINER_LEARN_STEP_STATS_H
+#define TRAINER_LEARN_STEP_STATS_H
+
+#include "trainer/learn/step.h"
+
+void step_stats_rewards(struct step_report *out, const struct batch *b);
+/* version: of the weights that are trained. */
+void step_stats_lengths(struct step_report *out, const struct batch *b, int64_t version);
+/* Rollout against trainer: at equal weights, where the same bits are expected (I6) and a difference
+ * is logged if `exact`, and at older ones, or another run's, where it is lag. logprob: by trained
+ * token, of the first n trajectories. */
+void step_stats_mismatch(struct step_report *out, const struct batch *b, int64_t version,
+                         const float *logprob, uint32_t n, bool exact);
+/* Groups of equal rewards: nothing to learn from them. */
+int64_t step_stats_zero_groups(const struct batch *b);
+
+#endif
