@@ -11,9 +11,11 @@
  * signal always reaches the loop's signalfd. */
 #include "base/kv.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/kv_memory.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -39,6 +41,7 @@ enum {
 };
 
 struct kv {
+    struct kv_memory *memory; /* NULL: on disk, by the rest */
     rocksdb_t *db;
     rocksdb_options_t *options;
     rocksdb_cache_t *cache;
@@ -57,6 +60,9 @@ struct kv_iter {
     char *upper; /* first key after the prefix; RocksDB borrows it */
     const char *dir;
     bool started;
+    struct kv_memory
+        *memory; /* with the prefix, and the key that was given last, or to start from */
+    struct buf prefix, at;
 };
 
 /* Turns RocksDB's text into an error and frees it; 0 when there is none. */
@@ -108,9 +114,22 @@ static struct kv *kv_new(const char *dir, bool create, bool readonly) {
     return k;
 }
 
+struct kv *kv_open_memory(struct kv_memory *memory, const char *name) {
+    struct kv *k = mem_zalloc(sizeof *k);
+    k->memory = memory;
+    k->dir = mem_strdup(name);
+    return k;
+}
+
 void kv_close(struct kv **k) {
     struct kv *s = *k;
     if (!s) return;
+    if (s->memory) {
+        mem_free(s->dir);
+        mem_free(s);
+        *k = NULL;
+        return;
+    }
     if (s->db) rocksdb_close(s->db);
     rocksdb_options_destroy(s->options);
     rocksdb_cache_destroy(s->cache);
@@ -233,16 +252,31 @@ int kv_open_damaged(struct kv **out, const char *dir) {
     return open_as_it_is(out, dir);
 }
 
-int kv_get(struct kv *k, const void *key, size_t n_key, char **value, size_t *bytes) {
+/* The value as the store lends it: *owned is to be given back, NULL for memory's. */
+static int borrow(struct kv *k, const void *key, size_t n_key, const char **found, size_t *n,
+                  char **owned) {
     char *text = NULL;
+    if (k->memory) {
+        const struct kv_pair *p = kv_memory_seek(k->memory, key, n_key);
+        bool there = p && p->n_key == n_key && memcmp(p->key, key, n_key) == 0;
+        *found = there ? p->value : NULL;
+        *n = there ? p->bytes : 0;
+        return 0;
+    }
+    *found = *owned = rocksdb_get(k->db, k->read, key, n_key, n, &text);
+    return fail_rocks(text, "read", k->dir);
+}
+
+int kv_get(struct kv *k, const void *key, size_t n_key, char **value, size_t *bytes) {
+    const char *found = NULL;
+    char *owned = NULL;
     size_t n = 0;
-    char *found = rocksdb_get(k->db, k->read, key, n_key, &n, &text);
-    TRY(fail_rocks(text, "read", k->dir));
+    TRY(borrow(k, key, n_key, &found, &n, &owned));
     if (!found) return FAIL(ERR_NOTFOUND, "no such key in %s", k->dir);
     char *copy = mem_alloc(n + 1);
     memcpy(copy, found, n);
     copy[n] = '\0';
-    rocksdb_free(found);
+    rocksdb_free(owned);
     *value = copy;
     *bytes = n;
     return 0;
@@ -293,8 +327,22 @@ size_t kv_batch_bytes(const struct kv_batch *b) {
     return bytes;
 }
 
+static void put_memory(void *memory, const char *key, size_t n_key, const char *value,
+                       size_t bytes) {
+    kv_memory_put(memory, key, n_key, value, bytes);
+}
+
+static void delete_memory(void *memory, const char *key, size_t n_key) {
+    kv_memory_delete(memory, key, n_key);
+}
+
 int kv_write(struct kv *k, struct kv_batch *b, bool sync) {
     char *text = NULL;
+    if (k->memory) {
+        rocksdb_writebatch_iterate(b->rocks, k->memory, put_memory, delete_memory);
+        rocksdb_writebatch_clear(b->rocks);
+        return 0;
+    }
     rocksdb_write(k->db, sync ? k->write_sync : k->write, b->rocks, &text);
     TRY(fail_rocks(text, "write to", k->dir));
     rocksdb_writebatch_clear(b->rocks);
@@ -319,6 +367,13 @@ int kv_iter_open(struct kv_iter **out, struct kv *k, const void *prefix, size_t 
     struct kv_iter *it = mem_zalloc(sizeof *it);
     size_t n_upper = 0;
     it->dir = k->dir;
+    if (k->memory) {
+        it->memory = k->memory;
+        buf_add(&it->prefix, prefix, n_prefix);
+        buf_add(&it->at, from ? from : prefix, from ? n_from : n_prefix);
+        *out = it;
+        return 0;
+    }
     it->read = rocksdb_readoptions_create();
     it->upper = after_prefix(prefix, n_prefix, &n_upper);
     if (it->upper) rocksdb_readoptions_set_iterate_upper_bound(it->read, it->upper, n_upper);
@@ -331,8 +386,27 @@ int kv_iter_open(struct kv_iter **out, struct kv *k, const void *prefix, size_t 
     return 0;
 }
 
+/* Looked up anew each time, by the least key after the one that was given: the store may change
+ * between two calls. */
+static int next_in_memory(struct kv_iter *it, const char **key, size_t *n_key, const char **value,
+                          size_t *bytes) {
+    if (it->started) buf_add(&it->at, "", 1);
+    it->started = true;
+    const struct kv_pair *p = kv_memory_seek(it->memory, it->at.data, it->at.len);
+    if (!p || p->n_key < it->prefix.len || memcmp(p->key, it->prefix.data, it->prefix.len) != 0)
+        return 0;
+    buf_reset(&it->at);
+    buf_add(&it->at, p->key, p->n_key);
+    *key = p->key;
+    *n_key = p->n_key;
+    *value = p->value;
+    *bytes = p->bytes;
+    return 1;
+}
+
 int kv_iter_next(struct kv_iter *it, const char **key, size_t *n_key, const char **value,
                  size_t *bytes) {
+    if (it->memory) return next_in_memory(it, key, n_key, value, bytes);
     if (it->started && rocksdb_iter_valid(it->rocks)) rocksdb_iter_next(it->rocks);
     it->started = true;
     if (!rocksdb_iter_valid(it->rocks)) {
@@ -347,8 +421,10 @@ int kv_iter_next(struct kv_iter *it, const char **key, size_t *n_key, const char
 
 void kv_iter_close(struct kv_iter **it) {
     if (!*it) return;
-    rocksdb_iter_destroy((*it)->rocks);
-    rocksdb_readoptions_destroy((*it)->read);
+    if ((*it)->rocks) rocksdb_iter_destroy((*it)->rocks);
+    if ((*it)->read) rocksdb_readoptions_destroy((*it)->read);
+    buf_close(&(*it)->prefix);
+    buf_close(&(*it)->at);
     mem_free((*it)->upper);
     mem_free(*it);
     *it = NULL;

@@ -22,6 +22,9 @@ MUST_CHECK int kv_open_readonly(struct kv **out, const char *dir);
 /* Of a damaged store as much as can be read: damaged parts of its log of writes are passed over, a
  * list of tables that is lost is made anew from the tables. Changes the files in dir: a copy. */
 MUST_CHECK int kv_open_damaged(struct kv **out, const char *dir);
+/* A store in memory, which it borrows. name: for messages. */
+struct kv_memory;
+struct kv *kv_open_memory(struct kv_memory *memory, const char *name);
 void kv_close(struct kv **k);
 
 /* *value: mem_free. ERR_NOTFOUND. */

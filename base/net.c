@@ -37,7 +37,7 @@ enum {
 
 struct net_sock {
     struct net *net;
-    void *zmq;
+    void *zmq; /* or the simulation's socket */
     bool router;
     size_t msg_bytes_max;
     char *file; /* socket file of a served ipc endpoint, NULL otherwise */
@@ -47,6 +47,8 @@ struct net_sock {
 
 struct net {
     void *ctx;
+    const struct net_ops *ops; /* NULL: ZeroMQ's */
+    void *world;
     int signal_fd;
     sigset_t old_mask;
     bool stop;
@@ -116,6 +118,13 @@ int net_open(struct net **out) {
     return 0;
 }
 
+struct net *net_open_simulated(const struct net_ops *ops, void *world) {
+    struct net *n = mem_zalloc(sizeof *n);
+    n->ops = ops;
+    n->world = world;
+    return n;
+}
+
 /* Reads away pending stop signals, so that restoring the mask does not kill a closing process. */
 static void read_signals(struct net *n) {
     struct signalfd_siginfo info;
@@ -133,6 +142,11 @@ void net_close(struct net **n) {
     while (net->n_socks > 0) {
         struct net_sock *s = net->sock[net->n_socks - 1];
         net_sock_close(&s);
+    }
+    if (net->ops) {
+        mem_free(net);
+        *n = NULL;
+        return;
     }
     while (zmq_ctx_term(net->ctx) != 0 && errno == EINTR) {
     }
@@ -169,6 +183,10 @@ static int short_dir(char **out, struct net *n, const char *dir) {
 int net_endpoint(char **out, struct net *n, const char *run_dir, const char *name) {
     int rc = 0;
     char *path = NULL, *short_path = NULL;
+    if (n->ops) {
+        *out = mem_strdup(name);
+        return 0;
+    }
     /* A leading '@' or '*' would mean an abstract socket or a random name to ZeroMQ. */
     const char *lead = run_dir[0] == '@' || run_dir[0] == '*' ? "./" : "";
     char *dir = mem_printf("%s%s/ipc", lead, run_dir);
@@ -217,6 +235,15 @@ static int sock_new(struct net_sock **out, struct net *n, int type, size_t msg_b
     return 0;
 }
 
+static int sock_simulated(struct net_sock **out, struct net *n, void *sock, bool router) {
+    ASSERT(n->n_socks < NET_SOCKS_MAX && sock);
+    struct net_sock *s = mem_zalloc(sizeof *s);
+    *s = (struct net_sock){.net = n, .zmq = sock, .router = router};
+    n->sock[n->n_socks++] = s;
+    *out = s;
+    return 0;
+}
+
 static void remember_file(struct net_sock *s, const char *endpoint) {
     struct stat st;
     const char *path = strncmp(endpoint, "ipc://", 6) == 0 ? endpoint + 6 : NULL;
@@ -228,6 +255,7 @@ static void remember_file(struct net_sock *s, const char *endpoint) {
 
 int net_serve(struct net_sock **out, struct net *n, const char *endpoint, size_t msg_bytes_max) {
     struct net_sock *s;
+    if (n->ops) return sock_simulated(out, n, n->ops->serve(n->world, endpoint), true);
     TRY(sock_new(&s, n, ZMQ_ROUTER, msg_bytes_max));
     set_int(s->zmq, ZMQ_ROUTER_MANDATORY, 1);
     set_int(s->zmq, ZMQ_ROUTER_HANDOVER, 1);
@@ -244,6 +272,7 @@ int net_serve(struct net_sock **out, struct net *n, const char *endpoint, size_t
 int net_connect(struct net_sock **out, struct net *n, const char *endpoint, const char *name,
                 size_t msg_bytes_max) {
     struct net_sock *s;
+    if (n->ops) return sock_simulated(out, n, n->ops->connect(n->world, endpoint, name), false);
     TRY(check_name(name));
     TRY(sock_new(&s, n, ZMQ_DEALER, msg_bytes_max));
     int rc = zmq_setsockopt(s->zmq, ZMQ_ROUTING_ID, name, strlen(name));
@@ -269,7 +298,10 @@ void net_sock_close(struct net_sock **s) {
         }
     if (k->file && stat(k->file, &st) == 0 && st.st_dev == k->dev && st.st_ino == k->ino)
         unlink(k->file);
-    zmq_close(k->zmq);
+    if (n->ops)
+        n->ops->close(k->zmq);
+    else
+        zmq_close(k->zmq);
     mem_free(k->file);
     mem_free(k);
     *s = NULL;
@@ -291,6 +323,7 @@ int net_send(struct net_sock *s, const struct net_id *to, const struct net_part 
     size_t total = 0;
     ASSERT(n >= 1 && n <= NET_PARTS_MAX);
     ASSERT((to != NULL) == s->router);
+    if (s->net->ops) return s->net->ops->send(s->zmq, to, parts, n);
     for (size_t i = 0; i < n; i++) {
         if (parts[i].bytes > s->msg_bytes_max - total)
             return FAIL(ERR_CONFIG, "message of more than the socket's %zu bytes",
@@ -345,6 +378,7 @@ static int recv_rest(struct net_sock *s, struct net_msg *m, bool more, const cha
 }
 
 int net_recv(struct net_sock *s, struct net_msg **out, struct net_id *from) {
+    if (s->net->ops) return s->net->ops->recv(s->zmq, out, from);
     int rc = 0;
     struct net_id id = {.n = 0};
     struct net_msg *m = mem_alloc(sizeof *m);
@@ -376,6 +410,17 @@ out:
     return rc;
 }
 
+struct net_msg *net_msg_new(const struct net_part *parts, size_t n) {
+    struct net_msg *m = mem_alloc(sizeof *m);
+    ASSERT(n >= 1 && n <= NET_PARTS_MAX);
+    for (m->n = 0; m->n < n; m->n++) {
+        zmq_msg_t *p = &m->part[m->n];
+        ASSERT(zmq_msg_init_size(p, parts[m->n].bytes) == 0);
+        if (parts[m->n].bytes > 0) memcpy(zmq_msg_data(p), parts[m->n].data, parts[m->n].bytes);
+    }
+    return m;
+}
+
 size_t net_msg_parts(const struct net_msg *m) {
     return m->n;
 }
@@ -395,7 +440,7 @@ static long poll_ms(uint64_t timeout_us) {
 int net_wait(struct net *n, uint64_t timeout_us, const int *fds, size_t n_fds, bool *stop) {
     zmq_pollitem_t item[NET_SOCKS_MAX + NET_FDS_MAX + 1];
     size_t k = 0;
-    ASSERT(n_fds <= NET_FDS_MAX);
+    ASSERT(n_fds <= NET_FDS_MAX && !n->ops);
     item[k++] = (zmq_pollitem_t){NULL, n->signal_fd, ZMQ_POLLIN, 0};
     for (size_t i = 0; i < n->n_socks; i++)
         item[k++] = (zmq_pollitem_t){n->sock[i]->zmq, 0, ZMQ_POLLIN, 0};

@@ -29,6 +29,18 @@ struct net_part {
 struct net_msg; /* a received multipart message; owns its parts */
 
 MUST_CHECK int net_open(struct net **out);
+
+/* How messages move when they are not ZeroMQ's, but a simulation's: the functions below of the same
+ * names, for one socket each. serve and connect give a socket, which the others get. */
+struct net_ops {
+    void *(*serve)(void *world, const char *endpoint);
+    void *(*connect)(void *world, const char *endpoint, const char *name);
+    void (*close)(void *sock);
+    int (*send)(void *sock, const struct net_id *to, const struct net_part *parts, size_t n);
+    int (*recv)(void *sock, struct net_msg **out, struct net_id *from);
+};
+/* Without signals and without net_wait: whoever owns the world says whose turn it is. */
+struct net *net_open_simulated(const struct net_ops *ops, void *world);
 void net_close(struct net **n); /* closes its sockets; lingers at most 200 ms */
 
 /* "ipc://RUN/ipc/NAME" of a run directory, kept below the system's 107-byte limit whatever RUN's
@@ -49,6 +61,7 @@ MUST_CHECK int net_send(struct net_sock *s, const struct net_id *to, const struc
 /* ERR_AGAIN when nothing is there; ERR_CORRUPT (message dropped) when it has too many parts or
  * bytes. from: the peer on a ROUTER. */
 MUST_CHECK int net_recv(struct net_sock *s, struct net_msg **out, struct net_id *from);
+struct net_msg *net_msg_new(const struct net_part *parts, size_t n); /* copies */
 size_t net_msg_parts(const struct net_msg *m);
 struct net_part net_msg_part(const struct net_msg *m, size_t i);
 void net_msg_free(struct net_msg **m);

@@ -53,18 +53,18 @@ static struct shape shape_of(const struct setting *k) {
 }
 
 struct side {
-    struct net *net;
+    struct env env;
     char *endpoint;
 };
 
 static void side_open(struct side *s, const char *dir) {
-    bench_must(net_open(&s->net), "net");
-    bench_must(net_endpoint(&s->endpoint, s->net, dir, "relay"), "endpoint");
+    bench_must(env_open(&s->env), "net");
+    bench_must(net_endpoint(&s->endpoint, s->env.net, dir, "relay"), "endpoint");
 }
 
 static void wait_turn(const struct side *s) {
     bool stop = false;
-    bench_must(net_wait(s->net, WAIT_US, NULL, 0, &stop), "wait");
+    bench_must(net_wait(s->env.net, WAIT_US, NULL, 0, &stop), "wait");
     if (stop) _exit(0);
 }
 
@@ -81,7 +81,7 @@ static struct pull *pull_named(struct side *s, const char *kind, int number) {
     struct pull *p;
     char name[32];
     snprintf(name, sizeof name, "%s-%d", kind, number);
-    bench_must(pull_open(&p, s->net, s->endpoint, name), "pull");
+    bench_must(pull_open(&p, s->env.net, s->endpoint, name), "pull");
     return p;
 }
 
@@ -101,7 +101,7 @@ static void reader_open(struct reader *r, const char *dir, int number, const str
                                 .waiting_max = 1,
                                 .spare = true};
     bench_must(engine_open(&r->engine, &cfg), "engine");
-    struct swap_config swap = {r->swap_pull, r->engine, r->backend, shape};
+    struct swap_config swap = {r->swap_pull, r->engine, r->backend, shape, &r->side.env};
     bench_must(swap_open(&r->swap, &swap), "swap");
 }
 
@@ -234,10 +234,10 @@ static void run_setting(const struct setting *k, const char *dir) {
     for (size_t i = 0; i < r.bytes; i++)
         r.weights[i] = (char)(i * 2654435761U >> 13);
     side_open(&r.side, dir);
-    bench_must(push_open(&r.push, r.side.net, r.side.endpoint, "trainer"), "push");
+    bench_must(push_open(&r.push, r.side.env.net, r.side.endpoint, "trainer"), "push");
     measure(&r, k);
     push_close(&r.push);
-    net_close(&r.side.net);
+    env_close(&r.side.env);
     mem_free(r.side.endpoint);
     mem_free(r.weights);
     mem_free(r.copy);

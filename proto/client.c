@@ -5,8 +5,6 @@
  * hello is said again, as often as it takes. */
 #include "proto/client.h"
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
@@ -31,22 +29,16 @@ struct client {
     uint64_t silent_us; /* when the oldest heartbeat without an answer left, 0: none */
 };
 
-uint64_t client_incarnation(void) {
-    uint64_t facts[3] = {clock_wall_us(), clock_us(), (uint64_t)getpid()};
-    uint64_t h = hash64(facts, sizeof facts, 0);
-    return h ? h : 1;
-}
-
-int client_open(struct client **out, struct net *net, const struct client_config *cfg) {
+int client_open(struct client **out, const struct env *env, const struct client_config *cfg) {
     int rc = 0;
     char *endpoint = NULL;
     struct client *c = mem_zalloc(sizeof *c);
-    TRY_OUT(net_endpoint(&endpoint, net, cfg->run_dir, "manager"));
-    TRY_OUT(net_connect(&c->sock, net, endpoint, cfg->name, cfg->msg_bytes_max));
+    TRY_OUT(net_endpoint(&endpoint, env->net, cfg->run_dir, "manager"));
+    TRY_OUT(net_connect(&c->sock, env->net, endpoint, cfg->name, cfg->msg_bytes_max));
     c->service = mem_strdup(cfg->service);
     c->name = mem_strdup(cfg->name);
     c->heartbeat_us = cfg->heartbeat_us;
-    c->incarnation = client_incarnation();
+    c->incarnation = env_unique(env);
     *out = c;
     c = NULL;
 out:

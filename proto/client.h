@@ -4,6 +4,7 @@
 #ifndef PROTO_CLIENT_H
 #define PROTO_CLIENT_H
 
+#include "base/env.h"
 #include "proto/link.h"
 
 #include <stdbool.h>
@@ -18,7 +19,8 @@ struct client_config {
 };
 
 /* Connects to RUN/ipc/manager; the manager need not be there yet. */
-MUST_CHECK int client_open(struct client **out, struct net *net, const struct client_config *cfg);
+MUST_CHECK int client_open(struct client **out, const struct env *env,
+                           const struct client_config *cfg);
 void client_close(struct client **c);
 
 /* A hello is due at the start, when the manager says another incarnation than it did in its
@@ -40,6 +42,5 @@ MUST_CHECK int client_send(struct client *c, enum wire_type type, const void *bo
 bool client_welcome(const struct client *c); /* the manager that is there knows us */
 bool client_done(const struct client *c);    /* it said that the run is complete */
 int64_t client_step(const struct client *c); /* steps done, as last heard */
-uint64_t client_incarnation(void);           /* a number that no other start of a process has */
 
 #endif

@@ -8,7 +8,7 @@
  * except ERR_CONFIG, ERR_CORRUPT, ERR_MISMATCH and ERR_IO, which a restart would not cure. */
 #include "relay/relay.h"
 
-#include "base/clock.h"
+#include "base/env.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/client.h"
@@ -26,7 +26,7 @@
 enum { RELAY_MSG_BYTES = 1 << 16, RELAY_IDLE_US = 1000 * 1000 };
 
 struct relay {
-    struct net *net;
+    struct env env;
     struct net_sock *sock;
     struct store *store;
     uint64_t incarnation;
@@ -74,7 +74,7 @@ static int on_offer(struct relay *r, const struct net_id *from, const struct lin
     const struct store_version *newest = store_find(r->store, -1);
     bool known = store_find(r->store, o->version) != NULL;
     bool news = !newest || o->version > newest->version;
-    uint64_t start = clock_us();
+    uint64_t start = env_now_us(&r->env);
     int rc = store_offer(r->store, o->version, sealed_hash_get(o->hash.data), (size_t)o->bytes,
                          o->pid, o->fd);
     if (rc == 0 && news) TRY(tell_all(r));
@@ -84,7 +84,7 @@ static int on_offer(struct relay *r, const struct net_id *from, const struct lin
         LOG_LIMITED(WARN, RELAY, "refused version=%" PRId64 ": %s", o->version, err_text());
     else if (!known)
         LOG(INFO, RELAY, "version=%" PRId64 " bytes=%" PRIu64 " verified_ms=%" PRIu64, o->version,
-            o->bytes, (clock_us() - start) / 1000);
+            o->bytes, (env_now_us(&r->env) - start) / 1000);
     char *reason = mem_strdup(rc < 0 ? err_text() : "");
     a.version = o->version;
     a.error = rc;
@@ -98,7 +98,7 @@ static int on_offer(struct relay *r, const struct net_id *from, const struct lin
 
 static int on_pull(struct relay *r, const struct net_id *from, const struct link_msg *m) {
     const Weir__Pull *p = m->wire.body;
-    store_reader(r->store, p->name, p->held, clock_us());
+    store_reader(r->store, p->name, p->held, env_now_us(&r->env));
     return tell(r, from, store_find(r->store, p->version), m->wire.trace);
 }
 
@@ -130,11 +130,12 @@ static int serve(struct relay *r, const char *run_dir) {
     int rc = 0;
     bool stop = false;
     char *endpoint = NULL;
-    TRY_OUT(net_open(&r->net));
-    TRY_OUT(net_endpoint(&endpoint, r->net, run_dir, "relay"));
-    TRY_OUT(net_serve(&r->sock, r->net, endpoint, RELAY_MSG_BYTES));
+    TRY_OUT(env_open(&r->env));
+    r->incarnation = env_unique(&r->env);
+    TRY_OUT(net_endpoint(&endpoint, r->env.net, run_dir, "relay"));
+    TRY_OUT(net_serve(&r->sock, r->env.net, endpoint, RELAY_MSG_BYTES));
     while (!stop) {
-        TRY_OUT(net_wait(r->net, RELAY_IDLE_US, NULL, 0, &stop));
+        TRY_OUT(net_wait(r->env.net, RELAY_IDLE_US, NULL, 0, &stop));
         TRY_OUT(drain(r));
     }
     rc = net_stopped();
@@ -144,12 +145,12 @@ out:
 }
 
 int relay_service(const char *run_dir) {
-    struct relay r = {.store = store_open(), .incarnation = client_incarnation()};
+    struct relay r = {.store = store_open()};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     int rc = serve(&r, run_dir);
     if (rc < 0 && rc != ERR_STOPPED)
         LOG(ERROR, RELAY, "relay ends: %s (%s)", err_text(), err_name(rc));
     store_close(&r.store);
-    net_close(&r.net);
+    env_close(&r.env);
     return rc;
 }

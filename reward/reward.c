@@ -10,7 +10,7 @@
  */
 #include "reward/reward.h"
 
-#include "base/clock.h"
+#include "base/env.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -36,7 +36,7 @@ enum {
 struct reward {
     struct recipe *recipe;
     struct worker_pool *workers;
-    struct net *net;
+    struct env env;
     struct client *client;
     struct link_msg held; /* a request of which not all is in the pool; held.net NULL: none */
     size_t next, text_at; /* of it: the first item that is not, and where its text is */
@@ -68,19 +68,19 @@ static int open_all(struct reward *r, const char *run_dir, const char *name) {
     mem_free(path);
     TRY(rc);
     TRY(open_workers(r));
-    TRY(net_open(&r->net));
+    TRY(env_open(&r->env));
     struct client_config client = {.run_dir = run_dir,
                                    .service = "reward",
                                    .name = name,
                                    .heartbeat_us = (uint64_t)r->recipe->rollout.heartbeat_ms * 1000,
                                    .msg_bytes_max = REWARD_MSG_BYTES};
-    return client_open(&r->client, r->net, &client);
+    return client_open(&r->client, &r->env, &client);
 }
 
 static void close_all(struct reward *r) {
     if (r->held.net) link_free(&r->held);
     client_close(&r->client);
-    net_close(&r->net);
+    env_close(&r->env);
     worker_pool_close(&r->workers);
     recipe_close(&r->recipe);
     mem_free(r->result);
@@ -250,8 +250,8 @@ static int serve(struct reward *r) {
     bool stop = false;
     while (!stop && !client_done(r->client)) {
         int fd = worker_pool_fd(r->workers);
-        TRY(net_wait(r->net, wait_us(r, clock_us()), &fd, 1, &stop));
-        uint64_t now_us = clock_us();
+        TRY(net_wait(r->env.net, wait_us(r, env_now_us(&r->env)), &fd, 1, &stop));
+        uint64_t now_us = env_now_us(&r->env);
         TRY(worker_pool_step(r->workers, now_us));
         TRY(take_results(r));
         TRY(read_messages(r, now_us));

@@ -10,7 +10,6 @@
  * way to the newer one. */
 #include "rollout/swap.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "rollout/pull_device.h"
@@ -102,7 +101,7 @@ static int64_t wanted(const struct swap *s, uint64_t now_us) {
 }
 
 bool swap_working(const struct swap *s) {
-    return s->stage == COPYING || s->stage == PACKING || wanted(s, clock_us()) >= 0;
+    return s->stage == COPYING || s->stage == PACKING || wanted(s, env_now_us(s->cfg.env)) >= 0;
 }
 
 /* A version that is not there is no reason for words: this rollout may be on another device. */
@@ -196,7 +195,7 @@ static int change(struct swap *s) {
 }
 
 int swap_turn(struct swap *s, uint64_t now_us, uint64_t budget_us, bool may) {
-    uint64_t begin = clock_us(), until = begin + budget_us, end;
+    uint64_t begin = env_now_us(s->cfg.env), until = begin + budget_us, end;
     int64_t before = s->version;
     TRY(pull_tick(s->cfg.pull, now_us));
     if (wanted(s, now_us) >= 0) TRY(start(s, now_us));
@@ -206,10 +205,10 @@ int swap_turn(struct swap *s, uint64_t now_us, uint64_t budget_us, bool may) {
             TRY(copy_some(s, now_us));
         else if (s->stage == PACKING)
             TRY(pack_some(s));
-        end = clock_us();
+        end = env_now_us(s->cfg.env);
     } while ((s->stage == COPYING || s->stage == PACKING) && end < until);
     if (s->stage == READY && may) TRY(change(s));
-    end = clock_us();
+    end = env_now_us(s->cfg.env);
     s->now.slices++;
     if (end - begin > s->now.longest_us) s->now.longest_us = end - begin;
     s->now.total_us = end - s->heard_us;

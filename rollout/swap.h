@@ -4,6 +4,7 @@
 #ifndef ROLLOUT_SWAP_H
 #define ROLLOUT_SWAP_H
 
+#include "base/env.h"
 #include "relay/pull.h"
 #include "rollout/engine/engine.h"
 
@@ -14,6 +15,7 @@ struct swap_config {
     struct engine *engine; /* opened with `spare` */
     const struct kern_backend *backend;
     struct shape shape;
+    const struct env *env; /* its clock, for the slices */
 };
 
 struct swap_stats {      /* of the version taken last */

@@ -15,7 +15,7 @@
  * final; anything else may be restarted and repeats at most trainer.checkpoint.every steps. */
 #include "trainer/trainer.h"
 
-#include "base/clock.h"
+#include "base/env.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -48,7 +48,7 @@ enum {
 struct trainer {
     struct recipe *recipe;
     struct step *step;
-    struct net *net;
+    struct env env;
     struct client *client;
     struct push *push;
     struct publish_device *handover; /* NULL: none */
@@ -92,7 +92,8 @@ static int open_all(struct trainer *t, const char *run_dir) {
     int rc;
     t->checkpoints = file_join(run_dir, "checkpoints");
     t->hf = file_join(run_dir, "hf");
-    TRY_OUT(net_open(&t->net));
+    TRY_OUT(env_open(&t->env));
+    t->beat_us = env_now_us(&t->env);
     TRY_OUT(recipe_load(&t->recipe, path, NULL, 0));
     TRY_OUT(step_open(&t->step, t->recipe, t->recipe->model.path));
     rc = step_load(t->step, t->checkpoints, -1);
@@ -104,9 +105,9 @@ static int open_all(struct trainer *t, const char *run_dir) {
                                    .name = "trainer",
                                    .heartbeat_us = (uint64_t)t->recipe->rollout.heartbeat_ms * 1000,
                                    .msg_bytes_max = WIRE_BYTES_MAX};
-    TRY_OUT(client_open(&t->client, t->net, &client));
-    TRY_OUT(net_endpoint(&endpoint, t->net, run_dir, "relay"));
-    TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
+    TRY_OUT(client_open(&t->client, &t->env, &client));
+    TRY_OUT(net_endpoint(&endpoint, t->env.net, run_dir, "relay"));
+    TRY_OUT(push_open(&t->push, t->env.net, endpoint, "trainer"));
     TRY_OUT(open_handover(t));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
     TRY_OUT(
@@ -127,7 +128,7 @@ static void close_all(struct trainer *t) {
     publish_device_close(&t->handover);
     push_close(&t->push);
     client_close(&t->client);
-    net_close(&t->net);
+    env_close(&t->env);
     step_close(&t->step);
     recipe_close(&t->recipe);
     mem_free(t->checkpoints);
@@ -174,7 +175,7 @@ static int read_answer(struct trainer *t, const struct wait *w, struct link_msg 
                        bool *again) {
     for (;;) {
         struct link_msg m;
-        int rc = client_recv(t->client, clock_us(), &m);
+        int rc = client_recv(t->client, env_now_us(&t->env), &m);
         if (rc == ERR_AGAIN) return 0;
         TRY(rc);
         if (is_answer(w, &m.wire)) {
@@ -190,14 +191,14 @@ static int read_answer(struct trainer *t, const struct wait *w, struct link_msg 
 /* Until a message, the end of a copy, or for a little while. */
 static int idle(struct trainer *t) {
     int fd = publish_fd(t->publish);
-    return net_wait(t->net, TRAINER_IDLE_US, &fd, 1, &t->stop);
+    return net_wait(t->env.net, TRAINER_IDLE_US, &fd, 1, &t->stop);
 }
 
 static int converse(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
     uint64_t said_us = 0;
     while (!t->stop) {
         bool again = false;
-        uint64_t now_us = clock_us();
+        uint64_t now_us = env_now_us(&t->env);
         TRY(publish_turn(t->publish));
         TRY(saver_turn(t->saver, &t->saved));
         TRY(push_tick(t->push, now_us));
@@ -324,7 +325,7 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
                  bool *skipped) {
     struct batch *b = batch_of(m);
     int64_t before = step_version(t->step);
-    uint64_t start = clock_us();
+    uint64_t start = env_now_us(&t->env);
     struct logprob_audit_result compared = {0};
     int rc = audit(t, b, &compared);
     if (rc == 0) rc = step_run(t->step, b, r);
@@ -341,7 +342,7 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
     TRY(check_expected(m->body, r->weights_hash));
     t->hash = r->weights_hash;
     t->tokens += r->tokens;
-    t->busy_us += clock_us() - start;
+    t->busy_us += env_now_us(&t->env) - start;
     return 0;
 }
 
@@ -353,10 +354,10 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     struct step_report r;
     struct hash before = t->hash;
     bool skipped = false;
-    uint64_t start = clock_us();
+    uint64_t start = env_now_us(&t->env);
     struct metrics_times times = {.wait = seconds(asked_us, start)};
     TRY(train(t, m, &r, &skipped));
-    times.step = seconds(start, clock_us());
+    times.step = seconds(start, env_now_us(&t->env));
     times.publish = publish_times(t->publish).took;
     times.publish_wait = publish_times(t->publish).waited;
     TRY(publish(t));
@@ -373,10 +374,10 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
 
 /* A reader may still want the last version (an evaluation): the relay should have it. */
 static int hand_over_last(struct trainer *t) {
-    uint64_t until = clock_us() + TRAINER_LAST_US;
+    uint64_t until = env_now_us(&t->env) + TRAINER_LAST_US;
     TRY(publish_wait(t->publish));
-    while (!t->stop && push_taken(t->push) < step_version(t->step) && clock_us() < until) {
-        TRY(push_tick(t->push, clock_us()));
+    while (!t->stop && push_taken(t->push) < step_version(t->step) && env_now_us(&t->env) < until) {
+        TRY(push_tick(t->push, env_now_us(&t->env)));
         TRY(idle(t));
     }
     return 0;
@@ -415,7 +416,7 @@ static int serve(struct trainer *t) {
         Weir__BatchRequest q = WEIR__BATCH_REQUEST__INIT;
         struct link_msg m;
         bool got = false;
-        uint64_t asked_us = clock_us();
+        uint64_t asked_us = env_now_us(&t->env);
         uint8_t hash[16];
         sealed_hash_put(hash, t->hash);
         q.step = step_version(t->step);
@@ -433,7 +434,7 @@ static int serve(struct trainer *t) {
 }
 
 int trainer_service(const char *run_dir) {
-    struct trainer t = {.saved = -1, .beat_us = clock_us()};
+    struct trainer t = {.saved = -1};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     int rc = open_all(&t, run_dir);
     if (rc == 0) rc = serve(&t);

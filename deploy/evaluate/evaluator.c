@@ -7,12 +7,11 @@
  * version is next; those that were due in between are named in its report and not made up for. */
 #include "deploy/evaluate/evaluator.h"
 
-#include "base/clock.h"
+#include "base/env.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/net.h"
 #include "deploy/evaluate/evaluate.h"
 #include "proto/client.h"
 #include "proto/control.pb-c.h"
@@ -30,7 +29,7 @@ enum { LOST_US = 4000000 };
 
 struct evaluator {
     struct recipe *recipe;
-    struct net *net;
+    struct env env;
     struct client *manager;
     struct pull *pull;
     const struct kern_backend *backend;
@@ -83,8 +82,8 @@ static int receive(struct evaluator *e, uint64_t now_us) {
 
 /* One turn of the loop; also called between the engine's steps during an evaluation. */
 static int turn(struct evaluator *e, uint64_t wait_us) {
-    uint64_t now_us = clock_us();
-    TRY(net_wait(e->net, wait_us, NULL, 0, &e->stop));
+    uint64_t now_us = env_now_us(&e->env);
+    TRY(net_wait(e->env.net, wait_us, NULL, 0, &e->stop));
     TRY(receive(e, now_us));
     TRY(pull_tick(e->pull, now_us));
     TRY(speak(e, now_us));
@@ -183,7 +182,7 @@ out:
 /* What is due: nothing while the result before is not stored. *end: nothing will be due. */
 static int work(struct evaluator *e, const char *run_dir, bool *end) {
     int64_t newest = pull_newest(e->pull), last = e->recipe->trainer.steps;
-    uint64_t done_us = e->done_us ? clock_us() - e->done_us : 0;
+    uint64_t done_us = e->done_us ? env_now_us(&e->env) - e->done_us : 0;
     if (e->reported >= 0) return 0;
     *end = e->done_us && e->evaluated >= last;
     if (newest > e->evaluated && (done_us > SETTLE_US || newest >= e->due))
@@ -198,10 +197,10 @@ static int connect_services(struct evaluator *e, const char *run_dir) {
                                 .name = e->name,
                                 .heartbeat_us = (uint64_t)e->recipe->rollout.heartbeat_ms * 1000,
                                 .msg_bytes_max = MESSAGE_BYTES_MAX};
-    TRY(net_open(&e->net));
-    TRY(client_open(&e->manager, e->net, &cfg));
-    TRY(net_endpoint(&relay, e->net, run_dir, "relay"));
-    int rc = pull_open(&e->pull, e->net, relay, e->name);
+    TRY(env_open(&e->env));
+    TRY(client_open(&e->manager, &e->env, &cfg));
+    TRY(net_endpoint(&relay, e->env.net, run_dir, "relay"));
+    int rc = pull_open(&e->pull, e->env.net, relay, e->name);
     mem_free(relay);
     return rc;
 }
@@ -251,7 +250,7 @@ static void close_all(struct evaluator *e) {
     if (e->backend) kern_close(e->backend);
     pull_close(&e->pull);
     client_close(&e->manager);
-    net_close(&e->net);
+    env_close(&e->env);
     recipe_close(&e->recipe);
     buf_close(&e->report);
 }

@@ -114,13 +114,17 @@ static int meta_check(struct runlog *l, const struct runlog_meta *want) {
     return runlog_commit(l, true);
 }
 
-static int open_for_writing(struct runlog **out, const char *dir, const struct runlog_meta *meta,
-                            bool create) {
+static int open_for_writing(struct runlog **out, const char *dir, struct kv_memory *memory,
+                            const struct runlog_meta *meta, bool create) {
     struct runlog *l = mem_zalloc(sizeof *l);
     int rc = 0;
     l->dir = mem_strdup(dir);
     l->batch = kv_batch_open();
-    TRY_OUT(kv_open(&l->kv, dir, create));
+    l->memory = memory != NULL;
+    if (memory)
+        l->kv = kv_open_memory(memory, dir);
+    else
+        TRY_OUT(kv_open(&l->kv, dir, create));
     TRY_OUT(meta_check(l, meta));
     *out = l;
     l = NULL;
@@ -130,11 +134,16 @@ out:
 }
 
 int runlog_open(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
-    return open_for_writing(out, dir, meta, true);
+    return open_for_writing(out, dir, NULL, meta, true);
+}
+
+int runlog_open_memory(struct runlog **out, struct kv_memory *memory,
+                       const struct runlog_meta *meta) {
+    return open_for_writing(out, "log in memory", memory, meta, true);
 }
 
 int runlog_open_existing(struct runlog **out, const char *dir, const struct runlog_meta *meta) {
-    return open_for_writing(out, dir, meta, false);
+    return open_for_writing(out, dir, NULL, meta, false);
 }
 
 int runlog_open_readonly(struct runlog **out, const char *dir) {
@@ -377,11 +386,16 @@ int runlog_commit(struct runlog *l, bool sync) {
 int runlog_write_behind(struct runlog *l) {
     ASSERT(l->batch && !l->writer && kv_batch_count(l->batch) == 0);
     l->letters = 0;
-    return runlog_writer_open(&l->writer, l->kv);
+    return runlog_writer_open(&l->writer, l->kv, !l->memory);
 }
 
 int runlog_fd(const struct runlog *l) {
     return runlog_writer_fd(l->writer);
+}
+
+bool runlog_step(struct runlog *l) {
+    ASSERT(l->memory);
+    return runlog_writer_step(l->writer);
 }
 
 uint64_t runlog_event(const struct runlog *l) {

@@ -12,6 +12,7 @@ enum { RUNLOG_KEY = 13 /* letter, u64, and for partials u32 */, RUNLOG_LETTERS =
 
 struct runlog {
     struct kv *kv;
+    bool memory;                   /* no thread writes: runlog_step */
     struct kv_batch *batch;        /* the event being collected; NULL: read-only */
     struct runlog_writer *writer;  /* NULL: a commit writes */
     uint32_t letters;              /* of its keys: bit 0 is A */

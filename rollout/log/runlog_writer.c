@@ -29,7 +29,8 @@ struct runlog_writer {
     struct kv *kv;
     struct queue *jobs, *results;
     pthread_t thread;
-    bool started;
+    bool started;         /* the thread; without one, runlog_writer_step does its work */
+    bool failed;          /* the writing side's: a write failed */
     struct job job[JOBS]; /* event k is in job k % JOBS */
     uint64_t given, written;
     int rc; /* of the write that failed */
@@ -37,38 +38,48 @@ struct runlog_writer {
 };
 
 /* After a failure nothing more is written: a log with a hole would say what never was. */
-static void *run(void *arg) {
-    struct runlog_writer *w = arg;
-    bool failed = false;
-    for (struct job *j; (j = queue_take(w->jobs, true)) != NULL;) {
-        j->rc = failed ? ERR_IO : kv_write(w->kv, j->batch, j->sync);
-        if (j->rc < 0 && !failed) snprintf(j->error, sizeof j->error, "%s", err_text());
-        failed = failed || j->rc < 0;
-        ASSERT(queue_put(w->results, j)); /* it holds all there are */
+static bool write_next(struct runlog_writer *w, bool wait) {
+    struct job *j = queue_take(w->jobs, wait);
+    if (!j) return false;
+    j->rc = w->failed ? ERR_IO : kv_write(w->kv, j->batch, j->sync);
+    if (j->rc < 0 && !w->failed) snprintf(j->error, sizeof j->error, "%s", err_text());
+    w->failed = w->failed || j->rc < 0;
+    ASSERT(queue_put(w->results, j)); /* it holds all there are */
+    return true;
+}
+
+static void *write_all(void *arg) {
+    while (write_next(arg, true)) {
     }
     return NULL;
 }
 
+bool runlog_writer_step(struct runlog_writer *w) {
+    ASSERT(!w->started);
+    return write_next(w, false);
+}
+
 /* Stop signals are the loop's, whatever thread the kernel would choose. */
-static int start(struct runlog_writer *w) {
+static int start(struct runlog_writer *w, bool thread) {
     sigset_t all, old;
     TRY(queue_open(&w->jobs, JOBS));
     TRY(queue_open(&w->results, JOBS));
+    if (!thread) return 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int e = pthread_create(&w->thread, NULL, run, w);
+    int e = pthread_create(&w->thread, NULL, write_all, w);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (e != 0) return FAIL(ERR_NOMEM, "cannot start the log's writer: %s", strerror(e));
     w->started = true;
     return 0;
 }
 
-int runlog_writer_open(struct runlog_writer **out, struct kv *kv) {
+int runlog_writer_open(struct runlog_writer **out, struct kv *kv, bool thread) {
     struct runlog_writer *w = mem_zalloc(sizeof *w);
     w->kv = kv;
     for (int i = 0; i < JOBS; i++)
         w->job[i].batch = kv_batch_open();
-    int rc = start(w);
+    int rc = start(w, thread);
     if (rc < 0)
         runlog_writer_close(&w);
     else
@@ -104,8 +115,10 @@ static bool take(struct runlog_writer *w, bool wait) {
 }
 
 int runlog_writer_wait(struct runlog_writer *w, uint64_t number) {
-    while (w->written < number && w->rc == 0)
-        take(w, true);
+    while (w->written < number && w->rc == 0) {
+        if (!w->started) runlog_writer_step(w);
+        take(w, w->started);
+    }
     return w->rc < 0 ? FAIL(w->rc, "%s", w->error) : 0;
 }
 

@@ -15,9 +15,9 @@ enum { RUNLOG_WRITER_QUEUE = 8 }; /* events that wait while one is being written
 
 struct runlog_writer;
 
-/* The store is borrowed. */
-MUST_CHECK int runlog_writer_open(struct runlog_writer **out, struct kv *kv);
-/* Writes first what was given, unless writing has failed. */
+/* The store is borrowed. thread: false for a simulation, where runlog_writer_step writes. */
+MUST_CHECK int runlog_writer_open(struct runlog_writer **out, struct kv *kv, bool thread);
+/* Writes first what was given, unless writing has failed, or there is no thread. */
 void runlog_writer_close(struct runlog_writer **w);
 
 /* Takes *batch and gives an empty one for it; waits while the queue is full. sync: on disk before
@@ -27,6 +27,8 @@ uint64_t
 runlog_writer_given(const struct runlog_writer *w); /* the newest event's number, 0: none */
 /* All events up to *number are written. */
 MUST_CHECK int runlog_writer_written(struct runlog_writer *w, uint64_t *number);
+/* Writes the oldest event that was given and is not written; false: there is none. */
+bool runlog_writer_step(struct runlog_writer *w);
 /* Waits until they are. */
 MUST_CHECK int runlog_writer_wait(struct runlog_writer *w, uint64_t number);
 /* Readable when an event was written, or failed, that written and wait have not seen. */

@@ -1,4 +1,4 @@
-/* manager.c - the manager's loop. Messages only change state and the log; what follows from it
+/* manager.c - the manager's turn. Messages only change state and the log; what follows from it
  * (work for whoever waits, scores to ask for, a batch that has become possible) is done once per
  * turn of the loop, at the manager's own pace. So a burst of messages costs one pass, and no
  * handler calls another.
@@ -15,7 +15,6 @@
  * service; everything else waits in the peers' sockets, whose queues are bounded. */
 #include "rollout/manager/manager.h"
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
@@ -46,8 +45,8 @@ enum {
 };
 
 static void tell_time(struct manager *m) {
-    m->now_us = clock_us();
-    m->wall_us = clock_wall_us();
+    m->now_us = env_now_us(m->env);
+    m->wall_us = env_wall_us(m->env);
 }
 
 static int send_status(struct manager *m, const struct net_id *from) {
@@ -166,25 +165,34 @@ static int send_letters(struct manager *m) {
     return 0;
 }
 
-static int loop(struct manager *m) {
-    bool stop = false, more = false;
+int manager_turn(struct manager *m, uint64_t *wait_us) {
+    bool more = false;
+    TRY(send_letters(m));
+    TRY(receive(m, &more));
+    TRY(manager_rollouts_flush(m));
+    TRY(act(m));
+    TRY(send_letters(m)); /* what a reader of the log waited for wakes nobody */
+    *wait_us = more || m->work_changed ? 0 : TICK_US;
+    return 0;
+}
+
+static int serve(struct manager *m) {
+    bool stop = false;
+    uint64_t wait_us = 0;
     int written = runlog_fd(m->log);
     while (!stop) {
-        TRY(net_wait(m->net, more || m->work_changed ? 0 : TICK_US, &written, 1, &stop));
-        TRY(send_letters(m));
-        TRY(receive(m, &more));
-        TRY(manager_rollouts_flush(m));
-        TRY(act(m));
-        TRY(send_letters(m)); /* what a reader of the log waited for wakes nobody */
+        TRY(net_wait(m->env->net, wait_us, &written, 1, &stop));
+        TRY(manager_turn(m, &wait_us));
     }
     TRY(manager_outbox_send_all(m));
     LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
     return net_stopped();
 }
 
-static int open_log(struct manager *m) {
+static int open_log(struct manager *m, struct kv_memory *memory) {
     struct runlog_meta meta;
     TRY(setup_log(&meta, m->run_dir, m->recipe));
+    if (memory) return runlog_open_memory(&m->log, memory, &meta);
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);
@@ -224,13 +232,15 @@ static void open_parts(struct manager *m) {
 
 static int open_socket(struct manager *m) {
     char *endpoint = NULL;
-    TRY(net_endpoint(&endpoint, m->net, m->run_dir, "manager"));
-    int rc = net_serve(&m->sock, m->net, endpoint, MSG_BYTES_MAX);
+    TRY(net_endpoint(&endpoint, m->env->net, m->run_dir, "manager"));
+    int rc = net_serve(&m->sock, m->env->net, endpoint, MSG_BYTES_MAX);
     mem_free(endpoint);
     return rc;
 }
 
-static void manager_free(struct manager *m) {
+void manager_close(struct manager **manager) {
+    struct manager *m = *manager;
+    if (!m) return;
     manager_status_close(m);
     manager_trainer_close(m);
     manager_rollouts_close(m);
@@ -248,24 +258,23 @@ static void manager_free(struct manager *m) {
     sampling_close(&m->sampling);
     dataset_close(&m->data);
     tokenizer_close(&m->tokenizer);
-    net_close(&m->net);
+    net_sock_close(&m->sock);
     recipe_close(&m->recipe);
     mem_free(m->run_dir);
     mem_free(m);
+    *manager = NULL;
 }
 
-static int read_log(struct manager *m) {
-    int rc = open_log(m);
+static int read_log(struct manager *m, struct kv_memory *memory) {
+    int rc = open_log(m, memory);
     if (rc == 0) rc = manager_restore(m);
     if (rc == 0) rc = manager_lines_rewrite(m);
     if (rc != ERR_CORRUPT) return rc;
     return FAIL(rc, "%s (`weir replay %s salvage` keeps what is whole)", err_text(), m->run_dir);
 }
 
-/* Order: what can be wrong with the recipe first, the socket last, so that nobody is answered by a
- * manager that then gives up. */
-static int manager_open(struct manager *m) {
-    TRY(net_open(&m->net)); /* from here on a stop signal waits for the loop */
+/* Order: what can be wrong with the recipe first, the socket last. */
+static int open_all(struct manager *m, struct kv_memory *memory) {
     char *path = file_join(m->run_dir, "recipe.yaml");
     int rc = recipe_load(&m->recipe, path, NULL, 0);
     mem_free(path);
@@ -274,28 +283,42 @@ static int manager_open(struct manager *m) {
     TRY(open_groups(m));
     open_parts(m);
     TRY(open_data(m));
-    TRY(read_log(m));
+    TRY(read_log(m, memory));
     TRY(runlog_write_behind(m->log));
-    return open_socket(m);
+    TRY(open_socket(m));
+    struct groups_counts n = groups_counts(m->groups);
+    LOG(INFO, MANAGER,
+        "ready step=%" PRId64 " of=%" PRId64 " groups=%" PRIu64 " running=%" PRId64
+        " finished=%" PRId64 " rows=%" PRIu64,
+        n.done, m->recipe->trainer.steps, n.next, n.running, n.finished, dataset_rows(m->data));
+    manager_counts_start(m);
+    return 0;
+}
+
+int manager_open(struct manager **out, const struct manager_config *cfg) {
+    struct manager *m = mem_zalloc(sizeof *m);
+    m->run_dir = mem_strdup(cfg->run_dir);
+    m->env = cfg->env;
+    int rc = open_all(m, cfg->memory);
+    if (rc < 0)
+        manager_close(&m);
+    else
+        *out = m;
+    return rc;
 }
 
 int manager_service(const char *run_dir) {
-    struct manager *m = mem_zalloc(sizeof *m);
-    m->run_dir = mem_strdup(run_dir);
-    mem_keep_freed(); /* large messages come and go */
-    int rc = manager_open(m);
-    if (rc == 0) {
-        struct groups_counts n = groups_counts(m->groups);
-        LOG(INFO, MANAGER,
-            "ready step=%" PRId64 " of=%" PRId64 " groups=%" PRIu64 " running=%" PRId64
-            " finished=%" PRId64 " rows=%" PRIu64,
-            n.done, m->recipe->trainer.steps, n.next, n.running, n.finished, dataset_rows(m->data));
-        manager_counts_start(m);
-        rc = loop(m);
-    }
+    struct manager *m = NULL;
+    struct env env = {.net = NULL};
+    struct manager_config cfg = {.run_dir = run_dir, .env = &env};
+    mem_keep_freed();    /* large messages come and go */
+    TRY(env_open(&env)); /* from here on a stop signal waits for the loop */
+    int rc = manager_open(&m, &cfg);
+    if (rc == 0) rc = serve(m);
     if (rc == ERR_IO)
         LOG(ERROR, MANAGER, "%s; everything acknowledged so far is in the log, resume continues",
             err_text());
-    manager_free(m);
+    manager_close(&m);
+    env_close(&env);
     return rc;
 }

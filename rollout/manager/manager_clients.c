@@ -8,7 +8,6 @@
  * hello again, list what it has, and be told what to forget. */
 #include "rollout/manager/manager_clients.h"
 
-#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -17,7 +16,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { SILENT_BEATS = 5 /* missed heartbeats until a client is dead */ };
 
@@ -30,10 +28,9 @@ struct manager_clients {
 
 void manager_clients_open(struct manager *m) {
     struct manager_clients *k = m->clients = mem_zalloc(sizeof *k);
-    uint64_t start[2] = {clock_wall_us(), (uint64_t)getpid()};
     k->client = mem_array(MANAGER_CLIENTS_MAX, sizeof *k->client);
     /* Leaves room below for sessions, which count up from it. */
-    k->incarnation = hash64(start, sizeof start, 0) >> 16 << 16;
+    k->incarnation = env_unique(m->env) >> 16 << 16;
     k->silent_us = (uint64_t)m->recipe->rollout.heartbeat_ms * 1000 * SILENT_BEATS;
 }
 

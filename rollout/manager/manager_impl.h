@@ -27,8 +27,8 @@
 
 #include "actor/text/dataset.h"
 #include "actor/text/tokenizer.h"
+#include "base/env.h"
 #include "base/log.h"
-#include "base/net.h"
 #include "proto/link.h"
 #include "proto/recipe/recipe.h"
 #include "rollout/log/runlog.h"
@@ -46,7 +46,7 @@ struct manager {
     struct sampling *sampling;
     struct tokenizer *tokenizer;
     enum chat_format chat;
-    struct net *net;
+    const struct env *env;
     struct net_sock *sock;
     /* the time of the turn, and what it has to do */
     uint64_t now_us, wall_us;

@@ -47,7 +47,7 @@ TEST(runlog_writer_writes_all_in_order) {
     struct runlog_writer *w = NULL;
     uint64_t written = 0;
     CHECK_OK(kv_open(&k, dir, true));
-    CHECK_OK(runlog_writer_open(&w, k));
+    CHECK_OK(runlog_writer_open(&w, k, true));
     struct kv_batch *b = kv_batch_open();
     CHECK(runlog_writer_given(w) == 0 && !readable(runlog_writer_fd(w), 0));
     give(w, &b, 1, false);
@@ -81,7 +81,7 @@ TEST(runlog_writer_ends_with_the_first_failure) {
     struct runlog_writer *w = NULL;
     uint64_t written = 0;
     CHECK_OK(kv_open(&k, dir, true));
-    CHECK_OK(runlog_writer_open(&w, k));
+    CHECK_OK(runlog_writer_open(&w, k, true));
     struct kv_batch *b = kv_batch_open();
     give(w, &b, 1, true);
     CHECK_OK(runlog_writer_wait(w, 1));

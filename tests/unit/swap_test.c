@@ -19,7 +19,7 @@
 enum { CONTEXT = 400, NEW = 380 };
 
 struct scene {
-    struct net *net;
+    struct env env;
     struct net_sock *relay;
     struct pull *pull;
     const struct kern_backend *backend;
@@ -40,10 +40,10 @@ static struct scene *open_scene(const char *device) {
     s->newest = -1;
     s->shape = tiny_shape(false);
     CHECK_OK(kern_open(&s->backend, device, 1));
-    CHECK_OK(net_open(&s->net));
-    CHECK_OK(net_endpoint(&e, s->net, test_dir(), "relay"));
-    CHECK_OK(net_serve(&s->relay, s->net, e, 1 << 16));
-    CHECK_OK(pull_open(&s->pull, s->net, e, "reader"));
+    CHECK_OK(env_open(&s->env));
+    CHECK_OK(net_endpoint(&e, s->env.net, test_dir(), "relay"));
+    CHECK_OK(net_serve(&s->relay, s->env.net, e, 1 << 16));
+    CHECK_OK(pull_open(&s->pull, s->env.net, e, "reader"));
     mem_free(e);
     for (int v = 0; v < 3; v++) {
         s->w[v] = tiny_params(s->backend, &s->shape, (uint64_t)v + 7);
@@ -60,7 +60,7 @@ static struct scene *open_scene(const char *device) {
                                 .waiting_max = 8,
                                 .spare = true};
     CHECK_OK(engine_open(&s->engine, &cfg));
-    struct swap_config swap = {s->pull, s->engine, s->backend, s->shape};
+    struct swap_config swap = {s->pull, s->engine, s->backend, s->shape, &s->env};
     CHECK_OK(swap_open(&s->swap, &swap));
     return s;
 }
@@ -69,7 +69,7 @@ static void close_scene(struct scene *s) {
     swap_close(&s->swap);
     engine_close(&s->engine);
     pull_close(&s->pull);
-    net_close(&s->net);
+    env_close(&s->env);
     for (int v = 0; v < 3; v++) {
         sealed_close(&s->file[v]);
         params_close(&s->w[v]);
@@ -107,7 +107,7 @@ static void turn(struct scene *s, bool may) {
     struct link_msg m;
     struct net_id from;
     bool stop = false;
-    CHECK_OK(net_wait(s->net, engine_idle(s->engine) ? 1000 : 0, NULL, 0, &stop));
+    CHECK_OK(net_wait(s->env.net, engine_idle(s->engine) ? 1000 : 0, NULL, 0, &stop));
     if (link_recv(s->relay, &m, &from) == 0) {
         say(s, &from, m.wire.trace);
         link_free(&m);
