@@ -125,7 +125,7 @@ static void carve_reverse(struct carve *c, struct actor *a, const struct sizes *
     a->gk0 = a->cfg.shape.qk_norm ? take(c, z->r, z->kv) : a->gk;
     a->gpool_k = take_f32(c, z->pool, z->kv);
     a->gpool_v = take_f32(c, z->pool, z->kv);
-    if (!a->cfg.shape.half) return;
+    if (!a->cfg.shape.bf16) return;
     a->sum_gk = take_f32(c, z->r, z->kv);
     a->sum_gv = take_f32(c, z->r, z->kv);
 }
@@ -162,7 +162,7 @@ static int64_t meta_elements(const struct actor_config *cfg) {
 }
 
 static void carve_head(struct carve *c, struct actor *a, const struct sizes *z) {
-    bool train = a->cfg.train, half = train && a->cfg.shape.half;
+    bool train = a->cfg.train, bf16 = train && a->cfg.shape.bf16;
     a->hh = take(c, z->hr, z->d);
     a->logits = take_f32(c, z->hr, z->v);
     a->head_ids = take_f32(c, 2, z->hr);
@@ -173,8 +173,8 @@ static void carve_head(struct carve *c, struct actor *a, const struct sizes *z) 
     a->val = take_f32(c, z->hr, 1);
     if (train) a->ghh = take(c, z->hr, z->d);
     if (train) a->ghead = take_f32(c, 3, z->hr);
-    if (half) a->half_glogits = take(c, z->hr, z->v);
-    if (half) a->half_gval = take(c, z->hr, 1);
+    if (bf16) a->bf16_glogits = take(c, z->hr, z->v);
+    if (bf16) a->bf16_gval = take(c, z->hr, 1);
 }
 
 /* The whole slab. With c->base NULL the pointers in *a become NULL and only sizes count. */
@@ -219,7 +219,7 @@ static size_t scratch_bytes(const struct actor_config *cfg) {
                             .heads = cfg->shape.heads,
                             .head_width = cfg->shape.head_width,
                             .kv_max = cfg->context};
-    if (cfg->shape.half) l.half_width = rows_width > z.d ? rows_width : z.d;
+    if (cfg->shape.bf16) l.bf16_width = rows_width > z.d ? rows_width : z.d;
     return kern_scratch_bytes(cfg->backend, &l);
 }
 
@@ -464,10 +464,10 @@ static struct actor_weight *matrix(struct actor *a, int32_t i, int32_t *index) {
 static int check_weights(struct actor *a, const struct params *weights) {
     if (!shape_equal(params_shape(weights), &a->cfg.shape))
         return FAIL(ERR_MISMATCH, "actor: these weights have another shape");
-    if (params_shape(weights)->half != a->cfg.shape.half)
+    if (params_shape(weights)->bf16 != a->cfg.shape.bf16)
         return FAIL(ERR_MISMATCH, "actor: these weights are %s, the actor computes in %s",
-                    params_shape(weights)->half ? "bf16" : "f32",
-                    a->cfg.shape.half ? "bf16" : "f32");
+                    params_shape(weights)->bf16 ? "bf16" : "f32",
+                    a->cfg.shape.bf16 ? "bf16" : "f32");
     if (params_backend(weights) != a->b)
         return FAIL(ERR_MISMATCH, "actor: these weights are on backend %s, the actor is on %s",
                     params_backend(weights)->name, a->b->name);

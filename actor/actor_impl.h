@@ -95,7 +95,7 @@ struct actor {
     void *ghh, *ghead;       /* [hr, d]; f32 [3, hr]: derivatives by log-prob, entropy, value */
     void *gpool_k, *gpool_v; /* f32 */
     void *sum_gk, *sum_gv;   /* f32 [R, kv], from there; f32: gk, gv */
-    void *half_glogits, *half_gval; /* bf16 [hr, V], [hr]: rounded for products */
+    void *bf16_glogits, *bf16_gval; /* bf16 [hr, V], [hr]: rounded for products */
 
     /* frames, see actor_push. base: rows of the activations that live frames occupy, where those of
      * the next forward begin; keys: slots that they occupy. */
@@ -145,7 +145,7 @@ int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *tar
 
 /* Type of activations and weights, and its size. */
 static inline enum kern_dtype actor_type(const struct actor_config *cfg) {
-    return cfg->shape.half ? KERN_BF16 : KERN_F32;
+    return cfg->shape.bf16 ? KERN_BF16 : KERN_F32;
 }
 static inline size_t actor_size(const struct actor_config *cfg) {
     return kern_dtype_bytes(actor_type(cfg));

@@ -81,8 +81,8 @@ static int collect_keys(struct actor *a, const struct actor_acts *t, bool pop) {
     const struct shape *s = &a->cfg.shape;
     struct kern_tensor gk = actor_heads(a, a->gk, s->kv_heads), sum_k = gk;
     struct kern_tensor gv = actor_heads(a, a->gv, s->kv_heads), sum_v = gv;
-    if (s->half) sum_k = kern_view3(a->sum_gk, KERN_F32, a->n, s->kv_heads, s->head_width);
-    if (s->half) sum_v = kern_view3(a->sum_gv, KERN_F32, a->n, s->kv_heads, s->head_width);
+    if (s->bf16) sum_k = kern_view3(a->sum_gk, KERN_F32, a->n, s->kv_heads, s->head_width);
+    if (s->bf16) sum_v = kern_view3(a->sum_gv, KERN_F32, a->n, s->kv_heads, s->head_width);
     struct kern_tensor gpool_k = actor_pool(a, a->gpool_k, KERN_F32),
                        gpool_v = actor_pool(a, a->gpool_v, KERN_F32);
     struct kern_tensor cos = actor_f32(a->cos, a->cfg.context, s->head_width / 2);
@@ -90,7 +90,7 @@ static int collect_keys(struct actor *a, const struct actor_acts *t, bool pop) {
     TRY(exchange_keys(a, t, pop));
     TRY(kern_kv_read(a->b, a->s, &sum_k, &sum_v, &gpool_k, &gpool_v, &a->slot));
     TRY(kern_rope(a->b, a->s, &sum_k, &a->pos, &cos, &sin, true));
-    if (!s->half) return 0;
+    if (!s->bf16) return 0;
     TRY(kern_cast(a->b, a->s, &gk, &sum_k));
     return kern_cast(a->b, a->s, &gv, &sum_v);
 }
@@ -230,7 +230,7 @@ int actor_reverse(struct actor *a, const struct actor_batch *b, const int32_t *r
                   struct params *grads, bool pop) {
     TRY(check_keys(a, b));
     const struct shape *shape = params_shape(grads);
-    if (!shape_equal(shape, &a->cfg.shape) || params_backend(grads) != a->b || shape->half)
+    if (!shape_equal(shape, &a->cfg.shape) || params_backend(grads) != a->b || shape->bf16)
         return FAIL(ERR_MISMATCH, "backward: grads have another shape or backend, or are not f32");
     actor_bind(a, grads, &a->grads);
     TRY(inputs_fetch(a, a->cfg.recompute - 1));

@@ -176,10 +176,10 @@ static int check_distinct(struct actor *a, const int32_t *rows, int64_t n) {
 }
 
 /* What products take: f32 as it is, or rounded into the given bf16 memory. */
-static int for_products(struct actor *a, struct kern_tensor *t, void *half) {
+static int for_products(struct actor *a, struct kern_tensor *t, void *bf16) {
     struct kern_tensor f32 = *t;
-    if (!a->cfg.shape.half) return 0;
-    *t = kern_view2(half, KERN_BF16, t->dim[0], t->dim[1]);
+    if (!a->cfg.shape.bf16) return 0;
+    *t = kern_view2(bf16, KERN_BF16, t->dim[0], t->dim[1]);
     return kern_cast(a->b, a->s, t, &f32);
 }
 
@@ -197,12 +197,12 @@ static int chunk_backward(struct actor *a, int32_t n) {
     TRY(kern_put(a->b, a->s, a->ghead, a->head_host + 3 * (int64_t)hr,
                  (size_t)(2 * hr + n) * sizeof(float)));
     TRY(kern_logprob_bwd(a->b, a->s, &logits, &glp, &gent, &ent, &lse, &target, &temp));
-    TRY(for_products(a, &logits, a->half_glogits));
+    TRY(for_products(a, &logits, a->bf16_glogits));
     TRY(kern_matmul_dw(a->b, a->s, &a->grads.head.w, NULL, &logits, &hh));
     TRY(kern_matmul_dx(a->b, a->s, &ghh, &logits, &a->weights.head.w, false));
     if (s->value_head) {
         struct kern_tensor gval = actor_f32((float *)a->ghead + 2 * (int64_t)hr, n, 1);
-        TRY(for_products(a, &gval, a->half_gval));
+        TRY(for_products(a, &gval, a->bf16_gval));
         TRY(kern_matmul_dw(a->b, a->s, &a->grads.value, NULL, &gval, &hh));
         TRY(kern_matmul_dx(a->b, a->s, &ghh, &gval, &a->weights.value, true));
     }

@@ -125,7 +125,7 @@ int64_t params_policy_elements(const struct shape *s) {
 }
 
 static size_t element_bytes(const struct shape *s) {
-    return kern_dtype_bytes(s->half ? KERN_BF16 : KERN_F32);
+    return kern_dtype_bytes(s->bf16 ? KERN_BF16 : KERN_F32);
 }
 
 size_t params_slab_bytes(const struct shape *s) {
@@ -141,7 +141,7 @@ static struct params *open_table(const struct shape *s) {
     build(&t, s);
     struct params *p = mem_zalloc(sizeof *p);
     *p = (struct params){.shape = *s, .count = t.count, .elements = t.elements};
-    p->dtype = s->half ? KERN_BF16 : KERN_F32;
+    p->dtype = s->bf16 ? KERN_BF16 : KERN_F32;
     p->size = kern_dtype_bytes(p->dtype);
     p->entries = mem_array(t.count, sizeof *p->entries);
     t = (struct table){.entries = p->entries};
@@ -245,7 +245,7 @@ int params_cast(struct params *to, const struct params *from, struct kern_stream
     return kern_cast(to->backend, s, &dst, &src);
 }
 
-/* Copies the first n numbers of the host buffer to the slab; half: after rounding them in place. */
+/* Copies the first n numbers of the host buffer to the slab; bf16: after rounding them in place. */
 static int put_piece(struct params *p, int64_t element, int64_t n) {
     uint8_t *bytes = (uint8_t *)p->piece;
     for (int64_t i = 0; p->dtype == KERN_BF16 && i < n; i++) {
@@ -254,11 +254,6 @@ static int put_piece(struct params *p, int64_t element, int64_t n) {
     }
     TRY(kern_put(p->backend, p->stream, at(p, element), p->piece, (size_t)n * p->size));
     return kern_sync(p->backend, p->stream); /* the buffer is used again at once */
-}
-
-/* Whether the slab can be read by its address. */
-static bool on_host(const struct params *p) {
-    return strcmp(p->backend->name, "cpu") == 0 || strcmp(p->backend->name, "ref") == 0;
 }
 
 static size_t block_end(size_t bytes, size_t block) {
@@ -290,7 +285,7 @@ static int leaves_of(struct hash *leaf, const struct params *p, struct kern_stre
 
 static int get_hashed(struct hash *out, const struct params *p, struct kern_stream *s, void *to,
                       size_t bytes) {
-    if (on_host(p)) {
+    if (p->backend->on_host) {
         TRY(kern_sync(p->backend, s));
         *out = hash_slab(to, p->slab, bytes, 0);
         return 0;
@@ -326,7 +321,7 @@ int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t f
                       struct hash *leaf) {
     TRY(check_policy_bytes(p, bytes));
     ASSERT(n <= hash_blocks(bytes) && first <= hash_blocks(bytes) - n);
-    if (on_host(p)) {
+    if (p->backend->on_host) {
         hash_leaves(leaf, p->slab, host, bytes, first, n);
         return 0;
     }

@@ -110,7 +110,7 @@ int memplan_plan(struct memplan *out, const struct kern_backend *b, const struct
                  const struct recipe *r) {
     struct memplan m = {.layers = shape->layers};
     m.weights = (size_t)params_slab_elements(shape) * sizeof(float);
-    if (shape->half) m.weights += params_slab_bytes(shape);
+    if (shape->bf16) m.weights += params_slab_bytes(shape);
     if (passes_wants_reference(r))
         m.reference = params_policy_bytes(shape) + passes_reference_bytes(b, shape, r);
     plan_optimizer(&m, shape, r);

@@ -49,8 +49,7 @@ static int64_t min64(int64_t a, int64_t b) {
 /* Prefixes are shared by whole pages. On the host a page may as well be one key: nothing of them is
  * computed twice then. */
 static int32_t page_of(const struct kern_backend *b, const struct recipe *r) {
-    bool host = strcmp(b->name, "cpu") == 0 || strcmp(b->name, "ref") == 0;
-    return host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
+    return b->on_host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
 }
 
 static bool has_frames(const struct recipe *r) {
@@ -113,7 +112,7 @@ static int32_t host_head_rows(const struct shape *s) {
  * operations, a chunk moves 12 V d bytes of weights and gradient whatever its rows: at 200
  * operations in the time of a byte these weigh as much as 400 rows. */
 static int32_t device_head_rows(const struct shape *s, int32_t rows_max) {
-    int32_t rows = (int32_t)(((int64_t)1 << 30) / (s->vocab * (s->half ? 6 : 4)));
+    int32_t rows = (int32_t)(((int64_t)1 << 30) / (s->vocab * (s->bf16 ? 6 : 4)));
     rows = rows < 256 ? 256 : rows > 2048 ? 2048 : rows / 128 * 128;
     return rows < rows_max ? rows : rows_max;
 }
