@@ -242,8 +242,8 @@ TEST(memplan_plan_is_what_is_taken) {
                                        .train = true,
                                        .recompute = n,
                                        .offload_inputs = way & 1,
-                                       .frames = way & 2 ? 16 : 0,
-                                       .offload = way & 2,
+                                       .segment_keys = way & 2 ? 16 : 0,
+                                       .offload_segments = way & 2,
                                        .pack = way & 4};
             struct actor *a;
             struct actor_plan p;
@@ -253,7 +253,7 @@ TEST(memplan_plan_is_what_is_taken) {
             CHECK_OK(actor_open(&a, &cfg));
             CHECK_INT(taken, p.device);
             if (n == 0 && way == 0) batch = taken_host; /* the batch's arrays */
-            CHECK_INT(taken_host - batch, p.frames + p.inputs);
+            CHECK_INT(taken_host - batch, p.segments + p.inputs);
             CHECK_INT(p.device, p.activations + p.keys + p.gradients + p.head + p.packed + p.rest);
             actor_close(&a);
         }

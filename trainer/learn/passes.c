@@ -140,8 +140,8 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .train = train,
                                .recompute = train ? recompute : 0,
                                .offload_inputs = train && r->trainer.offload_activations,
-                               .frames = train && has_frames(r) ? frames_of(l) : 0,
-                               .offload = train && offloads(r),
+                               .segment_keys = train && has_frames(r) ? frames_of(l) : 0,
+                               .offload_segments = train && offloads(r),
                                .pack = true,
                                .fast = !r->model.exact};
     if (!train) cfg.shape.value_head = false;
