@@ -105,7 +105,7 @@ void manager_clients_heartbeat(struct manager *m, const struct net_id *from,
 struct manager_client *manager_clients_find(struct manager *m, const struct net_id *id);
 /* NULL and an answer that makes it say hello: unknown, or thought dead. */
 struct manager_client *manager_clients_known(struct manager *m, const struct net_id *from);
-/* Ends its leases; why is for the log, NULL: say nothing. */
+/* Counts the client as dead and ends its leases. why goes to the log; NULL logs nothing. */
 void manager_clients_lose(struct manager *m, struct manager_client *c, const char *why);
 void manager_clients_tick(struct manager *m);
 struct manager_client *manager_clients_reward(struct manager *m); /* NULL: none alive */
