@@ -18,8 +18,8 @@ static const char *const sampling_names[] = {"plain", "dapo", "vade", NULL};
 static const char *const update_names[] = {"trajectory", "token", NULL};
 static const char *const advantage_names[] = {
     "grpo", "grpo-nostd", "rloo", "reinforce++", "reinforce++-baseline", "remax", "gae", NULL};
-static const char *const loss_names[] = {"ppo-clip",  "gspo", "cispo", "dppo",
-                                         "decoupled", "topr", NULL};
+#define LOSS_NAME(name, word, low, high, formula) word,
+static const char *const loss_names[] = {RECIPE_LOSSES(LOSS_NAME) NULL};
 static const char *const denominator_names[] = {"behaviour", "recomputed", NULL};
 static const char *const proximal_names[] = {"recompute", "interpolate", NULL};
 static const char *const tis_names[] = {"off", "token", "sequence", NULL};
@@ -166,7 +166,7 @@ static const struct recipe_field fields[] = {
     NUM("rollout.sampling.decay_age", rollout.sampling.decay_age, "0.0", 0, 100,
         "vade: new evidence counts exp(-decay_age * staleness)"),
     REWARD("type", type, RECIPE_STR, NULL, 0, 0,
-           "gsm8k, math, choice, exact, regex, contains, format, length, finished"),
+           "the verifier that judges: docs/rewards.md has them"),
     REWARD("name", name, RECIPE_STR, NULL, 0, 0, "of its score; none: the type"),
     REWARD("weight", weight, RECIPE_NUM, "1.0", -1e6, 1e6, "factor of its score in the sum"),
     REWARD("pattern", pattern, RECIPE_STR, NULL, 0, 0, "regex, format: the pattern (PCRE2)"),
