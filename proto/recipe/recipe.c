@@ -663,17 +663,16 @@ void recipe_print(const struct recipe *r, struct buf *out) {
 void recipe_document(struct buf *out) {
     static const char *const kinds[] = {"text", "whole number", "number",       "true or false",
                                         "size", "one of",       "whole numbers"};
-    buf_str(
-        out,
-        "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
-        "known one, and "
-        "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
-        "RECIPE "
-        "--print-config` shows the effective\nrecipe, `weir run --document` prints this page. "
-        "`data.eval` may be one mapping instead of a list.\n\n"
-        "A relative path in a recipe is relative to the directory in which `weir` is started, not "
-        "to the\nrecipe's own; a run's `recipe.yaml` has absolute ones, so `--resume` works from "
-        "anywhere. A file that\nis not there is named by the full path that was tried.\n\n");
+    buf_str(out,
+            "# Recipe\n\n"
+            "This page has every key of a recipe; `weir run --document` prints it. An unknown key "
+            "is an error\nthat names the nearest known one, or our key where it is a peer's name. "
+            "`--set key=value` overrides\na key, and `weir run RECIPE --print-config` shows the "
+            "effective recipe. `data.eval` may be one mapping\ninstead of a list.\n\n"
+            "A relative path in a recipe is relative to the directory in which `weir` is started, "
+            "and not to the\nrecipe's own. A run's `recipe.yaml` has absolute paths, so "
+            "`--resume` works from anywhere. Where a file\nis missing, the error names the full "
+            "path that was tried.\n\n");
     buf_str(out, "| key | kind | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
