@@ -269,7 +269,8 @@ TEST(loss_kinds_are_documented) {
     size_t bytes;
     CHECK_OK(file_read(&text, &bytes, "docs/losses.md", 1 << 20));
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (!strstr(text, rows[i])) test_fail(__FILE__, __LINE__, "docs/losses.md lacks%s", rows[i]);
+        if (!strstr(text, rows[i]))
+            test_fail(__FILE__, __LINE__, "docs/losses.md lacks%s", rows[i]);
     mem_free(text);
 }
 
