@@ -196,7 +196,7 @@ static void lines(const struct run *base, const struct group *g, int rounds, int
 /* --- memory -------------------------------------------------------------------------------- */
 
 struct memory {
-    double peak, host; /* MiB of a step beyond weights and gradients; of them, waiting frames */
+    double peak, host; /* MiB of a step beyond weights and gradients; of them, waiting segments */
 };
 
 static double peak_mib(void) {
