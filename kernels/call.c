@@ -8,7 +8,7 @@
  *
  * DIMS lists the wanted dimensions; ANY accepts what is there and is used for the argument that
  * defines the letter. `op` in each function is the name that error texts carry. */
-#include "kernels/kernels.h"
+#include "kernels/call.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -12,7 +12,7 @@
  * depend on the day, so the date is the template's own fallback. */
 #include "actor/text/chat.h"
 
-#include "actor/text/chat_format.h"
+#include "actor/text/chat_family.h"
 #include "base/file.h"
 #include "base/filetype.h"
 #include "base/json.h"

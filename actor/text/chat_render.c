@@ -1,7 +1,8 @@
 /* chat_render.c - the text of a conversation in each chat format, see chat.h. Everything that comes
  * from a message goes through add_text(), which notes where it stands: special tokens inside it can
  * then be told from the format's own. */
-#include "actor/text/chat_format.h"
+#include "actor/text/chat.h"
+#include "actor/text/chat_family.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 

@@ -7,7 +7,6 @@
  * rejects still hides what it overlaps, and rstrip may reach into the next match. */
 #include "actor/text/tokenizer_added.h"
 
-#include "actor/text/tokenizer.h"
 #include "actor/text/tokenizer_tables.h"
 #include "base/mem.h"
 #include "base/utf8.h"
