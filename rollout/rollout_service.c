@@ -121,7 +121,7 @@ static int open_model(struct service *s, const char *run_dir) {
     mem_free(path);
     TRY(rc);
     TRY(setup_policy(&s->policy, s->recipe, NULL));
-    s->policy.shape.half = s->recipe->model.dtype == RECIPE_DTYPE_BF16;
+    s->policy.shape.bf16 = s->recipe->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&s->backend, s->recipe->rollout.device, (int)s->recipe->rollout.threads));
     struct engine_config cfg =
         setup_engine(s->recipe, &s->policy.shape, s->policy.tokenizer, s->backend);
