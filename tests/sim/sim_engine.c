@@ -135,6 +135,6 @@ static int64_t held(void *self, struct hash *hash) {
 }
 
 struct generator sim_engine_generator(struct sim_engine *e) {
-    return (struct generator){e,         PLACES,     add_work, abort_work, is_idle, make_step,
-                              tell_stats, take, is_taking, held,       newest};
+    return (struct generator){e,          PLACES, add_work,  abort_work, is_idle, make_step,
+                              tell_stats, take,   is_taking, held,       newest};
 }

@@ -1,6 +1,6 @@
-/* sim_model.c - the models of the reward service and of the trainer. The trainer checks what it gets: I1
- * (tokens and log-probs are those of their versions), I2, I3, and that a batch is the same one when
- * it is asked for again. */
+/* sim_model.c - the models of the reward service and of the trainer. The trainer checks what it
+ * gets: I1 (tokens and log-probs are those of their versions), I2, I3, and that a batch is the same
+ * one when it is asked for again. */
 #include "tests/sim/sim_model.h"
 
 #include "base/mem.h"
@@ -129,8 +129,7 @@ static void publish(struct sim_peer *p, int64_t version, struct hash h) {
     f->weights[version] = h;
 }
 
-struct sim_peer *sim_trainer_open(struct sim_facts *f, const struct env *env,
-                                  int64_t *checkpoint) {
+struct sim_peer *sim_trainer_open(struct sim_facts *f, const struct env *env, int64_t *checkpoint) {
     struct sim_peer *p = open_peer(f, env, "trainer");
     p->trainer = true;
     p->checkpoint = checkpoint;

@@ -1,6 +1,6 @@
-/* sim_model.h - models of what surrounds manager and rollout in a simulation: the engine with the relay, the
- * reward service, the trainer. They do in virtual time what the real ones do, by hashes in place of
- * networks, so that whoever gets a token or a score can tell whether it is right. */
+/* sim_model.h - models of what surrounds manager and rollout in a simulation: the engine with the
+ * relay, the reward service, the trainer. They do in virtual time what the real ones do, by hashes
+ * in place of networks, so that whoever gets a token or a score can tell whether it is right. */
 #ifndef TESTS_SIM_SIM_MODEL_H
 #define TESTS_SIM_SIM_MODEL_H
 
@@ -14,13 +14,13 @@ struct sim_facts { /* of the run, beyond any process */
     const char *dir;
     int64_t steps, groups, size, eta;
     int32_t max_new;
-    int64_t published;                  /* newest version, -1: none */
+    int64_t published; /* newest version, -1: none */
     uint64_t published_us[SIM_STEPS_MAX + 1];
     struct hash weights[SIM_STEPS_MAX + 1];
-    uint64_t trained[SIM_IDS_MAX];      /* 1 + step of each trajectory */
-    int64_t done;                       /* steps that the trainer was told are stored */
-    bool ended;                         /* the trainer was told that the run is complete */
-    const char *wrong;                  /* what is broken, NULL: nothing yet */
+    uint64_t trained[SIM_IDS_MAX]; /* 1 + step of each trajectory */
+    int64_t done;                  /* steps that the trainer was told are stored */
+    bool ended;                    /* the trainer was told that the run is complete */
+    const char *wrong;             /* what is broken, NULL: nothing yet */
     char words[256];
 };
 

@@ -1,7 +1,7 @@
-/* sim_net.h - the world of a simulation: one virtual clock, one source of chance, and messages between a
- * server and its peers that take their time. What a connection keeps is what ZeroMQ keeps: order
- * within a connection, none between connections; what was under way when an end died is lost in
- * part; a peer that nobody serves queues. The same seed gives the same world. */
+/* sim_net.h - the world of a simulation: one virtual clock, one source of chance, and messages
+ * between a server and its peers that take their time. What a connection keeps is what ZeroMQ
+ * keeps: order within a connection, none between connections; what was under way when an end died
+ * is lost in part; a peer that nobody serves queues. The same seed gives the same world. */
 #ifndef TESTS_SIM_SIM_NET_H
 #define TESTS_SIM_SIM_NET_H
 
