@@ -58,7 +58,6 @@ static void carve_shared(struct actor_carve *c, const struct actor_config *cfg,
         if (!cfg->train || cfg->recompute > 0) carve_activations(c, cfg, kind[j], &shared[j]);
         if (cfg->train && cfg->recompute > 0 && j > 0)
             shared[j].x = actor_carve(c, cfg->rows_max, cfg->shape.d);
-        c->part = &parts->rest;
         carve_arrays(c, cfg, kind[j], BLOCK_SCRATCH, &shared[j]);
         c->part = &parts->gradients;
         if (cfg->train) carve_arrays(c, cfg, kind[j], BLOCK_GRADIENT, &shared[j]);
@@ -110,7 +109,7 @@ void actor_layers_carve(struct actor_layers *l, struct actor_carve *c,
         c->part = &parts->activations;
         if (cfg->train) x = waits ? turn[(i + 1) % 2] : actor_carve(c, r, d);
     }
-    c->part = &parts->rest;
+    c->part = &parts->activations;
     l->out = actor_carve(c, r, d);
     end.x = x;
     end.h = actor_carve(c, r, d);
