@@ -10,6 +10,7 @@
 #ifndef ACTOR_ACTOR_H
 #define ACTOR_ACTOR_H
 
+#include "actor/loss_rows.h"
 #include "actor/params.h"
 #include "actor/shape.h"
 #include "kernels/kernels.h"
@@ -126,12 +127,9 @@ MUST_CHECK int actor_logprobs(struct actor *a, const int32_t *rows, const int32_
 /* Of the last forward: what the value head says at rows[i], any n; value: host [n]. */
 MUST_CHECK int actor_values(struct actor *a, const int32_t *rows, int64_t n, float *value);
 
-/* The loss as the head sees it: for elements first..first+n-1 of the call's rows, given log-probs
- * and entropies, writes the derivatives of the total loss. Every weight (advantage, denominator)
- * must already be inside. value, g_value: NULL unless the shape has a value head. */
-typedef int actor_loss_fn(void *ctx, int64_t first, int64_t n, const float *logprob,
-                          const float *entropy, const float *value, float *g_logprob,
-                          float *g_entropy, float *g_value);
+/* The loss as the head sees it: fills in the derivatives of rows first .. first + rows->n - 1 of
+ * the call. An error of its own ends the call. */
+typedef int actor_loss_fn(void *ctx, int64_t first, const struct loss_rows *rows);
 
 /* After actor_forward of the same batch in a training actor: head forward, loss and head reverse
  * chunk by chunk, then the layers in reverse; adds into grads (same layout as the weights). Rows

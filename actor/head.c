@@ -217,6 +217,7 @@ int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *tar
     bool critic = a->cfg.shape.value_head;
     float *lp = a->head_host, *ent = lp + hr, *val = critic ? ent + hr : NULL;
     float *glp = lp + 3 * hr, *gent = glp + hr, *gval = critic ? gent + hr : NULL;
+    struct loss_rows chunk = {0, lp, ent, val, glp, gent, gval};
     TRY(check_rows(a, rows, targets, n));
     TRY(check_distinct(a, rows, n));
     TRY(set_temperature(a, inv_temp));
@@ -225,7 +226,8 @@ int actor_head_backward(struct actor *a, const int32_t *rows, const int32_t *tar
         int32_t some = chunk_size(a, n - i);
         TRY(chunk_logprobs(a, rows + i, targets + i, some, lp, ent));
         if (critic) TRY(chunk_values(a, some, val));
-        TRY(loss(ctx, i, some, lp, ent, val, glp, gent, gval));
+        chunk.n = some;
+        TRY(loss(ctx, i, &chunk));
         TRY(chunk_backward(a, some));
         i += some;
     }
