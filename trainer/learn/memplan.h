@@ -10,7 +10,8 @@
 
 enum { MEMPLAN_HANDOVER_SLABS = 2 }; /* versions handed over within the device */
 
-/* Bytes of one rank. */
+/* Bytes of one rank. `policy` holds the passes of the policy; `reference` is the frozen network of
+ * the KL term, which is read and never changed. */
 struct memplan {
     size_t weights;           /* f32 master, rounded copy */
     size_t optimizer;         /* gradient, moments, previous gradient: on the device */
