@@ -54,7 +54,7 @@ int start_report_plan(struct start_report_plan *out, const struct recipe *r,
     if (rc == 0) rc = engine_room(&p.rollout, &cfg);
     p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
-    p.on_host = b->memory == NULL;
+    p.on_host = b->on_host;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));

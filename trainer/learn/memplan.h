@@ -18,7 +18,7 @@ struct memplan {
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */
     struct actor_plan policy; /* forward and reverse pass */
-    size_t device, host;      /* all of the above; host: optimizer, frames, inputs, microbatches */
+    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, batches */
     size_t limit;             /* of device: trainer.memory, or what is left; 0: unknown, none */
     size_t handover;          /* beside device: relay.device_handover, the slabs; 0: not used */
     int32_t layers, recomputed;
