@@ -123,6 +123,7 @@ void actor_layers_open(struct actor_layers *l, struct actor_pass *pass,
                        const struct actor_weights *weights, const struct actor_weights *grads,
                        struct actor_inputs *inputs) {
     const struct block_weight *w = weights->tensors, *g = grads->tensors;
+    ASSERT(weights->n == grads->n && weights != grads);
     l->pass = pass;
     l->weights = weights;
     l->grads = grads;
@@ -275,7 +276,10 @@ int actor_layers_forward(struct actor_layers *l) {
     TRY(norm_block(l, 0));
     for (int32_t i = 0; i < l->n; i++) {
         b = actor_layers_block(l, i);
-        if (p->keys_only && i == l->n - l->n_kinds) return kind_of(l, i)->keys(p, &b);
+        if (p->keys_only && i == l->n - l->n_kinds) {
+            ASSERT(kind_of(l, i)->keys); /* keys come first in a layer: nothing of it is needed */
+            return kind_of(l, i)->keys(p, &b);
+        }
         TRY(kind_of(l, i)->forward(p, &b, l->out));
         TRY(add_block(l, i));
     }
