@@ -40,10 +40,11 @@ layer() { # layer ROOM ALLOWED-ROOM...
         grep -vE "#include \"(($allowed)/[^/]+|proto/[a-z]+\.pb-c\.h)\"" | say "layer: $room may include $*"
 }
 model=(base kernels actor actor/text)
-words=(base proto proto/recipe)
+words=(base proto proto/metrics proto/recipe)
 layer base
 layer proto base
-layer proto/recipe base
+layer proto/metrics base
+layer proto/recipe base proto/metrics
 layer kernels base kernels/ref kernels/cpu
 layer kernels/ref base kernels
 layer kernels/cpu base kernels kernels/ref
@@ -62,7 +63,7 @@ layer trainer/ranks base kernels proto/recipe
 layer trainer/optim base kernels proto/recipe actor trainer/ranks
 layer trainer/batch base actor trainer/ranks
 layer trainer/checkpoint base actor trainer/optim
-layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
+layer trainer/learn base actor proto/metrics proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
 layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint
 
 # One place for each foreign library and each dangerous call.

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/metrics/metrics.h"
 #include "rollout/manager/manager_impl.h"
 #include "rollout/manager/manager_level.h"
 
@@ -132,7 +133,7 @@ static int restore_last(struct manager *m, int64_t done) {
     if (done == 0) return 0;
     TRY(runlog_get(m->log, RUNLOG_REPORT, (uint64_t)done - 1, &r));
     if (json_parse(&doc, r.u.report.json, r.u.report.bytes, "report") == 0)
-        m->last.reward_mean = json_num(json_get(json_root(doc), "reward/mean"), NAN);
+        m->last.reward_mean = metrics_get_num(json_root(doc), METRIC_REWARD_MEAN, (double)NAN);
     json_close(&doc);
     runlog_free(&r);
     return 0;
