@@ -1,25 +1,19 @@
-/* manager_metrics.c - RUN/metrics.jsonl: one line per step, the trainer's report with what only the
- * manager knows, and one per evaluation. The log is the truth: a line is stored there together with
- * the end of its step, and the file is written anew from it at the start. So no line is ever lost
- * or doubled, whatever died between the log and the file. */
-#include "base/clock.h"
-#include "base/file.h"
-#include "base/json.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "proto/metrics/metrics.h"
-#include "rollout/manager/manager_impl.h"
-#include "rollout/manager/manager_level.h"
+/* manager_metrics.c - the line of a step in metrics.jsonl: the trainer's report with what only the
+ * manager knows. */
+#include "rollout/manager/manager_metrics.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "base/json.h"
+#include "base/json_write.h"
+#include "base/log.h"
+#include "proto/metrics/metrics.h"
+#include "rollout/manager/manager_counts.h"
+#include "rollout/manager/manager_level.h"
+#include "rollout/manager/manager_lines.h"
+#include "rollout/manager/manager_predict.h"
+
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-#define STEP_KEY "{\"step\":" /* begins the line of a step */
 
 static void write_staleness(struct metrics *l, const struct manager_batch_facts *f) {
     double n = f->n > 0 ? (double)f->n : 1;
@@ -33,7 +27,7 @@ static void write_staleness(struct metrics *l, const struct manager_batch_facts 
 
 /* What was generated since the step before, and what of it nobody will train. */
 static void write_sampling(struct metrics *l, const struct manager *m) {
-    const struct manager_window *w = &m->window;
+    const struct manager_window *w = manager_counts_window(m);
     struct groups_counts n = groups_counts(m->groups);
     int64_t zero = (int64_t)w->rejected[GROUPS_ZERO];
     metrics_int(l, METRIC_SAMPLING_GROUPS, w->groups);
@@ -63,30 +57,31 @@ static void write_queues(struct metrics *l, const struct manager *m) {
 }
 
 static void write_times(struct metrics *l, const struct manager *m) {
-    const struct manager_batch_facts *f = &m->facts;
-    double since = seconds(m->window.start_us, m->now_us);
-    metrics_num(l, METRIC_IDLE_ROLLOUT, m->level.held);
-    metrics_num(l, METRIC_TIME_STARVED_S, m->level.starved_s);
+    const struct manager_batch_facts *f = manager_counts_batch(m);
+    struct manager_level_view level = manager_level_view(m);
+    double since = seconds(manager_counts_window(m)->start_us, m->now_us);
+    metrics_num(l, METRIC_IDLE_ROLLOUT, level.held);
+    metrics_num(l, METRIC_TIME_STARVED_S, level.starved_s);
     metrics_num(l, METRIC_TIME_BATCH_WAIT_S, seconds(f->asked_us, f->answered_us));
     metrics_num(l, METRIC_TIME_TRAIN_S, seconds(f->answered_us, m->now_us));
     metrics_num(l, METRIC_TIME_STEP_S, since);
-    metrics_num(l, METRIC_TIME_WALL, (double)clock_wall_us() * 1e-6);
+    metrics_num(l, METRIC_TIME_WALL, (double)m->wall_us * 1e-6);
 }
 
 /* What the manager knows of a step, as far as the trainer's report has not said it. */
 static void write_own(struct metrics *l, struct manager *m) {
-    const struct manager_window *w = &m->window;
+    const struct manager_window *w = manager_counts_window(m);
+    const struct manager_batch_facts *f = manager_counts_batch(m);
     double rho = (double)NAN, predicted = manager_predict(m, &rho);
-    write_staleness(l, &m->facts);
+    write_staleness(l, f);
     metrics_int(l, METRIC_OFF_POLICY_DROPPED, (int64_t)w->rejected[GROUPS_STALE]);
     metrics_num(l, METRIC_OFF_POLICY_LEVEL,
-                (double)m->level.now.groups / (double)m->recipe->trainer.batch.groups);
+                (double)manager_level_view(m).now.groups / (double)m->recipe->trainer.batch.groups);
     metrics_num(l, METRIC_OFF_POLICY_PREDICTED, predicted);
     metrics_num(l, METRIC_OFF_POLICY_RHO, rho);
-    metrics_num(l, METRIC_RESPONSE_LENGTH_TAIL,
-                m->tail_max / (double)m->tail_groups / (m->tail_len / (double)m->tail_trajs));
+    metrics_num(l, METRIC_RESPONSE_LENGTH_TAIL, manager_counts_tail(m));
     metrics_int(l, METRIC_REWARD_ERRORS, (int64_t)w->rejected[GROUPS_REWARD]);
-    metrics_int(l, METRIC_REWARD_ZERO_GROUPS, m->facts.zero_groups);
+    metrics_int(l, METRIC_REWARD_ZERO_GROUPS, f->zero_groups);
     write_sampling(l, m);
     metrics_int(l, METRIC_REJECTED_PROMPT, (int64_t)w->rejected[GROUPS_PROMPT]);
     metrics_int(l, METRIC_REJECTED_ABORTED, (int64_t)w->rejected[GROUPS_ABORTED]);
@@ -114,94 +109,4 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     write_own(&l, m);
     json_write_end(&w);
     json_close(&doc);
-}
-
-void manager_metrics_window(struct manager *m) {
-    struct groups_counts n = groups_counts(m->groups);
-    m->window = (struct manager_window){.start_us = m->now_us,
-                                        .lost_trajectories = n.lost_trajectories,
-                                        .lost_tokens = n.lost_tokens};
-}
-
-static int write_line(int fd, const char *text, size_t n, const char *path) {
-    struct buf b = {0};
-    buf_add(&b, text, n);
-    buf_str(&b, "\n");
-    int rc = file_write_all(fd, b.data, b.len, path);
-    buf_close(&b);
-    return rc;
-}
-
-int manager_metrics_append(struct manager *m, const char *line, size_t bytes) {
-    const char *path = m->metrics_path;
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (fd < 0) return FAIL(ERR_IO, "cannot open %s: %s", path, strerror(errno));
-    int rc = write_line(fd, line, bytes, path);
-    if (close(fd) != 0 && rc == 0) rc = FAIL(ERR_IO, "cannot close %s: %s", path, strerror(errno));
-    return rc;
-}
-
-struct cursor { /* over step reports or evaluations */
-    struct runlog_scan *scan;
-    const struct runlog_record *at; /* NULL: past the end */
-};
-
-static int advance(struct cursor *c) {
-    c->at = NULL;
-    return runlog_scan_next(c->scan, &c->at);
-}
-
-/* A step's number is written anew: a log of an earlier format counts from 0 in the text. */
-static int copy_line(int fd, const struct runlog_report *r, bool step, const char *path) {
-    size_t n = strlen(STEP_KEY);
-    if (!step || r->bytes < n || memcmp(r->json, STEP_KEY, n) != 0)
-        return write_line(fd, r->json, r->bytes, path);
-    struct buf line = {0};
-    while (n < r->bytes && r->json[n] >= '0' && r->json[n] <= '9')
-        n++;
-    buf_printf(&line, STEP_KEY "%" PRId64, r->step + 1);
-    buf_add(&line, r->json + n, r->bytes - n);
-    int rc = write_line(fd, line.data, line.len, path);
-    buf_close(&line);
-    return rc;
-}
-
-/* The evaluation of version v stands before the line of step v + 1, which trains it. */
-static int copy_lines(struct manager *m, int fd, const char *path) {
-    struct cursor step = {0}, eval = {0};
-    int rc = 0;
-    TRY_OUT(runlog_scan_open(&step.scan, m->log, RUNLOG_REPORT, 0));
-    TRY_OUT(runlog_scan_open(&eval.scan, m->log, RUNLOG_EVAL, 0));
-    TRY_OUT(advance(&step));
-    TRY_OUT(advance(&eval));
-    while (step.at || eval.at) {
-        bool first = !step.at || (eval.at && eval.at->u.report.step <= step.at->u.report.step);
-        struct cursor *c = first ? &eval : &step;
-        TRY_OUT(copy_line(fd, &c->at->u.report, !first, path));
-        TRY_OUT(advance(c));
-    }
-    rc = 0;
-out:
-    runlog_scan_close(&step.scan);
-    runlog_scan_close(&eval.scan);
-    return rc;
-}
-
-/* Through a second file, so that a reader never sees half of it. */
-int manager_metrics_rewrite(struct manager *m) {
-    const char *path = m->metrics_path;
-    char *tmp = mem_printf("%s.tmp", path);
-    int rc = 0, fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        rc = FAIL(ERR_IO, "cannot open %s: %s", tmp, strerror(errno));
-        goto out;
-    }
-    rc = copy_lines(m, fd, tmp);
-    if (close(fd) != 0 && rc == 0) rc = FAIL(ERR_IO, "cannot close %s: %s", tmp, strerror(errno));
-    TRY_OUT(rc);
-    if (rename(tmp, path) != 0)
-        rc = FAIL(ERR_IO, "cannot rename %s to %s: %s", tmp, path, strerror(errno));
-out:
-    mem_free(tmp);
-    return rc;
 }
