@@ -133,7 +133,7 @@ static bool shown(const struct compare *c, const struct table *t, int64_t step) 
     return any && (c->every <= 1 || step % c->every == 0 || step == t->steps - 1);
 }
 
-/* {"runs": [...], "metrics": [...]}, then {"step": 3, "actor/loss": [0.1, 0.2], ...}. */
+/* The runs, then for each step an array of their values by metric. */
 static void print_json(const struct compare *c, const struct table *t) {
     struct buf b = {0};
     struct json_write w = json_write_to(&b, JSON_LINE);
