@@ -4,7 +4,7 @@
 #define TRAINER_LEARN_STEP_METRICS_H
 
 #include "proto/metrics/metrics.h"
-#include "trainer/learn/step.h"
+#include "trainer/learn/step_report.h"
 
 /* The step is counted from 1: r->step is the version before it. */
 void step_metrics(struct metrics *m, const struct step_report *r);
