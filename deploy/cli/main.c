@@ -24,6 +24,7 @@ static const struct verb {
     {"doctor", cmd_doctor, "what this machine has, and what to fix"},
     {"eval", cmd_eval, "accuracy of a model on held-out prompts"},
     {"generate", cmd_generate, "the completion of a prompt"},
+    {"metrics", cmd_metrics, "what the numbers of a run mean"},
     {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
     {"replay", cmd_replay, "browse, export and re-execute a run from its log"},
     {"run", cmd_run, "starts a run of a recipe on this machine, or continues one"},
