@@ -26,7 +26,7 @@ CFLAGS  += -O0
 endif
 
 LIBDIRS := base proto proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
-           reward/math reward/verify reward rollout/engine rollout/log rollout/manager rollout \
+           reward/math reward/verify reward rollout/engine rollout/setup rollout/log rollout/manager rollout \
            trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer/learn trainer \
            deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/cli
 SRC     := $(filter-out deploy/cli/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))

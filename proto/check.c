@@ -470,5 +470,5 @@ int check_message(enum wire_type type, const void *body, const struct wire_frame
     if (rc == 0 && s->count) rc = s->count(body, want);
     for (size_t i = 0; rc == 0 && i < WIRE_FRAMES_MAX && s->frame[i] != NO_FRAME; i++)
         rc = err_wrap(check_frame(s->frame[i], &frames[i], want[i]), "frame %zu", i);
-    return err_wrap(rc, "%s", wire_type_name(type));
+    return rc;
 }

@@ -126,7 +126,7 @@ static int pack_checked(struct buf *out, enum wire_type type, const void *body,
     struct header h = {.format = WIRE_FORMAT, .type = (uint16_t)type, .trace = trace};
     unsigned char head[WIRE_HEADER] = {0};
     TRY(all_frames(all, k, frames, n_frames));
-    TRY(check_message(type, body, all));
+    TRY(err_wrap(check_message(type, body, all), "%s", k->name));
     for (size_t i = 0; i < n_frames; i++)
         h.payload += frames[i].bytes;
     size_t n_body = protobuf_c_message_get_packed_size(body);
@@ -222,7 +222,7 @@ int wire_unpack(struct wire_msg *out, const struct wire_frame *parts, size_t n_p
     for (size_t i = 0; i < m.n_frames; i++)
         align_frame(&m, &m.frame[i]);
     TRY_OUT(unpack_body(&m, k, parts[1].data, parts[1].bytes));
-    TRY_OUT(check_message(m.type, m.body, m.frame));
+    TRY_OUT(err_wrap(check_message(m.type, m.body, m.frame), "%s", k->name));
     *out = m;
     m.owner = NULL;
 out:

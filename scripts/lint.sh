@@ -12,7 +12,7 @@ trap 'rm -f "$findings"' EXIT
 say() { sed "s|\$| ($1)|" >>"$findings"; }
 
 mapfile -t sources < <(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
-mapfile -t own < <(git ls-files '*.c' '*.h' | grep -vE '^(tests|bench)/')
+mapfile -t own < <(git ls-files '*.c' '*.h' '*.cu' | grep -vE '^(tests|bench)/')
 mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 
 # Formatting and sizes.
@@ -51,19 +51,38 @@ layer kernels/cuda base kernels
 layer actor/text base
 layer actor base kernels actor/text
 layer relay base proto
-layer reward/math base reward/verify
+layer reward/math base
 layer reward/verify base proto/recipe reward/math
 layer reward "${words[@]}" reward/verify
 layer rollout/engine "${model[@]}"
-layer rollout/log base proto relay rollout/manager
-layer rollout/manager "${words[@]}" actor/text relay rollout/engine rollout/log rollout
-layer rollout "${words[@]}" "${model[@]}" relay rollout/engine rollout/log rollout/manager
+layer rollout/setup "${model[@]}" proto/recipe rollout/engine
+layer rollout/log "${words[@]}" relay rollout/manager
+layer rollout/manager "${words[@]}" actor/text relay rollout/engine rollout/log rollout/setup
+layer rollout "${words[@]}" "${model[@]}" relay rollout/engine rollout/setup
 layer trainer/ranks base kernels proto/recipe
 layer trainer/optim base kernels proto/recipe actor trainer/ranks
 layer trainer/batch base actor trainer/ranks
 layer trainer/checkpoint base actor trainer/optim
 layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
 layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint
+
+# No circle of includes, neither of modules (a module is x.c, x.h and x_impl.h) nor of rooms.
+includes() { # includes ROOMS: "from to" for each include, of rooms if that is 1, else of modules
+    grep -E '^#include "[a-z]' "${own[@]}" | grep -v 'pb-c\.h"' | awk -v rooms="$1" -F'[:"]' '
+        function unit(path) {
+            sub(rooms ? "/[^/]*$" : "(_impl)?\\.[a-z]+$", "", path)
+            return path
+        }
+        unit($1) != unit($3) { print unit($1), unit($3) }' | sort -u
+}
+for rooms in 0 1; do
+    includes "$rooms" | tsort 2>&1 >/dev/null | awk '
+        /contains a loop/ { if (line) print line; line = ""; next }
+        { line = (line ? line " -> " : "") $NF }
+        END { if (line) print line }' | sed 's/\([^ ]*\)/\1:1: \1/'
+done | grep -vE "^(actor|kernels|rollout/(log|manager)|trainer)" | say "circle of includes"
+git ls-files | grep -E '\.(c|cu)$' | grep -vE '^(tests|bench)/' | sed 's|/[^/]*$||' | sort | uniq -c |
+    awk '$1 > 25 { print $2 ":1: " $1 " units, limit 25" }' | say "a room that is full needs a second one"
 
 # One place for each foreign library and each dangerous call.
 only() { # only PATTERN ALLOWED-FILES-REGEX WHY

@@ -5,7 +5,7 @@
 #include "deploy/evaluate/evaluate.h"
 #include "deploy/evaluate/model.h"
 #include "deploy/preflight/preflight.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <stdbool.h>
 #include <stdio.h>

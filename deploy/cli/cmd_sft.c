@@ -23,7 +23,7 @@
 #include "deploy/supervise/resume.h"
 #include "deploy/supervise/rundir.h"
 #include "proto/recipe/recipe.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/learn/report.h"
 #include "trainer/learn/step.h"

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <string.h>

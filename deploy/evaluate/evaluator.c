@@ -18,7 +18,7 @@
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
 #include "relay/pull.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <string.h>

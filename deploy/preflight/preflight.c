@@ -7,7 +7,8 @@
 #include "deploy/preflight/preflight_rows.h"
 #include "reward/verify/verify_spec.h"
 #include "rollout/engine/seq.h"
-#include "rollout/setup.h"
+#include "rollout/manager/manager_setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -82,7 +83,7 @@ static int check_rows(struct buf *notes, const struct recipe *r, const struct po
                                .at_least = r->trainer.batch.groups,
                                .room = p->shape.context - r->rollout.max_new_tokens};
     TRY(preflight_rows(notes, &q));
-    TRY(setup_candidates(r, q.n));
+    TRY(manager_setup_candidates(r, q.n));
     return check_evals(notes, r, p, v);
 }
 
@@ -95,7 +96,7 @@ int preflight_sft(struct buf *notes, const struct recipe *r, const struct recipe
 
 /* What the services check when they open what the recipe asks for. */
 static int check_services(const struct recipe *r) {
-    struct groups_config cfg = setup_groups(r);
+    struct groups_config cfg = manager_setup_groups(r);
     struct groups *g;
     for (int64_t i = 0; i < r->rollout.n_stop; i++) {
         size_t n = strlen(r->rollout.stop[i]);

@@ -8,7 +8,7 @@
 #include "actor/text/dataset.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <pthread.h>

@@ -9,7 +9,7 @@
 #include "actor/params.h"
 #include "proto/recipe/traps.h"
 #include "rollout/engine/engine.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
 #include "trainer/learn/step.h"
 #include "trainer/publish_device.h"
 

@@ -10,7 +10,7 @@
 #include "deploy/supervise/resumable.h"
 #include "deploy/supervise/rundir.h"
 #include "rollout/log/runlog.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 
 #include <inttypes.h>
 
@@ -92,7 +92,7 @@ int reject_group(struct reject_report *out, const char *run_dir, uint64_t trajec
     int rc;
     TRY_OUT(rundir_resume(&dir, run_dir, &recipe));
     struct runlog_meta meta;
-    TRY_OUT(setup_log(&meta, run_dir, recipe));
+    TRY_OUT(runlog_identity(&meta, run_dir, recipe));
     uint64_t size = (uint64_t)recipe_generated(recipe);
     report.group = trajectory / size;
     report.first = report.group * size;

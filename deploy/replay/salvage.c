@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "deploy/replay/salvage_log.h"
 #include "deploy/supervise/rundir.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 #include "trainer/checkpoint/ckpt.h"
 
 #include <dirent.h>
@@ -92,7 +92,7 @@ static int read_and_write(struct salvage_log *s, const char *run_dir, const char
     struct runlog *from = NULL, *to = NULL;
     struct runlog_meta meta;
     int rc;
-    TRY_OUT(setup_log(&meta, run_dir, r));
+    TRY_OUT(runlog_identity(&meta, run_dir, r));
     TRY_OUT(file_remove_tree(work));
     TRY_OUT(file_remove_tree(fresh));
     TRY_OUT(copy_dir(work, log, ".sst"));

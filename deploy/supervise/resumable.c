@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "rollout/log/runlog.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 #include "trainer/checkpoint/ckpt.h"
 
 #include <inttypes.h>
@@ -98,7 +98,7 @@ int resumable_adopt(const char *run_dir, const struct recipe *r, bool write) {
     struct runlog_meta want;
     char *dir = file_join(run_dir, "log");
     int rc;
-    TRY_OUT(setup_log(&want, run_dir, r));
+    TRY_OUT(runlog_identity(&want, run_dir, r));
     rc = runlog_open_readonly(&log, dir);
     if (rc == 0) rc = runlog_is_of(log, &want);
     if (rc == ERR_NOTFOUND) { /* stopped before its first record */

@@ -308,10 +308,6 @@ static int set_one(struct yaml *y, const char *text) {
     return rc;
 }
 
-int64_t recipe_generated(const struct recipe *r) {
-    return r->rollout.group_size + (r->trainer.algorithm.advantage == RECIPE_ADV_REMAX);
-}
-
 /* --- what belongs together ------------------------------------------------------------------ */
 
 /* Bounds whose default follows from another key: -1 stands for it in the table. */

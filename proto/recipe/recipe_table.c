@@ -166,7 +166,7 @@ static const struct recipe_field fields[] = {
     NUM("rollout.sampling.decay_age", rollout.sampling.decay_age, "0.0", 0, 100,
         "vade: new evidence counts exp(-decay_age * staleness)"),
     REWARD("type", type, RECIPE_STR, NULL, 0, 0,
-           "gsm8k, math, choice, exact, regex, contains, format, length, finished"),
+           "of the verifier; docs/rewards.md lists them and the keys that each reads"),
     REWARD("name", name, RECIPE_STR, NULL, 0, 0, "of its score; none: the type"),
     REWARD("weight", weight, RECIPE_NUM, "1.0", -1e6, 1e6, "factor of its score in the sum"),
     REWARD("pattern", pattern, RECIPE_STR, NULL, 0, 0, "regex, format: the pattern (PCRE2)"),

@@ -12,7 +12,7 @@
 #include "reward/math/algebra.h"
 
 #include "base/err.h"
-#include "reward/math/algebra_form.h"
+#include "reward/math/algebra_impl.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 #include "reward/math/algebra.h"
 
 #include "base/rng.h"
-#include "reward/math/algebra_form.h"
+#include "reward/math/algebra_impl.h"
 
 #include <complex.h>
 #include <math.h>

@@ -14,8 +14,8 @@
 #include "reward/math/mathfold.h"
 
 #include "base/mem.h"
+#include "base/textfold.h"
 #include "base/utf8.h"
-#include "reward/verify/text_match.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -512,7 +512,7 @@ static bool fold_stroke(struct folder *f) {
 
 void mathfold(struct buf *out, const char *text) {
     size_t bytes;
-    char *composed = text_match_fold(text, strlen(text), false, &bytes);
+    char *composed = textfold(text, strlen(text), false, &bytes);
     struct folder f = {.out = out, .at = composed, .end = composed + bytes};
     while (f.at < f.end) {
         size_t n;

@@ -79,23 +79,10 @@ static const struct {
     {"rceil", MATHLEX_CEIL_CLOSE},
 };
 
-static const char *const functions[] = {
-    "sin",     "cos",    "tan",    "cot",    "sec",    "csc",    "arcsin",  "arccos",
-    "arctan",  "sinh",   "cosh",   "tanh",   "log",    "ln",     "exp",     "lg",
-    "sqrt",    "frac",   "binom",  "gcd",    "lcm",    "max",    "min",     "deg",
-    "det",     "arccot", "arcsec", "arccsc", "coth",   "sech",   "csch",    "mod",
-    "bmod",    "pmod",   "floor",  "ceil",   "abs",    "sum",    "prod",    "int",
-    "lim",     "dbinom", "tbinom", "arsinh", "arcosh", "artanh", "arcsinh", "arccosh",
-    "arctanh", "asin",   "acos",   "atan",   "cosec",  "Re",     "Im",      NULL};
-
 static bool is_one_of(const char *const *list, const char *s, size_t n) {
     for (; *list; list++)
         if (strlen(*list) == n && memcmp(*list, s, n) == 0) return true;
     return false;
-}
-
-bool mathlex_is_function(const char *s, size_t n) {
-    return is_one_of(functions, s, n);
 }
 
 struct lexer {
@@ -294,7 +281,7 @@ static size_t read_command(struct lexer *l, const char *s) {
             return n;
         }
     size_t shape = shape_length(s, n);
-    emit(l, is_one_of(functions, s, n) ? MATHLEX_COMMAND : MATHLEX_SYMBOL, 0, s + shape, n - shape);
+    emit(l, mathlex_is_function(s, n) ? MATHLEX_COMMAND : MATHLEX_SYMBOL, 0, s + shape, n - shape);
     return n;
 }
 

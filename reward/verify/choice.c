@@ -6,12 +6,11 @@
  * where words of choosing, or nothing, stand before it: "vitamin D" names no choice, "A dog" is
  * English. A letter that is denied ("B, not A", "A is wrong") is not chosen, and several that are
  * joined ("both A and B") are no choice. */
-#include "reward/verify/choice.h"
-
 #include "base/mem.h"
+#include "base/textfold.h"
 #include "reward/verify/answer.h"
 #include "reward/verify/statement.h"
-#include "reward/verify/text_match.h"
+#include "reward/verify/verify_types.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -263,8 +262,7 @@ static int read_reference(const char *answer) {
 static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
     (void)state;
     struct arena *arena = arena_open(1 << 14);
-    char *response = text_match_compatible(in->response),
-         *answer = text_match_compatible(in->answer);
+    char *response = textfold_compatible(in->response), *answer = textfold_compatible(in->answer);
     int want = read_reference(answer), got = find(arena, response);
     mem_free(response);
     mem_free(answer);
@@ -282,7 +280,7 @@ static int run(const void *state, const struct verify_input *in, double *value, 
     return 0;
 }
 
-const struct verify_type choice_type = {
+const struct verify_type verify_choice = {
     .name = "choice",
     .doc = "the letter A..J that the response settles on is the answer's",
     .uses = VERIFY_USES_AFTER,

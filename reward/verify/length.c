@@ -7,9 +7,8 @@
  * times `penalty`. The other end is ours: below min_tokens (m) the score is (n - m) / m times
  * penalty, so that "answer at once" can be discouraged with the same tool. The two ranges must not
  * overlap. Nothing here looks at the text. */
-#include "reward/verify/length.h"
-
 #include "base/mem.h"
+#include "reward/verify/verify_types.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -68,7 +67,7 @@ static int run(const void *state, const struct verify_input *in, double *value, 
     return 0;
 }
 
-const struct verify_type length_type = {
+const struct verify_type verify_length = {
     .name = "length",
     .doc = "0, falling to -penalty over the last buffer_tokens before max_tokens (DAPO)",
     .uses = VERIFY_USES_TOKENS,
@@ -85,7 +84,7 @@ static int run_finished(const void *state, const struct verify_input *in, double
     return 0;
 }
 
-const struct verify_type length_finished_type = {
+const struct verify_type verify_finished = {
     .name = "finished",
     .doc = "1 if the response ended by itself within its token limit",
     .run = run_finished,

@@ -6,10 +6,9 @@
  * The searched text may hold invalid UTF-8; such bytes match nothing. Match data lives for one run,
  * because several threads may share the compiled pattern. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "reward/verify/pattern.h"
-
 #include "base/mem.h"
-#include "reward/verify/text_match.h"
+#include "base/textfold.h"
+#include "reward/verify/verify_types.h"
 
 #include <pcre2.h>
 #include <stdio.h>
@@ -111,12 +110,12 @@ static int match_error(int code) {
 static int compare_group(const struct state *s, const char *found, size_t n, const char *answer,
                          double *value) {
     size_t m;
-    char *want = text_match_fold(answer, strlen(answer), s->ignore_case, &m);
+    char *want = textfold(answer, strlen(answer), s->ignore_case, &m);
     if (m == 0) {
         mem_free(want);
         return FAIL(ERR_CORRUPT, "the reference answer is blank");
     }
-    char *got = text_match_fold(found, n, s->ignore_case, NULL);
+    char *got = textfold(found, n, s->ignore_case, NULL);
     *value = strcmp(got, want) == 0 ? 1 : 0;
     mem_free(got);
     mem_free(want);
@@ -153,7 +152,7 @@ static int check(const void *state, const char *answer) {
     return s->group == 0 ? 0 : compare_group(s, "", 0, answer, &value);
 }
 
-const struct verify_type pattern_regex_type = {
+const struct verify_type verify_regex = {
     .name = "regex",
     .doc = "pattern matches; if it has a group (?<answer>...), what that matched is the answer",
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE | VERIFY_USES_AFTER,
@@ -163,7 +162,7 @@ const struct verify_type pattern_regex_type = {
     .check = check,
 };
 
-const struct verify_type pattern_format_type = {
+const struct verify_type verify_format = {
     .name = "format",
     .doc = "pattern matches somewhere in the response; the answer is not looked at",
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE,

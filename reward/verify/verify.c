@@ -10,31 +10,19 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
-#include "reward/verify/choice.h"
-#include "reward/verify/gsm8k.h"
-#include "reward/verify/length.h"
-#include "reward/verify/mathans.h"
-#include "reward/verify/pattern.h"
 #include "reward/verify/reasoning.h"
-#include "reward/verify/text_match.h"
-#include "reward/verify/verify_type.h"
+#include "reward/verify/verify_types.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TYPES_BUILTIN = 9, TYPES_MAX = 16 };
+enum { TYPES_MAX = 16 };
 
-static const struct verify_type *types[TYPES_MAX] = {&mathans_type,
-                                                     &gsm8k_type,
-                                                     &choice_type,
-                                                     &text_match_exact_type,
-                                                     &text_match_contains_type,
-                                                     &pattern_regex_type,
-                                                     &pattern_format_type,
-                                                     &length_type,
-                                                     &length_finished_type};
-static size_t n_types = TYPES_BUILTIN;
+#define TYPE_AT(type) &type,
+#define TYPE_ONE(type) +1
+static const struct verify_type *types[TYPES_MAX] = {VERIFY_TYPES(TYPE_AT)};
+static size_t n_types = 0 VERIFY_TYPES(TYPE_ONE);
 
 struct entry {
     const struct verify_type *type;
@@ -55,12 +43,6 @@ void verify_register(const struct verify_type *type) {
     types[n_types++] = type;
 }
 
-const char *verify_types(size_t i, const char **doc) {
-    if (i >= n_types) return NULL;
-    if (doc) *doc = types[i]->doc;
-    return types[i]->name;
-}
-
 /* i: place in the reward list, for the error text. */
 static int find_type(const struct verify_type **out, const char *name, size_t i) {
     const char *names[TYPES_MAX];
@@ -75,29 +57,47 @@ static int find_type(const struct verify_type **out, const char *name, size_t i)
                 i, name, nearest_word(name, names, n_types));
 }
 
+/* The keys that not every type reads. */
+static const struct verify_key {
+    unsigned bit;
+    const char *name;
+} keys[] = {{VERIFY_USES_PATTERN, "pattern"},   {VERIFY_USES_AFTER, "after"},
+            {VERIFY_USES_FLEXIBLE, "flexible"}, {VERIFY_USES_CASE, "ignore_case"},
+            {VERIFY_USES_WORD, "whole_word"},   {VERIFY_USES_TOKENS, "min_tokens"},
+            {VERIFY_USES_TOKENS, "max_tokens"}, {VERIFY_USES_TOKENS, "buffer_tokens"},
+            {VERIFY_USES_TOKENS, "penalty"}};
+enum { N_KEYS = sizeof keys / sizeof keys[0] };
+
+void verify_document(struct buf *out) {
+    for (size_t t = 0; t < n_types; t++) {
+        const char *before = "";
+        buf_printf(out, "| `%s` | ", types[t]->name);
+        for (size_t k = 0; k < N_KEYS; k++) {
+            if (!(types[t]->uses & keys[k].bit)) continue;
+            buf_printf(out, "%s`%s`", before, keys[k].name);
+            before = ", ";
+        }
+        buf_printf(out, " | %s |\n", types[t]->doc);
+    }
+}
+
 /* Refuses what the type would silently ignore. */
 static int check_unused(const struct verify_type *t, const struct verify_spec *s, size_t i) {
-    const struct {
-        unsigned bit;
-        bool given;
-        const char *name;
-    } rule[] = {
-        {VERIFY_USES_PATTERN, s->pattern && *s->pattern, "pattern"},
-        {VERIFY_USES_AFTER, s->after != NULL, "after"},
-        {VERIFY_USES_FLEXIBLE, s->flexible, "flexible"},
-        {VERIFY_USES_CASE, s->ignore_case, "ignore_case"},
-        {VERIFY_USES_WORD, s->whole_word, "whole_word"},
-        {VERIFY_USES_TOKENS, s->min_tokens != 0, "min_tokens"},
-        {VERIFY_USES_TOKENS, s->max_tokens != 0, "max_tokens"},
-        {VERIFY_USES_TOKENS, s->buffer_tokens != 0, "buffer_tokens"},
-        {VERIFY_USES_TOKENS,
-         !(s->penalty >= 0 && s->penalty <= 0) && !(s->penalty >= 1 && s->penalty <= 1), "penalty"},
-    };
-    for (size_t r = 0; r < sizeof rule / sizeof rule[0]; r++)
-        if (rule[r].given && !(t->uses & rule[r].bit))
+    const bool given[N_KEYS] = {s->pattern && *s->pattern,
+                                s->after != NULL,
+                                s->flexible,
+                                s->ignore_case,
+                                s->whole_word,
+                                s->min_tokens != 0,
+                                s->max_tokens != 0,
+                                s->buffer_tokens != 0,
+                                !(s->penalty >= 0 && s->penalty <= 0) &&
+                                    !(s->penalty >= 1 && s->penalty <= 1)};
+    for (size_t k = 0; k < N_KEYS; k++)
+        if (given[k] && !(t->uses & keys[k].bit))
             return FAIL(ERR_CONFIG, "reward[%zu]: type %s has no setting %s", i, t->name,
-                        rule[r].name);
-    if ((t->uses & VERIFY_USES_PATTERN) && !(s->pattern && *s->pattern))
+                        keys[k].name);
+    if ((t->uses & VERIFY_USES_PATTERN) && !given[0])
         return FAIL(ERR_CONFIG, "reward[%zu]: type %s needs a pattern", i, t->name);
     return 0;
 }

@@ -21,10 +21,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
+#include "rollout/log/runlog_identity.h"
 #include "rollout/manager/manager_impl.h"
 #include "rollout/manager/manager_level.h"
 #include "rollout/manager/manager_refuse.h"
-#include "rollout/setup.h"
+#include "rollout/manager/manager_setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -181,7 +183,7 @@ static int loop(struct manager *m) {
 
 static int open_log(struct manager *m) {
     struct runlog_meta meta;
-    TRY(setup_log(&meta, m->run_dir, m->recipe));
+    TRY(runlog_identity(&meta, m->run_dir, m->recipe));
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);
@@ -199,7 +201,7 @@ static int open_data(struct manager *m) {
 }
 
 static int open_groups(struct manager *m) {
-    struct groups_config cfg = setup_groups(m->recipe);
+    struct groups_config cfg = manager_setup_groups(m->recipe);
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
     manager_level_open(m);
