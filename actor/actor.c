@@ -17,8 +17,7 @@
 
 enum { ALIGN = 64, HEAD_ROWS = 64, ROWS_MAX = 1 << 22, PAGE_MAX = 1 << 16 };
 
-/* --- the memory plan -----------------------------------------------------------------------------
- */
+/* --- the memory plan ------------------------------------------------------------------------ */
 
 struct carve {
     char *base;        /* NULL: only counting */
@@ -261,8 +260,7 @@ int32_t actor_fewest_recomputed(const struct actor_config *cfg, size_t bytes) {
     return -1;
 }
 
-/* --- open and close ------------------------------------------------------------------------------
- */
+/* --- open and close ------------------------------------------------------------------------- */
 
 static int check_limit(const char *name, int64_t value, int64_t min, int64_t max) {
     if (value >= min && value <= max) return 0;
@@ -381,8 +379,7 @@ struct kern_stream *actor_stream(const struct actor *a) {
     return a->s;
 }
 
-/* --- weights -------------------------------------------------------------------------------------
- */
+/* --- weights -------------------------------------------------------------------------------- */
 
 /* Index of model.layers.L.NAME.KIND, -1 if the table has none. */
 static int32_t lookup(const struct params *p, int32_t l, const char *name, const char *kind) {

@@ -15,8 +15,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- the batch -----------------------------------------------------------------------------------
- */
+/* --- the batch ------------------------------------------------------------------------------ */
 
 static int out_of_range(const char *field, int64_t i, int64_t value, int64_t min, int64_t max) {
     return FAIL(ERR_CONFIG,
@@ -148,8 +147,7 @@ int64_t actor_waits(const struct actor *a) {
     return a->waits;
 }
 
-/* --- the layers ----------------------------------------------------------------------------------
- */
+/* --- the layers ----------------------------------------------------------------------------- */
 
 /* y[n, out] = x[n, in] w^T (+ bias) */
 static int linear(struct actor *a, void *y, void *x, const struct actor_weight *w) {

@@ -43,8 +43,7 @@ struct params {
     float *piece; /* host, PIECE elements */
 };
 
-/* --- the table -----------------------------------------------------------------------------------
- */
+/* --- the table ------------------------------------------------------------------------------ */
 
 struct table { /* entries NULL: only counting */
     struct params_entry *entries;
@@ -212,8 +211,7 @@ struct kern_tensor params_view(const struct params *p, const struct params_entry
     return kern_view2(at(p, e->offset), p->dtype, e->rows, e->cols);
 }
 
-/* --- moving the whole slab -----------------------------------------------------------------------
- */
+/* --- moving the whole slab ------------------------------------------------------------------ */
 
 static int check_bytes(const struct params *p, size_t bytes) {
     size_t want = (size_t)p->elements * p->size;
@@ -357,8 +355,7 @@ int params_put_hashed(struct params *p, const void *host, size_t bytes, struct h
     return rc;
 }
 
-/* --- random weights ------------------------------------------------------------------------------
- */
+/* --- random weights ------------------------------------------------------------------------- */
 
 static bool ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), k = strlen(tail);
@@ -392,8 +389,7 @@ int params_init(struct params *p, uint64_t seed) {
     return 0;
 }
 
-/* --- reading -------------------------------------------------------------------------------------
- */
+/* --- reading -------------------------------------------------------------------------------- */
 
 static void shape_text(char *out, size_t n, int32_t rank, const int64_t *dim) {
     size_t used = 0;
@@ -658,8 +654,7 @@ int params_check(const struct shape *s, const char *dir) {
     return rc;
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 struct shard { /* entries first..first+n-1 */
     const struct params *p;

@@ -226,8 +226,7 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *f, c
     return NULL;
 }
 
-/* --- elements ------------------------------------------------------------------------------------
- */
+/* --- elements ------------------------------------------------------------------------------- */
 
 static float from_bits(uint32_t bits) {
     float x;
@@ -278,8 +277,7 @@ int safetensors_read_f32(const struct safetensors *f, const struct safetensors_t
     }
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 static int64_t item_elements(const struct safetensors_item *item) {
     int64_t n = 1;

@@ -261,8 +261,7 @@ static int read_window(struct shape *s, const struct source *in) {
     return 0;
 }
 
-/* --- rope --------------------------------------------------------------------------------------
- */
+/* --- rope ----------------------------------------------------------------------------------- */
 
 /* The paper's correction of the softmax temperature, expressed as a factor on queries and keys. */
 static double yarn_mscale(double factor, double mscale) {
@@ -364,8 +363,7 @@ static int read_rope(struct shape *s, const struct source *in) {
     return rc;
 }
 
-/* --- special tokens ------------------------------------------------------------------------------
- */
+/* --- special tokens ------------------------------------------------------------------------- */
 
 static int read_one_eos(struct shape *s, const struct json *v, const char *name) {
     int64_t id;
@@ -490,8 +488,7 @@ out:
     return rc;
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 /* The shortest decimal that reads back as the same float: 1e-05 rather than 9.99999975e-06. */
 static void add_float(struct buf *b, float x) {
@@ -619,8 +616,7 @@ out:
     return rc;
 }
 
-/* --- what follows from a shape
- * -------------------------------------------------------------------- */
+/* --- what follows from a shape -------------------------------------------------------------- */
 
 /* Llama 3.1: low frequencies are divided by the factor, high ones stay, between them a blend. */
 static float llama3_freq(const struct shape *s, float freq) {

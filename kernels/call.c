@@ -114,8 +114,7 @@ static int finite_positive(const char *op, const char *arg, float x, bool or_zer
                 or_zero ? ">=" : ">");
 }
 
-/* --- device, memory, streams --------------------------------------------------------------------
- */
+/* --- device, memory, streams ---------------------------------------------------------------- */
 
 int kern_alloc(kern_on b, void **out, size_t bytes) {
     if (!b->alloc) return missing(b, "alloc");
@@ -251,8 +250,7 @@ void kern_close_shared(kern_on b, void *p, const struct kern_shared *m) {
     if (p) b->close_shared(p, m);
 }
 
-/* --- forward ops --------------------------------------------------------------------------------
- */
+/* --- forward ops ---------------------------------------------------------------------------- */
 
 int kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids) {
     ENTER(embed, s);
@@ -466,8 +464,7 @@ int kern_sample(kern_on b, struct kern_stream *s, kern_arg token, kern_arg logpr
     return n ? b->sample(s, token, logprob, kept, logits, temperature, top_p, top_k, uniform) : 0;
 }
 
-/* --- weights ------------------------------------------------------------------------------------
- */
+/* --- weights -------------------------------------------------------------------------------- */
 
 size_t kern_pack_bytes(kern_on b, enum kern_dtype t, int64_t out, int64_t in) {
     return b->pack_bytes && b->pack_weight ? b->pack_bytes(t, out, in) : 0;
@@ -509,8 +506,7 @@ int kern_hash_leaves(kern_on b, struct kern_stream *s, struct hash *leaf, const 
     return bytes ? err_wrap(b->hash_leaves(s, leaf, data, bytes), "%s", op) : 0;
 }
 
-/* --- reverse ops --------------------------------------------------------------------------------
- */
+/* --- reverse ops ---------------------------------------------------------------------------- */
 
 int kern_embed_bwd(kern_on b, struct kern_stream *s, kern_arg gtable, kern_arg gout, kern_arg ids) {
     ENTER(embed_bwd, s);
@@ -603,8 +599,7 @@ int kern_logprob_bwd(kern_on b, struct kern_stream *s, kern_arg logits, kern_arg
     return b->logprob_bwd(s, logits, g_logprob, g_entropy, entropy, lse, target, inv_temp);
 }
 
-/* --- optimizer ----------------------------------------------------------------------------------
- */
+/* --- optimizer ------------------------------------------------------------------------------ */
 
 /* The weights rounded, and the bitmap of those that changed. */
 static int want_policy(const char *op, const struct kern_adamw *p, int64_t n) {
@@ -670,8 +665,7 @@ int kern_count_bits(kern_on b, struct kern_stream *s, int64_t *out, kern_arg wor
     return b->count_bits(s, out, words);
 }
 
-/* --- collectives --------------------------------------------------------------------------------
- */
+/* --- collectives ---------------------------------------------------------------------------- */
 
 int kern_coll_open(kern_on b, struct kern_coll **out, const char *name, int rank, int n_ranks,
                    int deadline_ms) {

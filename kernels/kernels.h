@@ -44,7 +44,8 @@ struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
 struct kern_graph;  /* opaque; what was recorded of a stream */
 
-struct kern_limits {         /* of the batches that a stream will see */
+/* Of the batches that a stream will see */
+struct kern_limits {
     int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
     int64_t heads, head_width, kv_max;
     int64_t half_width; /* largest width of bf16 rows, the vocabulary apart; 0: f32 only */
@@ -244,8 +245,7 @@ struct kern_backend {
     /* *out (host) = the bits that are set in words, i32 of any rank */
     int (*count_bits)(struct kern_stream *, int64_t *out, const struct kern_tensor *words);
 
-    /* --- collectives over the ranks of a trainer; fixed reduction order (rank 0 first) ---------
-     */
+    /* --- collectives over the ranks of a trainer; fixed reduction order (rank 0 first) --- */
     /* All ranks call with the same name; deadline_ms is the longest wait in any call, after which
      * ERR_TIMEOUT names the rank that is missing. */
     int (*coll_open)(struct kern_coll **out, const char *name, int rank, int n_ranks,
@@ -263,8 +263,7 @@ struct kern_backend {
     int (*coll_barrier)(struct kern_coll *);
 };
 
-/* --- choosing a backend ------------------------------------------------------------------------
- */
+/* --- choosing a backend --------------------------------------------------------------------- */
 
 /* device: "ref", "cpu", "cuda:N" or "auto" (cuda:0 if the plugin loads, else cpu). threads: 0 = all
  * cores. The table is valid until kern_close. ERR_DEVICE with the loader's or driver's message when

@@ -33,7 +33,8 @@ enum { JOIN_MS = 30000 }; /* opening takes no longer, whatever the deadline of t
 static const char *const op_names[RENDEZVOUS_OPS] = {"nothing",        "barrier",    "all_reduce",
                                                      "reduce_scatter", "all_gather", "broadcast"};
 
-struct seat {            /* what a rank shows to the others; one cache line */
+/* What a rank shows to the others; one cache line */
+struct seat {
     atomic_uint arrived; /* barriers reached */
     uint32_t op;
     int64_t n;
@@ -65,8 +66,7 @@ static uint64_t deadline_of(int deadline_ms) {
     return clock_us() + (uint64_t)deadline_ms * 1000;
 }
 
-/* --- barriers -----------------------------------------------------------------------------------
- */
+/* --- barriers ------------------------------------------------------------------------------- */
 
 static bool has_ended(const struct rendezvous *m, int rank) {
     struct pollfd p = {.fd = m->watch[rank], .events = POLLIN};
@@ -148,8 +148,7 @@ void rendezvous_break(struct rendezvous *m) {
     atomic_store(&m->seats[m->rank].gave_up, true);
 }
 
-/* --- waiting for a device -----------------------------------------------------------------------
- */
+/* --- waiting for a device ------------------------------------------------------------------- */
 
 void rendezvous_beat(struct rendezvous *m) {
     atomic_fetch_add(&m->seats[m->rank].beats, 1);
@@ -189,8 +188,7 @@ int rendezvous_silent(struct rendezvous *m) {
     return silent;
 }
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------------- */
 
 static int address_of(struct sockaddr_un *a, socklen_t *len, const char *name) {
     memset(a, 0, sizeof *a);

@@ -40,8 +40,7 @@ static double field(const struct json *o, const char *key) {
     return json_num(json_get(o, key), 0);
 }
 
-/* --- list: one line per step --------------------------------------------------------------------
- */
+/* --- list: one line per step ---------------------------------------------------------------- */
 
 static int list_step(struct replay_view *p, const struct runlog_batch *b, bool json) {
     char hash[HASH_HEX];
@@ -93,8 +92,7 @@ static int show(struct replay_view *p, const struct options *o) {
     return err_wrap(replay_show(p, &s), "%s", o->run);
 }
 
-/* --- stats
- * ------------------------------------------------------------------------------------------- */
+/* --- stats ---------------------------------------------------------------------------------- */
 
 struct stats {
     int64_t groups[GROUPS_REJECTED + 1], rejected[GROUPS_REASONS];
@@ -207,8 +205,7 @@ static int stats(struct replay_view *p, const struct options *o) {
     return show_evals(p, false);
 }
 
-/* --- verify
- * ------------------------------------------------------------------------------------------ */
+/* --- verify --------------------------------------------------------------------------------- */
 
 static void print_verified(void *ctx, const struct replay_step *s) {
     const struct options *o = ctx;

@@ -25,8 +25,7 @@ static int32_t pages_for(int32_t tokens, int32_t page) {
     return (tokens + page - 1) / page;
 }
 
-/* --- rollout -----------------------------------------------------------------------------------
- */
+/* --- rollout -------------------------------------------------------------------------------- */
 
 static int add_items(struct engine *e, const struct score_config *cfg,
                      const struct score_item *items, int64_t n, int64_t *added) {
@@ -78,8 +77,7 @@ out:
     return rc;
 }
 
-/* --- trainer -----------------------------------------------------------------------------------
- */
+/* --- trainer -------------------------------------------------------------------------------- */
 
 struct binpack { /* whole sequences in one forward */
     const struct score_config *cfg;

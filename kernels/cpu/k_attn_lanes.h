@@ -117,8 +117,7 @@ static void attn_mix(float acc[][VEC], float p[][VEC], const real *pool, const s
         }
 }
 
-/* --- forward -------------------------------------------------------------------------------------
- */
+/* --- forward -------------------------------------------------------------------------------- */
 
 struct attn_lanes {
     float q[ATTN_NARROW][VEC], acc[ATTN_NARROW][VEC], p[ATTN_KEYS][VEC];

@@ -29,8 +29,7 @@ template <typename T> static __global__ void add_flat(T *out, const T *a, const 
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T> static int swiglu(ops_s s, kern_arg out, kern_arg gate, kern_arg up) {
     int64_t n = kern_elements(out);

@@ -209,8 +209,7 @@ static __global__ void __launch_bounds__(ATTN_BLOCK)
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 static int open_call(struct attn *out, const char *op, kern_arg q, kern_arg pool_k,
                      const struct kern_attn *a) {

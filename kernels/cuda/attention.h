@@ -35,8 +35,7 @@ struct attn_reverse { /* arguments of attention_bwd */
 };
 int attention_bwd(ops_s s, const struct attn_reverse *x, const struct attn *a);
 
-/* --- device ------------------------------------------------------------------------------------
- */
+/* --- device --------------------------------------------------------------------------------- */
 
 static const float ATTN_LOG2E = 1.4426950408889634f, ATTN_LN2 = 0.6931471805599453f;
 
@@ -53,7 +52,8 @@ static __device__ __forceinline__ int32_t attn_div(const struct attn_divisor *x,
     return (int32_t)((high + (uint32_t)n) >> x->shift);
 }
 
-struct attn_rows {           /* a tile's place among the packed rows of one sequence and key head */
+/* A tile's place among the packed rows of one sequence and key head */
+struct attn_rows {
     int32_t seq, from;       /* the sequence; its first query in the batch */
     int32_t n, r0;           /* packed rows of the sequence; the tile's first */
     int32_t position, share; /* of query 0; query heads of a key head */

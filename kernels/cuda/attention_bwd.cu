@@ -85,8 +85,7 @@ static __global__ void __launch_bounds__(CUDA_BLOCK)
     if (threadIdx.x % CUDA_WARP == 0) c.t[i] = sum;
 }
 
-/* --- gq -----------------------------------------------------------------------------------------
- */
+/* --- gq ------------------------------------------------------------------------------------- */
 
 struct lane_rows { /* rows g and g + 8 of a lane */
     int32_t first[2], last[2];
@@ -169,8 +168,7 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     attn_store_rows<WIDTH>(c.gq, q_tile + row * WIDTH, sum, by, &a, &x, x.r0 + row, kv_head);
 }
 
-/* --- gk and gv ----------------------------------------------------------------------------------
- */
+/* --- gk and gv ------------------------------------------------------------------------------ */
 
 template <int WIDTH> struct owner { /* the shared memory of a block */
     bf16 k[SLOTS * WIDTH], v[SLOTS * WIDTH];
@@ -358,8 +356,7 @@ static __global__ void __launch_bounds__(KEYS_THREADS)
     add_to_pool<WIDTH>(c.gpool_v, gv, 1, &a, slot0, kv_head);
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <int WIDTH>
 static int launch(ops_s s, const struct reverse_call *c, const struct attn *a, int64_t rows) {

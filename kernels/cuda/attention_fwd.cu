@@ -44,8 +44,7 @@ static const int FEW = 32;    /* a sequence of up to so many packed rows is deco
 static const int DECODE_THREADS = 128, TILE_THREADS = TILE / 16 * CUDA_WARP;
 static const size_t PARTS_MAX = 16 << 20;
 
-/* --- the arithmetic: N tiles of 8 columns, rows g and g + 8 of a lane ----------------------------
- */
+/* --- the arithmetic: N tiles of 8 columns, rows g and g + 8 of a lane ----------------------- */
 
 template <int N> struct sums {
     float o[N][4], l[4]; /* l: all columns are the same */
@@ -181,8 +180,7 @@ static __device__ __forceinline__ struct bounds bounds_of(const struct attn *a,
     return b;
 }
 
-/* --- tiles --------------------------------------------------------------------------------------
- */
+/* --- tiles ---------------------------------------------------------------------------------- */
 
 /* One block of keys into a warp's sums. */
 template <int WIDTH>
@@ -256,8 +254,7 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     }
 }
 
-/* --- decode -------------------------------------------------------------------------------------
- */
+/* --- decode --------------------------------------------------------------------------------- */
 
 struct parts { /* of chunks: [sequence of the launch][head][query][chunk] */
     float *o;  /* [..][WIDTH] */
@@ -418,8 +415,7 @@ static __global__ void __launch_bounds__(WIDTH)
     if (lse && d == 0) lse[row] = lse_of(m, l);
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 struct forward { /* a call, typed */
     bf16 *out;

@@ -71,8 +71,7 @@ static int load(void) {
     return 0;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------
- */
+/* --- waiting -------------------------------------------------------------------------------- */
 
 /* Ends the library's part, also what it has running on streams. */
 static void break_off(struct kern_coll *c) {
@@ -153,8 +152,7 @@ static int finish(struct kern_coll *c, ops_s s, const char *op) {
     return 0;
 }
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------------- */
 
 static int join(struct kern_coll *c) {
     struct ncclUniqueId *shared = static_cast<struct ncclUniqueId *>(rendezvous_memory(c->meet)),
@@ -204,8 +202,7 @@ void cuda_coll_close(struct kern_coll *c) {
     delete c;
 }
 
-/* --- the collectives ----------------------------------------------------------------------------
- */
+/* --- the collectives ------------------------------------------------------------------------ */
 
 static int copy(ops_s s, float *to, const float *from, int64_t n) {
     if (to == from || n == 0) return 0;

@@ -49,8 +49,7 @@ embed_bwd_thread_per_column(float *__restrict__ table, const T *__restrict__ g,
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T>
 static int gather(ops_s s, kern_arg out, kern_arg table, kern_arg ids, int64_t rows, int64_t d) {

@@ -123,8 +123,7 @@ static __global__ void rmsnorm_bwd_weight_sum(float *__restrict__ out,
     out[blockIdx.y * d + j] = accumulate ? out[blockIdx.y * d + j] + sum : sum;
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T> static int rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
     T *to = cuda_data<T>(out), *from = cuda_data<T>(x), *by = cuda_data<T>(w);

@@ -122,8 +122,7 @@ static __global__ void cast_to_f32(float *__restrict__ to, const bf16 *__restric
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 int cuda_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
                const struct kern_adamw *p) {

@@ -62,8 +62,8 @@ struct recipe {
     uint64_t seed;
     struct {
         char *path, *chat;
-        enum recipe_weights
-            weights; /* random: config.json and tokenizer.json only, weights from the seed */
+        /* Random: config.json and tokenizer.json only, weights from the seed */
+        enum recipe_weights weights;
         enum recipe_dtype dtype;
         enum recipe_thinking thinking;
         bool exact;

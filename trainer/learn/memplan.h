@@ -8,8 +8,9 @@
 #include "base/buf.h"
 #include "proto/recipe/recipe.h"
 
-struct memplan {    /* bytes of one rank; the reference's belong to the policy's, they only read */
-    size_t weights; /* f32 master, rounded copy */
+/* Bytes of one rank; the reference's belong to the policy's, they only read */
+struct memplan {
+    size_t weights;           /* f32 master, rounded copy */
     size_t optimizer;         /* gradient, moments, previous gradient: on the device */
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */

@@ -6,7 +6,8 @@
 #include "base/buf.h"
 #include "trainer/learn/step.h"
 
-struct metrics_times {   /* seconds */
+/* Seconds */
+struct metrics_times {
     double step, wait;   /* the step's computation; waiting for its batch */
     double publish;      /* handing over the version that it began with, beside all that */
     double publish_wait; /* of that, what held up the step */
