@@ -271,47 +271,48 @@ static int count_score_reply(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     return 0;
 }
 
-#define N(rules) rules, sizeof(rules) / sizeof(rules[0])
+#define RULES(table) .rules = table, .n_rules = sizeof(table) / sizeof(table[0])
 #define ITEMS(type, rules, max)                                                                    \
     .item_rules = rules, .n_item_rules = sizeof(rules) / sizeof(rules[0]),                         \
     .n_items = offsetof(Weir__##type, n_items), .items = offsetof(Weir__##type, items),            \
     .items_max = max
 
 static const struct spec specs[WIRE_TYPES] = {
-    [WIRE_HELLO] = {N(hello_rules), .count = count_hello, .frame = {NUMBERS, COUNTS}},
-    [WIRE_WELCOME] = {N(welcome_rules), .count = count_welcome, .frame = {NUMBERS, COUNTS}},
-    [WIRE_HEARTBEAT] = {N(heartbeat_rules)},
-    [WIRE_HEARTBEAT_ACK] = {N(heartbeat_ack_rules)},
-    [WIRE_STATUS_REQUEST] = {NULL, 0},
-    [WIRE_STATUS] = {N(status_rules)},
-    [WIRE_WORK_REQUEST] = {N(work_request_rules)},
-    [WIRE_WORK] = {N(work_rules), ITEMS(Work, work_items, CHECK_ITEMS_MAX), .count = count_work,
+    [WIRE_HELLO] = {RULES(hello_rules), .count = count_hello, .frame = {NUMBERS, COUNTS}},
+    [WIRE_WELCOME] = {RULES(welcome_rules), .count = count_welcome, .frame = {NUMBERS, COUNTS}},
+    [WIRE_HEARTBEAT] = {RULES(heartbeat_rules)},
+    [WIRE_HEARTBEAT_ACK] = {RULES(heartbeat_ack_rules)},
+    [WIRE_STATUS_REQUEST] = {.rules = NULL},
+    [WIRE_STATUS] = {RULES(status_rules)},
+    [WIRE_WORK_REQUEST] = {RULES(work_request_rules)},
+    [WIRE_WORK] = {RULES(work_rules), ITEMS(Work, work_items, CHECK_ITEMS_MAX), .count = count_work,
                    .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
-    [WIRE_TOKENS] = {NULL, 0, ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
+    [WIRE_TOKENS] = {ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
                      .frame = {IDS, LOGPROBS, VERSIONS}},
-    [WIRE_TOKENS_ACK] = {NULL, 0, ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
-    [WIRE_SCORE_REQUEST] = {NULL, 0, ITEMS(ScoreRequest, score_request_items, CHECK_SCORES_MAX),
+    [WIRE_TOKENS_ACK] = {ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
+    [WIRE_SCORE_REQUEST] = {ITEMS(ScoreRequest, score_request_items, CHECK_SCORES_MAX),
                             .count = count_score_request, .frame = {RAW}},
-    [WIRE_SCORE_REPLY] = {NULL, 0, ITEMS(ScoreReply, score_record_rules, CHECK_SCORES_MAX),
+    [WIRE_SCORE_REPLY] = {ITEMS(ScoreReply, score_record_rules, CHECK_SCORES_MAX),
                           .count = count_score_reply},
-    [WIRE_SCORE_RECORD] = {N(score_record_rules), .item_rules = score_items, .n_item_rules = 2,
+    [WIRE_SCORE_RECORD] = {RULES(score_record_rules), .item_rules = score_items, .n_item_rules = 2,
                            .n_items = offsetof(Weir__ScoreRecord, n_scores),
                            .items = offsetof(Weir__ScoreRecord, scores), .items_max = 64},
-    [WIRE_BATCH_REQUEST] = {N(batch_request_rules)},
-    [WIRE_BATCH] = {N(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
+    [WIRE_BATCH_REQUEST] = {RULES(batch_request_rules)},
+    [WIRE_BATCH] = {RULES(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
                     .count = count_batch, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
-    [WIRE_STEP_DONE] = {N(step_done_rules), .count = count_text, .frame = {TEXT}},
-    [WIRE_STEP_ACK] = {N(step_ack_rules)},
-    [WIRE_EVAL_DONE] = {N(eval_done_rules), .count = count_text, .frame = {TEXT}},
-    [WIRE_OFFER] = {N(offer_rules)},
-    [WIRE_OFFERED] = {N(offered_rules)},
-    [WIRE_PULL] = {N(pull_rules)},
-    [WIRE_VERSION] = {N(version_rules), .count = count_version},
-    [WIRE_GROUP_RECORD] = {N(group_record_rules)},
-    [WIRE_TRAJECTORY_RECORD] = {N(trajectory_record_rules), .count = count_trajectory,
+    [WIRE_STEP_DONE] = {RULES(step_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_STEP_ACK] = {RULES(step_ack_rules)},
+    [WIRE_EVAL_DONE] = {RULES(eval_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_OFFER] = {RULES(offer_rules)},
+    [WIRE_OFFERED] = {RULES(offered_rules)},
+    [WIRE_PULL] = {RULES(pull_rules)},
+    [WIRE_VERSION] = {RULES(version_rules), .count = count_version},
+    [WIRE_GROUP_RECORD] = {RULES(group_record_rules)},
+    [WIRE_TRAJECTORY_RECORD] = {RULES(trajectory_record_rules), .count = count_trajectory,
                                 .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
-    [WIRE_BATCH_RECORD] = {N(batch_record_rules), .count = count_batch_record, .frame = {NUMBERS}},
-    [WIRE_WEIGHTS_RECORD] = {N(weights_record_rules)},
+    [WIRE_BATCH_RECORD] = {RULES(batch_record_rules), .count = count_batch_record,
+                           .frame = {NUMBERS}},
+    [WIRE_WEIGHTS_RECORD] = {RULES(weights_record_rules)},
 };
 
 static int check_range(const struct rule *r, int64_t v) {

@@ -103,6 +103,25 @@ only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/cpu/[a-z_0-9]+)\.c' "th
 awk '/^out:/ { label = FNR } /^}/ { if (label && last !~ /^    return rc;$/) print FILENAME ":" label ": ends in \"" last "\""; label = 0 }
     { last = $0 }' "${own[@]}" | say "a function with the label out must end in return rc"
 
+# A return while a local variable owns memory: what came from mem_*, file_join or file_read, or a struct buf that something
+# was put into, and is not given on, freed or closed before TRY or return FAIL.
+awk 'FNR == 1 || /^}/ { split("", owned); split("", bufs) }
+    {
+        for (v in owned)
+            if ($0 ~ "(free|close|take)[a-z_]*\\(&?" v "[,)]" || ($0 ~ "(return|=) .*[^a-z_]" v "[,;)]" && !/TRY/)) delete owned[v]
+        if (/(^|[^A-Z_])TRY\(|return FAIL/)
+            for (v in owned) print FILENAME ":" FNR ": returns with " v " of line " owned[v] " in its hands"
+        if (match($0, /^ +struct buf [a-z_]+ = \{/)) { split($0, w, " "); bufs[w[3]] = 1 }
+        if (match($0, /[ *][a-z_]+ = (mem_(alloc|zalloc|strdup|strndup|printf|array)|file_join|rundir_file)\(/) && !/(->|\.)[a-z_]+ =/) {
+            name = substr($0, RSTART + 1); sub(/ .*/, "", name); owned[name] = FNR
+        }
+        if (match($0, /file_read\(&[a-z_]+,/)) { name = substr($0, RSTART + 11); sub(/,.*/, "", name); owned[name] = FNR }
+        for (v in bufs) if ($0 ~ "[(, ]&" v "[,)]" && $0 !~ "buf_close\\(&" v) owned[v] = FNR
+    }' "${own[@]}" | say "memory that is lost"
+
+# Section banners (/* --- text --- */) fit on their line, and struct comments beside a field do not tear it apart.
+awk '/^ *\/\* -+ / && !/\*\/$/ { print FILENAME ":" FNR ": a banner that does not end on its line" }' "${sources[@]}" | say "torn banner"
+
 # Names.
 git ls-files '*.c' | grep -vE '^(kernels/|tests/)' | sed 's|.*/||' | grep -v '^main\.c$' | sort | uniq -d |
     sed 's|$|:1: two files of this name|' | say "basenames are unique"

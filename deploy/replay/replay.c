@@ -162,8 +162,8 @@ static int open_state(struct step **out, const struct recipe *r, const char *run
     struct step *s;
     struct runlog_record record = {0};
     struct hash hash;
-    char *dir = file_join(run_dir, "checkpoints");
     TRY(step_open(&s, r, r->model.path));
+    char *dir = file_join(run_dir, "checkpoints");
     int rc = ERR_NOTFOUND;
     for (int64_t at = first; at > 0 && rc == ERR_NOTFOUND; at--)
         rc = step_load(s, dir, at);

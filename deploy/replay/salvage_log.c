@@ -70,7 +70,7 @@ static bool get(struct work *w, enum runlog_kind kind, uint64_t id, struct runlo
 /* The same of one that must be there: else it is counted as lost. */
 static bool want(struct work *w, enum runlog_kind kind, uint64_t id, struct runlog_record *out) {
     if (get(w, kind, id, out, NULL)) return true;
-    lose(w, kind, id);
+    lose(w, (int)kind, id);
     return false;
 }
 
