@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,13 @@
 static enum log_level level_max = LOG_INFO;
 static char service_name[32] = "weir";
 static int copy_fd = -1;
+enum { RECENT_LINES = 32, RECENT_BYTES = 256 };
+static struct recent {
+    size_t n;
+    char text[RECENT_BYTES];
+} recent[RECENT_LINES];
+static unsigned n_recent; /* since the start */
+static atomic_flag recent_busy = ATOMIC_FLAG_INIT;
 static pthread_mutex_t limits_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log_limit *limits; /* all that held something back */
 
@@ -47,11 +55,39 @@ int log_level_from_name(const char *name) {
     return -1;
 }
 
+int log_copy_fd(void) {
+    return copy_fd;
+}
+
+const char *log_service(void) {
+    return service_name;
+}
+
+/* One thread at a time; a line that comes meanwhile is left out rather than waited for, since a
+ * process may be forked at any moment. A crash's handler only reads, so its newest line may be
+ * torn.
+ */
+static void keep_recent(const char *line, size_t n) {
+    if (atomic_flag_test_and_set_explicit(&recent_busy, memory_order_acquire)) return;
+    struct recent *r = &recent[n_recent % RECENT_LINES];
+    r->n = n < sizeof r->text ? n : sizeof r->text;
+    memcpy(r->text, line, r->n);
+    r->text[r->n - 1] = '\n';
+    n_recent++;
+    atomic_flag_clear_explicit(&recent_busy, memory_order_release);
+}
+
+void log_recent(void (*each)(void *ctx, const char *line, size_t n), void *ctx) {
+    unsigned end = n_recent, begin = end > RECENT_LINES ? end - RECENT_LINES : 0;
+    for (unsigned i = begin; i != end; i++)
+        each(ctx, recent[i % RECENT_LINES].text, recent[i % RECENT_LINES].n);
+}
+
 static bool wanted(enum log_level level) {
     return level <= level_max || (copy_fd >= 0 && level <= LOG_INFO);
 }
 
-static void put(int fd, const char *line, size_t n) {
+static void put_line(int fd, const char *line, size_t n) {
     ssize_t ignored = write(fd, line, n);
     (void)ignored;
 }
@@ -72,8 +108,9 @@ static void write_line(enum log_level level, enum log_subsystem sub, const char 
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = ' ';
     line[n++] = '\n';
-    if (level <= level_max) put(STDERR_FILENO, line, n);
-    if (copy_fd >= 0 && level <= LOG_INFO) put(copy_fd, line, n);
+    keep_recent(line, n);
+    if (level <= level_max) put_line(STDERR_FILENO, line, n);
+    if (copy_fd >= 0 && level <= LOG_INFO) put_line(copy_fd, line, n);
 }
 
 void log_write(enum log_level level, enum log_subsystem sub, const char *fmt, ...) {

@@ -6,6 +6,7 @@
 #include "proto/client.h"
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -99,6 +100,7 @@ bool client_beat_due(const struct client *c, uint64_t now_us) {
 int client_beat(struct client *c, uint64_t now_us, Weir__Heartbeat *beat) {
     beat->incarnation = c->incarnation;
     c->beat_us = now_us;
+    crash_note(CRASH_VERSION, beat->version);
     if (c->silent_us == 0) c->silent_us = now_us;
     int rc = link_send(c->sock, NULL, WIRE_HEARTBEAT, beat, NULL, 0, 0);
     return rc == ERR_AGAIN ? 0 : rc;
@@ -115,6 +117,7 @@ static void on_ack(struct client *c, const Weir__HeartbeatAck *a) {
     }
     c->step = a->step;
     c->done = a->done;
+    crash_note(CRASH_STEP, c->step);
 }
 
 static void on_welcome(struct client *c, const Weir__Welcome *w, uint64_t now_us) {
@@ -122,6 +125,7 @@ static void on_welcome(struct client *c, const Weir__Welcome *w, uint64_t now_us
     c->welcome = true;
     c->step = w->step;
     c->done = w->done;
+    crash_note(CRASH_STEP, c->step);
     c->silent_us = 0;
     c->beat_us = now_us;
 }

@@ -9,6 +9,7 @@
  * standard error and our own are kept, so no listening socket or log stays open in a worker. */
 #include "reward/spawner.h"
 
+#include "base/crash.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -88,9 +89,11 @@ static void report(const struct keeper *k, struct spawner_message m, int pass) {
     }
 }
 
+/* A verifier that crashes on a response is the pool's to report. */
 static void ignore_signals(void) {
     static const int quiet[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2};
     static const int usual[] = {SIGCHLD, SIGALRM, SIGPROF, SIGXCPU};
+    crash_close();
     for (size_t i = 0; i < sizeof quiet / sizeof quiet[0]; i++)
         signal(quiet[i], SIG_IGN);
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)

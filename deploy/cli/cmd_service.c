@@ -1,6 +1,7 @@
 /* cmd_service.c - `weir manager|relay|reward|rollout|trainer|evaluator --run RUN [--name NAME]`:
  * one service of a run. The supervisor starts them; by hand they serve to debug one service under
  * gdb or valgrind while the others run. */
+#include "base/crash.h"
 #include "base/log.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
@@ -31,6 +32,7 @@ static int parse(int argc, char **argv, const char **run, const char **name) {
     if (rc != 0) return rc;
     if (!*run) return FAIL(ERR_CONFIG, "--run RUN is missing");
     log_rename(*name);
+    crash_file(*run, *name);
     return 0;
 }
 
