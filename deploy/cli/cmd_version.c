@@ -6,8 +6,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { WEIR_MAJOR = 0, WEIR_MINOR = 1, WEIR_PATCH = 0 };
-
 int cmd_version(int argc, char **argv) {
     bool json = false;
     struct args_option options[] = {{"json", ARGS_FLAG, &json, NULL, "one JSON object", 0, 0}};
@@ -16,9 +14,8 @@ int cmd_version(int argc, char **argv) {
     int rc = args_parse(&verb, argc, argv, NULL, NULL);
     if (rc != 0) return rc < 0 ? rc : 0;
     if (json)
-        printf("{\"version\": \"%d.%d.%d\", \"kern_abi\": %d}\n", WEIR_MAJOR, WEIR_MINOR,
-               WEIR_PATCH, KERN_ABI);
+        printf("{\"version\": \"%s\", \"kern_abi\": %d}\n", WEIR_VERSION, KERN_ABI);
     else
-        printf("weir %d.%d.%d (kernel ABI %d)\n", WEIR_MAJOR, WEIR_MINOR, WEIR_PATCH, KERN_ABI);
+        printf("weir %s (kernel ABI %d)\n", WEIR_VERSION, KERN_ABI);
     return 0;
 }
