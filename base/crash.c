@@ -46,7 +46,7 @@ struct crash_out {
     int fd[3]; /* stderr, the log's copy, the report's file; -1: none */
 };
 
-static void put(const struct crash_out *out, const char *text, size_t n) {
+static void put_bytes(const struct crash_out *out, const char *text, size_t n) {
     for (size_t i = 0; i < sizeof out->fd / sizeof out->fd[0]; i++) {
         ssize_t ignored = out->fd[i] >= 0 ? write(out->fd[i], text, n) : 0;
         (void)ignored;
@@ -54,7 +54,7 @@ static void put(const struct crash_out *out, const char *text, size_t n) {
 }
 
 static void put_text(const struct crash_out *out, const char *text) {
-    put(out, text, strlen(text));
+    put_bytes(out, text, strlen(text));
 }
 
 static void put_number(const struct crash_out *out, uint64_t v, unsigned base) {
@@ -65,7 +65,7 @@ static void put_number(const struct crash_out *out, uint64_t v, unsigned base) {
         v /= base;
     } while (v > 0);
     if (base == 16) put_text(out, "0x");
-    put(out, digits + at, sizeof digits - at);
+    put_bytes(out, digits + at, sizeof digits - at);
 }
 
 static void put_field(const struct crash_out *out, const char *name, uint64_t v) {
@@ -89,7 +89,7 @@ static void put_stack(const struct crash_out *out) {
 
 static void put_log_line(void *ctx, const char *line, size_t n) {
     put_text(ctx, "  ");
-    put(ctx, line, n);
+    put_bytes(ctx, line, n);
 }
 
 static void put_cause(const struct crash_out *out, int number, const siginfo_t *info) {

@@ -83,20 +83,20 @@ void log_recent(void (*each)(void *ctx, const char *line, size_t n), void *ctx) 
         each(ctx, recent[i % RECENT_LINES].text, recent[i % RECENT_LINES].n);
 }
 
-static bool wanted(enum log_level level) {
+static bool level_wanted(enum log_level level) {
     return level <= level_max || (copy_fd >= 0 && level <= LOG_INFO);
 }
 
-static void put_line(int fd, const char *line, size_t n) {
+static void write_whole(int fd, const char *line, size_t n) {
     ssize_t ignored = write(fd, line, n);
     (void)ignored;
 }
 
-static void write_line(enum log_level level, enum log_subsystem sub, const char *fmt, va_list ap) {
+static void format_line(enum log_level level, enum log_subsystem sub, const char *fmt, va_list ap) {
     char line[2048];
     struct timespec ts;
     struct tm tm;
-    if (!wanted(level)) return;
+    if (!level_wanted(level)) return;
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
     size_t n = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -109,14 +109,14 @@ static void write_line(enum log_level level, enum log_subsystem sub, const char 
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = ' ';
     line[n++] = '\n';
     keep_recent(line, n);
-    if (level <= level_max) put_line(STDERR_FILENO, line, n);
-    if (copy_fd >= 0 && level <= LOG_INFO) put_line(copy_fd, line, n);
+    if (level <= level_max) write_whole(STDERR_FILENO, line, n);
+    if (copy_fd >= 0 && level <= LOG_INFO) write_whole(copy_fd, line, n);
 }
 
 void log_write(enum log_level level, enum log_subsystem sub, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    write_line(level, sub, fmt, ap);
+    format_line(level, sub, fmt, ap);
     va_end(ap);
 }
 
@@ -129,7 +129,7 @@ static void note_held(struct log_limit *l, enum log_level level, enum log_subsys
 }
 
 /* Whether the line may be said now; *held: how many were not, since the last one that was. */
-static bool take(struct log_limit *l, uint64_t *held) {
+static bool limit_allows(struct log_limit *l, uint64_t *held) {
     const uint64_t room = (uint64_t)LOG_LIMIT_BURST * LOG_LIMIT_EVERY_US;
     uint64_t now = clock_us();
     if (l->free_us < now) l->free_us = now;
@@ -144,9 +144,9 @@ void log_limited(struct log_limit *limit, enum log_level level, enum log_subsyst
                  const char *fmt, ...) {
     uint64_t held = 0;
     va_list ap;
-    if (!wanted(level)) return;
+    if (!level_wanted(level)) return;
     pthread_mutex_lock(&limits_lock);
-    bool say = take(limit, &held);
+    bool say = limit_allows(limit, &held);
     va_start(ap, fmt);
     if (!say && limit->held == 0) vsnprintf(limit->first, sizeof limit->first, fmt, ap);
     va_end(ap);
@@ -155,7 +155,7 @@ void log_limited(struct log_limit *limit, enum log_level level, enum log_subsyst
     if (!say) return;
     if (held > 0) log_write(level, sub, "%" PRIu64 " lines like the next one were left out", held);
     va_start(ap, fmt);
-    write_line(level, sub, fmt, ap);
+    format_line(level, sub, fmt, ap);
     va_end(ap);
 }
 

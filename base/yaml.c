@@ -22,7 +22,7 @@ struct yaml {
     size_t n, cap;
 };
 
-static int add(struct yaml *y, const char *path, const char *value, size_t len, int line) {
+static int add_entry(struct yaml *y, const char *path, const char *value, size_t len, int line) {
     if (y->n >= YAML_ENTRIES_MAX)
         return FAIL(ERR_CONFIG, "%s: more than %d settings", y->name, YAML_ENTRIES_MAX);
     mem_grow(&y->entries, &y->cap, y->n + 1, sizeof *y->entries);
@@ -111,14 +111,14 @@ static int walk(struct yaml *y, yaml_document_t *doc, int id, const char *path, 
         const char *v = is_null(node) ? NULL : (const char *)node->data.scalar.value;
         if (v && strlen(v) != node->data.scalar.length)
             return FAIL(ERR_CONFIG, "%s line %d: %s holds a NUL character", y->name, line, path);
-        TRY(add(y, path, v, node->data.scalar.length, line));
+        TRY(add_entry(y, path, v, node->data.scalar.length, line));
         y->entries[y->n - 1].quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
         return 0;
     }
     default: return FAIL(ERR_CONFIG, "%s line %d: %s: unknown kind of value", y->name, line, path);
     }
     if (*path == '\0') return 0;
-    TRY(add(y, path, NULL, 0, line));
+    TRY(add_entry(y, path, NULL, 0, line));
     y->entries[y->n - 1].empty = true;
     return 0;
 }
@@ -148,8 +148,8 @@ static int refuse_anchors(const char *text, size_t bytes, const char *name) {
 }
 
 /* Adds every scalar of the text below path. */
-static int flatten(struct yaml *y, const char *text, size_t bytes, const char *name,
-                   const char *path) {
+static int flatten_node(struct yaml *y, const char *text, size_t bytes, const char *name,
+                        const char *path) {
     TRY(refuse_anchors(text, bytes, name));
     yaml_parser_t parser;
     yaml_document_t doc;
@@ -169,7 +169,7 @@ static int flatten(struct yaml *y, const char *text, size_t bytes, const char *n
     else if (root)
         rc = walk(y, &doc, 1, path, 0);
     else if (*path)
-        rc = add(y, path, NULL, 0, 0);
+        rc = add_entry(y, path, NULL, 0, 0);
     yaml_document_delete(&doc);
     yaml_parser_delete(&parser);
     return rc;
@@ -181,7 +181,7 @@ int yaml_parse(struct yaml **out, const char *text, size_t bytes, const char *na
                     YAML_BYTES_MAX);
     struct yaml *y = mem_zalloc(sizeof *y);
     y->name = mem_strdup(name);
-    int rc = flatten(y, text, bytes, name, "");
+    int rc = flatten_node(y, text, bytes, name, "");
     if (rc < 0) {
         yaml_close(&y);
         return rc;
@@ -214,7 +214,7 @@ int yaml_set(struct yaml *y, const char *assignment) {
     }
     y->n = kept;
     char *name = mem_printf("--set %s", assignment);
-    int rc = flatten(y, eq + 1, strlen(eq + 1), name, path);
+    int rc = flatten_node(y, eq + 1, strlen(eq + 1), name, path);
     for (size_t i = kept; i < y->n; i++)
         y->entries[i].line = 0;
     mem_free(name);

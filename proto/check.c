@@ -205,7 +205,7 @@ static int count_tokens(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
 }
 
 /* By group, then trajectory, none twice: the order in which a batch is trained. */
-static int count_batch(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+static int count_batch_frames(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Batch *m = body;
     int64_t response = 0;
     for (size_t i = 0; i < m->n_items; i++) {
@@ -299,7 +299,7 @@ static const struct spec specs[WIRE_TYPES] = {
                            .items = offsetof(Weir__ScoreRecord, scores), .items_max = 64},
     [WIRE_BATCH_REQUEST] = {RULES(batch_request_rules)},
     [WIRE_BATCH] = {RULES(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
-                    .count = count_batch, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
+                    .count = count_batch_frames, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
     [WIRE_STEP_DONE] = {RULES(step_done_rules), .count = count_text, .frame = {TEXT}},
     [WIRE_STEP_ACK] = {RULES(step_ack_rules)},
     [WIRE_EVAL_DONE] = {RULES(eval_done_rules), .count = count_text, .frame = {TEXT}},
@@ -315,7 +315,7 @@ static const struct spec specs[WIRE_TYPES] = {
     [WIRE_WEIGHTS_RECORD] = {RULES(weights_record_rules)},
 };
 
-static int check_range(const struct rule *r, int64_t v) {
+static int check_integer(const struct rule *r, int64_t v) {
     if (v >= r->min && v <= r->max) return 0;
     return FAIL(ERR_CORRUPT, "%s: %" PRId64 " is outside %" PRId64 "..%" PRId64, r->name, v, r->min,
                 r->max);
@@ -330,7 +330,7 @@ static int check_real(const struct rule *r, double v) {
     return 0;
 }
 
-static int check_length(const struct rule *r, size_t n) {
+static int check_bytes(const struct rule *r, size_t n) {
     bool hash = r->max == 16 && r->kind == BYTES;
     if (hash && n != 16 && !(n == 0 && r->min == 0))
         return FAIL(ERR_CORRUPT, "%s: %zu bytes, a hash has 16", r->name, n);
@@ -342,7 +342,7 @@ static int check_length(const struct rule *r, size_t n) {
 
 static int check_str(const struct rule *r, const char *s) {
     size_t n = s ? strlen(s) : 0;
-    TRY(check_length(r, n));
+    TRY(check_bytes(r, n));
     if (n > 0 && utf8_valid_prefix(s, n) != n)
         return FAIL(ERR_CORRUPT, "%s: not valid UTF-8", r->name);
     return 0;
@@ -361,17 +361,17 @@ static int check_field(const struct rule *r, const void *message) {
     const void *p = (const char *)message + r->offset;
     uint64_t u;
     switch (r->kind) {
-    case I32: return check_range(r, *(const int32_t *)p);
-    case U32: return check_range(r, *(const uint32_t *)p);
-    case I64: return check_range(r, *(const int64_t *)p);
+    case I32: return check_integer(r, *(const int32_t *)p);
+    case U32: return check_integer(r, *(const uint32_t *)p);
+    case I64: return check_integer(r, *(const int64_t *)p);
     case U64:
         u = *(const uint64_t *)p;
-        return check_range(r, u > INT64_MAX ? INT64_MAX : (int64_t)u);
+        return check_integer(r, u > INT64_MAX ? INT64_MAX : (int64_t)u);
     case F32: return check_real(r, (double)*(const float *)p);
     case F64: return check_real(r, *(const double *)p);
     case STR: return check_str(r, *(char *const *)p);
     case WORD: return check_word(r, *(char *const *)p);
-    case BYTES: return check_length(r, ((const ProtobufCBinaryData *)p)->len);
+    case BYTES: return check_bytes(r, ((const ProtobufCBinaryData *)p)->len);
     }
     return FAIL(ERR_CORRUPT, "%s: unknown kind", r->name);
 }

@@ -107,7 +107,7 @@ int client_beat(struct client *c, uint64_t now_us, Weir__Heartbeat *beat) {
 }
 
 /* Answers that were under way before the Welcome say nothing about who welcomed us. */
-static void on_ack(struct client *c, const Weir__HeartbeatAck *a) {
+static void take_heartbeat_ack(struct client *c, const Weir__HeartbeatAck *a) {
     c->silent_us = 0;
     if (!c->welcome) return;
     if (a->incarnation != c->manager) {
@@ -120,7 +120,7 @@ static void on_ack(struct client *c, const Weir__HeartbeatAck *a) {
     crash_note(CRASH_STEP, c->step);
 }
 
-static void on_welcome(struct client *c, const Weir__Welcome *w, uint64_t now_us) {
+static void take_welcome(struct client *c, const Weir__Welcome *w, uint64_t now_us) {
     c->manager = w->incarnation;
     c->welcome = true;
     c->step = w->step;
@@ -140,11 +140,11 @@ int client_recv(struct client *c, uint64_t now_us, struct link_msg *out) {
         }
         TRY(rc);
         if (m.wire.type == WIRE_HEARTBEAT_ACK) {
-            on_ack(c, m.wire.body);
+            take_heartbeat_ack(c, m.wire.body);
             link_free(&m);
             continue;
         }
-        if (m.wire.type == WIRE_WELCOME) on_welcome(c, m.wire.body, now_us);
+        if (m.wire.type == WIRE_WELCOME) take_welcome(c, m.wire.body, now_us);
         *out = m;
         return 0;
     }

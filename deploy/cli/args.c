@@ -42,22 +42,24 @@ static void print_roff_text(const char *s) {
         else
             putchar(*s);
     }
-    putchar('\n');
 }
 
 /* Lines of the text are the author's: a list of verbs stays one. */
 static void print_roff(const struct args_verb *verb) {
     printf(".SH SYNOPSIS\n.nf\n");
     print_roff_text(verb->usage);
-    printf(".fi\n.SH DESCRIPTION\n.nf\n");
+    printf("\n.fi\n.SH DESCRIPTION\n.nf\n");
     print_roff_text(verb->about);
-    printf(".fi\n.SH OPTIONS\n");
+    printf("\n.fi\n.SH OPTIONS\n");
     for (size_t i = 0; i < verb->n; i++) {
         const struct args_option *o = &verb->options[i];
-        printf(".TP\n\\fB\\-\\-%s\\fR", o->name);
+        printf(".TP\n\\fB\\-\\-");
+        print_roff_text(o->name);
+        printf("\\fR");
         if (o->value) printf(" \\fI%s\\fR", o->value);
         putchar('\n');
         print_roff_text(o->meaning);
+        putchar('\n');
         if (o->min != 0 || o->max != 0) printf("Allowed is %.15g to %.15g.\n", o->min, o->max);
     }
 }

@@ -1,7 +1,9 @@
 /* mathlex_token.c - see mathlex_token.h. */
 #include "reward/math/mathlex_token.h"
 
-#include <string.h>
+#include "base/words.h"
+
+#include <strings.h>
 
 static const char *const functions[] = {
     "sin",     "cos",    "tan",    "cot",    "sec",    "csc",    "arcsin",  "arccos",
@@ -13,7 +15,23 @@ static const char *const functions[] = {
     "arctanh", "asin",   "acos",   "atan",   "cosec",  "Re",     "Im",      NULL};
 
 bool mathlex_is_function(const char *s, size_t n) {
-    for (size_t i = 0; functions[i]; i++)
-        if (strlen(functions[i]) == n && memcmp(functions[i], s, n) == 0) return true;
-    return false;
+    return words_have(functions, s, n);
+}
+
+bool mathlex_is(const struct mathlex_token *t, char punct) {
+    return t->kind == MATHLEX_PUNCT && t->punct == punct;
+}
+
+bool mathlex_says(const struct mathlex_token *t, const char *name) {
+    return strlen(name) == t->n && strncasecmp(t->s, name, t->n) == 0;
+}
+
+char mathlex_mirrored(char relation) {
+    switch (relation) {
+    case '<': return '>';
+    case '>': return '<';
+    case MATHLEX_LE: return MATHLEX_GE;
+    case MATHLEX_GE: return MATHLEX_LE;
+    default: return relation;
+    }
 }

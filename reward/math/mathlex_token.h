@@ -63,5 +63,10 @@ struct mathlex_token {
 
 /* Whether s[0..n) names a function: sin, gcd, max. */
 bool mathlex_is_function(const char *s, size_t n);
+/* Whether t is this sign; whether it is this word, in any case. */
+bool mathlex_is(const struct mathlex_token *t, char punct);
+bool mathlex_says(const struct mathlex_token *t, const char *name);
+/* The sign that says the same with its sides exchanged. */
+char mathlex_mirrored(char relation);
 
 #endif

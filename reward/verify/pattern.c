@@ -44,7 +44,7 @@ static void close_state(void *state) {
     mem_free(s);
 }
 
-static int compile(struct state *s, const char *pattern) {
+static int compile_pattern(struct state *s, const char *pattern) {
     uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C;
     pcre2_general_context *general =
         pcre2_general_context_create(pattern_alloc, pattern_free, NULL);
@@ -73,7 +73,7 @@ static int open_pattern(void **state, const struct verify_spec *spec, bool captu
     int rc = 0;
     struct state *s = mem_zalloc(sizeof *s);
     s->ignore_case = spec->ignore_case;
-    TRY_OUT(compile(s, spec->pattern));
+    TRY_OUT(compile_pattern(s, spec->pattern));
     int group = pcre2_substring_number_from_name(s->code, (PCRE2_SPTR) "answer");
     if (group == PCRE2_ERROR_NOUNIQUESUBSTRING)
         TRY_OUT(FAIL(ERR_CONFIG, "pattern has more than one group called answer"));
@@ -122,7 +122,8 @@ static int compare_group(const struct state *s, const char *found, size_t n, con
     return 0;
 }
 
-static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
+static int run_regex(const void *state, const struct verify_input *in, double *value,
+                     char *reason) {
     const struct state *s = state;
     int rc = 0;
     pcre2_match_data *data = pcre2_match_data_create_from_pattern(s->code, NULL);
@@ -146,7 +147,7 @@ out:
 }
 
 /* Only a pattern that captures an answer looks at the reference. */
-static int check(const void *state, const char *answer) {
+static int check_regex(const void *state, const char *answer) {
     const struct state *s = state;
     double value;
     return s->group == 0 ? 0 : compare_group(s, "", 0, answer, &value);
@@ -158,8 +159,8 @@ const struct verify_type verify_regex = {
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE | VERIFY_USES_AFTER,
     .open = open_regex,
     .close = close_state,
-    .run = run,
-    .check = check,
+    .run = run_regex,
+    .check = check_regex,
 };
 
 const struct verify_type verify_format = {
@@ -168,5 +169,5 @@ const struct verify_type verify_format = {
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE,
     .open = open_format,
     .close = close_state,
-    .run = run,
+    .run = run_regex,
 };

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-static bool is_word(uint32_t cp) {
+static bool is_word_character(uint32_t cp) {
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
     return cp == '_' || (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NO);
 }
@@ -22,18 +22,18 @@ static bool word_before(const char *s, size_t at) {
     do
         i--;
     while (i > 0 && ((unsigned char)s[i] & 0xc0) == 0x80);
-    return utf8_decode(s + i, at - i, &cp) > 0 && is_word(cp);
+    return utf8_decode(s + i, at - i, &cp) > 0 && is_word_character(cp);
 }
 
-static bool word_at(const char *s, size_t n, size_t at) {
+static bool word_starts_at(const char *s, size_t n, size_t at) {
     uint32_t cp = 0;
-    return at < n && utf8_decode(s + at, n - at, &cp) > 0 && is_word(cp);
+    return at < n && utf8_decode(s + at, n - at, &cp) > 0 && is_word_character(cp);
 }
 
 static bool contains(const char *s, size_t n, const char *word, size_t m, bool whole) {
     for (const char *p = s; (p = memmem(p, n - (size_t)(p - s), word, m)) != NULL; p++) {
         size_t at = (size_t)(p - s);
-        if (!whole || (!word_before(s, at) && !word_at(s, n, at + m))) return true;
+        if (!whole || (!word_before(s, at) && !word_starts_at(s, n, at + m))) return true;
     }
     return false;
 }
@@ -43,15 +43,15 @@ struct state {
     bool ignore_case, whole_word;
 };
 
-static int open(void **state, const struct verify_spec *spec) {
+static int open_text_match(void **state, const struct verify_spec *spec) {
     static struct state table[2][2] = {{{false, false}, {false, true}},
                                        {{true, false}, {true, true}}};
     *state = &table[spec->ignore_case][spec->whole_word];
     return 0;
 }
 
-static int compare(const struct state *st, const struct verify_input *in, bool exact,
-                   double *value) {
+static int compare_texts(const struct state *st, const struct verify_input *in, bool exact,
+                         double *value) {
     size_t n, m;
     char *response = textfold(in->response, strlen(in->response), st->ignore_case, &n);
     char *answer = textfold(in->answer, strlen(in->answer), st->ignore_case, &m);
@@ -67,13 +67,13 @@ static int compare(const struct state *st, const struct verify_input *in, bool e
 static int run_exact(const void *state, const struct verify_input *in, double *value,
                      char *reason) {
     (void)reason;
-    return compare(state, in, true, value);
+    return compare_texts(state, in, true, value);
 }
 
 static int run_contains(const void *state, const struct verify_input *in, double *value,
                         char *reason) {
     (void)reason;
-    return compare(state, in, false, value);
+    return compare_texts(state, in, false, value);
 }
 
 const struct verify_type verify_exact = {
@@ -81,7 +81,7 @@ const struct verify_type verify_exact = {
     .doc = "the response is the answer, white space at both ends aside",
     .uses = VERIFY_USES_CASE | VERIFY_USES_AFTER,
     .needs_answer = true,
-    .open = open,
+    .open = open_text_match,
     .run = run_exact,
 };
 
@@ -90,6 +90,6 @@ const struct verify_type verify_contains = {
     .doc = "the response contains the answer; with whole_word, as a word of its own",
     .uses = VERIFY_USES_CASE | VERIFY_USES_WORD | VERIFY_USES_AFTER,
     .needs_answer = true,
-    .open = open,
+    .open = open_text_match,
     .run = run_contains,
 };
