@@ -94,7 +94,8 @@ struct kern_backend {
     int (*memory)(size_t *left, size_t *total);
     /* leaf[hash_blocks(bytes)] (host) = hashes of the blocks of data, as hash_leaves of base/hash.h
      * gives them; done on return. Takes sizeof(struct hash) of scratch a block where the data are
-     * not in host memory. A last block of less than KERN_HASH_MIN bytes: the checked call's. */
+     * not in host memory. kern_hash_leaves hashes a last block of
+     * fewer than KERN_HASH_MIN bytes itself, so no backend sees one. */
     int (*hash_leaves)(struct kern_stream *, struct hash *leaf, const void *data, size_t bytes);
     /* exact false: the ops of s may choose how they compute by the number of rows, which ends [BI]
      * but not repetition: the same calls give the same bits on the same kind of device. Streams

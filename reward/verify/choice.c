@@ -6,11 +6,12 @@
  * where words of choosing, or nothing, stand before it: "vitamin D" names no choice, "A dog" is
  * English. A letter that is denied ("B, not A", "A is wrong") is not chosen, and several that are
  * joined ("both A and B") are no choice. */
+#include "reward/verify/verify_type.h"
+
 #include "base/mem.h"
 #include "base/textfold.h"
 #include "reward/verify/answer.h"
 #include "reward/verify/statement.h"
-#include "reward/verify/verify_types.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -278,7 +279,7 @@ static int run_choice(const void *state, const struct verify_input *in, double *
     return 0;
 }
 
-const struct verify_type verify_choice = {
+const struct verify_type choice_type = {
     .name = "choice",
     .doc = "the letter A..J that the response settles on is the answer's",
     .uses = VERIFY_USES_AFTER,

@@ -6,9 +6,10 @@
  * Hedging must not pay: a second number on the marked line ("#### 17 or 18") makes the answer
  * wrong. `flexible` also takes the last number of a response without any mark. A reference that
  * holds no number is an error of the data, never a zero. */
+#include "reward/verify/verify_type.h"
+
 #include "reward/math/mathword.h"
 #include "reward/math/rational.h"
-#include "reward/verify/verify_types.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -187,7 +188,7 @@ static int open_gsm8k(void **state, const struct verify_spec *spec) {
     return 0;
 }
 
-const struct verify_type verify_gsm8k = {
+const struct verify_type gsm8k_type = {
     .name = "gsm8k",
     .doc = "the number after the last ####; with flexible, else the last number",
     .uses = VERIFY_USES_FLEXIBLE | VERIFY_USES_AFTER,

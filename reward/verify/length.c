@@ -7,8 +7,9 @@
  * times `penalty`. The other end is ours: below min_tokens (m) the score is (n - m) / m times
  * penalty, so that "answer at once" can be discouraged with the same tool. The two ranges must not
  * overlap. Nothing here looks at the text. */
+#include "reward/verify/verify_type.h"
+
 #include "base/mem.h"
-#include "reward/verify/verify_types.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -68,8 +69,9 @@ static int run_length(const void *state, const struct verify_input *in, double *
     return 0;
 }
 
-const struct verify_type verify_length = {
+const struct verify_type length_type = {
     .name = "length",
+    .graded = true,
     .doc = "0, falling to -penalty over the last buffer_tokens before max_tokens (DAPO)",
     .uses = VERIFY_USES_TOKENS,
     .open = open_length,
@@ -85,7 +87,7 @@ static int run_finished(const void *state, const struct verify_input *in, double
     return 0;
 }
 
-const struct verify_type verify_finished = {
+const struct verify_type length_finished_type = {
     .name = "finished",
     .doc = "1 if the response ended by itself within its token limit",
     .run = run_finished,

@@ -7,6 +7,8 @@
  * judge: ERR_UNSUP, so that a row of data never silently scores zero for everyone.
  *
  * "1,234" may be a number or a list; both readings are tried, each for both sides alike. */
+#include "reward/verify/verify_type.h"
+
 #include "base/buf.h"
 #include "reward/math/mathfold.h"
 #include "reward/math/mathlex.h"
@@ -15,7 +17,6 @@
 #include "reward/math/mathsame.h"
 #include "reward/math/mathunit.h"
 #include "reward/verify/answer.h"
-#include "reward/verify/verify_types.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -283,7 +284,7 @@ out:
     return rc;
 }
 
-const struct verify_type verify_math = {
+const struct verify_type mathans_type = {
     .name = "math",
     .doc = "the final answer (boxed, stated or last number) equals the reference, exactly",
     .uses = VERIFY_USES_AFTER,

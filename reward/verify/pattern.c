@@ -6,9 +6,10 @@
  * The searched text may hold invalid UTF-8; such bytes match nothing. Match data lives for one run,
  * because several threads may share the compiled pattern. */
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include "reward/verify/verify_type.h"
+
 #include "base/mem.h"
 #include "base/textfold.h"
-#include "reward/verify/verify_types.h"
 
 #include <pcre2.h>
 #include <stdio.h>
@@ -153,7 +154,7 @@ static int check_regex(const void *state, const char *answer) {
     return s->group == 0 ? 0 : compare_group(s, "", 0, answer, &value);
 }
 
-const struct verify_type verify_regex = {
+const struct verify_type pattern_regex_type = {
     .name = "regex",
     .doc = "pattern matches; if it has a group (?<answer>...), what that matched is the answer",
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE | VERIFY_USES_AFTER,
@@ -163,7 +164,7 @@ const struct verify_type verify_regex = {
     .check = check_regex,
 };
 
-const struct verify_type verify_format = {
+const struct verify_type pattern_format_type = {
     .name = "format",
     .doc = "pattern matches somewhere in the response; the answer is not looked at",
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE,

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/textfold.h"
 #include "base/utf8.h"
-#include "reward/verify/verify_types.h"
+#include "reward/verify/verify_type.h"
 
 #include <string.h>
 #include <utf8proc.h>
@@ -76,7 +76,7 @@ static int run_contains(const void *state, const struct verify_input *in, double
     return compare_texts(state, in, false, value);
 }
 
-const struct verify_type verify_exact = {
+const struct verify_type text_match_exact_type = {
     .name = "exact",
     .doc = "the response is the answer, white space at both ends aside",
     .uses = VERIFY_USES_CASE | VERIFY_USES_AFTER,
@@ -85,7 +85,7 @@ const struct verify_type verify_exact = {
     .run = run_exact,
 };
 
-const struct verify_type verify_contains = {
+const struct verify_type text_match_contains_type = {
     .name = "contains",
     .doc = "the response contains the answer; with whole_word, as a word of its own",
     .uses = VERIFY_USES_CASE | VERIFY_USES_WORD | VERIFY_USES_AFTER,

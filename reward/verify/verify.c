@@ -11,18 +11,18 @@
 #include "base/nearest.h"
 #include "base/utf8.h"
 #include "reward/verify/reasoning.h"
-#include "reward/verify/verify_types.h"
+#include "reward/verify/verify_type.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TYPES_MAX = 16 };
+enum { TYPES_MAX = 32 };
 
-#define TYPE_AT(type) &type,
-#define TYPE_ONE(type) +1
-static const struct verify_type *types[TYPES_MAX] = {VERIFY_TYPES(TYPE_AT)};
-static size_t n_types = 0 VERIFY_TYPES(TYPE_ONE);
+#define ADDRESS(type) &type,
+static const struct verify_type *types[TYPES_MAX] = {VERIFY_TYPES(ADDRESS)};
+#define ONE(type) +1
+static size_t n_types = VERIFY_TYPES(ONE);
 
 struct entry {
     const struct verify_type *type;
@@ -41,6 +41,18 @@ struct verify {
 void verify_register(const struct verify_type *type) {
     ASSERT(n_types < TYPES_MAX);
     types[n_types++] = type;
+}
+
+const char *verify_types(size_t i, const char **doc) {
+    if (i >= n_types) return NULL;
+    if (doc) *doc = types[i]->doc;
+    return types[i]->name;
+}
+
+bool verify_is_graded(const char *type) {
+    for (size_t t = 0; t < n_types; t++)
+        if (strcmp(types[t]->name, type) == 0) return types[t]->graded;
+    return true;
 }
 
 /* i: place in the reward list, for the error text. */

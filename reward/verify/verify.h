@@ -36,10 +36,14 @@ void verify_run(const struct verify *v, const struct verify_input *in, struct ve
  * response, with the verifier's name in front. */
 MUST_CHECK int verify_check(const struct verify *v, const char *answer);
 
-/* Adds a type, for tests. Before the first verify_open; at most 7. */
+/* Adds a type, for tests. Before the first verify_open; at most 23. */
 void verify_register(const struct verify_type *type);
 
 /* Appends a row of Markdown for each type: its name, the keys that it reads, what it scores. */
 void verify_document(struct buf *out);
+/* The i-th known type, NULL after the last; *doc (if not NULL): one line about it. */
+const char *verify_types(size_t i, const char **doc);
+/* False if the type's scores are 1 (right) and 0 (wrong) only. An unknown type is graded. */
+bool verify_is_graded(const char *type);
 
 #endif

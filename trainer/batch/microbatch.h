@@ -40,7 +40,8 @@ struct microbatch {
 struct microbatch_item {
     int32_t traj;     /* of the batch */
     int32_t from, to; /* rows fed; from: a multiple of the page */
-    bool chained;     /* its rows before `from` are those of the item before it, else of frames */
+    /* The rows before `from` were computed by the item before this one (true), or by frames. */
+    bool chained;
 };
 
 /* Which tokens count as trained and what their numbers are. */

@@ -8,7 +8,8 @@
 #include "base/buf.h"
 #include "proto/recipe/recipe.h"
 
-/* Bytes of one rank; the reference's belong to the policy's, they only read */
+/* Bytes of one rank. `policy` holds the passes of the policy; `reference` is the frozen network of
+ * the KL term, which is read and never changed. */
 struct memplan {
     size_t weights;           /* f32 master, rounded copy */
     size_t optimizer;         /* gradient, moments, previous gradient: on the device */
