@@ -92,6 +92,7 @@ static void put_log_line(void *ctx, const char *line, size_t n) {
     put_bytes(ctx, line, n);
 }
 
+/* si_code tells a fault of this process from a signal that another one sent. */
 static void put_cause(const struct crash_out *out, int number, const siginfo_t *info) {
     const char *name = "?";
     for (size_t i = 0; i < N_SIGNALS; i++)

@@ -257,6 +257,8 @@ static int refuse_key_twice(struct parser *ps, const struct json *object, const 
     return rc;
 }
 
+/* *tail is where the next member goes, so members keep the order of the text. After a failure the
+ * arena goes as a whole: nothing is undone here. */
 static int parse_container(struct parser *ps, struct json *v, bool object) {
     char closing = object ? '}' : ']';
     const struct json **tail = &v->u.child;

@@ -88,6 +88,7 @@ static void give_line(struct lines *l, size_t end, size_t next, const char **tex
     l->number++;
 }
 
+/* A line is searched once however often more data had to be read for it (`searched`). */
 int lines_next(struct lines *l, const char **text, size_t *bytes) {
     for (;;) {
         size_t unseen = l->to - l->searched;

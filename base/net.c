@@ -344,6 +344,8 @@ static int recv_rest(struct net_sock *s, struct net_msg *m, bool more, const cha
     return 0;
 }
 
+/* A message that breaks a limit is read to its last part before it is refused: parts that are left
+ * would be taken for the next message. */
 int net_recv(struct net_sock *s, struct net_msg **out, struct net_id *from) {
     int rc = 0;
     struct net_id id = {.n = 0};

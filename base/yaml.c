@@ -91,6 +91,8 @@ static int walk_list(struct yaml *y, yaml_document_t *doc, const yaml_node_t *no
     return 0;
 }
 
+/* Depth-first, in the order of the file. An empty mapping or list is an entry of its own, without a
+ * value: what the file leaves empty must not look as if it were not there. */
 static int walk(struct yaml *y, yaml_document_t *doc, int id, const char *path, int depth) {
     yaml_node_t *node = yaml_document_get_node(doc, id);
     if (!node) return FAIL(ERR_CONFIG, "%s: %s has no value", y->name, path);
@@ -200,6 +202,8 @@ static bool below(const char *path, const char *root) {
     return strncmp(path, root, n) == 0 && (path[n] == '\0' || path[n] == '.' || path[n] == '[');
 }
 
+/* An assignment replaces the setting and everything below it, as a mapping or list in the file
+ * would. Line 0 says that no line of the file is to blame. */
 int yaml_set(struct yaml *y, const char *assignment) {
     const char *eq = strchr(assignment, '=');
     if (!eq || eq == assignment || eq - assignment >= YAML_PATH_MAX)

@@ -203,6 +203,7 @@ static void run_keeper(int fd, uint32_t n_slots, spawner_child *child, const voi
     serve_pool(&k);
 }
 
+/* Must be called before the process has threads: the child goes on without exec. */
 int spawner_open(int *fd, pid_t *pid, uint32_t n_slots, spawner_child *child, const void *context) {
     int pair[2];
     pid_t parent = getpid();

@@ -134,6 +134,8 @@ static void cpu_timer(uint32_t ms) {
     if (setitimer(ITIMER_PROF, &t, NULL) < 0) _exit(1);
 }
 
+/* The pool's lengths are checked again: a worker trusts its pool no more than the pool its workers.
+ */
 void worker_main(int fd, const void *context) {
     const struct worker_context *c = context;
     struct worker_request h;

@@ -413,6 +413,7 @@ static void init_tables(struct worker_pool *w) {
         ring_push(&w->free, i);
 }
 
+/* The keeper is forked first, while this process has no threads and few descriptors of its own. */
 int worker_pool_open(struct worker_pool **out, const struct worker_pool_config *cfg,
                      const struct verify *verify) {
     int rc = 0;

@@ -399,6 +399,7 @@ static int check_eval_name(const struct recipe *r, int64_t i) {
     return 0;
 }
 
+/* k of pass@k: each once, and no larger than the number of answers that it is estimated from. */
 static int check_samples(const struct recipe_eval *e, int64_t i) {
     if (e->samples > 1 && e->temperature == 0)
         return FAIL(ERR_CONFIG,

@@ -396,6 +396,8 @@ static const struct algebra_value *whole_power(struct algebra *g, const struct a
     return r;
 }
 
+/* Exact where the result is a value of this form: whole powers, and roots of a single term. 0 to
+ * the power 0 or below has no value; what cannot be computed stays a function equal to itself. */
 const struct algebra_value *algebra_pow(struct algebra *g, const struct algebra_value *base,
                                         const struct algebra_value *exponent) {
     struct rational e;

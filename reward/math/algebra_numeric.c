@@ -202,6 +202,7 @@ static bool at_function(struct approx *out, struct point *p, int32_t k) {
     return false;
 }
 
+/* An atom has one value at a point, however often it occurs: drawn once, then remembered. */
 static bool at_atom(struct approx *out, struct point *p, int32_t k) {
     const struct atom *a = &p->g->atom[k];
     struct approx x = {0};

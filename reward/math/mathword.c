@@ -185,6 +185,8 @@ bool mathword_names(const struct mathword_part *w, size_t n) {
     return true;
 }
 
+/* Words up to the last copula ("the answer is") may be any that deny nothing; behind it only those
+ * that leave a value as it is. A helper alone announces nothing: "the". */
 bool mathword_announces(const struct mathword_part *w, size_t n, bool *negative) {
     char word[WORD_BYTES];
     size_t from = 0;

@@ -70,6 +70,8 @@ static bool unite(struct realset *out, const struct realset *a, const struct rea
     return true;
 }
 
+/* The gaps between the pieces, which are in order; an end that belongs to a piece does not belong
+ * to the gap. Infinity belongs to neither. */
 static bool complement(struct realset *out, const struct realset *a) {
     struct realset r = {.variable = a->variable};
     struct realset_end low = below_all;

@@ -257,6 +257,8 @@ static int read_reference(const char *answer) {
     return found == FOUND_NONE ? only_letter((struct formula_span){answer, strlen(answer)}) : found;
 }
 
+/* A reference is judged before the response, so that a bad one is an error whatever was answered.
+ */
 static int run_choice(const void *state, const struct verify_input *in, double *value,
                       char *reason) {
     (void)state;

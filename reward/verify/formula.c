@@ -566,6 +566,7 @@ static void outline_command(struct outline *o, const char *s) {
     }
 }
 
+/* Signs count at depth 0 only: the = of \sum_{i=1} says nothing about the formula. */
 static struct outline outline(struct formula_span f) {
     struct outline o = {0};
     int depth = 0;
@@ -666,6 +667,7 @@ static bool ends_in_decimal_dots(struct formula_span a) {
     return n > 0 && n < a.n - 3 && a.s[n - 1] == '.';
 }
 
+/* Until nothing more comes off: what is at an edge may hide behind something else ("**$5$.**"). */
 struct formula_span formula_strip(struct formula_span a) {
     static const char edge[] = " \t\r\n$*_`\"~";
     while (a.n > 0) {

@@ -157,6 +157,8 @@ static enum found read_last(struct rational *out, const char *text) {
     return found;
 }
 
+/* A reference is judged before the response, so that a bad one is an error whatever was answered.
+ */
 static int run_gsm8k(const void *state, const struct verify_input *in, double *value,
                      char *reason) {
     struct rational want = rational_int(0), got = rational_int(0);

@@ -47,6 +47,7 @@ static int open_length(void **state, const struct verify_spec *s) {
     return 0;
 }
 
+/* The two ranges do not overlap (open_length), so whichever applies is the score. */
 static int run_length(const void *state, const struct verify_input *in, double *value,
                       char *reason) {
     const struct state *s = state;

@@ -45,6 +45,8 @@ static void close_state(void *state) {
     mem_free(s);
 }
 
+/* The limits hold for each match: a pattern such as (a+)+$ ends with an error, in the same number
+ * of steps on every machine, instead of holding up the worker. */
 static int compile_pattern(struct state *s, const char *pattern) {
     uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C;
     pcre2_general_context *general =
@@ -123,6 +125,7 @@ static int compare_group(const struct state *s, const char *found, size_t n, con
     return 0;
 }
 
+/* A group that took no part in the match, or ends before it begins (\K), is no answer. */
 static int run_regex(const void *state, const struct verify_input *in, double *value,
                      char *reason) {
     const struct state *s = state;

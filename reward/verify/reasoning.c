@@ -49,6 +49,8 @@ static bool ends_with_mark(const char *text, const char *mark) {
     return n >= m && memcmp(text + n - m, mark, m) == 0;
 }
 
+/* The last closing mark counts: reasoning may quote one. Behind it an opening mark without its
+ * closing one means that the response was cut while it reasoned. */
 const char *reasoning_end(const char *prompt, const char *response, const char *after) {
     struct mark mark[KNOWN + 1];
     char open[REASONING_MARK];

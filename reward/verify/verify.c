@@ -248,6 +248,8 @@ static bool too_long(const char *s) {
     return strnlen(s, VERIFY_TEXT_MAX + 1) > VERIFY_TEXT_MAX;
 }
 
+/* An error empties the result: scores that were computed before it would be a sum on another scale.
+ */
 void verify_run(const struct verify *v, const struct verify_input *in, struct verify_result *out) {
     struct verify_input safe = *in;
     if (!safe.prompt) safe.prompt = "";
