@@ -174,6 +174,7 @@ nightly: ## what takes hours or depends on luck: sanitizers on whole runs, long 
 	$(MAKE) tsan
 	$(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),900)
 	tests/seeds.sh
+	tests/soak.sh
 
 # What tests/gpu.sh carries to a machine with a GPU; the simulated device too, for its dry run.
 gpu-bundle: all $(TESTBIN) $(B)/weir-bench $(CUDASIM) ## build/gpu: all that tests/gpu.sh needs on a machine with a GPU
