@@ -140,7 +140,7 @@ static int check_tiling(const struct safetensors *f, const unsigned char *data, 
 
 /* Order matters: the length before the header is read, the header before any offset, each tensor by
  * itself before they are compared. */
-static int parse(struct safetensors *f, const unsigned char *p, size_t bytes) {
+static int parse_header(struct safetensors *f, const unsigned char *p, size_t bytes) {
     uint64_t header = 0;
     if (bytes < 8)
         return FAIL(ERR_CORRUPT, "%s: has %zu bytes, a safetensors file has at least 8", f->name,
@@ -175,7 +175,8 @@ int safetensors_open_memory(struct safetensors **out, const unsigned char *data,
                             const char *name) {
     struct safetensors *f = mem_zalloc(sizeof *f);
     f->name = mem_strdup(name);
-    int rc = filetype_explain(parse(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
+    int rc =
+        filetype_explain(parse_header(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
     if (rc < 0)
         safetensors_close(&f);
     else

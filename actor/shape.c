@@ -1,6 +1,6 @@
 /* shape.c - see shape.h. A config.json is read the way transformers reads it: the same defaults for
  * absent fields, both spellings of the rope settings, null meaning "none". Whatever would change
- * the network in a way that forward.c does not compute is refused here by name, because a model
+ * the network in a way that the actor does not compute is refused here by name, because a model
  * that loads and computes something else is the worst outcome.
  *
  * The rope tables repeat transformers' arithmetic including where it rounds to single precision

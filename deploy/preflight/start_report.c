@@ -56,7 +56,7 @@ int start_report_plan(struct start_report_plan *out, const struct recipe *r,
     p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
     if (publish_device_wanted(r, b)) p.handover = PUBLISH_DEVICE_SLABS * p.weights;
-    p.on_host = b->memory == NULL;
+    p.on_host = b->on_host;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));

@@ -177,6 +177,8 @@ static int add_weight(ops_s s, float *gw, float *part, int64_t slices, int64_t d
     return 0;
 }
 
+/* gx by row, which leaves each row's scale behind; gw from that in slices of rows, then their sum.
+ */
 template <typename T>
 static int rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                        float eps, bool accumulate) {

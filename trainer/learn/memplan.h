@@ -16,7 +16,7 @@ struct memplan {
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */
     struct actor_plan policy; /* forward and reverse pass */
-    size_t device, host;      /* all of the above; host: optimizer, frames, inputs, feed */
+    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, feed */
     size_t limit;             /* for device: trainer.memory, or what is left; 0: unknown, none */
     int32_t layers, recomputed;
     size_t all; /* device and host, all ranks */
