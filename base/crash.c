@@ -135,7 +135,7 @@ static void put_report(const struct crash_out *out, int number, const siginfo_t 
     put_text(out, "--- end of the report\n");
 }
 
-static void on_signal(int number, siginfo_t *info, void *context) {
+static void report_crash(int number, siginfo_t *info, void *context) {
     (void)context;
     if (atomic_flag_test_and_set(&reported)) /* another thread is at it, and will end the process */
         for (;;)
@@ -153,7 +153,7 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 void crash_open(const char *program) {
     static char stack[STACK_BYTES]; /* of the first thread: its own may be what ran over */
     void *unused[1];
-    struct sigaction act = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction act = {.sa_sigaction = report_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     const stack_t other = {.ss_sp = stack, .ss_size = sizeof stack};
     program_name = program;
     for (int i = 0; i < CRASH_FACTS; i++)

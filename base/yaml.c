@@ -22,7 +22,7 @@ struct yaml {
     size_t n, cap;
 };
 
-static int add_entry(struct yaml *y, const char *path, const char *value, size_t len, int line) {
+static int add_setting(struct yaml *y, const char *path, const char *value, size_t len, int line) {
     if (y->n >= YAML_ENTRIES_MAX)
         return FAIL(ERR_CONFIG, "%s: more than %d settings", y->name, YAML_ENTRIES_MAX);
     mem_grow(&y->entries, &y->cap, y->n + 1, sizeof *y->entries);
@@ -113,14 +113,14 @@ static int walk(struct yaml *y, yaml_document_t *doc, int id, const char *path, 
         const char *v = is_null(node) ? NULL : (const char *)node->data.scalar.value;
         if (v && strlen(v) != node->data.scalar.length)
             return FAIL(ERR_CONFIG, "%s line %d: %s holds a NUL character", y->name, line, path);
-        TRY(add_entry(y, path, v, node->data.scalar.length, line));
+        TRY(add_setting(y, path, v, node->data.scalar.length, line));
         y->entries[y->n - 1].quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
         return 0;
     }
     default: return FAIL(ERR_CONFIG, "%s line %d: %s: unknown kind of value", y->name, line, path);
     }
     if (*path == '\0') return 0;
-    TRY(add_entry(y, path, NULL, 0, line));
+    TRY(add_setting(y, path, NULL, 0, line));
     y->entries[y->n - 1].empty = true;
     return 0;
 }
@@ -171,7 +171,7 @@ static int flatten_node(struct yaml *y, const char *text, size_t bytes, const ch
     else if (root)
         rc = walk(y, &doc, 1, path, 0);
     else if (*path)
-        rc = add_entry(y, path, NULL, 0, 0);
+        rc = add_setting(y, path, NULL, 0, 0);
     yaml_document_delete(&doc);
     yaml_parser_delete(&parser);
     return rc;

@@ -330,7 +330,7 @@ static int check_real(const struct rule *r, double v) {
     return 0;
 }
 
-static int check_bytes(const struct rule *r, size_t n) {
+static int check_byte_count(const struct rule *r, size_t n) {
     bool hash = r->max == 16 && r->kind == BYTES;
     if (hash && n != 16 && !(n == 0 && r->min == 0))
         return FAIL(ERR_CORRUPT, "%s: %zu bytes, a hash has 16", r->name, n);
@@ -342,7 +342,7 @@ static int check_bytes(const struct rule *r, size_t n) {
 
 static int check_str(const struct rule *r, const char *s) {
     size_t n = s ? strlen(s) : 0;
-    TRY(check_bytes(r, n));
+    TRY(check_byte_count(r, n));
     if (n > 0 && utf8_valid_prefix(s, n) != n)
         return FAIL(ERR_CORRUPT, "%s: not valid UTF-8", r->name);
     return 0;
@@ -371,7 +371,7 @@ static int check_field(const struct rule *r, const void *message) {
     case F64: return check_real(r, *(const double *)p);
     case STR: return check_str(r, *(char *const *)p);
     case WORD: return check_word(r, *(char *const *)p);
-    case BYTES: return check_bytes(r, ((const ProtobufCBinaryData *)p)->len);
+    case BYTES: return check_byte_count(r, ((const ProtobufCBinaryData *)p)->len);
     }
     return FAIL(ERR_CORRUPT, "%s: unknown kind", r->name);
 }

@@ -133,7 +133,7 @@ static int send_results(struct reward *r) {
 
 /* Verifiers take C strings. A NUL in a response becomes the control character SUBSTITUTE, so that
  * what follows it is still seen. */
-static char *text_of(const char *from, size_t n) {
+static char *copy_text(const char *from, size_t n) {
     char *s = mem_alloc(n + 1);
     for (size_t i = 0; i < n; i++)
         s[i] = from[i] ? from[i] : '\x1a';
@@ -151,8 +151,8 @@ static void refuse_request(struct reward *r, uint64_t id, int error) {
 /* One item, its texts from `text` on. ERR_AGAIN: there is no room in the pool or for an answer. */
 static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) {
     if (r->n_results == REWARD_REPLY_ITEMS) return ERR_AGAIN;
-    char *prompt = text_of(text, q->prompt), *response = text_of(text + q->prompt, q->response);
-    char *answer = text_of(text + q->prompt + q->response, q->answer);
+    char *prompt = copy_text(text, q->prompt), *response = copy_text(text + q->prompt, q->response);
+    char *answer = copy_text(text + q->prompt + q->response, q->answer);
     struct verify_input in = {.prompt = prompt,
                               .response = response,
                               .answer = answer,

@@ -19,7 +19,7 @@ void args_style(enum args_style style) {
     help_style = style;
 }
 
-static void print_text(const struct args_verb *verb) {
+static void print_help_text(const struct args_verb *verb) {
     printf("usage: %s\n\n%s\n", verb->usage, verb->about);
     for (size_t i = 0; i < verb->n; i++) {
         const struct args_option *o = &verb->options[i];
@@ -45,7 +45,7 @@ static void print_roff_text(const char *s) {
 }
 
 /* Lines of the text are the author's: a list of verbs stays one. */
-static void print_roff(const struct args_verb *verb) {
+static void print_help_roff(const struct args_verb *verb) {
     printf(".SH SYNOPSIS\n.nf\n");
     print_roff_text(verb->usage);
     printf("\n.fi\n.SH DESCRIPTION\n.nf\n");
@@ -64,14 +64,14 @@ static void print_roff(const struct args_verb *verb) {
     }
 }
 
-static void print_bash(const struct args_verb *verb) {
+static void print_help_bash(const struct args_verb *verb) {
     for (size_t i = 0; i < verb->n; i++)
         printf("--%s ", verb->options[i].name);
     printf("--help");
 }
 
 /* 'name[meaning]:VALUE:action', in single quotes. */
-static void print_zsh(const struct args_verb *verb) {
+static void print_help_zsh(const struct args_verb *verb) {
     for (size_t i = 0; i < verb->n; i++) {
         const struct args_option *o = &verb->options[i];
         printf(" \\\n            '%s--%s[", o->kind == ARGS_LIST ? "*" : "", o->name);
@@ -85,10 +85,10 @@ static void print_zsh(const struct args_verb *verb) {
 
 static void print_help(const struct args_verb *verb) {
     switch (help_style) {
-    case ARGS_TEXT: print_text(verb); break;
-    case ARGS_ROFF: print_roff(verb); break;
-    case ARGS_BASH: print_bash(verb); break;
-    case ARGS_ZSH: print_zsh(verb); break;
+    case ARGS_TEXT: print_help_text(verb); break;
+    case ARGS_ROFF: print_help_roff(verb); break;
+    case ARGS_BASH: print_help_bash(verb); break;
+    case ARGS_ZSH: print_help_zsh(verb); break;
     }
 }
 

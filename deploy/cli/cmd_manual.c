@@ -34,7 +34,7 @@ static void print_overview(void) {
            "RUN/crash\\-SERVICE\\-PID.txt\nwhat a service said that died by a fault of its own\n");
 }
 
-static int print_bash(void) {
+static int print_completion_bash(void) {
     printf("# bash completion of weir\n_weir() {\n    local cur=${COMP_WORDS[COMP_CWORD]} words=\n"
            "    if [ \"$COMP_CWORD\" = 1 ]; then\n        words=\"");
     for (const struct verb *v = verbs; v->name; v++)
@@ -53,7 +53,7 @@ static int print_bash(void) {
     return 0;
 }
 
-static int print_zsh(void) {
+static int print_completion_zsh(void) {
     printf("#compdef weir\nlocal -a verbs=(\n");
     for (const struct verb *v = verbs; v->name; v++)
         if (v->about) printf("    '%s:%s'\n", v->name, v->about);
@@ -87,8 +87,8 @@ int cmd_manual(int argc, char **argv) {
                              1};
     int rc = args_parse(&verb, argc, argv, &word, &n);
     if (rc != 0) return rc < 0 ? rc : 0;
-    if (shell && strcmp(shell, "bash") == 0) return print_bash();
-    if (shell && strcmp(shell, "zsh") == 0) return print_zsh();
+    if (shell && strcmp(shell, "bash") == 0) return print_completion_bash();
+    if (shell && strcmp(shell, "zsh") == 0) return print_completion_zsh();
     if (shell) return FAIL(ERR_CONFIG, "--completion %s: known are bash and zsh", shell);
     for (const struct verb *v = verbs; list && v->name; v++)
         if (v->about) printf("%s\n", v->name);

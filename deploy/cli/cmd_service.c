@@ -14,7 +14,7 @@
 #include "trainer/ranks/ranks.h"
 #include "trainer/trainer.h"
 
-static int parse(int argc, char **argv, const char **run, const char **name) {
+static int parse_service(int argc, char **argv, const char **run, const char **name) {
     *run = NULL;
     *name = argv[0];
     struct args_option options[] = {
@@ -39,7 +39,7 @@ static int parse(int argc, char **argv, const char **run, const char **name) {
 #define SERVICE(verb, call)                                                                        \
     int cmd_##verb(int argc, char **argv) {                                                        \
         const char *run, *name;                                                                    \
-        int rc = parse(argc, argv, &run, &name);                                                   \
+        int rc = parse_service(argc, argv, &run, &name);                                           \
         if (rc != 0) return rc < 0 ? rc : 0;                                                       \
         return call;                                                                               \
     }

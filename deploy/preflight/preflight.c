@@ -33,6 +33,7 @@ static int64_t eval_tokens(const struct recipe *r) {
     return r->eval.max_new_tokens ? r->eval.max_new_tokens : r->rollout.max_new_tokens;
 }
 
+/* What an evaluation generates must fit behind its prompt into the model's context. */
 static int check_evals(struct buf *notes, const struct recipe *r, const struct policy *p,
                        const struct verify *v) {
     int64_t room = p->shape.context - eval_tokens(r);
@@ -117,6 +118,7 @@ static int check_reward(const struct verify *v, const struct recipe *r) {
     return out.error == ERR_CONFIG ? FAIL(ERR_CONFIG, "reward: %s", out.reason) : 0;
 }
 
+/* In the order in which a user would mend it, cheap checks first: the rows may be millions. */
 int preflight(struct preflight *out, const struct recipe *r, bool resumed) {
     struct preflight f = {0};
     struct policy p = {0};

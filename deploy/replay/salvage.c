@@ -209,6 +209,7 @@ static int check_out(const char *out) {
     return there ? FAIL(ERR_CONFIG, "%s holds a run already", out) : file_mkdirs(out);
 }
 
+/* The new log is complete before the old one moves, so that a crash in between costs neither. */
 int salvage_run(const char *run_dir, const char *out) {
     struct salvage_log s = {.done = 0};
     struct rundir *dir = NULL;

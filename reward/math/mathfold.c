@@ -274,7 +274,7 @@ static int digit_of(uint32_t cp) {
     return value;
 }
 
-static void add_text(struct folder *f, const char *s) {
+static void add_folded(struct folder *f, const char *s) {
     buf_add(f->out, s, strlen(s));
 }
 
@@ -292,7 +292,7 @@ static void add_quote(struct folder *f, uint32_t cp) {
     else if (f->quotes > 0)
         f->quotes--;
     else
-        add_text(f, "'");
+        add_folded(f, "'");
 }
 
 /* The last resort: what kind of character it is. */
@@ -303,17 +303,17 @@ static void add_by_category(struct folder *f, uint32_t cp) {
     switch (category_of(cp)) {
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: add_text(f, "\\,"); return;
-    case UTF8PROC_CATEGORY_PD: add_text(f, "-"); return;
+    case UTF8PROC_CATEGORY_ZP: add_folded(f, "\\,"); return;
+    case UTF8PROC_CATEGORY_PD: add_folded(f, "-"); return;
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_SC: return;
     case UTF8PROC_CATEGORY_PI:
     case UTF8PROC_CATEGORY_PF: add_quote(f, cp); return;
     case UTF8PROC_CATEGORY_PS:
         if (cp == 0x201A || cp == 0x201E) return; /* quotes that open low */
-        add_text(f, "(");
+        add_folded(f, "(");
         return;
-    case UTF8PROC_CATEGORY_PE: add_text(f, ")"); return;
+    case UTF8PROC_CATEGORY_PE: add_folded(f, ")"); return;
     case UTF8PROC_CATEGORY_ND:
         digit = (char)('0' + digit_of(cp));
         buf_add(f->out, &digit, 1);
@@ -363,18 +363,18 @@ static bool add_mapping(struct folder *f, uint32_t cp) {
         (utf8proc_option_t)(UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE), &boundary);
     if (n <= 0 || n > PIECES_MAX || (n == 1 && (uint32_t)piece[0] == cp)) return false;
     bool square = type == UTF8PROC_DECOMP_TYPE_SQUARE;
-    if (type == UTF8PROC_DECOMP_TYPE_FRACTION) add_text(f, "\\frac{");
-    if (square) add_text(f, "\\mathrm{");
+    if (type == UTF8PROC_DECOMP_TYPE_FRACTION) add_folded(f, "\\frac{");
+    if (square) add_folded(f, "\\mathrm{");
     for (utf8proc_ssize_t i = 0; i < n; i++) {
         uint32_t c = (uint32_t)piece[i];
         if (c == 0x2044 && type == UTF8PROC_DECOMP_TYPE_FRACTION)
-            add_text(f, "}{");
+            add_folded(f, "}{");
         else if (square && i > 0 && is_ascii_digit(c) && !is_ascii_digit((uint32_t)piece[i - 1]))
-            add_text(f, "^"), add_sign(f, c);
+            add_folded(f, "^"), add_sign(f, c);
         else
             add_sign(f, c);
     }
-    if (type == UTF8PROC_DECOMP_TYPE_FRACTION || square) add_text(f, "}");
+    if (type == UTF8PROC_DECOMP_TYPE_FRACTION || square) add_folded(f, "}");
     return true;
 }
 
@@ -387,13 +387,13 @@ static void add_sign(struct folder *f, uint32_t cp) {
     if (!to && cp >= 0x1D538 && cp <= 0x1D550) { /* the blackboard capitals without a place of
                                                     their own among the letterlike signs */
         char letter = (char)('A' + (cp - 0x1D538));
-        add_text(f, "\\mathbb{");
+        add_folded(f, "\\mathbb{");
         buf_add(f->out, &letter, 1);
         to = "}";
     }
     bool blank = category_of(cp) == UTF8PROC_CATEGORY_ZS; /* of any width */
     if (to)
-        add_text(f, to);
+        add_folded(f, to);
     else if (blank || !add_mapping(f, cp))
         add_by_category(f, cp);
 }
@@ -418,8 +418,8 @@ static bool is_small_digit(uint32_t cp) {
 }
 
 /* Bytes of the run at s whose characters all pass; *digits: they all are. */
-static size_t run_length(const struct folder *f, const char *s, bool (*pass)(uint32_t),
-                         bool *digits) {
+static size_t script_run_length(const struct folder *f, const char *s, bool (*pass)(uint32_t),
+                                bool *digits) {
     const char *from = s;
     size_t n;
     *digits = true;
@@ -440,31 +440,32 @@ static void add_run(struct folder *f, size_t bytes) {
 /* Raised and lowered runs: powers and indices, a fraction of small digits, the degree of a root. */
 static bool fold_small(struct folder *f) {
     bool raised_digits, lowered_digits, lowered;
-    size_t n = run_length(f, f->at, is_raised, &raised_digits), m, slash;
+    size_t n = script_run_length(f, f->at, is_raised, &raised_digits), m, slash;
     lowered = n == 0;
-    if (lowered) n = run_length(f, f->at, is_lowered, &lowered_digits);
+    if (lowered) n = script_run_length(f, f->at, is_lowered, &lowered_digits);
     if (n == 0) return false;
     uint32_t next = peek(f, f->at + n, &slash);
     if (!lowered && raised_digits && (next == 0x2044 || next == 0x2215 || next == '/') &&
-        (m = run_length(f, f->at + n + slash, is_lowered, &lowered_digits)) > 0 && lowered_digits) {
-        add_text(f, "\\frac{");
+        (m = script_run_length(f, f->at + n + slash, is_lowered, &lowered_digits)) > 0 &&
+        lowered_digits) {
+        add_folded(f, "\\frac{");
         add_run(f, n);
         f->at += slash;
-        add_text(f, "}{");
+        add_folded(f, "}{");
         add_run(f, m);
-        add_text(f, "}");
+        add_folded(f, "}");
         return true;
     }
     if (!lowered && raised_digits && next == 0x221A) {
-        add_text(f, "\\surd[");
+        add_folded(f, "\\surd[");
         add_run(f, n);
         f->at += slash;
-        add_text(f, "] ");
+        add_folded(f, "] ");
         return true;
     }
-    add_text(f, lowered ? "_{" : "^{");
+    add_folded(f, lowered ? "_{" : "^{");
     add_run(f, n);
-    add_text(f, "}");
+    add_folded(f, "}");
     return true;
 }
 
@@ -488,10 +489,10 @@ static bool fold_cycle(struct folder *f) {
         if (marked) end = s;
     }
     if (end == f->at) return false;
-    add_text(f, "\\overline{");
+    add_folded(f, "\\overline{");
     for (; f->at < end; f->at++)
         if (is_ascii_digit((unsigned char)*f->at)) buf_add(f->out, f->at, 1);
-    add_text(f, "}");
+    add_folded(f, "}");
     return true;
 }
 
@@ -503,7 +504,7 @@ static bool fold_stroke(struct folder *f) {
     for (size_t i = 0; i < sizeof stroke / sizeof stroke[0]; i++) {
         size_t n = strlen(stroke[i].relation);
         if ((size_t)(f->end - f->at) < n || memcmp(f->at, stroke[i].relation, n) != 0) continue;
-        add_text(f, stroke[i].negated);
+        add_folded(f, stroke[i].negated);
         f->at += n;
         return true;
     }
@@ -521,9 +522,9 @@ void mathfold(struct buf *out, const char *text) {
         if (cp == UINT32_MAX)
             buf_add(out, f.at, n);
         else if (is_micro(&f, cp, n))
-            add_text(&f, "\\micro ");
+            add_folded(&f, "\\micro ");
         else if (is_empty_set(&f, cp, n))
-            add_text(&f, "\\emptyset ");
+            add_folded(&f, "\\emptyset ");
         else
             add_sign(&f, cp);
         f.at += n;

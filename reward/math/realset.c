@@ -245,7 +245,7 @@ static bool read_pair(struct realset *out, struct algebra *g, node n) {
 }
 
 /* A union of sets, or the points of a set. */
-static bool read_union(struct realset *out, struct algebra *g, node n) {
+static bool read_set_union(struct realset *out, struct algebra *g, node n) {
     struct realset r = {.n = 0}, next;
     for (size_t i = 0; i < n->n; i++) {
         struct realset_end point;
@@ -274,7 +274,7 @@ bool realset_read(struct realset *out, struct algebra *g, node n) {
         return true;
     case MATHPARSE_TUPLE: return read_interval(out, g, n);
     case MATHPARSE_UNION:
-    case MATHPARSE_SET: return read_union(out, g, n);
+    case MATHPARSE_SET: return read_set_union(out, g, n);
     case MATHPARSE_PAIR: return read_pair(out, g, n);
     case MATHPARSE_RELATION: return read_relation(out, g, n);
     case MATHPARSE_LIST: return read_conditions(out, g, n, 0);

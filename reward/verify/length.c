@@ -20,7 +20,7 @@ struct state {
     double penalty;
 };
 
-static int check_limits(int64_t min, int64_t max, int64_t buffer) {
+static int check_length_limits(int64_t min, int64_t max, int64_t buffer) {
     if (buffer > max || min > max - buffer)
         return FAIL(ERR_CONFIG,
                     "min_tokens %" PRId64 " + buffer_tokens %" PRId64
@@ -40,7 +40,7 @@ static int open_length(void **state, const struct verify_spec *s) {
     if (!(st.penalty >= 0) || !isfinite(st.penalty))
         return FAIL(ERR_CONFIG, "penalty must be a finite number, 0 or above");
     if (st.penalty <= 0) st.penalty = 1;
-    if (st.max > 0) TRY(check_limits(st.min, st.max, st.buffer));
+    if (st.max > 0) TRY(check_length_limits(st.min, st.max, st.buffer));
     struct state *p = mem_alloc(sizeof *p);
     *p = st;
     *state = p;
@@ -48,15 +48,15 @@ static int open_length(void **state, const struct verify_spec *s) {
 }
 
 /* The two ranges do not overlap (open_length), so whichever applies is the score. */
-static int run_length(const void *state, const struct verify_input *in, double *value,
-                      char *reason) {
+static int score_length(const void *state, const struct verify_input *in, double *value,
+                        char *reason) {
     const struct state *s = state;
     int64_t n = in->n_tokens, max = s->max ? s->max : in->max_tokens, soft = max - s->buffer;
     double score = 0;
     if (n < 0) return FAIL(ERR_CORRUPT, "the response has %" PRId64 " tokens", n);
     if (s->buffer > 0) {
         if (max <= 0) return FAIL(ERR_CONFIG, "max_tokens is neither set nor known");
-        TRY(check_limits(s->min, max, s->buffer));
+        TRY(check_length_limits(s->min, max, s->buffer));
         if (n > max)
             score = -1;
         else if (n > soft)
@@ -77,7 +77,7 @@ const struct verify_type length_type = {
     .uses = VERIFY_USES_TOKENS,
     .open = open_length,
     .close = mem_free,
-    .run = run_length,
+    .run = score_length,
 };
 
 static int run_finished(const void *state, const struct verify_input *in, double *value,

@@ -47,7 +47,7 @@ static void close_state(void *state) {
 
 /* The limits hold for each match: a pattern such as (a+)+$ ends with an error, in the same number
  * of steps on every machine, instead of holding up the worker. */
-static int compile_pattern(struct state *s, const char *pattern) {
+static int compile_pcre(struct state *s, const char *pattern) {
     uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C;
     pcre2_general_context *general =
         pcre2_general_context_create(pattern_alloc, pattern_free, NULL);
@@ -76,7 +76,7 @@ static int open_pattern(void **state, const struct verify_spec *spec, bool captu
     int rc = 0;
     struct state *s = mem_zalloc(sizeof *s);
     s->ignore_case = spec->ignore_case;
-    TRY_OUT(compile_pattern(s, spec->pattern));
+    TRY_OUT(compile_pcre(s, spec->pattern));
     int group = pcre2_substring_number_from_name(s->code, (PCRE2_SPTR) "answer");
     if (group == PCRE2_ERROR_NOUNIQUESUBSTRING)
         TRY_OUT(FAIL(ERR_CONFIG, "pattern has more than one group called answer"));

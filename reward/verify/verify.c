@@ -150,7 +150,7 @@ static void close_entry(struct entry *e) {
 }
 
 /* v->n grows last: a failed entry is never closed. */
-static int add_entry(struct verify *v, const struct verify_spec *s, size_t i) {
+static int add_verifier(struct verify *v, const struct verify_spec *s, size_t i) {
     struct entry *e = &v->entry[v->n];
     TRY(find_type(&e->type, s->type, i));
     TRY(check_unused(e->type, s, i));
@@ -170,7 +170,7 @@ int verify_open(struct verify **out, const struct verify_spec *specs, size_t n) 
     if (n == 0 || n > VERIFY_MAX)
         TRY_OUT(FAIL(ERR_CONFIG, "reward: %zu entries, allowed 1 to %d", n, VERIFY_MAX));
     for (size_t i = 0; i < n; i++)
-        TRY_OUT(add_entry(v, &specs[i], i));
+        TRY_OUT(add_verifier(v, &specs[i], i));
     *out = v;
     v = NULL;
 out:
