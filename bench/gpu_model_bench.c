@@ -43,8 +43,7 @@ static struct params *random_params(const struct gpu *g, const struct shape *s) 
     return p;
 }
 
-/* --- training -----------------------------------------------------------------------------------
- */
+/* --- training ------------------------------------------------------------------------------- */
 
 struct training {
     struct gpu *g;
@@ -56,13 +55,11 @@ struct training {
     int64_t step;
 };
 
-static int constant_loss(void *ctx, int64_t first, int64_t n, const float *logprob,
-                         const float *entropy, const float *value, float *g_logprob,
-                         float *g_entropy, float *g_value) {
-    (void)ctx, (void)first, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t i = 0; i < n; i++) {
-        g_logprob[i] = -1e-4F;
-        if (g_entropy) g_entropy[i] = 0;
+static int constant_loss(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)ctx, (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = -1e-4F;
+        rows->g_entropy[i] = 0;
     }
     return 0;
 }
@@ -227,8 +224,7 @@ static void bench_training(struct gpu *g, const struct gpu_model *m, int32_t seq
     train_close(&t);
 }
 
-/* --- decoding -----------------------------------------------------------------------------------
- */
+/* --- decoding ------------------------------------------------------------------------------- */
 
 struct decoding {
     struct gpu *g;
@@ -419,8 +415,7 @@ static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t bat
     decoding_close(&d);
 }
 
-/* --- shared prefixes ----------------------------------------------------------------------------
- */
+/* --- shared prefixes ------------------------------------------------------------------------ */
 
 struct prefix_run {
     struct step *step;

@@ -9,7 +9,8 @@
 #include "base/mem.h"
 #include "relay/pull.h"
 #include "rollout/rollout.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
+#include "rollout/setup/setup_policy.h"
 #include "rollout/swap.h"
 
 #include <inttypes.h>

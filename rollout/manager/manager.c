@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
+#include "rollout/log/runlog_identity.h"
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
@@ -30,10 +31,11 @@
 #include "rollout/manager/manager_rollouts.h"
 #include "rollout/manager/manager_sampling.h"
 #include "rollout/manager/manager_scores.h"
+#include "rollout/manager/manager_setup.h"
 #include "rollout/manager/manager_status.h"
 #include "rollout/manager/manager_trainer.h"
 #include "rollout/manager/manager_weights.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 
@@ -192,7 +194,7 @@ static int serve(struct manager *m) {
 
 static int open_log(struct manager *m, struct kv_memory *memory) {
     struct runlog_meta meta;
-    TRY(setup_log(&meta, m->run_dir, m->recipe));
+    TRY(runlog_identity(&meta, m->run_dir, m->recipe));
     if (memory) return runlog_open_memory(&m->log, memory, &meta);
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
@@ -211,7 +213,7 @@ static int open_data(struct manager *m) {
 }
 
 static int open_groups(struct manager *m) {
-    struct groups_config cfg = setup_groups(m->recipe);
+    struct groups_config cfg = manager_setup_groups(m->recipe);
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
     manager_level_open(m);

@@ -9,10 +9,10 @@
 #include "base/kv_memory.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "rollout/log/runlog_identity.h"
 #include "rollout/manager/manager.h"
 #include "rollout/manager/manager_impl.h"
 #include "rollout/rollout.h"
-#include "rollout/setup.h"
 #include "tests/sim/sim_model.h"
 #include "tests/test.h"
 
@@ -186,7 +186,7 @@ static void check_log(struct sim *s) {
     struct runlog_meta meta;
     char trained[SIM_IDS_MAX] = {0};
     int rc;
-    CHECK_OK(setup_log(&meta, f->dir, s->recipe));
+    CHECK_OK(runlog_identity(&meta, f->dir, s->recipe));
     CHECK_OK(runlog_open_memory(&l, s->log, &meta));
     CHECK_OK(runlog_scan_open(&scan, l, RUNLOG_GROUP, 0));
     while ((rc = runlog_scan_next(scan, &r)) > 0) {
