@@ -102,6 +102,12 @@ only '\\"[a-z_/.]+\\": ?' '(deploy/cli/cmd_(score|step)\.c|rollout/manager/manag
     "JSON is written by base/json_write.h" # but for help texts, and the begin of a stored line
 only "\"($(sed -nE 's|^METRIC\(\w+, "([a-z_]+/[a-z_/]+)".*|\1|p' proto/metrics/metrics.def | paste -sd'|'))\"" none \
     "a metric is written and read by its row (proto/metrics/metrics.h)"
+# A service has its clock, its sockets and its chance from base/env. Beside it, what measures how long something took or
+# waits for processes of its own still reads the clock: kernels' rendezvous, ranks, publishing, what deploy/ shows.
+only '(^|[^_a-z])(clock_(wall_)?us|clock_sleep_us|clock_gettime|usleep|nanosleep)\(' \
+    '(base/[a-z_]+|kernels/[a-z_]+|trainer/(publish|ranks/ranks|learn/(logprob_audit|prefix_cost))|reward/worker_pool|deploy/(cli|supervise|replay)/[a-z_]+|deploy/evaluate/evaluate)\.[ch]' \
+    "a service's clock is its env's"
+only '(^|[^_a-z])net_open\(' '(base/(net|env)|deploy/cli/cmd_(run|doctor))\.[ch]' "a service's sockets are its env's"
 only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/(load|cpu/[a-z_0-9]+))\.c' "threads meet in queues"
 
 # A function with the label out ends in return rc.

@@ -108,16 +108,28 @@ static void *sim_serve(void *world, const char *endpoint) {
     return new_sock(n, NULL);
 }
 
+/* A place for a new peer: of one that died, when nothing is under way from it any more. */
+static struct link *new_link(struct sim_net *n) {
+    for (size_t i = 0; i < n->n; i++) {
+        struct link *l = &n->link[i];
+        if (l->open || l->up.n > 0) continue;
+        queue_close(&l->up);
+        return l;
+    }
+    ASSERT(n->n < LINKS_MAX);
+    return &n->link[n->n++];
+}
+
 /* A process of the same name may have died just now: what it said arrives before. */
 static void *sim_connect(void *world, const char *endpoint, const char *name) {
     struct sim_net *n = world;
     (void)endpoint;
-    ASSERT(n->n < LINKS_MAX && strlen(name) <= NET_ID_MAX && !find_open(n, name, strlen(name)));
-    struct link *l = &n->link[n->n++];
+    ASSERT(strlen(name) <= NET_ID_MAX && !find_open(n, name, strlen(name)));
+    struct link *l = new_link(n);
     *l = (struct link){.open = true};
     memcpy(l->name, name, strlen(name) + 1);
-    for (struct link *old = n->link; old < l; old++)
-        if (strcmp(old->name, name) == 0 && old->up.last_us > l->up.last_us)
+    for (struct link *old = n->link; old < n->link + n->n; old++)
+        if (old != l && strcmp(old->name, name) == 0 && old->up.last_us > l->up.last_us)
             l->up.last_us = old->up.last_us;
     return new_sock(n, l);
 }

@@ -58,6 +58,10 @@ struct sim {
     int64_t turns, deaths;
 };
 
+static void must(struct sim *s, int rc, const char *who) {
+    if (rc < 0) sim_wrong(&s->facts, "%s ends: %s", who, err_text());
+}
+
 static uint64_t below(struct sim *s, uint64_t n) {
     return sim_net_below(s->net, n);
 }
@@ -89,7 +93,7 @@ static void start(struct sim *s, struct node *d) {
     d->death_us = d->wake_us + 1000 + below(s, 2 * s->life_us);
     if (d->kind == MANAGER) {
         struct manager_config cfg = {s->facts.dir, &d->env, s->log};
-        CHECK_OK(manager_open(&d->manager, &cfg));
+        must(s, manager_open(&d->manager, &cfg), d->name);
     } else if (d->kind == ROLLOUT) {
         d->engine = sim_engine_open(&s->facts);
         struct rollout_config cfg = {s->facts.dir, d->name, s->recipe, &d->env,
@@ -216,11 +220,11 @@ static void turn(struct sim *s, struct node *d) {
     uint64_t wait_us = 0, now_us = sim_net_now(s->net), took_us = 10 + below(s, 200);
     s->turns++;
     if (d->kind == MANAGER) {
-        CHECK_OK(manager_turn(d->manager, &wait_us));
+        must(s, manager_turn(d->manager, &wait_us), d->name);
         check_manager(s, d->manager);
         if (s->write_us == 0) s->write_us = now_us + 50 + below(s, 3000);
     } else if (d->kind == ROLLOUT) {
-        CHECK_OK(rollout_turn(d->rollout, &wait_us));
+        must(s, rollout_turn(d->rollout, &wait_us), d->name);
         took_us += sim_engine_took(d->engine);
     } else {
         sim_peer_turn(d->peer, &wait_us);
