@@ -69,18 +69,18 @@ static uint64_t below(struct sim *s, uint64_t n) {
 /* --- processes ----------------------------------------------------------------------------- */
 
 static void write_recipe(const struct sim_facts *f, uint64_t seed) {
-    bool token = seed % 3 == 0, drop = seed % 5 == 0;
+    bool drop = seed % 5 == 0;
     char *path = file_join(f->dir, "recipe.yaml");
     char *text = mem_printf(
         "name: sim\n"
         "model: {path: recipes/tiny, chat: plain}\n"
         "data: {train: {path: 'builtin:addition', limit: 40}}\n"
         "rollout: {group_size: %d, max_new_tokens: %d, max_prompt_tokens: 16, concurrency: %d, "
-        "heartbeat_ms: 100, stream_every: 4, update: %s}\n"
+        "heartbeat_ms: 100, stream_every: 4}\n"
         "reward: [{type: exact}]\n"
         "trainer: {steps: %d, batch: {groups: %d}, staleness: {max: %d, late: %s}}\n",
-        (int)f->size, (int)f->max_new, (int)(4 + seed % 13), token ? "token" : "trajectory",
-        (int)f->steps, (int)f->groups, (int)f->eta, drop && f->eta > 0 ? "drop" : "wait");
+        (int)f->size, (int)f->max_new, (int)(4 + seed % 13), (int)f->steps, (int)f->groups,
+        (int)f->eta, drop && f->eta > 0 ? "drop" : "wait");
     CHECK_OK(file_write_atomic(path, text, strlen(text)));
     mem_free(text);
     mem_free(path);

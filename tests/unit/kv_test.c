@@ -1,7 +1,9 @@
 #include "base/kv.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/kv_memory.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/shared.h"
@@ -359,4 +361,67 @@ TEST(file_size_limit_is_a_clear_error) {
     fill(dir, &written);
     CHECK(written > 5);
     mem_free(dir);
+}
+
+/* All pairs with a prefix, from a key on, as text. */
+static void dump(struct kv *k, const char *prefix, const char *from, struct buf *out) {
+    struct kv_iter *it = NULL;
+    const char *key, *value;
+    size_t n_key, bytes;
+    int rc;
+    CHECK_OK(kv_iter_open(&it, k, prefix, strlen(prefix), from, from ? strlen(from) : 0));
+    while ((rc = kv_iter_next(it, &key, &n_key, &value, &bytes)) > 0)
+        buf_printf(out, "%.*s=%.*s;", (int)n_key, key, (int)bytes, value);
+    CHECK_OK(rc);
+    buf_str(out, "|");
+    kv_iter_close(&it);
+}
+
+/* What is read of it, by key and by prefix; then the handles are closed. */
+static void read_all(struct kv **k, struct buf *out) {
+    static const char *const prefix[] = {"", "a", "ab", "b"}, *const from[] = {NULL, "ac", "abb"};
+    char key[3] = "aa", *value;
+    size_t bytes = 0;
+    for (int i = 0; i < 4; i++)
+        dump(*k, prefix[i], i < 3 ? from[i] : NULL, out);
+    for (int i = 0; i < 9; i++) {
+        key[0] = (char)('a' + i / 3);
+        key[1] = (char)('a' + i % 3);
+        int rc = kv_get(*k, key, 2, &value, &bytes);
+        buf_printf(out, "%s:%s,", key, rc == 0 ? value : err_name(rc));
+        if (rc == 0) mem_free(value);
+    }
+    kv_close(k);
+}
+
+TEST(kv_in_memory_is_as_on_disk) {
+    struct kv_memory *memory = kv_memory_open();
+    struct kv_batch *b = kv_batch_open();
+    uint64_t key_of = rng_key(test_seed(), RNG_TEST), draws = 0;
+    for (int round = 0; round < 8; round++) {
+        struct kv *k[2] = {NULL, kv_open_memory(memory, "memory")};
+        struct buf text[2] = {{0}, {0}};
+        CHECK_OK(kv_open(&k[0], test_dir(), true));
+        uint64_t first = draws;
+        for (int which = 0; which < 2; which++) {
+            draws = first; /* the same for both */
+            for (int i = 0; i < 12; i++) {
+                uint64_t x = rng_below(key_of, 1, draws++, 9 * 4);
+                char key[3] = {(char)('a' + x % 9 / 3), (char)('a' + x % 3), 0};
+                struct kv_part parts[2] = {{key, 1}, {"xyz", x / 9}};
+                if (x / 9 == 3)
+                    kv_batch_delete(b, key, 2);
+                else
+                    kv_batch_put_parts(b, key, 2, parts, 2);
+            }
+            CHECK_OK(kv_write(k[which], b, false));
+            CHECK_INT(kv_batch_count(b), 0);
+            read_all(&k[which], &text[which]);
+        }
+        CHECK_STR(text[0].data, text[1].data);
+        buf_close(&text[0]);
+        buf_close(&text[1]);
+    }
+    kv_batch_close(&b);
+    kv_memory_close(&memory);
 }
