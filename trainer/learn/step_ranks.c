@@ -8,6 +8,7 @@
  * Whoever fails says why (ranks_explain), and then the step can only be closed. */
 #include "base/buf.h"
 #include "base/mem.h"
+#include "trainer/learn/step.h"
 #include "trainer/learn/step_impl.h"
 
 #include <inttypes.h>
