@@ -25,7 +25,7 @@ static int by_number(const void *a, const void *b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-static void count_tokens(struct assign *d, const struct batch *b) {
+static void sum_tokens(struct assign *d, const struct batch *b) {
     for (uint32_t g = 0; g < b->n_groups; g++)
         d->group[g] = (struct assign_group){.number = g};
     for (uint32_t i = 0; i < b->n; i++) {
@@ -53,7 +53,7 @@ void assign_make(struct assign *d, const struct batch *b, int n_ranks) {
     columns_zero(&d->rank_memory, (size_t)n_ranks, by_rank, 2);
     ASSERT(n_ranks > 0);
     d->n = b->n;
-    count_tokens(d, b);
+    sum_tokens(d, b);
     qsort(d->group, b->n_groups, sizeof *d->group, by_tokens_first);
     for (uint32_t g = 0; g < b->n_groups; g++) {
         d->group[g].owner = least_loaded(d, n_ranks);

@@ -86,11 +86,11 @@ static int32_t sort_entries(struct split *p, const struct batch *b, const int32_
 }
 
 /* Different rows of entries a .. b-1 from row `base` on, which all of them share up to there. */
-static int64_t count_rows(const struct split *p, int32_t a, int32_t b, int32_t base) {
+static int64_t own_rows(const struct split *p, int32_t a, int32_t b, int32_t base) {
     return p->entry[a].rows - base + p->rows_before[b] - p->rows_before[a + 1];
 }
 
-static int64_t count_seqs(const struct split *p, int32_t a, int32_t b, int32_t base) {
+static int64_t own_seqs(const struct split *p, int32_t a, int32_t b, int32_t base) {
     return (p->entry[a].rows > base) + p->seqs_before[b] - p->seqs_before[a + 1];
 }
 
@@ -123,16 +123,16 @@ static int32_t rows_of_pass(const struct split_limits *l, int32_t base) {
 }
 
 static bool fits_pass(const struct planner *t, int32_t a, int32_t b, int32_t base) {
-    return count_rows(t->p, a, b, base) <= rows_of_pass(t->l, base) &&
-           count_seqs(t->p, a, b, base) <= t->l->seqs_max;
+    return own_rows(t->p, a, b, base) <= rows_of_pass(t->l, base) &&
+           own_seqs(t->p, a, b, base) <= t->l->seqs_max;
 }
 
 static void add_unit(struct planner *t, int32_t a, int32_t b, int32_t base) {
     struct split *p = t->p;
-    int64_t rows = count_rows(p, a, b, base);
+    int64_t rows = own_rows(p, a, b, base);
     if (rows == 0) return;
     p->unit_rows[p->n_units] = (int32_t)rows;
-    p->unit_seqs[p->n_units] = (int32_t)count_seqs(p, a, b, base);
+    p->unit_seqs[p->n_units] = (int32_t)own_seqs(p, a, b, base);
     p->unit[p->n_units++] = (struct split_unit){a, b, base};
 }
 
@@ -200,7 +200,7 @@ static double cost_of_rows(const struct split_cost *c, int32_t from, int32_t to)
 static bool frame_pays(const struct planner *t, int32_t a, int32_t b, int32_t base, int32_t m) {
     const struct split_limits *l = t->l;
     double segment = cost_of_rows(&l->cost, base, m), room = rows_of_pass(l, base), seg = m - base;
-    double rest = (double)(count_rows(t->p, a, b, base) - (m - base));
+    double rest = (double)(own_rows(t->p, a, b, base) - (m - base));
     if (l->mode == SPLIT_SCHEDULE) return (b - a - 1) * segment > l->cost.pass;
     if (l->mode != SPLIT_AUTO || rows_of_pass(l, m) <= 0) return false;
     double units = 1, waves = rest / rows_of_pass(l, m);
@@ -255,7 +255,7 @@ static void place_branch(struct planner *t, int32_t a, int32_t b, int32_t base, 
         plan_segments(t, a, b, base, m, depth + 1);
     } else if (fits_pass(t, a, b, base)) {
         add_unit(t, a, b, base);
-    } else if (MINOR * count_branches(t->p, a, b, m) * (m - base) < count_rows(t->p, a, b, base)) {
+    } else if (MINOR * count_branches(t->p, a, b, m) * (m - base) < own_rows(t->p, a, b, base)) {
         for (int32_t c = a, d; c < b; c = d) { /* too little in common to keep them together */
             d = branch_end(t->p, c, b, m);
             place_branch(t, c, d, base, depth + 1);

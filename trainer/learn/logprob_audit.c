@@ -62,7 +62,7 @@ struct logprob_audit {
     float *logprob; /* [context] of a response */
 };
 
-static int32_t pages_for(int32_t n, int32_t page) {
+static int32_t audit_pages(int32_t n, int32_t page) {
     return (n + page - 1) / page;
 }
 
@@ -85,7 +85,7 @@ static int open_actor(struct logprob_audit *a, const struct shape *shape, const 
                                .rows_max = rows,
                                .seqs_max = 1,
                                .context = a->context,
-                               .pages = pages_for(a->context, a->page),
+                               .pages = audit_pages(a->context, a->page),
                                .page = a->page,
                                .fast = !r->model.exact};
     a->ints = mem_array((size_t)rows * 4 + 3 + (size_t)cfg.pages, sizeof *a->ints);
@@ -218,7 +218,7 @@ static int forward_rows(struct logprob_audit *a, const struct batch_traj *t, int
     int32_t skip = from < first ? first - from : 0;
     struct actor_batch in = {.n_rows = n,
                              .n_seqs = 1,
-                             .pages_max = pages_for(from + n, a->page),
+                             .pages_max = audit_pages(from + n, a->page),
                              .ids = t->ids + from,
                              .pos = pos,
                              .slot = slot,

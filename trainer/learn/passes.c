@@ -61,8 +61,8 @@ static bool offloads(const struct recipe *r) {
     return has_segments(r) && r->trainer.prefix_offload;
 }
 
-static void limits_of(struct microbatch_limits *l, const struct kern_backend *b,
-                      const struct shape *shape, const struct recipe *r) {
+static void microbatch_limits_of(struct microbatch_limits *l, const struct kern_backend *b,
+                                 const struct shape *shape, const struct recipe *r) {
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
@@ -155,7 +155,7 @@ bool passes_wants_reference(const struct recipe *r) {
 static struct actor_config config_of(const struct kern_backend *b, const struct shape *shape,
                                      const struct recipe *r, bool train, int32_t recompute) {
     struct microbatch_limits l;
-    limits_of(&l, b, shape, r);
+    microbatch_limits_of(&l, b, shape, r);
     return actor_config_of(b, shape, &l, r, train, recompute);
 }
 
@@ -180,7 +180,7 @@ size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *
 size_t passes_microbatch_bytes(const struct kern_backend *b, const struct shape *shape,
                                const struct recipe *r) {
     struct microbatch_limits l;
-    limits_of(&l, b, shape, r);
+    microbatch_limits_of(&l, b, shape, r);
     return microbatch_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
 }
 
@@ -190,7 +190,7 @@ int passes_open(struct passes **out, const struct kern_backend *b, const struct 
     struct passes *p = mem_zalloc(sizeof *p);
     struct microbatch_limits l;
     int rc = 0;
-    limits_of(&l, b, shape, r);
+    microbatch_limits_of(&l, b, shape, r);
     p->limits = split_limits_of(&l, shape, r);
     microbatch_open(&p->microbatch, &l);
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);

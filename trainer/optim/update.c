@@ -313,7 +313,7 @@ static bool in_pieces(const struct update *u) {
     return u->previous.kind == RECIPE_PREVIOUS_HOST;
 }
 
-static int take_step(struct update *u, const struct take *t) {
+static int take_and_gather(struct update *u, const struct take *t) {
     TRY(in_pieces(u) ? take_pieces(u, t) : take_whole(u, t));
     struct kern_tensor w = params_slab(t->rounded ? t->rounded : t->weights);
     return shard_all_gather(&u->shard, t->stream, &w);
@@ -430,7 +430,7 @@ static int decide_and_take(struct update *u, struct kern_stream *s, struct param
     t.more = turn->more;
     t.project = d.action == ALIGN_SCALE;
     t.parallel = (float)d.parallel;
-    TRY(take_step(u, &t));
+    TRY(take_and_gather(u, &t));
     u->state.have_previous = true;
     u->state.steps++;
     u->state.skips = 0;
