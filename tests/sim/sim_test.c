@@ -135,8 +135,8 @@ static void open_sim(struct sim *s, uint64_t seed) {
     path = file_join(s->facts.dir, "recipe.yaml");
     CHECK_OK(recipe_load(&s->recipe, path, NULL, 0));
     mem_free(path);
-    s->life_us = 100000 + below(s, 4000000);
-    s->calm_us = sim_net_now(s->net) + below(s, 8000000);
+    s->life_us = UINT64_C(20000) << below(s, 8);
+    s->calm_us = sim_net_now(s->net) + below(s, 4000000);
     s->step_us = sim_net_now(s->net);
     s->n_nodes = 4 + below(s, ROLLOUTS_MAX);
     for (size_t i = 0; i < s->n_nodes; i++) {
