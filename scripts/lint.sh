@@ -105,7 +105,7 @@ only "\"($(sed -nE 's|^METRIC\(\w+, "([a-z_]+/[a-z_/]+)".*|\1|p' proto/metrics/m
 # A service has its clock, its sockets and its chance from base/env. Beside it, what measures how long something took or
 # waits for processes of its own still reads the clock: kernels' rendezvous, ranks, publishing, what deploy/ shows.
 only '(^|[^_a-z])(clock_(wall_)?us|clock_sleep_us|clock_gettime|usleep|nanosleep)\(' \
-    '(base/[a-z_]+|kernels/[a-z_]+|trainer/(publish|ranks/ranks|learn/(logprob_audit|prefix_cost))|reward/worker_pool|deploy/(cli|supervise|replay)/[a-z_]+|deploy/evaluate/evaluate)\.[ch]' \
+    '(base/[a-z_]+|kernels/[a-z_/]+|trainer/(publish|ranks/ranks|learn/(logprob_audit|prefix_cost))|reward/worker_pool|deploy/(cli|progress|supervise|replay)/[a-z_]+|deploy/evaluate/evaluate)\.(c|h|cu)' \
     "a service's clock is its env's"
 only '(^|[^_a-z])net_open\(' '(base/(net|env)|deploy/cli/cmd_(run|doctor))\.[ch]' "a service's sockets are its env's"
 only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/(load|cpu/[a-z_0-9]+))\.c' "threads meet in queues"

@@ -308,7 +308,7 @@ TEST_TIMEOUT(simulates_one_seed, 600) {
             s.turns, s.deaths);
 }
 
-TEST_TIMEOUT(simulates_a_thousand_seeds, 120) {
+TEST_TIMEOUT(simulates_a_thousand_seeds, 300) {
     int64_t turns = 0, deaths = 0, steps = 0;
     log_open(LOG_ERROR, "sim");
     signal(SIGABRT, say_seed);
