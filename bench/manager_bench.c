@@ -19,7 +19,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -130,7 +130,7 @@ static void answer_work(struct world *w, struct peer *p, const Weir__Work *k) {
         items[i] = (Weir__TokensItem)WEIR__TOKENS_ITEM__INIT;
         items[i].trajectory = k->items[i]->trajectory;
         items[i].n = TOKENS;
-        items[i].finish = ENGINE_LENGTH;
+        items[i].finish = TRAJECTORY_LENGTH;
         list[i] = &items[i];
         for (int j = 0; j < TOKENS; j++)
             w->version[i * TOKENS + (size_t)j] = p->version;

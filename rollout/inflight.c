@@ -89,7 +89,7 @@ struct inflight_traj *inflight_find(struct inflight *s, uint64_t id) {
 void inflight_append(struct inflight *s, const struct engine_token *e) {
     struct inflight_traj *t = inflight_find(s, e->id);
     if (!t) return;
-    ASSERT(t->finish == ENGINE_RUNNING && e->position == t->n);
+    ASSERT(t->finish == TRAJECTORY_RUNNING && e->position == t->n);
     add_tokens(t, &e->token, &e->logprob, &e->version, 1);
     t->finish = e->finish;
 }
@@ -112,7 +112,7 @@ size_t inflight_count(const struct inflight *s) {
 bool inflight_ack(struct inflight *s, uint64_t id, int32_t received, bool again) {
     struct inflight_traj *t = inflight_find(s, id);
     if (!t) return false;
-    bool running = t->finish == ENGINE_RUNNING;
+    bool running = t->finish == TRAJECTORY_RUNNING;
     if (received < 0 || received > t->n) {
         inflight_drop(s, id);
         return running;
@@ -143,7 +143,7 @@ bool inflight_collect(struct inflight *s, bool ended, struct inflight_out *out) 
     for (size_t i = 0; i < s->n && s->n_pieces < PIECES_MAX; i++) {
         const struct inflight_traj *t = &s->traj[i];
         size_t n = (size_t)(t->n - t->sent);
-        bool end = t->finish != ENGINE_RUNNING && !t->finish_sent;
+        bool end = t->finish != TRAJECTORY_RUNNING && !t->finish_sent;
         if ((n == 0 && !end) || (ended && !end)) continue;
         if (n_tokens > 0 && n_tokens + n > TOKENS_MAX) break;
         mem_grow(&s->token, &s->token_cap, n_tokens + n, sizeof *s->token);
@@ -168,7 +168,7 @@ void inflight_sent(struct inflight *s, uint64_t now_us) {
         struct inflight_traj *t = inflight_find(s, p->id);
         ASSERT(t != NULL);
         t->sent = (int32_t)(p->offset + p->n);
-        t->finish_sent = p->finish != ENGINE_RUNNING;
+        t->finish_sent = p->finish != TRAJECTORY_RUNNING;
         t->sent_us = now_us;
     }
     s->n_pieces = 0;

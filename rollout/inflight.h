@@ -19,7 +19,7 @@ struct inflight_traj {
     int64_t *version;
     size_t cap[3];
     int32_t n, sent, acked; /* tokens: there, sent, confirmed */
-    enum engine_finish finish;
+    enum trajectory_finish finish;
     bool finish_sent;
     uint64_t sent_us; /* when anything was sent last */
 };
@@ -48,7 +48,7 @@ void inflight_expire(struct inflight *s, uint64_t now_us);
 struct inflight_piece { /* of one Tokens message */
     uint64_t id;
     uint32_t offset, n;
-    enum engine_finish finish;
+    enum trajectory_finish finish;
 };
 
 struct inflight_out { /* a Tokens message to be; arrays owned by the runset, valid until its change

@@ -25,7 +25,6 @@
 #include "proto/recipe/recipe.h"
 #include "proto/rollout.pb-c.h"
 #include "relay/pull.h"
-#include "relay/sealed.h"
 #include "rollout/engine/engine.h"
 #include "rollout/inflight.h"
 #include "rollout/setup.h"
@@ -173,7 +172,7 @@ static int add_item(struct rollout *r, const struct item *i) {
                                            i->version, (int32_t)i->w->n_resume);
     if (!t) return FAIL(ERR_CLOSED, "more than %d trajectories were handed out", INFLIGHT_MAX);
     if (i->w->n_resume == i->w->max_new_tokens) {
-        t->finish = ENGINE_LENGTH;
+        t->finish = TRAJECTORY_LENGTH;
         r->ended = true;
         return 0;
     }
@@ -185,7 +184,7 @@ static int add_item(struct rollout *r, const struct item *i) {
             LOG_LIMITED(DEBUG, ROLLOUT, "work given back: %s", err_text());
         else
             LOG_LIMITED(WARN, ROLLOUT, "work given back: %s", err_text());
-        t->finish = ENGINE_ABORTED;
+        t->finish = TRAJECTORY_ABORTED;
         r->ended = true;
     }
     return 0;
@@ -263,7 +262,7 @@ struct said {
 static void said_add(struct said *s, const struct model *l) {
     Weir__TokensWeights *w = &s->body[s->n];
     *w = (Weir__TokensWeights)WEIR__TOKENS_WEIGHTS__INIT;
-    sealed_hash_put(s->hash[s->n], l->hash);
+    hash_put(s->hash[s->n], l->hash);
     w->version = l->version;
     w->hash = (ProtobufCBinaryData){sizeof s->hash[0], s->hash[s->n]};
     s->list[s->n++] = w;
@@ -399,7 +398,7 @@ static int generate(struct rollout *r) {
     TRY(engine_step(r->engine, &events, &n));
     for (int32_t i = 0; i < n; i++) {
         inflight_append(r->runset, &events[i]);
-        r->ended |= events[i].finish != ENGINE_RUNNING;
+        r->ended |= events[i].finish != TRAJECTORY_RUNNING;
     }
     r->steps_unsent++;
     r->step_us = clock_us() - start;

@@ -23,7 +23,6 @@
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
 #include "relay/push.h"
-#include "relay/sealed.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/learn/logprob_audit.h"
@@ -251,7 +250,7 @@ static struct batch *batch_of(const struct wire_msg *m) {
 static int check_expected(const Weir__Batch *m, struct hash after) {
     char was[HASH_HEX], now[HASH_HEX];
     if (m->expect_hash.len == 0) return 0;
-    struct hash before = sealed_hash_get(m->expect_hash.data);
+    struct hash before = hash_get(m->expect_hash.data);
     if (hash_equal(before, after)) return 0;
     hash_hex(before, was);
     hash_hex(after, now);
@@ -281,8 +280,8 @@ static int report(struct trainer *t, const struct step_report *r, struct hash be
     struct buf text = {0};
     struct link_msg m;
     bool got = false;
-    sealed_hash_put(hash_before, before);
-    sealed_hash_put(hash_after, t->hash);
+    hash_put(hash_before, before);
+    hash_put(hash_after, t->hash);
     metrics_json(&text, r, times);
     d.step = r->step;
     d.hash_before = (ProtobufCBinaryData){sizeof hash_before, hash_before};
@@ -417,7 +416,7 @@ static int serve(struct trainer *t) {
         bool got = false;
         uint64_t asked_us = clock_us();
         uint8_t hash[16];
-        sealed_hash_put(hash, t->hash);
+        hash_put(hash, t->hash);
         q.step = step_version(t->step);
         q.hash = (ProtobufCBinaryData){sizeof hash, hash};
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};

@@ -31,7 +31,7 @@ struct sample {
     struct buf out;
     int32_t *tokens, n;
     float *logprobs;
-    enum engine_finish finish;
+    enum trajectory_finish finish;
 };
 
 struct generate {
@@ -140,7 +140,7 @@ static void json_sample(const struct generate *g, int64_t i, struct buf *out) {
     buf_str(out, ", \"logprobs\": ");
     buf_json_f32s(out, s->logprobs, (size_t)s->n);
     buf_printf(out, ", \"prompt_tokens\": %d, \"finish\": \"%s\"}\n", (int)g->n_ids,
-               s->finish == ENGINE_STOP ? "stop" : "length");
+               s->finish == TRAJECTORY_STOP ? "stop" : "length");
 }
 
 static int write_out(const struct buf *b) {
@@ -151,7 +151,7 @@ static int write_out(const struct buf *b) {
 
 /* Writes every sample that is complete and whose turn it is. */
 static int write_complete(struct generate *g) {
-    while (g->written < g->n && g->samples[g->written].finish != ENGINE_RUNNING) {
+    while (g->written < g->n && g->samples[g->written].finish != TRAJECTORY_RUNNING) {
         struct sample *s = &g->samples[g->written];
         if (g->json) {
             struct buf line = {0};
@@ -179,7 +179,7 @@ static int take_events(struct generate *g, const struct engine_token *events, in
         s->tokens[s->n] = t->token;
         s->logprobs[s->n++] = t->logprob;
         s->finish = t->finish;
-        TRY(model_text_add(&s->text, t->token, t->finish != ENGINE_RUNNING, &s->out));
+        TRY(model_text_add(&s->text, t->token, t->finish != TRAJECTORY_RUNNING, &s->out));
         if (g->n == 1 && !g->json) {
             TRY(write_out(&s->out));
             buf_reset(&s->out);

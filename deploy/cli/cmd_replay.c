@@ -18,7 +18,7 @@
 #include "deploy/replay/salvage.h"
 #include "deploy/replay/staleness_report.h"
 #include "deploy/supervise/rundir.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -123,7 +123,7 @@ static void count_traj(struct stats *s, const struct runlog_record *r) {
     const struct runlog_traj *t = &r->u.traj;
     s->trajectories++;
     s->tokens += t->n_response;
-    s->truncated += t->finish == ENGINE_LENGTH;
+    s->truncated += t->finish == TRAJECTORY_LENGTH;
     for (int32_t i = 1; i < t->n_response; i++)
         if (t->version[i] != t->version[0]) {
             s->mixed++;

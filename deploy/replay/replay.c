@@ -9,7 +9,7 @@
 #include "deploy/replay/replay_view.h"
 #include "deploy/supervise/rundir.h"
 #include "proto/recipe/recipe.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 #include "trainer/learn/step.h"
 
 #include <inttypes.h>
@@ -51,7 +51,7 @@ static int fill(struct batch *b, uint32_t i, struct runlog *log, uint64_t id, ui
     *group = t->group;
     b->traj[i].id = id;
     b->traj[i].group = b->n_groups - 1;
-    b->traj[i].truncated = traj.u.traj.finish == ENGINE_LENGTH;
+    b->traj[i].truncated = traj.u.traj.finish == TRAJECTORY_LENGTH;
 out:
     runlog_free(&traj);
     return rc;

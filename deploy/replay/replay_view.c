@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "deploy/supervise/resumable.h"
 #include "deploy/supervise/rundir.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 
 #include <stdio.h>
 
@@ -42,7 +42,7 @@ int replay_view_text(struct replay_view *v, const int32_t *ids, int32_t n, char 
 }
 
 const char *replay_view_finish(uint32_t finish) {
-    return finish == ENGINE_STOP ? "stop" : finish == ENGINE_LENGTH ? "length" : "partial";
+    return finish == TRAJECTORY_STOP ? "stop" : finish == TRAJECTORY_LENGTH ? "length" : "partial";
 }
 
 const char *replay_view_state(const struct runlog_group *g, const struct runlog_score *s,

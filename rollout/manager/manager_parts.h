@@ -45,7 +45,7 @@ struct manager_tokens {
     uint64_t life;       /* incarnation of that rollout: a process's versions never go back */
     uint64_t started_us; /* wall clock; 0: nothing is here */
     int32_t n;
-    uint32_t finish;  /* enum engine_finish */
+    uint32_t finish;  /* enum trajectory_finish */
     int64_t step;     /* steps done when it was finished */
     int64_t *version; /* [cap], and in the same memory the others */
     int32_t *response;

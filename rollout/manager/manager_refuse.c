@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -61,7 +61,7 @@ static int check_length(const struct manager *m, const struct manager_span *s, i
         return FAIL(ERR_CORRUPT,
                     "%" PRId64 " tokens after a prompt of %" PRId64 ", at most %" PRId64, n,
                     n_prompt, most);
-    if (s->finish == ENGINE_LENGTH && n < most)
+    if (s->finish == TRAJECTORY_LENGTH && n < most)
         return FAIL(ERR_CORRUPT, "ends at the length limit with %" PRId64 " of %" PRId64 " tokens",
                     n, most);
     return 0;

@@ -5,8 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/rollout.pb-c.h"
-#include "relay/sealed.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 #include "rollout/manager/manager_impl.h"
 #include "rollout/manager/manager_refuse.h"
 
@@ -228,7 +227,7 @@ static int store(struct manager *m, const struct manager_client *c, const struct
     t->life = c->incarnation;
     m->window.tokens += (uint64_t)n;
     manager_progress(m);
-    if (s->finish != ENGINE_RUNNING) return store_finished(m, c, s, t);
+    if (s->finish != TRAJECTORY_RUNNING) return store_finished(m, c, s, t);
     mem_grow(&t->partial, &t->partials_cap, t->n_partials + 1, sizeof *t->partial);
     t->partial[t->n_partials++] = (uint32_t)offset;
     struct runlog_traj r = {.id = s->id,
@@ -263,13 +262,13 @@ static int take_span(struct manager *m, struct manager_client *c, const struct m
                      int32_t *ack) {
     uint32_t known = 0;
     *ack = -1;
-    if (s->finish == ENGINE_ABORTED) return give_back(m, c, s->id);
+    if (s->finish == TRAJECTORY_ABORTED) return give_back(m, c, s->id);
     if (manager_refuse_span(m, c, s) < 0) {
         manager_refuse(m, c, "tokens refused", err_text());
         return give_back(m, c, s->id);
     }
     switch (groups_tokens(m->groups, (int32_t)(c - m->client), s->id, s->offset, s->n, s->version,
-                          s->finish != ENGINE_RUNNING, &known)) {
+                          s->finish != TRAJECTORY_RUNNING, &known)) {
     case GROUPS_TAKE: TRY(store(m, c, s, known)); break;
     case GROUPS_KNOWN: break;
     case GROUPS_FORGET: return 0;
@@ -282,7 +281,7 @@ static int take_span(struct manager *m, struct manager_client *c, const struct m
 }
 
 static int take_hash(struct manager *m, struct manager_client *c, const Weir__TokensWeights *w) {
-    int rc = manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name);
+    int rc = manager_weights_loaded(m, w->version, hash_get(w->hash.data), c->name);
     if (rc != ERR_MISMATCH || !manager_weights_confirmed(m, w->version)) return rc;
     manager_refuse_ban(m, c, "weights refused", err_text(), rc);
     return 0;

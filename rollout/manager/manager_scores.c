@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/reward.pb-c.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 #include "rollout/manager/manager_impl.h"
 
 #include <inttypes.h>
@@ -83,7 +83,7 @@ static int add_item(struct manager *m, struct request *q, struct manager_job *j)
     x->answer = (uint32_t)n_answer;
     x->n_tokens = (uint32_t)t.n_response;
     x->max_tokens = (uint32_t)m->recipe->rollout.max_new_tokens;
-    x->truncated = t.finish == ENGINE_LENGTH;
+    x->truncated = t.finish == TRAJECTORY_LENGTH;
     buf_add(&q->text, p->text, n_prompt);
     buf_add(&q->text, text, bytes);
     buf_add(&q->text, answer, n_answer);

@@ -6,8 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/train.pb-c.h"
-#include "relay/sealed.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 #include "rollout/manager/manager_impl.h"
 #include "rollout/manager/manager_level.h"
 
@@ -89,7 +88,7 @@ static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
     s->items[i].group = t.group;
     s->items[i].n_prompt = (uint32_t)t.n_prompt;
     s->items[i].n_response = (uint32_t)n;
-    s->items[i].truncated = t.finish == ENGINE_LENGTH;
+    s->items[i].truncated = t.finish == TRAJECTORY_LENGTH;
     s->items[i].rollout = keep_name(s, t.rollout);
     TRY_OUT(add_baseline(m, &s->items[i]));
     s->list[i] = &s->items[i];
@@ -140,7 +139,7 @@ static int build(struct manager *m, int64_t step, const uint64_t *ids, uint32_t 
 
 static int send_batch(struct manager *m, struct send *s, const struct runlog_batch *record) {
     uint8_t after[16];
-    sealed_hash_put(after, record->after);
+    hash_put(after, record->after);
     struct wire_frame frames[4] = {{s->ids.data, s->ids.len},
                                    {s->logprob.data, s->logprob.len},
                                    {s->mask.data, s->mask.len},
@@ -231,7 +230,7 @@ int manager_trainer_ask(struct manager *m, const struct net_id *from, const stru
     const Weir__BatchRequest *q = msg->body;
     bool can_be = q->step <= groups_counts(m->groups).formed;
     if (can_be && q->hash.len > 0)
-        TRY(manager_weights_published(m, q->step, sealed_hash_get(q->hash.data)));
+        TRY(manager_weights_published(m, q->step, hash_get(q->hash.data)));
     if (!m->ask.pending || m->ask.step != q->step) {
         m->ask.since_us = m->now_us;
         m->ask.short_us = m->ask.starved_us = 0;
@@ -284,8 +283,8 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
         TRY_OUT(rc);
     }
     manager_predict_step(m);
-    r->before = sealed_hash_get(d->hash_before.data);
-    r->after = sealed_hash_get(d->hash_after.data);
+    r->before = hash_get(d->hash_before.data);
+    r->after = hash_get(d->hash_after.data);
     TRY_OUT(manager_weights_published(m, d->step, r->before));
     TRY_OUT(manager_weights_published(m, d->step + 1, r->after));
     r->done = true;
@@ -317,10 +316,10 @@ int manager_trainer_done(struct manager *m, const struct net_id *from, const str
     TRY(rc);
     if (!r.u.batch.done) {
         rc = record_step(m, d, &msg->frame[0], &r.u.batch);
-    } else if (!hash_equal(r.u.batch.after, sealed_hash_get(d->hash_after.data))) {
+    } else if (!hash_equal(r.u.batch.after, hash_get(d->hash_after.data))) {
         char old[HASH_HEX], now[HASH_HEX];
         hash_hex(r.u.batch.after, old);
-        hash_hex(sealed_hash_get(d->hash_after.data), now);
+        hash_hex(hash_get(d->hash_after.data), now);
         LOG_LIMITED(ERROR, MANAGER,
                     "step=%" PRId64 " done again with other weights: hash %s, before it was %s",
                     d->step + 1, now, old);

@@ -16,7 +16,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 #include "rollout/log/runlog.h"
 #include "tests/test.h"
 #include "tests/unit/manager_world.h"
@@ -291,7 +291,8 @@ static void stream(const struct world *w, struct peer *p) {
         x->trajectory = s->id;
         x->offset = (uint32_t)s->acked;
         x->n = (uint32_t)(s->n - s->acked);
-        if (s->n == length(s->id)) x->finish = s->n == MAX_NEW ? ENGINE_LENGTH : ENGINE_STOP;
+        if (s->n == length(s->id))
+            x->finish = s->n == MAX_NEW ? TRAJECTORY_LENGTH : TRAJECTORY_STOP;
         for (int32_t j = s->acked; j < s->n; j++, n++) {
             ids[n] = token(s->id, j);
             logprob[n] = -0.25F * (float)j;

@@ -415,7 +415,7 @@ TEST(work_it_cannot_do_goes_back) {
     until_asked(&s, 1, 0);
     give(&s, 0, 1, 0);
     until_ended(&s, 0, 1);
-    CHECK_INT(got[0].finish, ENGINE_ABORTED);
+    CHECK_INT(got[0].finish, TRAJECTORY_ABORTED);
     CHECK_INT(got[0].n, 0);
     until_asked(&s, 2, 0);
     scene_close(&s);

@@ -72,7 +72,7 @@ static void send_batch(struct fake_manager *f, const struct net_id *to, int64_t 
     b.n_items = ITEMS;
     b.items = items;
     if (done[step]) {
-        sealed_hash_put(hash, after[step]);
+        hash_put(hash, after[step]);
         b.expect_hash = (ProtobufCBinaryData){16, hash};
     }
     struct wire_frame frames[4] = {{ids, sizeof ids},
@@ -106,12 +106,12 @@ static void check_report(const struct wire_frame *f, int64_t step) {
 /* A step was reported: the first time it is remembered, later it must be the same. */
 static int64_t store(const struct link_msg *m) {
     const Weir__StepDone *d = m->wire.body;
-    struct hash h = sealed_hash_get(d->hash_after.data);
+    struct hash h = hash_get(d->hash_after.data);
     CHECK(d->step >= 0 && d->step < STEPS);
     check_report(&m->wire.frame[0], d->step);
     if (done[d->step]) CHECK(hash_equal(h, after[d->step]));
     if (d->step > 0 && done[d->step - 1])
-        CHECK(hash_equal(sealed_hash_get(d->hash_before.data), after[d->step - 1]));
+        CHECK(hash_equal(hash_get(d->hash_before.data), after[d->step - 1]));
     done[d->step] = true;
     after[d->step] = h;
     return d->step;
