@@ -265,6 +265,10 @@ void groups_set_level(struct groups *g, int64_t level) {
     g->level = level;
 }
 
+int64_t groups_level(const struct groups *g) {
+    return g->level;
+}
+
 /* Slots of new groups are bounded by the level, which is within the staleness bound, and by what
  * the run still needs. */
 static bool admission_open(const struct groups *g) {

@@ -84,6 +84,7 @@ int64_t groups_capacity(const struct groups *g); /* trajectories in the pool at 
  * level. At most, and at first, eta * B. Only when groups start depends on it: the bound holds at
  * any level, and at any sequence of levels. */
 void groups_set_level(struct groups *g, int64_t level);
+int64_t groups_level(const struct groups *g);
 
 /* In the pool, else NULL. Pointers are valid until the next call that changes the state. */
 const struct groups_group *groups_group(const struct groups *g, uint64_t group);

@@ -17,38 +17,33 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/hash.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_clients.h"
+#include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
+#include "rollout/manager/manager_lines.h"
+#include "rollout/manager/manager_outbox.h"
+#include "rollout/manager/manager_predict.h"
+#include "rollout/manager/manager_prompts.h"
 #include "rollout/manager/manager_refuse.h"
+#include "rollout/manager/manager_restore.h"
+#include "rollout/manager/manager_rollouts.h"
+#include "rollout/manager/manager_sampling.h"
+#include "rollout/manager/manager_scores.h"
+#include "rollout/manager/manager_status.h"
+#include "rollout/manager/manager_trainer.h"
+#include "rollout/manager/manager_weights.h"
 #include "rollout/setup.h"
 
 #include <inttypes.h>
-#include <string.h>
-#include <unistd.h>
 
-enum { MSGS_PER_TURN = 256, TICK_US = 100000, MSG_BYTES_MAX = (256 << 20) + (16 << 20) };
-
-int manager_send(struct manager *m, const struct net_id *to, enum wire_type type, const void *body,
-                 const struct wire_frame *frames, size_t n) {
-    if (!manager_outbox_direct(m)) return manager_outbox_add(m, to, type, body, frames, n);
-    return link_send(m->sock, to, type, body, frames, n, 0);
-}
-
-void manager_warn_at(struct log_limit *limit, struct manager *m, const struct net_id *from,
-                     const char *what, const char *why) {
-    m->warnings++;
-    log_limited(limit, LOG_WARN, LOG_MANAGER, "peer=%.*s %s: %s (%" PRIu64 " such since the start)",
-                (int)from->n, (const char *)from->bytes, what, why, m->warnings);
-}
-
-void manager_progress(struct manager *m) {
-    m->progress_us = m->now_us;
-    m->work_changed = true;
-}
+enum {
+    TURN_MSGS = 256,
+    TURN_EVENTS = 8, /* after so many the turn ends */
+    TICK_US = 100000,
+    MSG_BYTES_MAX = (256 << 20) + (16 << 20)
+};
 
 static void tell_time(struct manager *m) {
     m->now_us = clock_us();
@@ -60,9 +55,9 @@ static int send_status(struct manager *m, const struct net_id *from) {
     manager_status_json(m, &text);
     Weir__Status s = WEIR__STATUS__INIT;
     s.json = text.data;
-    int rc = manager_send(m, from, WIRE_STATUS, &s, NULL, 0);
+    int rc = manager_outbox_say(m, from, WIRE_STATUS, &s, NULL, 0);
     buf_close(&text);
-    return rc == ERR_AGAIN ? 0 : rc;
+    return rc;
 }
 
 /* Who may say it. Anybody may say hello and ask for the status, which changes nothing. */
@@ -103,7 +98,8 @@ static struct manager_client *admit(struct manager *m, const struct net_id *from
 static int handle(struct manager *m, const struct net_id *from, const struct wire_msg *msg) {
     if (msg->type == WIRE_HELLO) { /* its welcome must not overtake what is due to it */
         TRY(manager_rollouts_flush(m));
-        return manager_clients_hello(m, from, msg);
+        struct manager_client *new = manager_clients_hello(m, from, msg);
+        return new ? manager_rollouts_welcome(m, new, msg) : 0;
     }
     if (msg->type == WIRE_STATUS_REQUEST) return send_status(m, from);
     if (msg->type == WIRE_HEARTBEAT) {
@@ -125,8 +121,8 @@ static int handle(struct manager *m, const struct net_id *from, const struct wir
 /* Reads what is there; *more: perhaps not all of it. Bad messages were dropped before a handler
  * could see them. */
 static int receive(struct manager *m, bool *more) {
-    uint64_t until = runlog_event(m->log) + MANAGER_TURN_EVENTS;
-    for (int i = 0; i < MSGS_PER_TURN && runlog_event(m->log) < until; i++) {
+    uint64_t until = runlog_event(m->log) + TURN_EVENTS;
+    for (int i = 0; i < TURN_MSGS && runlog_event(m->log) < until; i++) {
         struct link_msg msg;
         struct net_id from = {.n = 0};
         int rc = link_recv(m->sock, &msg, &from);
@@ -148,7 +144,7 @@ static int receive(struct manager *m, bool *more) {
     return 0;
 }
 
-/* What follows from what was received. */
+/* Does what has become possible by what was received, and what is due by now. */
 static int act(struct manager *m) {
     tell_time(m);
     manager_clients_tick(m);
@@ -159,8 +155,15 @@ static int act(struct manager *m) {
         TRY(manager_trainer_answer(m));
         TRY(manager_rollouts_dispatch(m));
     }
+    manager_predict_tick(m);
     manager_status_watch(m);
     return runlog_commit(m->log, false);
+}
+
+static int send_letters(struct manager *m) {
+    TRY(manager_outbox_send(m));
+    manager_clients_deaf(m);
+    return 0;
 }
 
 static int loop(struct manager *m) {
@@ -168,11 +171,11 @@ static int loop(struct manager *m) {
     int written = runlog_fd(m->log);
     while (!stop) {
         TRY(net_wait(m->net, more || m->work_changed ? 0 : TICK_US, &written, 1, &stop));
-        TRY(manager_outbox_send(m));
+        TRY(send_letters(m));
         TRY(receive(m, &more));
         TRY(manager_rollouts_flush(m));
         TRY(act(m));
-        TRY(manager_outbox_send(m)); /* what a reader of the log waited for wakes nobody */
+        TRY(send_letters(m)); /* what a reader of the log waited for wakes nobody */
     }
     TRY(manager_outbox_send_all(m));
     LOG(INFO, MANAGER, "stopped step=%" PRId64, groups_counts(m->groups).done);
@@ -203,12 +206,20 @@ static int open_groups(struct manager *m) {
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
     manager_level_open(m);
-    size_t n = (size_t)groups_capacity(m->groups);
-    m->tokens = mem_array(n, sizeof *m->tokens);
-    m->prompt = mem_array(n / (size_t)cfg.size, sizeof *m->prompt);
-    m->job = mem_array(n, sizeof *m->job);
-    m->form = mem_array((size_t)cfg.groups, sizeof *m->form);
     return 0;
+}
+
+static void open_parts(struct manager *m) {
+    manager_outbox_open(m);
+    manager_counts_open(m);
+    manager_clients_open(m);
+    manager_prompts_open(m);
+    manager_predict_open(m);
+    manager_scores_open(m);
+    manager_weights_open(m);
+    manager_rollouts_open(m);
+    manager_trainer_open(m);
+    manager_status_open(m);
 }
 
 static int open_socket(struct manager *m) {
@@ -220,13 +231,18 @@ static int open_socket(struct manager *m) {
 }
 
 static void manager_free(struct manager *m) {
-    for (int64_t i = 0; m->groups && i < groups_capacity(m->groups); i++) {
-        manager_prompts_release(m, &m->tokens[i]);
-        if (i >= groups_capacity(m->groups) / m->size) continue;
-        mem_free(m->prompt[i].text);
-        mem_free(m->prompt[i].ids);
-    }
-    manager_outbox_free(m);
+    manager_status_close(m);
+    manager_trainer_close(m);
+    manager_rollouts_close(m);
+    manager_refuse_close(m);
+    manager_weights_close(m);
+    manager_scores_close(m);
+    manager_predict_close(m);
+    manager_prompts_close(m);
+    manager_clients_close(m);
+    manager_level_close(m);
+    manager_counts_close(m);
+    manager_outbox_close(m);
     runlog_close(&m->log);
     groups_close(&m->groups);
     sampling_close(&m->sampling);
@@ -234,16 +250,6 @@ static void manager_free(struct manager *m) {
     tokenizer_close(&m->tokenizer);
     net_close(&m->net);
     recipe_close(&m->recipe);
-    mem_free(m->client);
-    mem_free(m->tokens);
-    mem_free(m->prompt);
-    mem_free(m->job);
-    mem_free(m->form);
-    mem_free(m->acks);
-    mem_free(m->weights);
-    buf_close(&m->failure);
-    buf_close(&m->alone.last);
-    mem_free(m->metrics_path);
     mem_free(m->run_dir);
     mem_free(m);
 }
@@ -251,7 +257,7 @@ static void manager_free(struct manager *m) {
 static int read_log(struct manager *m) {
     int rc = open_log(m);
     if (rc == 0) rc = manager_restore(m);
-    if (rc == 0) rc = manager_metrics_rewrite(m);
+    if (rc == 0) rc = manager_lines_rewrite(m);
     if (rc != ERR_CORRUPT) return rc;
     return FAIL(rc, "%s (`weir replay %s salvage` keeps what is whole)", err_text(), m->run_dir);
 }
@@ -264,8 +270,9 @@ static int manager_open(struct manager *m) {
     int rc = recipe_load(&m->recipe, path, NULL, 0);
     mem_free(path);
     TRY(rc);
-    m->silent_us = (uint64_t)m->recipe->rollout.heartbeat_ms * 1000 * MANAGER_SILENT_BEATS;
+    tell_time(m);
     TRY(open_groups(m));
+    open_parts(m);
     TRY(open_data(m));
     TRY(read_log(m));
     TRY(runlog_write_behind(m->log));
@@ -274,14 +281,7 @@ static int manager_open(struct manager *m) {
 
 int manager_service(const char *run_dir) {
     struct manager *m = mem_zalloc(sizeof *m);
-    uint64_t start[2] = {clock_wall_us(), (uint64_t)getpid()};
     m->run_dir = mem_strdup(run_dir);
-    m->metrics_path = file_join(run_dir, "metrics.jsonl");
-    m->client = mem_array(MANAGER_CLIENTS_MAX, sizeof *m->client);
-    /* Leaves room below for sessions, which count up from it. */
-    m->incarnation = hash64(start, sizeof start, 0) >> 16 << 16;
-    tell_time(m);
-    m->started_us = m->progress_us = m->now_us;
     mem_keep_freed(); /* large messages come and go */
     int rc = manager_open(m);
     if (rc == 0) {
@@ -290,7 +290,7 @@ int manager_service(const char *run_dir) {
             "ready step=%" PRId64 " of=%" PRId64 " groups=%" PRIu64 " running=%" PRId64
             " finished=%" PRId64 " rows=%" PRIu64,
             n.done, m->recipe->trainer.steps, n.next, n.running, n.finished, dataset_rows(m->data));
-        manager_metrics_window(m);
+        manager_counts_start(m);
         rc = loop(m);
     }
     if (rc == ERR_IO)

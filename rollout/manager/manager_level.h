@@ -1,20 +1,22 @@
-/* manager_level.h - how far rollouts run ahead, and the staleness to expect of it: parts of the
- * manager, see manager_impl.h. */
+/* manager_level.h - how far rollouts run ahead: what level.h decides by, and its decision. */
 #ifndef ROLLOUT_MANAGER_MANAGER_LEVEL_H
 #define ROLLOUT_MANAGER_MANAGER_LEVEL_H
 
+#include "rollout/manager/level.h"
 #include "rollout/manager/manager_impl.h"
 
-/* manager_level.c */
-void manager_level_open(struct manager *m);
-void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
-void manager_level_starved(struct manager *m); /* the batch asked for cannot be formed yet */
-void manager_level_formed(struct manager *m);
+struct manager_level_view {
+    struct level now;
+    double held, starved_s; /* between the newest batch and the one before: level_batch */
+};
 
-/* manager_predict.c */
-void manager_predict_tick(struct manager *m); /* each turn */
-void manager_predict_step(struct manager *m); /* a step was done */
-/* NAN until there is something to go by. */
-double manager_predict(const struct manager *m, double *rho);
+void manager_level_open(struct manager *m);
+void manager_level_close(struct manager *m);
+void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
+void manager_level_asked(
+    struct manager *m); /* the trainer wants a batch that it had not asked for */
+void manager_level_starved(struct manager *m); /* that batch cannot be formed yet */
+void manager_level_formed(struct manager *m);
+struct manager_level_view manager_level_view(const struct manager *m);
 
 #endif

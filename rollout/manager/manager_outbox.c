@@ -12,17 +12,48 @@
 #include "rollout/manager/manager_outbox.h"
 
 #include "base/mem.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_lines.h"
 
 #include <string.h>
 
 enum { OUTBOX_BYTES = 32 << 20 };
 
-static size_t cost_of(const struct manager_letter *l) {
+struct letter { /* what is said once an event is in the log */
+    struct net_id to;
+    enum wire_type type;
+    uint64_t event;
+    size_t n, payload; /* parts; 0: not a message but a line of metrics */
+    size_t bytes[2 + WIRE_FRAMES_MAX];
+    char *data;
+};
+
+struct manager_outbox {
+    struct letter *letter;
+    size_t n, cap, cost;
+    uint64_t written;    /* the newest event known to be in the log */
+    struct net_id *deaf; /* peers that did not read what they need */
+    size_t n_deaf, deaf_cap;
+};
+
+void manager_outbox_open(struct manager *m) {
+    m->outbox = mem_zalloc(sizeof *m->outbox);
+}
+
+void manager_outbox_close(struct manager *m) {
+    struct manager_outbox *o = m->outbox;
+    if (!o) return;
+    for (size_t i = 0; i < o->n; i++)
+        mem_free(o->letter[i].data);
+    mem_free(o->letter);
+    mem_free(o->deaf);
+    mem_free(o);
+}
+
+static size_t cost_of(const struct letter *l) {
     return sizeof *l + l->bytes[0] + l->bytes[1] + l->payload;
 }
 
-static struct manager_letter *add(struct manager_outbox *o, const struct manager_letter *l) {
+static struct letter *add(struct manager_outbox *o, const struct letter *l) {
     mem_grow(&o->letter, &o->cap, o->n + 1, sizeof *o->letter);
     o->letter[o->n] = *l;
     o->cost += cost_of(l);
@@ -30,13 +61,13 @@ static struct manager_letter *add(struct manager_outbox *o, const struct manager
 }
 
 bool manager_outbox_direct(const struct manager *m) {
-    return m->outbox.n == 0 && m->outbox.written >= runlog_event(m->log);
+    return m->outbox->n == 0 && m->outbox->written >= runlog_event(m->log);
 }
 
-int manager_outbox_add(struct manager *m, const struct net_id *to, enum wire_type type,
+static int add_message(struct manager *m, const struct net_id *to, enum wire_type type,
                        const void *body, const struct wire_frame *frames, size_t n) {
     struct buf b = {0};
-    struct manager_letter l = {.to = *to, .type = type, .event = runlog_event(m->log)};
+    struct letter l = {.to = *to, .type = type, .event = runlog_event(m->log)};
     int rc = wire_pack(&b, type, body, frames, n, 0);
     if (rc < 0) {
         buf_close(&b);
@@ -51,14 +82,26 @@ int manager_outbox_add(struct manager *m, const struct net_id *to, enum wire_typ
         l.payload += frames[i].bytes;
     }
     l.data = b.data;
-    add(&m->outbox, &l);
+    add(m->outbox, &l);
     return 0;
 }
 
+int manager_outbox_send_now(struct manager *m, const struct net_id *to, enum wire_type type,
+                            const void *body, const struct wire_frame *frames, size_t n) {
+    if (!manager_outbox_direct(m)) return add_message(m, to, type, body, frames, n);
+    return link_send(m->sock, to, type, body, frames, n, 0);
+}
+
+int manager_outbox_say(struct manager *m, const struct net_id *to, enum wire_type type,
+                       const void *body, const struct wire_frame *frames, size_t n) {
+    int rc = manager_outbox_send_now(m, to, type, body, frames, n);
+    return rc == ERR_AGAIN ? 0 : rc;
+}
+
 void manager_outbox_line(struct manager *m, struct buf *line) {
-    struct manager_letter l = {.event = runlog_event(m->log), .data = line->data};
+    struct letter l = {.event = runlog_event(m->log), .data = line->data};
     l.bytes[0] = line->len;
-    add(&m->outbox, &l);
+    add(m->outbox, &l);
     *line = (struct buf){0};
 }
 
@@ -68,23 +111,32 @@ static bool is_needed(enum wire_type type) {
            type == WIRE_SCORE_REQUEST;
 }
 
-static int post(struct manager *m, const struct manager_letter *l) {
+static int post(struct manager *m, const struct letter *l) {
     struct net_part part[2 + WIRE_FRAMES_MAX];
     const char *at = l->data;
-    if (l->n == 0) return manager_metrics_append(m, l->data, l->bytes[0]);
+    if (l->n == 0) return manager_lines_append(m, l->data, l->bytes[0]);
     for (size_t i = 0; i < l->n; i++) {
         part[i] = (struct net_part){at, l->bytes[i]};
         at += l->bytes[i];
     }
     int rc = net_send(m->sock, &l->to, part, l->n);
     if (rc != ERR_AGAIN) return rc;
-    struct manager_client *c = is_needed(l->type) ? manager_clients_find(m, &l->to) : NULL;
-    if (c) manager_clients_lose(m, c, "it does not read");
+    if (is_needed(l->type)) {
+        struct manager_outbox *o = m->outbox;
+        mem_grow(&o->deaf, &o->deaf_cap, o->n_deaf + 1, sizeof *o->deaf);
+        o->deaf[o->n_deaf++] = l->to;
+    }
     return 0;
 }
 
+bool manager_outbox_deaf(struct manager *m, struct net_id *id) {
+    if (m->outbox->n_deaf == 0) return false;
+    *id = m->outbox->deaf[--m->outbox->n_deaf];
+    return true;
+}
+
 int manager_outbox_send(struct manager *m) {
-    struct manager_outbox *o = &m->outbox;
+    struct manager_outbox *o = m->outbox;
     size_t k = 0;
     int rc = 0;
     if (o->cost > OUTBOX_BYTES) TRY(runlog_wait(m->log));
@@ -103,11 +155,4 @@ int manager_outbox_send_all(struct manager *m) {
     TRY(runlog_commit(m->log, false));
     TRY(runlog_wait(m->log));
     return manager_outbox_send(m);
-}
-
-void manager_outbox_free(struct manager *m) {
-    for (size_t i = 0; i < m->outbox.n; i++)
-        mem_free(m->outbox.letter[i].data);
-    mem_free(m->outbox.letter);
-    m->outbox = (struct manager_outbox){0};
 }

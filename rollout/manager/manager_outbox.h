@@ -3,37 +3,25 @@
 #define ROLLOUT_MANAGER_MANAGER_OUTBOX_H
 
 #include "base/buf.h"
-#include "base/net.h"
-#include "proto/wire.h"
+#include "rollout/manager/manager_impl.h"
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+void manager_outbox_open(struct manager *m);
+void manager_outbox_close(struct manager *m);
 
-struct manager;
-
-struct manager_letter { /* what is said once an event is in the log */
-    struct net_id to;
-    enum wire_type type;
-    uint64_t event;
-    size_t n, payload; /* parts; 0: not a message but a line of metrics */
-    size_t bytes[2 + WIRE_FRAMES_MAX];
-    char *data;
-};
-
-struct manager_outbox {
-    struct manager_letter *letter;
-    size_t n, cap, cost;
-    uint64_t written; /* the newest event known to be in the log */
-};
-
-bool manager_outbox_direct(const struct manager *m); /* nothing is to be waited for */
-MUST_CHECK int manager_outbox_add(struct manager *m, const struct net_id *to, enum wire_type type,
+/* Sends once everything put into the log so far is written. ERR_AGAIN: the peer is gone or does not
+ * read; whoever is found out later is in manager_outbox_deaf. */
+MUST_CHECK int manager_outbox_send_now(struct manager *m, const struct net_id *to,
+                                       enum wire_type type, const void *body,
+                                       const struct wire_frame *frames, size_t n);
+/* The same to a peer that asks again for what it does not get. */
+MUST_CHECK int manager_outbox_say(struct manager *m, const struct net_id *to, enum wire_type type,
                                   const void *body, const struct wire_frame *frames, size_t n);
+bool manager_outbox_direct(const struct manager *m); /* nothing is to be waited for */
 /* For metrics.jsonl; takes the text. */
 void manager_outbox_line(struct manager *m, struct buf *line);
 MUST_CHECK int manager_outbox_send(struct manager *m);     /* what may leave */
 MUST_CHECK int manager_outbox_send_all(struct manager *m); /* waits for the log */
-void manager_outbox_free(struct manager *m);
+/* The next peer that did not read a letter which it needs; false: there is none. */
+bool manager_outbox_deaf(struct manager *m, struct net_id *id);
 
 #endif

@@ -9,13 +9,38 @@
  * Rates change, so they are taken over the newest steps only: from a mark that is WINDOW to
  * 2 * WINDOW steps old, with what waited then. Counting begins when the first step is done, because
  * before it everybody only starts. */
-#include "rollout/manager/manager_impl.h"
-#include "rollout/manager/manager_level.h"
+#include "rollout/manager/manager_predict.h"
+
+#include "base/mem.h"
+#include "rollout/manager/manager_clients.h"
+#include "rollout/manager/manager_counts.h"
 #include "rollout/manager/predict.h"
 
 #include <math.h>
 
 enum { WINDOW = 4 };
+
+struct manager_rates {
+    struct mark {
+        uint64_t us; /* 0: not set */
+        double held_us, wait_us;
+        int64_t steps, finished; /* finished: groups ever */
+        int64_t running;         /* groups, summed over the steps' ends */
+        double waiting;          /* batches that waited */
+    } now, since, next;          /* now: sums since the start; rates are taken from `since` on */
+};
+
+void manager_predict_open(struct manager *m) {
+    m->rates = mem_zalloc(sizeof *m->rates);
+}
+
+void manager_predict_close(struct manager *m) {
+    mem_free(m->rates);
+}
+
+double manager_predict_held_us(const struct manager *m) {
+    return m->rates->now.held_us;
+}
 
 /* Groups that were ever finished, trained and dropped ones included. */
 static int64_t finished_groups(const struct manager *m) {
@@ -24,12 +49,12 @@ static int64_t finished_groups(const struct manager *m) {
 }
 
 void manager_predict_tick(struct manager *m) {
-    struct manager_rates *r = &m->rates;
+    struct manager_rates *r = m->rates;
     int64_t leased = groups_counts(m->groups).leased, most = m->recipe->rollout.concurrency;
     int64_t seats = leased;
-    for (size_t i = 0; i < m->n_clients; i++)
-        if (m->client[i].alive && m->client[i].role == MANAGER_ROLLOUT)
-            seats += m->client[i].credit;
+    const struct manager_client *c;
+    for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++)
+        if (c->alive && c->role == MANAGER_ROLLOUT) seats += c->credit;
     if (seats > most) seats = most;
     double span = (double)(m->now_us - r->now.us);
     r->now.us = m->now_us;
@@ -37,8 +62,8 @@ void manager_predict_tick(struct manager *m) {
 }
 
 void manager_predict_step(struct manager *m) {
-    struct manager_rates *r = &m->rates;
-    const struct manager_batch_facts *f = &m->facts;
+    struct manager_rates *r = m->rates;
+    const struct manager_batch_facts *f = manager_counts_batch(m);
     int64_t finished = groups_counts(m->groups).finished;
     uint64_t from = f->asked_us > r->since.us ? f->asked_us : r->since.us;
     if (r->since.us && f->answered_us > from) r->now.wait_us += (double)(f->answered_us - from);
@@ -53,7 +78,7 @@ void manager_predict_step(struct manager *m) {
 }
 
 double manager_predict(const struct manager *m, double *rho) {
-    const struct manager_mark *a = &m->rates.since, *b = &m->rates.now;
+    const struct mark *a = &m->rates->since, *b = &m->rates->now;
     const struct recipe *r = m->recipe;
     double span = (double)(b->us - a->us), steps = (double)(b->steps - a->steps);
     double groups = (double)r->trainer.batch.groups;
@@ -65,7 +90,7 @@ double manager_predict(const struct manager *m, double *rho) {
     *rho = made / steps * training / rolling;
     struct predict_input in = {.open = (double)(b->running - a->running) / steps / groups,
                                .rho = *rho,
-                               .bound = (double)m->level.now.groups / groups,
+                               .bound = (double)groups_level(m->groups) / groups,
                                .waiting = a->waiting,
                                .steps = steps};
     return predict_staleness(&in);

@@ -3,14 +3,69 @@
  * the pool; a place that got a new owner is recognised by the id in it.
  *
  * Which row a group gets is sampling.h's business and is in its record from the start. */
-#include "base/hash.h"
+#include "rollout/manager/manager_prompts.h"
+
+#include "base/buf.h"
+#include "base/log.h"
 #include "base/mem.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_clients.h"
+#include "rollout/manager/manager_counts.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
-enum { FAILED_BATCHES = 4, FAILED_MIN = 32 };
+enum {
+    FAILED_BATCHES = 4,
+    FAILED_MIN = 32,
+    FAILED_WORDS = 1024,
+    KEEP_BYTES = 64 << 20 /* of finished trajectories in memory */
+};
+
+struct manager_prompts {
+    struct manager_tokens *tokens; /* [groups_capacity] by groups_index */
+    struct manager_prompt *prompt; /* [groups_capacity / group size] by place */
+    size_t kept_bytes;             /* of finished trajectories in memory */
+    char failure[FAILED_WORDS];    /* why a group was rejected last, for a reward or aborted */
+};
+
+static void take_row(struct manager_prompt *p, uint64_t group, uint64_t row, uint64_t epoch) {
+    mem_free(p->text);
+    mem_free(p->ids);
+    *p = (struct manager_prompt){.used = true, .group = group, .row = row, .epoch = epoch};
+}
+
+static size_t bytes_of(const struct manager_tokens *t) {
+    return t->cap * (sizeof *t->version + sizeof *t->response + sizeof *t->logprob);
+}
+
+static void release(struct manager *m, struct manager_tokens *t) {
+    if (t->kept) m->prompts->kept_bytes -= bytes_of(t);
+    mem_free(t->version);
+    mem_free(t->partial);
+    *t = (struct manager_tokens){0};
+}
+
+void manager_prompts_open(struct manager *m) {
+    struct manager_prompts *k = m->prompts = mem_zalloc(sizeof *k);
+    size_t n = (size_t)groups_capacity(m->groups);
+    k->tokens = mem_array(n, sizeof *k->tokens);
+    k->prompt = mem_array(n / (size_t)m->size, sizeof *k->prompt);
+}
+
+void manager_prompts_close(struct manager *m) {
+    struct manager_prompts *k = m->prompts;
+    if (!k) return;
+    for (int64_t i = 0; i < groups_capacity(m->groups); i++)
+        release(m, &k->tokens[i]);
+    ASSERT(k->kept_bytes == 0);
+    for (int64_t i = 0; i < groups_capacity(m->groups) / m->size; i++)
+        take_row(&k->prompt[i], 0, 0, 0);
+    mem_free(k->tokens);
+    mem_free(k->prompt);
+    mem_free(k);
+}
 
 /* On failure there is nothing of it. */
 static int render(struct manager *m, struct manager_prompt *p) {
@@ -64,15 +119,9 @@ int manager_prompts_check(struct manager *m) {
 }
 
 static struct manager_prompt *place_of(struct manager *m, uint64_t group) {
-    uint64_t size = (uint64_t)m->size;
     ASSERT(groups_group(m->groups, group));
-    return &m->prompt[groups_index(m->groups, group * size) / (int64_t)size];
-}
-
-static void take_row(struct manager_prompt *p, uint64_t group, uint64_t row, uint64_t epoch) {
-    mem_free(p->text);
-    mem_free(p->ids);
-    *p = (struct manager_prompt){.used = true, .group = group, .row = row, .epoch = epoch};
+    int64_t at = groups_index(m->groups, manager_trajectory(m, group, 0));
+    return &m->prompts->prompt[at / m->size];
 }
 
 int manager_prompts_get(struct manager *m, uint64_t group, const struct manager_prompt **out) {
@@ -94,9 +143,9 @@ void manager_prompts_restore(struct manager *m, const struct runlog_group *g) {
 struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajectory) {
     int64_t i = groups_index(m->groups, trajectory);
     ASSERT(i >= 0);
-    struct manager_tokens *t = &m->tokens[i];
+    struct manager_tokens *t = &m->prompts->tokens[i];
     if (t->id != trajectory || t->started_us == 0) {
-        manager_prompts_release(m, t);
+        release(m, t);
         t->id = trajectory;
         t->started_us = m->wall_us;
     }
@@ -133,51 +182,33 @@ void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *res
     t->n += n;
 }
 
-static size_t bytes_of(const struct manager_tokens *t) {
-    return t->cap * (sizeof *t->version + sizeof *t->response + sizeof *t->logprob);
-}
-
-void manager_prompts_release(struct manager *m, struct manager_tokens *t) {
-    if (t->kept) m->kept_bytes -= bytes_of(t);
-    mem_free(t->version);
-    mem_free(t->partial);
-    *t = (struct manager_tokens){0};
-}
-
 void manager_prompts_keep(struct manager *m, struct manager_tokens *t) {
-    if (m->kept_bytes + bytes_of(t) > MANAGER_KEEP_BYTES) {
-        manager_prompts_release(m, t);
+    if (m->prompts->kept_bytes + bytes_of(t) > KEEP_BYTES) {
+        release(m, t);
         return;
     }
     t->kept = true;
-    m->kept_bytes += bytes_of(t);
+    m->prompts->kept_bytes += bytes_of(t);
 }
 
-/* "": nobody here has that name any more. */
-static const char *writer_name(const struct manager *m, uint64_t writer) {
-    for (size_t i = 0; i < m->n_clients; i++)
-        if (m->client[i].used && m->client[i].writer == writer) return m->client[i].name;
-    return "";
-}
-
-int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
+int manager_prompts_load(struct manager *m, uint64_t id, struct trajectory *out,
                          struct runlog_record *hold) {
     int64_t i = groups_index(m->groups, id);
-    const struct manager_tokens *t = i >= 0 ? &m->tokens[i] : NULL;
+    const struct manager_tokens *t = i >= 0 ? &m->prompts->tokens[i] : NULL;
     const struct manager_prompt *p = NULL;
-    uint64_t group = id / (uint64_t)m->size;
+    uint64_t group = manager_group_of(m, id);
     if (!t || t->id != id || !t->kept) {
         TRY(runlog_get(m->log, RUNLOG_TRAJ, id, hold));
         *out = hold->u.traj;
         return 0;
     }
     TRY(manager_prompts_get(m, group, &p));
-    *out = (struct runlog_traj){.id = id,
+    *out = (struct trajectory){.id = id,
                                 .group = group,
                                 .n_prompt = (int32_t)p->n,
                                 .n_response = t->n,
                                 .finish = t->finish,
-                                .rollout = writer_name(m, t->writer),
+                                .rollout = manager_clients_name(m, t->writer),
                                 .step = t->step,
                                 .prompt = p->ids,
                                 .response = t->response,
@@ -187,12 +218,8 @@ int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out
 }
 
 uint64_t manager_prompts_greedy(const struct manager *m, uint64_t group) {
-    uint64_t sampled = (uint64_t)m->recipe->rollout.group_size, size = (uint64_t)m->size;
-    return size > sampled ? group * size + sampled + 1 : 0;
-}
-
-uint64_t manager_prompts_writer(const char *name) {
-    return hash64(name, strlen(name), 0);
+    int64_t sampled = m->recipe->rollout.group_size;
+    return m->size > sampled ? manager_trajectory(m, group, sampled) + 1 : 0;
 }
 
 /* The record of a group of the pool, whose prompt is in memory. */
@@ -202,7 +229,8 @@ static int put_group(struct manager *m, const struct groups_group *g, enum group
     TRY(manager_prompts_get(m, g->id, &p));
     const char *answer = dataset_answer(m->data, p->row);
     struct sampling_beta b = {0, 0};
-    if (state == GROUPS_TRAINED) b = manager_sampling_after(m, p->row, step);
+    if (state == GROUPS_TRAINED && sampling_learns(m->sampling))
+        b = sampling_posterior(m->sampling, p->row, step + 1);
     struct runlog_group r = {.id = g->id,
                              .row = p->row,
                              .epoch = p->epoch,
@@ -251,7 +279,7 @@ static int still_hopeful(struct manager *m) {
     if (n < limit) return 0;
     return FAIL(ERR_CONFIG,
                 "%" PRId64 " groups in a row were rejected and none finished; the last one: %s", n,
-                m->failure.data);
+                m->prompts->failure);
 }
 
 /* The state machine gave the group up already: its record is read back. */
@@ -269,8 +297,7 @@ static int put_gone(struct manager *m, uint64_t group, enum groups_state state,
 
 int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state state,
                           enum groups_reason reason, int64_t step) {
-    uint64_t size = (uint64_t)m->size;
-    int64_t at = groups_index(m->groups, group * size);
+    int64_t at = groups_index(m->groups, manager_trajectory(m, group, 0));
     const struct groups_group *g = groups_group(m->groups, group);
     if (reason == GROUPS_PROMPT)
         TRY(put_useless(m, group, g->slot, g->floor));
@@ -278,11 +305,22 @@ int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state s
         TRY(put_group(m, g, state, reason, step));
     else
         TRY(put_gone(m, group, state, reason, step));
-    for (uint64_t i = 0; g && i < size; i++)
-        manager_prompts_release(m, &m->tokens[at + (int64_t)i]);
+    for (int64_t i = 0; g && i < m->size; i++)
+        release(m, &m->prompts->tokens[at + i]);
     if (state != GROUPS_REJECTED) return 0;
     groups_reject(m->groups, group, reason); /* unless the state machine did */
-    m->window.rejected[reason]++;
+    manager_counts_rejected(m, reason);
     manager_progress(m);
     return still_hopeful(m);
+}
+
+int manager_prompts_fail(struct manager *m, uint64_t group, enum groups_reason reason,
+                         const char *fmt, ...) {
+    char *words = m->prompts->failure;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(words, FAILED_WORDS, fmt, ap);
+    va_end(ap);
+    LOG_LIMITED(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", group, words);
+    return manager_prompts_leave(m, group, GROUPS_REJECTED, reason, -1);
 }

@@ -10,15 +10,27 @@
  * ends with its last offence, because it could only go round in circles. */
 #include "rollout/manager/manager_refuse.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "proto/trajectory.h"
+#include "rollout/manager/manager_prompts.h"
+#include "rollout/manager/manager_weights.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-enum { ALONE_US = 5 * 1000 * 1000 /* until a run ends: another may be starting */ };
+enum {
+    OFFENCES_MAX = 16,          /* of a client, then it is banned */
+    ALONE_US = 5 * 1000 * 1000, /* until a run ends: another may be starting */
+};
+
+struct manager_refuse {
+    int64_t vocab, context; /* token ids and lengths that the trainer will take */
+    uint64_t alone_us;      /* since when only banned ones do what the run needs; 0: not so */
+    struct buf last;        /* what the newest of them was banned for */
+    int code;               /* and the error that it is */
+};
 
 /* Above 0 a log-prob is by rounding only; the validator has the same limit. */
 static const float logprob_max = 0x1p-6F;
@@ -30,19 +42,27 @@ static int64_t min64(int64_t a, int64_t b) {
 int manager_refuse_open(struct manager *m) {
     const struct recipe *r = m->recipe;
     struct shape shape;
+    m->refuse = mem_zalloc(sizeof *m->refuse);
     TRY(shape_read(&shape, r->model.path));
-    m->vocab = shape.vocab;
-    m->context = min64(shape.context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
+    m->refuse->vocab = shape.vocab;
+    m->refuse->context =
+        min64(shape.context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     return 0;
+}
+
+void manager_refuse_close(struct manager *m) {
+    if (!m->refuse) return;
+    buf_close(&m->refuse->last);
+    mem_free(m->refuse);
 }
 
 /* --- tokens ---------------------------------------------------------------------------------- */
 
 static int check_values(const struct manager *m, const struct manager_span *s) {
     for (uint32_t i = 0; i < s->n; i++) {
-        if (s->response[i] < 0 || s->response[i] >= m->vocab)
+        if (s->response[i] < 0 || s->response[i] >= m->refuse->vocab)
             return FAIL(ERR_CORRUPT, "token %" PRIu32 " has id %d, the vocabulary has %" PRId64,
-                        s->offset + i, s->response[i], m->vocab);
+                        s->offset + i, s->response[i], m->refuse->vocab);
         if (!isfinite(s->logprob[i]) || s->logprob[i] > logprob_max)
             return FAIL(ERR_CORRUPT, "token %" PRIu32 " has log-prob %g", s->offset + i,
                         (double)s->logprob[i]);
@@ -56,7 +76,7 @@ static int check_values(const struct manager *m, const struct manager_span *s) {
 
 static int check_length(const struct manager *m, const struct manager_span *s, int64_t n_prompt) {
     int64_t n = (int64_t)s->offset + s->n;
-    int64_t most = min64(m->recipe->rollout.max_new_tokens, m->context - n_prompt);
+    int64_t most = min64(m->recipe->rollout.max_new_tokens, m->refuse->context - n_prompt);
     if (n > most)
         return FAIL(ERR_CORRUPT,
                     "%" PRId64 " tokens after a prompt of %" PRId64 ", at most %" PRId64, n,
@@ -90,7 +110,7 @@ static int check_span(struct manager *m, const struct manager_client *c,
                       const struct manager_span *s) {
     const struct manager_prompt *p = NULL;
     TRY(check_values(m, s));
-    TRY(manager_prompts_get(m, s->id / (uint64_t)m->size, &p));
+    TRY(manager_prompts_get(m, manager_group_of(m, s->id), &p));
     TRY(check_length(m, s, (int64_t)p->n));
     TRY(check_stored(c, s, manager_prompts_tokens(m, s->id)));
     if (manager_weights_known(m, s->version, s->n)) return 0;
@@ -100,7 +120,7 @@ static int check_span(struct manager *m, const struct manager_client *c,
 int manager_refuse_span(struct manager *m, const struct manager_client *c,
                         const struct manager_span *s) {
     const struct groups_traj *t = groups_traj(m->groups, s->id);
-    bool its_own = t && t->state == GROUPS_LEASED && t->rollout == (int32_t)(c - m->client);
+    bool its_own = t && t->state == GROUPS_LEASED && t->rollout == manager_clients_number(m, c);
     if (!its_own) return 0; /* it is told to forget it */
     return err_wrap(check_span(m, c, s), "trajectory %" PRIu64, s->id);
 }
@@ -110,15 +130,15 @@ int manager_refuse_span(struct manager *m, const struct manager_client *c,
 void manager_refuse_ban(struct manager *m, struct manager_client *c, const char *what,
                         const char *why, int code) {
     c->banned = true;
-    m->alone.code = code;
-    buf_reset(&m->alone.last);
-    if (c->offences >= MANAGER_OFFENCES_MAX)
-        buf_printf(&m->alone.last, "%s broke the rules %" PRIu32 " times, at last: %s: %s", c->name,
-                   c->offences, what, why);
+    m->refuse->code = code;
+    buf_reset(&m->refuse->last);
+    if (c->offences >= OFFENCES_MAX)
+        buf_printf(&m->refuse->last, "%s broke the rules %" PRIu32 " times, at last: %s: %s",
+                   c->name, c->offences, what, why);
     else
-        buf_printf(&m->alone.last, "%s %s: %s", c->name, what, why);
-    c->offences = MANAGER_OFFENCES_MAX; /* it stays so when it says hello again */
-    LOG(ERROR, MANAGER, "%s; nothing of it is taken any more", m->alone.last.data);
+        buf_printf(&m->refuse->last, "%s %s: %s", c->name, what, why);
+    c->offences = OFFENCES_MAX; /* it stays so when it says hello again */
+    LOG(ERROR, MANAGER, "%s; nothing of it is taken any more", m->refuse->last.data);
     manager_clients_lose(m, c, "it is banned");
 }
 
@@ -129,7 +149,7 @@ void manager_refuse(struct manager *m, struct manager_client *c, const char *wha
         LOG(WARN, MANAGER, "%s %s: %s", c->name, what, why);
     else
         manager_warn(m, &c->id, what, why);
-    if (c->offences >= MANAGER_OFFENCES_MAX) manager_refuse_ban(m, c, what, why, ERR_CORRUPT);
+    if (c->offences >= OFFENCES_MAX) manager_refuse_ban(m, c, what, why, ERR_CORRUPT);
 }
 
 /* Who knows us gets no answer for it and would send it again: it says hello first, and what it
@@ -145,21 +165,20 @@ void manager_refuse_message(struct manager *m, const struct net_id *from, const 
 }
 
 static bool has(const struct manager *m, enum manager_role role, bool banned) {
-    for (size_t i = 0; i < m->n_clients; i++)
-        if (m->client[i].used && m->client[i].role == role && m->client[i].banned == banned &&
-            (banned || m->client[i].alive))
-            return true;
+    const struct manager_client *c;
+    for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++)
+        if (c->used && c->role == role && c->banned == banned && (banned || c->alive)) return true;
     return false;
 }
 
 int manager_refuse_tick(struct manager *m) {
     static const enum manager_role needed[] = {MANAGER_ROLLOUT, MANAGER_REWARD, MANAGER_TRAINER};
     bool alone = false;
-    if (m->alone.last.len == 0) return 0; /* nobody was ever banned */
+    if (m->refuse->last.len == 0) return 0; /* nobody was ever banned */
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
         alone = alone || (has(m, needed[i], true) && !has(m, needed[i], false));
-    if (!alone) m->alone.since_us = 0;
-    if (alone && m->alone.since_us == 0) m->alone.since_us = m->now_us;
-    if (!alone || m->now_us < m->alone.since_us + ALONE_US) return 0;
-    return FAIL(m->alone.code, "%s; no other service can do its work", m->alone.last.data);
+    if (!alone) m->refuse->alone_us = 0;
+    if (alone && m->refuse->alone_us == 0) m->refuse->alone_us = m->now_us;
+    if (!alone || m->now_us < m->refuse->alone_us + ALONE_US) return 0;
+    return FAIL(m->refuse->code, "%s; no other service can do its work", m->refuse->last.data);
 }

@@ -1,11 +1,16 @@
 /* manager_restore.c - the state from the log. Nothing else is kept between two managers: what is
  * not in the log did not happen. Only the records of untrained groups are read in full; of a long
  * run that is a few, whatever its length. */
+#include "rollout/manager/manager_restore.h"
+
 #include "base/json.h"
-#include "base/log.h"
-#include "base/mem.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_clients.h"
+#include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
+#include "rollout/manager/manager_prompts.h"
+#include "rollout/manager/manager_sampling.h"
+#include "rollout/manager/manager_scores.h"
+#include "rollout/manager/manager_weights.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -36,14 +41,14 @@ static int count_batches(struct manager *m, int64_t *formed, int64_t *done) {
     return rc;
 }
 
-static int64_t oldest_of(const struct runlog_traj *t) {
+static int64_t oldest_of(const struct trajectory *t) {
     int64_t oldest = INT64_MAX;
     for (int32_t i = 0; i < t->n_response; i++)
         if (t->version[i] < oldest) oldest = t->version[i];
     return oldest;
 }
 
-static int restore_finished(struct manager *m, uint64_t id, const struct runlog_traj *t) {
+static int restore_finished(struct manager *m, uint64_t id, const struct trajectory *t) {
     struct runlog_record score = {0};
     int rc = runlog_get(m->log, RUNLOG_SCORE, id, &score);
     if (rc < 0 && rc != ERR_NOTFOUND) return rc;
@@ -61,13 +66,13 @@ static int restore_partial(struct manager *m, uint64_t id) {
     int rc = runlog_get_partial(m->log, id, &r);
     if (rc == ERR_NOTFOUND) return 0; /* nothing streamed yet */
     TRY(rc);
-    const struct runlog_traj *t = &r.u.traj;
+    const struct trajectory *t = &r.u.traj;
     rc = groups_restore_traj(m->groups, id, t->n_response, oldest_of(t), false, false, 0);
     if (rc == 0) {
         struct manager_tokens *tokens = manager_prompts_tokens(m, id);
         manager_prompts_add(tokens, t->n_response, t->response, t->logprob, t->version);
         tokens->restored = true;
-        tokens->writer = manager_prompts_writer(t->rollout);
+        tokens->writer = manager_clients_writer(t->rollout);
         if (t->started > 0) tokens->started_us = t->started;
     }
     runlog_free(&r);
@@ -100,13 +105,12 @@ static int same_prompt(struct manager *m, const struct runlog_group *g) {
 }
 
 static int restore_group(struct manager *m, const struct runlog_group *g) {
-    uint64_t size = (uint64_t)m->size;
     TRY(groups_restore_group(m->groups, g->id, g->slot, g->floor, g->state, g->reason));
     TRY(manager_sampling_restore(m, g));
     if (g->state != GROUPS_RUNNING) return 0;
     TRY(same_prompt(m, g));
-    for (uint64_t i = 0; i < size; i++)
-        TRY(restore_traj(m, g->id * size + i));
+    for (int64_t i = 0; i < m->size; i++)
+        TRY(restore_traj(m, manager_trajectory(m, g->id, i)));
     return 0;
 }
 
@@ -127,12 +131,11 @@ static int restore_groups(struct manager *m) {
 static int restore_last(struct manager *m, int64_t done) {
     struct runlog_record r = {0};
     struct json_doc *doc = NULL;
-    m->last.step = done - 1;
-    m->last.reward_mean = NAN;
+    manager_counts_done(m, NAN);
     if (done == 0) return 0;
     TRY(runlog_get(m->log, RUNLOG_REPORT, (uint64_t)done - 1, &r));
     if (json_parse(&doc, r.u.report.json, r.u.report.bytes, "report") == 0)
-        m->last.reward_mean = json_num(json_get(json_root(doc), "reward/mean"), NAN);
+        manager_counts_done(m, json_num(json_get(json_root(doc), "reward/mean"), NAN));
     json_close(&doc);
     runlog_free(&r);
     return 0;

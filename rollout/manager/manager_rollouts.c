@@ -2,12 +2,18 @@
  * lets something start and answered once. Whatever a rollout sends about a trajectory that is not
  * its own is answered with "forget it", which is also the answer for a trajectory of a rejected
  * group: rollouts need no separate message for that. */
+#include "rollout/manager/manager_rollouts.h"
+
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/control.pb-c.h"
 #include "proto/rollout.pb-c.h"
-#include "proto/trajectory.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_counts.h"
+#include "rollout/manager/manager_prompts.h"
 #include "rollout/manager/manager_refuse.h"
+#include "rollout/manager/manager_scores.h"
+#include "rollout/manager/manager_weights.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,16 +21,36 @@
 
 enum {
     ACKS_MAX = 1 << 14,
-    WORK_BYTES = 128 << 20
-}; /* of one Work's frames, with room to the limit of the type */
+    EVENT_BYTES = 1 << 17, /* of an event: then it goes to the log's writer */
+    WORK_MAX = 1024,       /* items of one Work */
+    WORK_BYTES = 128 << 20 /* of one Work's frames, with room to the limit of the type */
+};
+
+struct ack { /* for tokens that are in the log batch, not yet written */
+    struct manager_client *client;
+    uint64_t trajectory;
+    int32_t received;
+};
+
+struct manager_rollouts {
+    struct ack *acks; /* of this turn */
+    size_t n_acks, acks_cap;
+};
+
+void manager_rollouts_open(struct manager *m) {
+    m->rollouts = mem_zalloc(sizeof *m->rollouts);
+}
+
+void manager_rollouts_close(struct manager *m) {
+    if (!m->rollouts) return;
+    mem_free(m->rollouts->acks);
+    mem_free(m->rollouts);
+}
 
 static int send_work(struct manager *m, struct manager_client *c, Weir__Work *w,
                      const struct wire_frame *frames) {
-    int rc = manager_send(m, &c->id, WIRE_WORK, w, frames, frames ? 4 : 0);
     c->credit = 0;
-    if (rc != ERR_AGAIN) return rc;
-    manager_clients_lose(m, c, "it does not read");
-    return 0;
+    return manager_clients_send(m, c, WIRE_WORK, w, frames, frames ? 4 : 0);
 }
 
 void manager_rollouts_request(struct manager *m, struct manager_client *c,
@@ -129,7 +155,7 @@ static uint32_t items_max(const struct manager *m, uint32_t credit) {
     int64_t bytes =
         4 * m->recipe->rollout.max_prompt_tokens + 16 * m->recipe->rollout.max_new_tokens;
     int64_t n = WORK_BYTES / bytes;
-    if (n > MANAGER_WORK_MAX) n = MANAGER_WORK_MAX;
+    if (n > WORK_MAX) n = WORK_MAX;
     if (n > (int64_t)credit) n = (int64_t)credit;
     return n < 1 ? 1 : (uint32_t)n;
 }
@@ -138,7 +164,7 @@ static uint32_t items_max(const struct manager *m, uint32_t credit) {
  * on the way counts those that this answer fills. */
 static uint32_t places_free(const struct manager *m, const struct manager_client *c) {
     if (c->places == 0) return c->credit;
-    uint32_t has = groups_leased(m->groups, (int32_t)(c - m->client));
+    uint32_t has = groups_leased(m->groups, manager_clients_number(m, c));
     uint32_t free = c->places > has ? c->places - has : 0;
     return c->credit < free ? c->credit : free;
 }
@@ -151,7 +177,7 @@ static int serve(struct manager *m, struct manager_client *c) {
     int64_t want = 0;
     int rc = 0;
     do { /* again while all that was found was rejected at once */
-        n = groups_dispatch(m->groups, (int32_t)(c - m->client), c->credit_version, max, items,
+        n = groups_dispatch(m->groups, manager_clients_number(m, c), c->credit_version, max, items,
                             &want);
         if (n == 0) break;
         TRY_OUT(start_groups(m, items, &n));
@@ -175,10 +201,10 @@ static int by_age(const void *a, const void *b) {
 }
 
 int manager_rollouts_dispatch(struct manager *m) {
-    struct manager_client *list[MANAGER_CLIENTS_MAX];
+    struct manager_client *list[MANAGER_CLIENTS_MAX], *c;
     size_t n = 0;
-    for (size_t i = 0; i < m->n_clients; i++)
-        if (m->client[i].alive && m->client[i].credit > 0) list[n++] = &m->client[i];
+    for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++)
+        if (c->alive && c->credit > 0) list[n++] = c;
     qsort(list, n, sizeof list[0], by_age); /* who waits longest first */
     for (size_t i = 0; i < n; i++)
         TRY(serve(m, list[i]));
@@ -188,11 +214,11 @@ int manager_rollouts_dispatch(struct manager *m) {
 static int store_finished(struct manager *m, const struct manager_client *c,
                           const struct manager_span *s, struct manager_tokens *t) {
     const struct manager_prompt *p = NULL;
-    uint64_t group = s->id / (uint64_t)m->size;
+    uint64_t group = manager_group_of(m, s->id);
     TRY(manager_prompts_get(m, group, &p));
     t->finish = s->finish;
     t->step = groups_counts(m->groups).done;
-    struct runlog_traj r = {.id = s->id,
+    struct trajectory r = {.id = s->id,
                             .group = group,
                             .n_prompt = (int32_t)p->n,
                             .n_response = t->n,
@@ -209,9 +235,7 @@ static int store_finished(struct manager *m, const struct manager_client *c,
     for (size_t i = 0; i < t->n_partials; i++)
         runlog_drop_partial(m->log, s->id, t->partial[i]);
     if (t->restored) TRY(runlog_drop_partials(m->log, s->id));
-    m->window.finished++;
-    m->tail_len += (double)t->n;
-    m->tail_trajs++;
+    manager_counts_finished(m, t->n);
     manager_prompts_keep(m, t);
     manager_scores_add(m, s->id);
     return 0;
@@ -225,13 +249,13 @@ static int store(struct manager *m, const struct manager_client *c, const struct
     manager_prompts_add(t, n, s->response + known, s->logprob + known, s->version + known);
     t->writer = c->writer;
     t->life = c->incarnation;
-    m->window.tokens += (uint64_t)n;
+    manager_counts_tokens(m, (uint32_t)n);
     manager_progress(m);
     if (s->finish != TRAJECTORY_RUNNING) return store_finished(m, c, s, t);
     mem_grow(&t->partial, &t->partials_cap, t->n_partials + 1, sizeof *t->partial);
     t->partial[t->n_partials++] = (uint32_t)offset;
-    struct runlog_traj r = {.id = s->id,
-                            .group = s->id / (uint64_t)m->size,
+    struct trajectory r = {.id = s->id,
+                            .group = manager_group_of(m, s->id),
                             .n_response = n,
                             .rollout = c->name,
                             .started = t->started_us,
@@ -245,16 +269,11 @@ static int store(struct manager *m, const struct manager_client *c, const struct
 
 /* The rollout cannot or must not go on with it: somebody else tries. */
 static int give_back(struct manager *m, const struct manager_client *c, uint64_t id) {
-    uint64_t group = id / (uint64_t)m->size;
-    const struct groups_group *g = groups_group(m->groups, group);
-    struct groups_group before = g ? *g : (struct groups_group){0};
     m->work_changed = true;
-    if (!groups_abort(m->groups, (int32_t)(c - m->client), id)) return 0;
-    buf_reset(&m->failure);
-    buf_printf(&m->failure, "trajectory %" PRIu64 " was given back by rollouts %d times", id,
-               GROUPS_ABORTS_MAX);
-    LOG_LIMITED(WARN, MANAGER, "group=%" PRIu64 " rejected: %s", before.id, m->failure.data);
-    return manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_ABORTED, -1);
+    if (!groups_abort(m->groups, manager_clients_number(m, c), id)) return 0;
+    return manager_prompts_fail(m, manager_group_of(m, id), GROUPS_ABORTED,
+                                "trajectory %" PRIu64 " was given back by rollouts %d times", id,
+                                GROUPS_ABORTS_MAX);
 }
 
 /* One span; *ack: the answer for it. */
@@ -267,8 +286,8 @@ static int take_span(struct manager *m, struct manager_client *c, const struct m
         manager_refuse(m, c, "tokens refused", err_text());
         return give_back(m, c, s->id);
     }
-    switch (groups_tokens(m->groups, (int32_t)(c - m->client), s->id, s->offset, s->n, s->version,
-                          s->finish != TRAJECTORY_RUNNING, &known)) {
+    switch (groups_tokens(m->groups, manager_clients_number(m, c), s->id, s->offset, s->n,
+                          s->version, s->finish != TRAJECTORY_RUNNING, &known)) {
     case GROUPS_TAKE: TRY(store(m, c, s, known)); break;
     case GROUPS_KNOWN: break;
     case GROUPS_FORGET: return 0;
@@ -302,6 +321,7 @@ static int take_weights(struct manager *m, struct manager_client *c, const Weir_
 
 int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                             const struct wire_msg *msg) {
+    struct manager_rollouts *k = m->rollouts;
     const Weir__Tokens *t = msg->body;
     size_t at = 0;
     TRY(take_weights(m, c, t));
@@ -314,18 +334,18 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                                  .response = (const int32_t *)msg->frame[0].data + at,
                                  .logprob = (const float *)msg->frame[1].data + at,
                                  .version = (const int64_t *)msg->frame[2].data + at};
-        mem_grow(&m->acks, &m->acks_cap, m->n_acks + 1, sizeof *m->acks);
-        struct manager_ack *ack = &m->acks[m->n_acks++];
-        *ack = (struct manager_ack){c, x->trajectory, -1};
+        mem_grow(&k->acks, &k->acks_cap, k->n_acks + 1, sizeof *k->acks);
+        struct ack *ack = &k->acks[k->n_acks++];
+        *ack = (struct ack){c, x->trajectory, -1};
         TRY(take_span(m, c, &s, &ack->received));
         at += x->n;
-        if (runlog_pending(m->log) >= MANAGER_EVENT_BYTES) TRY(manager_rollouts_flush(m));
+        if (runlog_pending(m->log) >= EVENT_BYTES) TRY(manager_rollouts_flush(m));
     }
     return 0;
 }
 
 /* Acknowledges n spans of one client in one message. */
-static int send_acks(struct manager *m, const struct manager_ack *acks, size_t n) {
+static int send_acks(struct manager *m, const struct ack *acks, size_t n) {
     Weir__TokensAckItem *items = mem_array(n, sizeof *items), **list = mem_array(n, sizeof *list);
     Weir__TokensAck a = WEIR__TOKENS_ACK__INIT;
     for (size_t i = 0; i < n; i++) {
@@ -336,22 +356,57 @@ static int send_acks(struct manager *m, const struct manager_ack *acks, size_t n
     }
     a.n_items = n;
     a.items = list;
-    int rc = manager_send(m, &acks->client->id, WIRE_TOKENS_ACK, &a, NULL, 0);
+    int rc = manager_clients_send(m, acks->client, WIRE_TOKENS_ACK, &a, NULL, 0);
     mem_free(items);
     mem_free(list);
-    if (rc != ERR_AGAIN) return rc;
-    manager_clients_lose(m, acks->client, "it does not read");
-    return 0;
+    return rc;
 }
 
 int manager_rollouts_flush(struct manager *m) {
-    size_t n = m->n_acks;
+    struct manager_rollouts *k = m->rollouts;
+    size_t n = 0;
     TRY(runlog_commit(m->log, false));
-    for (size_t i = 0, k = 0; i < n; i += k) {
-        for (k = 1; i + k < n && k < ACKS_MAX; k++)
-            if (m->acks[i + k].client != m->acks[i].client) break;
-        TRY(send_acks(m, &m->acks[i], k));
+    for (size_t i = 0; i < k->n_acks; i += n) {
+        for (n = 1; i + n < k->n_acks && n < ACKS_MAX; n++)
+            if (k->acks[i + n].client != k->acks[i].client) break;
+        TRY(send_acks(m, &k->acks[i], n));
     }
-    m->n_acks = 0;
+    k->n_acks = 0;
     return 0;
+}
+
+/* What it may keep: unfinished, nobody else's, and continued by nobody else since. */
+static int32_t adopt(struct manager *m, struct manager_client *c, uint64_t id, int32_t has) {
+    const struct groups_traj *t = groups_traj(m->groups, id);
+    if (!t || has < t->received) return -1;
+    if (t->received > 0 && manager_prompts_tokens(m, id)->writer != c->writer) return -1;
+    return groups_adopt(m->groups, manager_clients_number(m, c), id);
+}
+
+int manager_rollouts_welcome(struct manager *m, struct manager_client *c,
+                             const struct wire_msg *msg) {
+    const Weir__Hello *h = msg->body;
+    const uint64_t *ids = msg->frame[0].data;
+    const int32_t *has = msg->frame[1].data;
+    int32_t *keep = mem_array(h->n_running, sizeof *keep);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < h->n_running; i++) {
+        keep[i] = c->role == MANAGER_ROLLOUT && !c->banned ? adopt(m, c, ids[i], has[i]) : -1;
+        kept += keep[i] >= 0;
+    }
+    struct groups_counts n = groups_counts(m->groups);
+    Weir__Welcome w = WEIR__WELCOME__INIT;
+    w.incarnation = c->session;
+    w.seed = m->recipe->seed;
+    w.n_running = h->n_running;
+    w.step = n.done;
+    w.done = n.done >= m->recipe->trainer.steps;
+    struct wire_frame frames[2] = {msg->frame[0], {keep, h->n_running * sizeof *keep}};
+    int rc = manager_clients_send(m, c, WIRE_WELCOME, &w, frames, 2);
+    mem_free(keep);
+    LOG_LIMITED(INFO, MANAGER,
+                "hello %s service=%s pid=%" PRId64 " version=%" PRId64 " running=%" PRIu32
+                " kept=%" PRIu32,
+                c->name, c->service, h->pid, h->version, h->n_running, kept);
+    return rc;
 }

@@ -6,8 +6,11 @@
  * The limit of dapo counts what was rejected between two batches, not what was rejected in a row: a
  * row of groups depends on who finished first, but how many groups without a signal a batch needs
  * does not when staleness.max is 0. So whether a run ends with this error is reproducible too. */
+#include "rollout/manager/manager_sampling.h"
+
 #include "base/log.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_counts.h"
+#include "rollout/manager/manager_prompts.h"
 #include "rollout/setup.h"
 
 #include <inttypes.h>
@@ -27,13 +30,8 @@ int manager_sampling_open(struct manager *m) {
     return 0;
 }
 
-static bool learns(const struct manager *m) {
-    return m->recipe->rollout.sampling.policy == RECIPE_SAMPLING_VADE;
-}
-
 static int refuse(struct manager *m, uint64_t group) {
-    uint64_t size = (uint64_t)m->size;
-    float reward = groups_traj(m->groups, group * size)->reward;
+    float reward = groups_traj(m->groups, manager_trajectory(m, group, 0))->reward;
     int64_t next = groups_counts(m->groups).formed;
     TRY(manager_prompts_leave(m, group, GROUPS_REJECTED, GROUPS_ZERO, -1));
     int64_t n = groups_counts(m->groups).zero_rejected;
@@ -49,40 +47,32 @@ static int refuse(struct manager *m, uint64_t group) {
 }
 
 int manager_sampling_finished(struct manager *m, uint64_t group) {
-    const struct groups_group *g = groups_group(m->groups, group);
-    m->window.groups++;
-    m->window.zero += g->zero;
     return groups_refused(m->groups, group) ? refuse(m, group) : 0;
 }
 
 void manager_sampling_trained(struct manager *m, uint64_t group, uint64_t row, int64_t step) {
     const struct recipe *r = m->recipe;
-    uint64_t size = (uint64_t)m->size, sampled = (uint64_t)r->rollout.group_size;
+    int64_t sampled = r->rollout.group_size, right = 0;
     double hits = 0, misses = 0;
-    if (!learns(m)) return;
+    if (!sampling_learns(m->sampling)) return;
     struct sampling_beta b = sampling_posterior(m->sampling, row, step);
-    for (uint64_t i = 0; i < sampled; i++) {
-        const struct groups_traj *t = groups_traj(m->groups, group * size + i);
+    for (int64_t i = 0; i < sampled; i++) {
+        const struct groups_traj *t = groups_traj(m->groups, manager_trajectory(m, group, i));
         bool hit = (double)t->reward >= r->rollout.sampling.hit;
         double weight = exp(-r->rollout.sampling.decay_age * (double)(step - t->oldest));
         hits += hit ? weight : 0;
         misses += hit ? 0 : weight;
-        m->window.right += hit;
+        right += hit;
     }
-    m->window.expected += b.alpha / (b.alpha + b.beta) * (double)sampled;
-    m->window.judged += (double)sampled;
+    manager_counts_judged(m, b.alpha / (b.alpha + b.beta) * (double)sampled, (double)right,
+                          (double)sampled);
     sampling_learn(m->sampling, row, step, hits, misses);
-}
-
-struct sampling_beta manager_sampling_after(const struct manager *m, uint64_t row, int64_t step) {
-    if (!learns(m)) return (struct sampling_beta){0, 0};
-    return sampling_posterior(m->sampling, row, step + 1);
 }
 
 int manager_sampling_restore(struct manager *m, const struct runlog_group *g) {
     if (g->state == GROUPS_REJECTED && g->reason == GROUPS_ZERO)
         groups_restore_zero(m->groups, g->before);
-    if (g->state != GROUPS_TRAINED || !learns(m)) return 0;
+    if (g->state != GROUPS_TRAINED || !sampling_learns(m->sampling)) return 0;
     return sampling_restore(m->sampling, g->row, g->step,
                             (struct sampling_beta){g->alpha, g->beta});
 }

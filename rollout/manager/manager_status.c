@@ -1,14 +1,33 @@
 /* manager_status.c - what the manager knows, for people: the status object and, when nothing moves,
  * one line that says who waits for what and since when. A run that hangs must say where. */
+#include "rollout/manager/manager_status.h"
+
 #include "base/log.h"
-#include "rollout/manager/manager_impl.h"
+#include "base/mem.h"
+#include "rollout/manager/manager_clients.h"
+#include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
+#include "rollout/manager/manager_predict.h"
+#include "rollout/manager/manager_trainer.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-enum { WAITS_MAX = 8 };
+enum { WAITS_MAX = 8, STALL_US = 30000000 };
+
+struct manager_status {
+    uint64_t started_us, stall_said_us;
+};
+
+void manager_status_open(struct manager *m) {
+    m->status = mem_zalloc(sizeof *m->status);
+    m->status->started_us = m->progress_us = m->now_us;
+}
+
+void manager_status_close(struct manager *m) {
+    mem_free(m->status);
+}
 
 struct waits {
     struct buf text[WAITS_MAX];
@@ -25,11 +44,10 @@ static struct buf *add_wait(struct waits *w, const char *who, uint64_t since_us)
 }
 
 /* What keeps the next batch from being formed. */
-static void explain_batch(struct manager *m, struct buf *b) {
+static void explain_batch(struct manager *m, int64_t step, struct buf *b) {
     struct groups_counts n = groups_counts(m->groups);
     const struct groups_group *g = groups_blocker(m->groups);
-    int64_t size = m->size;
-    if (m->ask.step > n.done) {
+    if (step > n.done) {
         buf_printf(b, "the end of step %" PRId64, n.done + 1);
         return;
     }
@@ -38,12 +56,12 @@ static void explain_batch(struct manager *m, struct buf *b) {
     if (!g) return;
     int64_t running = 0, waiting = 0, unscored = 0;
     const char *at = "nobody";
-    for (int64_t i = 0; i < size; i++) {
-        const struct groups_traj *t = groups_traj(m->groups, g->id * (uint64_t)size + (uint64_t)i);
+    for (int64_t i = 0; i < m->size; i++) {
+        const struct groups_traj *t = groups_traj(m->groups, manager_trajectory(m, g->id, i));
         running += t->state == GROUPS_LEASED;
         waiting += t->state == GROUPS_WAITING;
         unscored += t->state == GROUPS_GENERATED;
-        if (t->state == GROUPS_LEASED) at = m->client[t->rollout].name;
+        if (t->state == GROUPS_LEASED) at = manager_clients_at(m, (size_t)t->rollout)->name;
     }
     buf_printf(b,
                "; first needed: group %" PRIu64 " (until step %" PRId64 "), %" PRId64
@@ -53,22 +71,24 @@ static void explain_batch(struct manager *m, struct buf *b) {
 
 static void collect(struct manager *m, struct waits *w) {
     struct groups_counts n = groups_counts(m->groups);
-    uint64_t kept = 0, since = UINT64_MAX, rollouts = 0;
-    for (size_t i = 0; i < m->n_clients; i++) {
-        const struct manager_client *c = &m->client[i];
+    uint64_t kept = 0, since = UINT64_MAX, rollouts = 0, asked_us;
+    const struct manager_client *c;
+    int64_t step;
+    bool asked = manager_trainer_waits(m, &step, &asked_us);
+    for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++) {
         rollouts += c->alive && c->role == MANAGER_ROLLOUT;
         if (!c->alive || c->credit == 0) continue;
         kept++;
         if (c->credit_us < since) since = c->credit_us;
     }
     if (n.done >= m->recipe->trainer.steps) return;
-    if (m->ask.pending) explain_batch(m, add_wait(w, "trainer", m->ask.since_us));
+    if (asked) explain_batch(m, step, add_wait(w, "trainer", asked_us));
     if (kept > 0)
         buf_printf(add_wait(w, "rollouts", since),
                    "%" PRIu64 " of them for admission: %" PRId64 " groups live of %" PRId64
                    " after step %" PRId64 ", %" PRId64 " trajectories running of %" PRId64,
                    kept, n.live,
-                   (n.done + 1) * m->recipe->trainer.batch.groups + m->level.now.groups, n.done,
+                   (n.done + 1) * m->recipe->trainer.batch.groups + groups_level(m->groups), n.done,
                    n.leased, m->recipe->rollout.concurrency);
     if (rollouts == 0)
         buf_str(add_wait(w, "manager", m->progress_us), "a rollout: none is connected");
@@ -81,10 +101,10 @@ static void collect(struct manager *m, struct waits *w) {
     if (n.leased > 0)
         buf_printf(add_wait(w, "manager", m->progress_us), "tokens of %" PRId64 " trajectories",
                    n.leased);
-    if (!m->ask.pending && n.formed > n.done)
-        buf_printf(add_wait(w, "manager", m->facts.answered_us), "step %" PRId64 " to be done",
-                   n.done + 1);
-    else if (!m->ask.pending)
+    if (!asked && n.formed > n.done)
+        buf_printf(add_wait(w, "manager", manager_counts_batch(m)->answered_us),
+                   "step %" PRId64 " to be done", n.done + 1);
+    else if (!asked)
         buf_str(add_wait(w, "manager", m->progress_us), "the trainer to ask for a batch");
 }
 
@@ -113,8 +133,8 @@ static void waiting_json(struct manager *m, struct buf *out) {
 static void clients_json(struct manager *m, struct buf *out) {
     bool first = true;
     buf_str(out, "\"clients\":[");
-    for (size_t i = 0; i < m->n_clients; i++) {
-        const struct manager_client *c = &m->client[i];
+    const struct manager_client *c;
+    for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++) {
         if (!c->used) continue;
         buf_str(out, first ? "{\"name\":" : ",{\"name\":");
         first = false;
@@ -144,7 +164,7 @@ static void rejected_json(const struct groups_counts *n, struct buf *out) {
 }
 
 static void staleness_json(const struct manager *m, struct buf *out) {
-    const struct manager_batch_facts *f = &m->facts;
+    const struct manager_batch_facts *f = manager_counts_batch(m);
     int64_t last = 0, cells = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]);
     for (int64_t i = 0; i < cells; i++)
         if (f->histogram[i] > 0) last = i;
@@ -160,11 +180,11 @@ static void staleness_json(const struct manager *m, struct buf *out) {
 
 static void level_json(const struct manager *m, struct buf *out) {
     bool follows = m->recipe->trainer.staleness.hold == RECIPE_HOLD_AUTO;
-    const char *why = follows ? level_reason(m->level.now.why) : "trainer.staleness.hold: max";
+    struct manager_level_view v = manager_level_view(m);
+    const char *why = follows ? level_reason(v.now.why) : "trainer.staleness.hold: max";
     buf_printf(out, "\"level\":{\"groups\":%" PRId64 ",\"bound\":%" PRId64 ",\"why\":\"%s\"",
-               m->level.now.groups, m->level.now.bound, why);
-    buf_printf(out, ",\"idle/rollout\":%.3f,\"starved_s\":%.3f}", m->level.held,
-               m->level.starved_s);
+               v.now.groups, v.now.bound, why);
+    buf_printf(out, ",\"idle/rollout\":%.3f,\"starved_s\":%.3f}", v.held, v.starved_s);
 }
 
 void manager_status_json(struct manager *m, struct buf *out) {
@@ -173,16 +193,18 @@ void manager_status_json(struct manager *m, struct buf *out) {
     buf_str(out, "{\"name\":");
     buf_json_str(out, m->recipe->name, strlen(m->recipe->name));
     buf_printf(out, ",\"step\":%" PRId64 ",\"steps\":%" PRId64 ",\"done\":%s,\"uptime_s\":%.1f",
-               n.done, m->recipe->trainer.steps, done ? "true" : "false", age(m, m->started_us));
+               n.done, m->recipe->trainer.steps, done ? "true" : "false",
+               age(m, m->status->started_us));
     buf_str(out, ",\"reward/mean\":");
-    buf_json_num(out, m->last.reward_mean);
+    buf_json_num(out, manager_counts_reward_mean(m));
     buf_printf(out,
                ",\"queue\":{\"running\":%" PRId64 ",\"waiting\":%" PRId64 ",\"lost\":%" PRId64
                ",\"unscored\":%" PRId64 ",\"running_groups\":%" PRId64
                ",\"finished_groups\":%" PRId64 ",\"live\":%" PRId64 "},",
                n.leased, n.waiting, n.lost, n.unscored, n.running, n.finished, n.live);
     buf_str(out, "\"perf/rollout_tokens_per_s\":");
-    buf_json_num(out, (double)m->window.tokens / fmax(age(m, m->window.start_us), 1e-6));
+    const struct manager_window *w = manager_counts_window(m);
+    buf_json_num(out, (double)w->tokens / fmax(age(m, w->start_us), 1e-6));
     buf_str(out, ",");
     rejected_json(&n, out);
     buf_str(out, ",");
@@ -198,10 +220,10 @@ void manager_status_json(struct manager *m, struct buf *out) {
 
 void manager_status_watch(struct manager *m) {
     struct waits w = {.n = 0};
-    uint64_t quiet = m->progress_us > m->stall_said_us ? m->progress_us : m->stall_said_us;
-    manager_predict_tick(m);
-    if (m->now_us < quiet + MANAGER_STALL_US) return;
-    m->stall_said_us = m->now_us;
+    uint64_t said = m->status->stall_said_us;
+    uint64_t quiet = m->progress_us > said ? m->progress_us : said;
+    if (m->now_us < quiet + STALL_US) return;
+    m->status->stall_said_us = m->now_us;
     collect(m, &w);
     for (size_t i = 0; i < w.n; i++)
         LOG(WARN, MANAGER, "nothing moved for %.0f s: %s waits for %s, since %.0f s",

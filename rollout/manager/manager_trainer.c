@@ -2,17 +2,50 @@
  * trainer sees the batch, and it never changes afterwards: asked again, after a crash of either
  * side, the manager reads it back and sends the same trajectories in the same order (I3, I7). A
  * batch carries the hash that its step gave before, if it was done before; the trainer compares. */
+#include "rollout/manager/manager_trainer.h"
+
+#include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/train.pb-c.h"
-#include "proto/trajectory.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
+#include "rollout/manager/manager_metrics.h"
+#include "rollout/manager/manager_outbox.h"
+#include "rollout/manager/manager_predict.h"
+#include "rollout/manager/manager_prompts.h"
+#include "rollout/manager/manager_sampling.h"
+#include "rollout/manager/manager_weights.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+
+struct manager_trainer { /* the trainer's batch request that waits */
+    bool pending;
+    struct net_id id;
+    int64_t step;
+    uint64_t since_us;
+    uint64_t *form; /* [batch.groups] scratch */
+};
+
+void manager_trainer_open(struct manager *m) {
+    m->trainer = mem_zalloc(sizeof *m->trainer);
+    m->trainer->form = mem_array((size_t)m->recipe->trainer.batch.groups, sizeof *m->trainer->form);
+}
+
+void manager_trainer_close(struct manager *m) {
+    if (!m->trainer) return;
+    mem_free(m->trainer->form);
+    mem_free(m->trainer);
+}
+
+bool manager_trainer_waits(const struct manager *m, int64_t *step, uint64_t *since_us) {
+    *step = m->trainer->step;
+    *since_us = m->trainer->since_us;
+    return m->trainer->pending;
+}
 
 struct send { /* a Batch message being built */
     Weir__Batch body;
@@ -34,7 +67,7 @@ static void send_free(struct send *s) {
     mem_free(s->name);
 }
 
-static void note_facts(struct manager_batch_facts *f, int64_t step, const struct runlog_traj *t) {
+static void note_facts(struct manager_batch_facts *f, int64_t step, const struct trajectory *t) {
     int64_t oldest = INT64_MAX;
     int64_t last = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]) - 1;
     for (int32_t i = 0; i < t->n_response; i++)
@@ -76,7 +109,7 @@ static char *keep_name(struct send *s, const char *name) {
 static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
                           struct manager_batch_facts *f) {
     struct runlog_record hold = {0};
-    struct runlog_traj t = {0};
+    struct trajectory t = {0};
     int rc = 0;
     size_t i = s->body.n_items;
     s->items[i] = (Weir__BatchItem)WEIR__BATCH_ITEM__INIT;
@@ -130,10 +163,11 @@ static int build(struct manager *m, int64_t step, const uint64_t *ids, uint32_t 
     buf_add(&s->mask, ones, tokens);
     mem_free(ones);
     f.zero_groups = count_zero(s, m->recipe->rollout.group_size);
-    f.formed_us = m->facts.step == step && m->facts.n > 0 ? m->facts.formed_us : m->now_us;
-    f.asked_us = m->ask.pending ? m->ask.since_us : m->now_us;
+    const struct manager_batch_facts *before = manager_counts_batch(m);
+    f.formed_us = before->step == step && before->n > 0 ? before->formed_us : m->now_us;
+    f.asked_us = m->trainer->pending ? m->trainer->since_us : m->now_us;
     f.answered_us = m->now_us;
-    m->facts = f;
+    manager_counts_formed(m, &f);
     return 0;
 }
 
@@ -145,22 +179,21 @@ static int send_batch(struct manager *m, struct send *s, const struct runlog_bat
                                    {s->mask.data, s->mask.len},
                                    {s->version.data, s->version.len}};
     if (record->done) s->body.expect_hash = (ProtobufCBinaryData){sizeof after, after};
-    return manager_send(m, &m->ask.id, WIRE_BATCH, &s->body, frames, 4);
+    return manager_outbox_say(m, &m->trainer->id, WIRE_BATCH, &s->body, frames, 4);
 }
 
 /* The trainer that asked gets it; one that is gone asks again. */
 static int give_out(struct manager *m, struct send *s, const struct runlog_batch *record) {
-    int rc = send_batch(m, s, record);
-    m->ask.pending = false;
-    return rc == ERR_AGAIN ? 0 : rc;
+    m->trainer->pending = false;
+    return send_batch(m, s, record);
 }
 
 static int answer_recorded(struct manager *m) {
     struct runlog_record r = {0};
     struct send s = {0};
     int rc = 0;
-    TRY_OUT(runlog_get(m->log, RUNLOG_BATCH, (uint64_t)m->ask.step, &r));
-    TRY_OUT(build(m, m->ask.step, r.u.batch.ids, r.u.batch.n, &s));
+    TRY_OUT(runlog_get(m->log, RUNLOG_BATCH, (uint64_t)m->trainer->step, &r));
+    TRY_OUT(build(m, m->trainer->step, r.u.batch.ids, r.u.batch.n, &s));
     TRY_OUT(give_out(m, &s, &r.u.batch));
     LOG_LIMITED(INFO, MANAGER, "batch of step=%" PRId64 " given out again", r.u.batch.step + 1);
 out:
@@ -171,11 +204,10 @@ out:
 
 static int answer_done(struct manager *m) {
     Weir__Batch b = WEIR__BATCH__INIT;
-    b.step = m->ask.step;
+    b.step = m->trainer->step;
     b.done = true;
-    m->ask.pending = false;
-    int rc = manager_send(m, &m->ask.id, WIRE_BATCH, &b, NULL, 0);
-    return rc == ERR_AGAIN ? 0 : rc;
+    m->trainer->pending = false;
+    return manager_outbox_say(m, &m->trainer->id, WIRE_BATCH, &b, NULL, 0);
 }
 
 /* Records the chosen groups, with what is still in memory of them as the message to be, and only
@@ -185,21 +217,21 @@ static int record_batch(struct manager *m, struct runlog_batch *r, uint64_t *ids
     int64_t eta = m->recipe->trainer.staleness.max;
     uint64_t late = 0;
     for (int64_t i = 0; i < b; i++) {
-        int64_t stale = r->step - (groups_deadline(m->groups, m->form[i]) - eta);
+        int64_t stale = r->step - (groups_deadline(m->groups, m->trainer->form[i]) - eta);
         ASSERT(stale <= eta); /* I2 */
         if (stale > r->staleness_max) r->staleness_max = stale;
         for (int64_t k = 0; k < size; k++)
-            ids[i * size + k] = m->form[i] * (uint64_t)m->size + (uint64_t)k;
+            ids[i * size + k] = manager_trajectory(m, m->trainer->form[i], k);
     }
     TRY(build(m, r->step, ids, r->n, s));
     for (int64_t i = 0; i < b; i++) {
         const struct manager_prompt *p = NULL;
-        TRY(manager_prompts_get(m, m->form[i], &p));
-        manager_sampling_trained(m, m->form[i], p->row, r->step);
-        TRY(manager_prompts_leave(m, m->form[i], GROUPS_TRAINED, GROUPS_KEPT, r->step));
+        TRY(manager_prompts_get(m, m->trainer->form[i], &p));
+        manager_sampling_trained(m, m->trainer->form[i], p->row, r->step);
+        TRY(manager_prompts_leave(m, m->trainer->form[i], GROUPS_TRAINED, GROUPS_KEPT, r->step));
     }
     TRY(runlog_put_batch(m->log, r));
-    groups_train(m->groups, m->form);
+    groups_train(m->groups, m->trainer->form);
     while (groups_expire(m->groups, &late))
         TRY(manager_prompts_leave(m, late, GROUPS_REJECTED, GROUPS_STALE, -1));
     return runlog_commit(m->log, true);
@@ -210,12 +242,13 @@ static int answer_new(struct manager *m) {
     uint32_t n = (uint32_t)(m->recipe->trainer.batch.groups * m->recipe->rollout.group_size);
     struct send s = {0};
     int rc = 0;
-    if (!groups_form(m->groups, m->form)) {
+    if (!groups_form(m->groups, m->trainer->form)) {
         manager_level_starved(m);
         return 0;
     }
     uint64_t *ids = mem_array(n, sizeof *ids);
-    struct runlog_batch r = {.step = m->ask.step, .n = n, .ids = ids, .level = m->level.now.groups};
+    struct runlog_batch r = {
+        .step = m->trainer->step, .n = n, .ids = ids, .level = groups_level(m->groups)};
     TRY_OUT(record_batch(m, &r, ids, &s));
     manager_level_formed(m);
     manager_progress(m);
@@ -231,35 +264,34 @@ int manager_trainer_ask(struct manager *m, const struct net_id *from, const stru
     bool can_be = q->step <= groups_counts(m->groups).formed;
     if (can_be && q->hash.len > 0)
         TRY(manager_weights_published(m, q->step, hash_get(q->hash.data)));
-    if (!m->ask.pending || m->ask.step != q->step) {
-        m->ask.since_us = m->now_us;
-        m->ask.short_us = m->ask.starved_us = 0;
+    if (!m->trainer->pending || m->trainer->step != q->step) {
+        m->trainer->since_us = m->now_us;
+        manager_level_asked(m);
     }
-    m->ask.pending = true;
-    m->ask.id = *from;
-    m->ask.step = q->step;
+    m->trainer->pending = true;
+    m->trainer->id = *from;
+    m->trainer->step = q->step;
     m->work_changed = true;
     return 0;
 }
 
 int manager_trainer_answer(struct manager *m) {
     struct groups_counts n = groups_counts(m->groups);
-    if (!m->ask.pending) return 0;
-    if (m->ask.step > n.done) /* a step is stored before the trainer may save what it gave */
+    if (!m->trainer->pending) return 0;
+    if (m->trainer->step > n.done) /* a step is stored before the trainer may save what it gave */
         return FAIL(ERR_CORRUPT,
                     "the trainer holds step %" PRId64 ", but %s ends at step %" PRId64
                     ": the log is behind the checkpoint; `weir run --resume` says what to do",
-                    m->ask.step, runlog_dir(m->log), n.done);
-    if (m->ask.step >= m->recipe->trainer.steps) return answer_done(m);
-    if (m->ask.step < n.formed) return answer_recorded(m);
+                    m->trainer->step, runlog_dir(m->log), n.done);
+    if (m->trainer->step >= m->recipe->trainer.steps) return answer_done(m);
+    if (m->trainer->step < n.formed) return answer_recorded(m);
     return answer_new(m);
 }
 
 static int ack_step(struct manager *m, const struct net_id *to, int64_t step) {
     Weir__StepAck a = WEIR__STEP_ACK__INIT;
     a.step = step;
-    int rc = manager_send(m, to, WIRE_STEP_ACK, &a, NULL, 0);
-    return rc == ERR_AGAIN ? 0 : rc;
+    return manager_outbox_say(m, to, WIRE_STEP_ACK, &a, NULL, 0);
 }
 
 static double reward_mean(const char *report, size_t bytes) {
@@ -274,9 +306,10 @@ static double reward_mean(const char *report, size_t bytes) {
 /* The first report of a step: hashes into the batch record, the line of metrics beside it. */
 static int record_step(struct manager *m, const Weir__StepDone *d, const struct wire_frame *report,
                        struct runlog_batch *r) {
+    const struct manager_batch_facts *facts = manager_counts_batch(m);
     struct buf line = {0};
     int rc = 0;
-    if (m->facts.step != d->step || m->facts.answered_us == 0) { /* this manager is new */
+    if (facts->step != d->step || facts->answered_us == 0) { /* this manager is new */
         struct send s = {0};
         rc = build(m, d->step, r->ids, r->n, &s);
         send_free(&s);
@@ -295,10 +328,9 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     TRY_OUT(runlog_put_report(m->log, &text));
     TRY_OUT(runlog_commit(m->log, true));
     TRY_OUT(groups_step_done(m->groups, d->step));
-    m->last.step = d->step;
-    m->last.reward_mean = reward_mean(line.data, line.len);
+    manager_counts_done(m, reward_mean(line.data, line.len));
     manager_outbox_line(m, &line);
-    manager_metrics_window(m);
+    manager_counts_start(m);
     manager_progress(m);
 out:
     buf_close(&line);

@@ -51,6 +51,10 @@ void sampling_close(struct sampling **s) {
     *s = NULL;
 }
 
+bool sampling_learns(const struct sampling *s) {
+    return s->cfg.vade;
+}
+
 /* Steps that passed without a visit before the batch `step`. */
 static double faded(const struct sampling *s, const struct row *r, int64_t step) {
     int64_t gap = r->step < 0 ? 0 : step - r->step - 1;

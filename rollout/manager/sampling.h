@@ -28,6 +28,7 @@ struct sampling_beta { /* of the chance that a response to the row is right */
 /* data: borrowed, and used for its permutation. */
 void sampling_open(struct sampling **out, struct dataset *data, const struct sampling_config *cfg);
 void sampling_close(struct sampling **s);
+bool sampling_learns(const struct sampling *s); /* vade */
 
 /* The row of a new group when `formed` batches exist: a function of the group, the seed, and with
  * vade of the posteriors. *epoch: passes over the data set before it. */
