@@ -36,10 +36,11 @@ static const struct frame_kind {
     const char *name;
     size_t bytes;
 } frame_kinds[] = {
-    [NO_FRAME] = {"none", 1},     [IDS] = {"token ids", 4}, [LOGPROBS] = {"log-probs", 4},
-    [VERSIONS] = {"versions", 8}, [MASK] = {"mask", 1},     [COUNTS] = {"counts", 4},
-    [NUMBERS] = {"ids", 8},       [TEXT] = {"text", 1},     [RAW] = {"bytes", 1},
-    [TURNS] = {"turns", sizeof(struct trajectory_turn)},
+    [NO_FRAME] = {"none", 1},      [IDS] = {"token ids", 4},
+    [LOGPROBS] = {"log-probs", 4}, [VERSIONS] = {"versions", 8},
+    [MASK] = {"mask", 1},          [COUNTS] = {"counts", 4},
+    [NUMBERS] = {"ids", 8},        [TEXT] = {"text", 1},
+    [RAW] = {"bytes", 1},          [TURNS] = {"turns", sizeof(struct trajectory_turn)},
 };
 
 enum { ANY = -1 }; /* a frame of any length */
@@ -287,9 +288,9 @@ static int count_score_reply(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     { [FRAME_IDS] = NUMBERS, [FRAME_RECEIVED] = COUNTS }
 #define COLUMN(name) FRAME_COLUMN + TRAJECTORY_##name
 #define TRAJECTORIES                                                                               \
-    .trajectories = true,                                                                          \
-    .frame = {[FRAME_PROMPT] = IDS,        [FRAME_TURN] = TURNS,       [COLUMN(RESPONSE)] = IDS,   \
-              [COLUMN(LOGPROB)] = LOGPROBS, [COLUMN(VERSION)] = VERSIONS, [COLUMN(MASK)] = MASK}
+    .trajectories = true, .frame = {[FRAME_PROMPT] = IDS,         [FRAME_TURN] = TURNS,            \
+                                    [COLUMN(RESPONSE)] = IDS,     [COLUMN(LOGPROB)] = LOGPROBS,    \
+                                    [COLUMN(VERSION)] = VERSIONS, [COLUMN(MASK)] = MASK}
 
 static const struct spec specs[WIRE_TYPES] = {
     [WIRE_HELLO] = {N(hello_rules), .count = count_hello, .frame = RUNNING},
@@ -501,6 +502,7 @@ int check_message(enum wire_type type, const void *body, const struct wire_frame
     if (rc == 0 && s->count) rc = s->count(body, want);
     for (size_t i = 0; rc == 0 && i < WIRE_FRAMES_MAX && s->frame[i] != NO_FRAME; i++)
         rc = err_wrap(check_frame(s->frame[i], &frames[i], want[i]), "frame %zu", i);
-    if (rc == 0 && s->trajectories && frames[FRAME_TURN].bytes > 0) rc = check_turns(s, body, frames);
+    if (rc == 0 && s->trajectories && frames[FRAME_TURN].bytes > 0)
+        rc = check_turns(s, body, frames);
     return err_wrap(rc, "%s", wire_type_name(type));
 }

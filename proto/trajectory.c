@@ -66,8 +66,6 @@ static int check_turns(const struct trajectory *t) {
         if (x->role >= TRAJECTORY_ROLES || x->trained > 1 || x->zero[0] || x->zero[1])
             return FAIL(ERR_CORRUPT, "turn %d: role %d, trained %d", i, x->role, x->trained);
     }
-    if (t->n_turns > 0 && t->offset == 0 && t->turn[0].start != 0)
-        return FAIL(ERR_CORRUPT, "the first turn starts at %d", t->turn[0].start);
     return 0;
 }
 
@@ -154,7 +152,8 @@ struct trajectory trajectory_slice(const struct trajectory *t, int32_t from, int
     s.n_response = to - from;
     if (s.offset > 0) s.n_prompt = 0;
     for (int c = 0; c < TRAJECTORY_COLUMNS; c++)
-        if (t->column[c]) s.column[c] = (const char *)t->column[c] + (size_t)from * columns[c].bytes;
+        if (t->column[c])
+            s.column[c] = (const char *)t->column[c] + (size_t)from * columns[c].bytes;
     while (s.n_turns > 0 && s.turn->start < s.offset) {
         s.turn++;
         s.n_turns--;

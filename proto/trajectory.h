@@ -2,10 +2,10 @@
  * followed it, and for each token of that what is known of it, in named columns.
  *
  * The response is everything after the prompt. With turns it is a conversation: tokens that the
- * policy sampled and tokens that a tool or a user put in between, which are not trained. A part of a
- * response is a trajectory too: `offset` says where its first token stands, and turns count from the
- * beginning of the response, so parts can be cut and joined without changing them. A branch is a
- * trajectory of its own id in the same group, whose prompt holds what it shares.
+ * policy sampled and tokens that a tool or a user put in between, which are not trained. A part of
+ * a response is a trajectory too: `offset` says where its first token stands, and turns count from
+ * the beginning of the response, so parts can be cut and joined without changing them. A branch is
+ * a trajectory of its own id in the same group, whose prompt holds what it shares.
  *
  * A new column is one line of the table below: wire, log and batches then carry it. */
 #ifndef PROTO_TRAJECTORY_H
@@ -34,12 +34,12 @@ enum trajectory_column {
         TRAJECTORY_COLUMNS
 };
 
-enum trajectory_finish { /* what ended the response */
-    TRAJECTORY_RUNNING,  /* nothing did: it is a part */
-    TRAJECTORY_STOP,
-    TRAJECTORY_LENGTH,
-    TRAJECTORY_ABORTED,
-    TRAJECTORY_FINISHES
+enum trajectory_finish {                     /* what ended the response */
+                         TRAJECTORY_RUNNING, /* nothing did: it is a part */
+                         TRAJECTORY_STOP,
+                         TRAJECTORY_LENGTH,
+                         TRAJECTORY_ABORTED,
+                         TRAJECTORY_FINISHES
 };
 
 enum trajectory_role {
@@ -61,7 +61,7 @@ struct trajectory {
     uint64_t id, group;
     int32_t n_prompt, n_response; /* tokens here */
     int32_t offset;               /* of the first of them in the whole response */
-    int32_t n_turns;              /* that start here; 0 of a whole response: one, trained */
+    int32_t n_turns;              /* that start here; what is before the first one is trained */
     enum trajectory_finish finish;
     int64_t step;               /* steps done when it was finished */
     uint64_t started, finished; /* wall clock, us; 0: not known */

@@ -8,7 +8,8 @@
 #include <math.h>
 #include <string.h>
 
-_Static_assert((int)FRAMES_TRAJECTORY <= (int)WIRE_FRAMES_MAX, "a message has room for all columns");
+_Static_assert((int)FRAMES_TRAJECTORY <= (int)WIRE_FRAMES_MAX,
+               "a message has room for all columns");
 
 static size_t element_bytes(size_t frame) {
     if (frame == FRAME_PROMPT) return sizeof(int32_t);

@@ -23,7 +23,7 @@ enum {
     WIRE_FRAMES_MAX = 8,
     WIRE_FORMAT = 2,
     WIRE_HEADER = 32,
-    WIRE_BYTES_MAX = (1 << 30) + (17 << 20) /* header, body and payload of the largest type */
+    WIRE_BYTES_MAX = (1 << 30) + (33 << 20) /* header, body and payload of the largest type */
 };
 
 /* Frames by name: wire_msg.frame[FRAME_IDS]. The last name of a list is how many there are. */
@@ -31,10 +31,10 @@ enum { FRAME_IDS, FRAME_RECEIVED, FRAMES_HELLO }; /* Hello, Welcome */
 enum { FRAME_TEXT, FRAMES_TEXT };                 /* ScoreRequest, StepDone, EvalDone */
 enum { FRAME_MEMBERS, FRAMES_BATCH_RECORD };
 enum { /* all messages and records of trajectories: trajectory_wire.h */
-    FRAME_PROMPT,
-    FRAME_TURN,
-    FRAME_COLUMN, /* the first of TRAJECTORY_COLUMNS */
-    FRAMES_TRAJECTORY = FRAME_COLUMN + TRAJECTORY_COLUMNS
+       FRAME_PROMPT,
+       FRAME_TURN,
+       FRAME_COLUMN, /* the first of TRAJECTORY_COLUMNS */
+       FRAMES_TRAJECTORY = FRAME_COLUMN + TRAJECTORY_COLUMNS
 };
 
 /* X(NAME, protobuf-c prefix, struct, body limit, payload limit, frames). Frames at
@@ -53,7 +53,7 @@ enum { /* all messages and records of trajectories: trajectory_wire.h */
     X(SCORE_REQUEST, score_request, ScoreRequest, 1 << 20, 48 << 20, FRAMES_TEXT)                  \
     X(SCORE_REPLY, score_reply, ScoreReply, 16 << 20, 0, 0)                                        \
     X(BATCH_REQUEST, batch_request, BatchRequest, 4096, 0, 0)                                      \
-    X(BATCH, batch, Batch, 16 << 20, 1 << 30, FRAMES_TRAJECTORY)                                   \
+    X(BATCH, batch, Batch, 32 << 20, 1 << 30, FRAMES_TRAJECTORY)                                   \
     X(STEP_DONE, step_done, StepDone, 4096, 1 << 20, FRAMES_TEXT)                                  \
     X(STEP_ACK, step_ack, StepAck, 4096, 0, 0)                                                     \
     X(EVAL_DONE, eval_done, EvalDone, 4096, 1 << 20, FRAMES_TEXT)                                  \

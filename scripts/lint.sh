@@ -54,13 +54,13 @@ layer relay base proto
 layer reward/math base reward/verify
 layer reward/verify base proto/recipe reward/math
 layer reward "${words[@]}" reward/verify
-layer rollout/engine "${model[@]}"
-layer rollout/log base proto relay rollout/manager
-layer rollout/manager "${words[@]}" actor/text relay rollout/engine rollout/log rollout
+layer rollout/engine proto "${model[@]}"
+layer rollout/log base proto
+layer rollout/manager "${words[@]}" actor actor/text rollout/log rollout
 layer rollout "${words[@]}" "${model[@]}" relay rollout/engine rollout/log rollout/manager
 layer trainer/ranks base kernels proto/recipe
 layer trainer/optim base kernels proto/recipe actor trainer/ranks
-layer trainer/batch base actor trainer/ranks
+layer trainer/batch base proto actor trainer/ranks
 layer trainer/checkpoint base actor trainer/optim
 layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
 layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint

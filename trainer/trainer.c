@@ -22,6 +22,8 @@
 #include "proto/client.h"
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "relay/push.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/checkpoint/saver.h"
@@ -218,31 +220,16 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
 
 /* --- one step ------------------------------------------------------------------------------ */
 
-/* Counts and sizes agree: the validator saw to it. Items come by group. */
+/* Items come by group: the validator saw to it. */
 static struct batch *batch_of(const struct wire_msg *m) {
     const Weir__Batch *w = m->body;
-    const int32_t *ids = m->frame[0].data;
-    const float *logprob = m->frame[1].data;
-    const uint8_t *mask = m->frame[2].data;
-    const int64_t *version = m->frame[3].data;
+    struct trajectory_reader r = trajectory_read(m->frame);
     struct batch *b = batch_open((uint32_t)w->n_items);
     b->step = w->step;
-    b->n_groups = 0;
     for (uint32_t i = 0; i < b->n; i++) {
-        const Weir__BatchItem *x = w->items[i];
-        int32_t n_prompt = (int32_t)x->n_prompt, n = (int32_t)x->n_response;
-        if (i == 0 || w->items[i - 1]->group != x->group) b->n_groups++;
-        batch_set(b, i, ids, n_prompt, ids + n_prompt, n, logprob, mask, version, 0);
-        b->traj[i].id = x->trajectory;
-        b->traj[i].group = b->n_groups - 1;
-        b->traj[i].reward = x->reward;
-        if (x->has_baseline) b->traj[i].baseline = x->baseline;
-        b->traj[i].truncated = x->truncated;
-        b->traj[i].rollout = x->rollout;
-        ids += n_prompt + n;
-        logprob += n;
-        mask += n;
-        version += n;
+        struct trajectory t = trajectory_next(&r, w->items[i]);
+        bool same = i > 0 && w->items[i - 1]->group == t.group;
+        batch_put(b, i, &t, b->n_groups - same);
     }
     return b;
 }

@@ -120,7 +120,7 @@ static void count_group(struct stats *s, const struct runlog_record *r) {
 }
 
 static void count_traj(struct stats *s, const struct runlog_record *r) {
-    const struct runlog_traj *t = &r->u.traj;
+    const struct trajectory *t = &r->u.traj;
     s->trajectories++;
     s->tokens += t->n_response;
     s->truncated += t->finish == TRAJECTORY_LENGTH;

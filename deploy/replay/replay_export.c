@@ -16,7 +16,7 @@ static void add_version(void *ctx, int64_t version, const struct replay_content 
     buf_printf(line, "%s\"%" PRId64 "\": \"%s\"", inner ? ", " : "", version, hex);
 }
 
-static void add_group(struct buf *out, const struct runlog_traj *t, const struct runlog_score *s,
+static void add_group(struct buf *out, const struct trajectory *t, const struct runlog_score *s,
                       const struct runlog_group *g) {
     buf_printf(out,
                "{\"trajectory\": %" PRIu64 ", \"group\": \"g%" PRIu64
@@ -31,7 +31,20 @@ static void add_group(struct buf *out, const struct runlog_traj *t, const struct
         buf_printf(out, ", \"reason\": \"%s\"", groups_reason_name(g->reason));
 }
 
-static int add_tokens(struct replay_view *v, struct buf *out, const struct runlog_traj *t) {
+/* Which tokens are trained and who said them, where not all are and not one did. */
+static void add_structure(struct buf *out, const struct trajectory *t) {
+    for (int32_t k = 0; t->mask && k < t->n_response; k++)
+        buf_printf(out, "%s%d", k ? ", " : ", \"loss_mask\": [", t->mask[k]);
+    if (t->mask && t->n_response > 0) buf_str(out, "]");
+    for (int32_t k = 0; k < t->n_turns; k++)
+        buf_printf(out, "%s{\"start\": %d, \"role\": \"%s\", \"trained\": %s}",
+                   k ? ", " : ", \"turns\": [", t->turn[k].start,
+                   trajectory_role_name((enum trajectory_role)t->turn[k].role),
+                   t->turn[k].trained ? "true" : "false");
+    if (t->n_turns > 0) buf_str(out, "]");
+}
+
+static int add_tokens(struct replay_view *v, struct buf *out, const struct trajectory *t) {
     buf_str(out, ", \"prompt_ids\": ");
     buf_json_ids(out, t->prompt, (size_t)t->n_prompt);
     buf_str(out, ", \"response_ids\": ");
@@ -42,7 +55,9 @@ static int add_tokens(struct replay_view *v, struct buf *out, const struct runlo
                t->n_response ? t->version[0] : 0);
     for (int32_t i = 0; i < t->n_response; i++)
         buf_printf(out, "%s%" PRId64, i ? ", " : "", t->version[i]);
-    buf_str(out, "], \"weights\": {");
+    buf_str(out, "]");
+    add_structure(out, t);
+    buf_str(out, ", \"weights\": {");
     TRY(replay_view_versions(v, t, out, add_version));
     buf_str(out, "}");
     return 0;
@@ -87,7 +102,7 @@ static int add_text(struct replay_view *v, struct buf *out, const char *key, con
     return 0;
 }
 
-int replay_export_line(struct replay_view *v, const struct runlog_traj *t,
+int replay_export_line(struct replay_view *v, const struct trajectory *t,
                        const struct runlog_group *g, struct buf *out) {
     struct runlog_record score = {0}, greedy = {0};
     const struct runlog_score *s = NULL, *baseline = NULL;
@@ -98,7 +113,7 @@ int replay_export_line(struct replay_view *v, const struct runlog_traj *t,
     add_group(out, t, s, g);
     TRY_OUT(add_tokens(v, out, t));
     add_reward(out, s, baseline);
-    buf_printf(out, ", \"finish\": \"%s\"", replay_view_finish(t->finish));
+    buf_printf(out, ", \"finish\": \"%s\"", trajectory_finish_name(t->finish));
     TRY_OUT(add_text(v, out, "prompt", t->prompt, t->n_prompt));
     buf_str(out, ", \"answer\": ");
     buf_json_str(out, g->answer ? g->answer : "", g->n_answer);
@@ -118,7 +133,7 @@ int replay_export(struct replay_view *v, int64_t step, const char *run) {
     int rc;
     TRY(runlog_scan_open(&scan, v->log, RUNLOG_TRAJ, 0));
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
-        const struct runlog_traj *t = &record->u.traj;
+        const struct trajectory *t = &record->u.traj;
         struct runlog_record group = {0};
         rc = runlog_get(v->log, RUNLOG_GROUP, t->group, &group);
         const struct runlog_group *g = &group.u.group;

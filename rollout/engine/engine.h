@@ -40,11 +40,8 @@ struct engine_config {
 struct engine_request { /* host memory, copied */
     uint64_t id;        /* trajectory id: the sampling key */
     const int32_t *prompt;
-    int32_t n_prompt; /* >= 1 */
-    const int32_t
-        *resume; /* tokens generated earlier (elsewhere), with their log-probs and versions */
-    const float *resume_logprob;   /* may be NULL: the engine reports only what it generates, */
-    const int64_t *resume_version; /* recorded values of earlier tokens stay with the caller */
+    int32_t n_prompt;      /* >= 1 */
+    const int32_t *resume; /* tokens generated earlier (elsewhere) */
     int32_t n_resume;
     const int32_t *forced;    /* NULL, or max_new_tokens ids: not drawn but taken from here, their
                                  log-probs reported as if drawn (scoring); nothing else ends it */

@@ -159,6 +159,8 @@ int runlog_open_damaged(struct runlog **out, const char *dir) {
     struct runlog *l = mem_zalloc(sizeof *l);
     l->dir = mem_strdup(dir);
     int rc = kv_open_damaged(&l->kv, dir);
+    /* Another format is no damage, and every record of it would count as lost. */
+    if (rc == 0 && meta_read(l) == ERR_UNSUP) rc = ERR_UNSUP;
     if (rc < 0)
         runlog_close(&l);
     else

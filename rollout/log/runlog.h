@@ -90,8 +90,9 @@ MUST_CHECK int runlog_open_existing(struct runlog **out, const char *dir,
                                     const struct runlog_meta *meta);
 /* A view of the log as it is now. Writes are a bug. */
 MUST_CHECK int runlog_open_readonly(struct runlog **out, const char *dir);
-/* What can be read of a damaged log, of a copy that is changed by it: kv_open_damaged. Without
- * meta; reading a record that is damaged is ERR_CORRUPT or ERR_NOTFOUND. */
+/* What can be read of a damaged log, of a copy that is changed by it: kv_open_damaged. Its meta may
+ * be damaged too, but a log of another format is ERR_UNSUP here as well; reading a record that is
+ * damaged is ERR_CORRUPT or ERR_NOTFOUND. */
 MUST_CHECK int runlog_open_damaged(struct runlog **out, const char *dir);
 void runlog_close(struct runlog **l);
 struct runlog_meta runlog_meta(const struct runlog *l);

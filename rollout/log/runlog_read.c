@@ -132,10 +132,10 @@ static int read_report(struct runlog_report *out, const struct wire_msg *msg, in
                        uint64_t key, struct arena *a) {
     const struct wire_frame *text = &msg->frame[FRAME_TEXT];
     TRY(same_id((uint64_t)step, key));
-    *out = (struct runlog_report){.step = step,
-                                  .json = arena_strndup(a, text->bytes ? text->data : "",
-                                                        text->bytes),
-                                  .bytes = text->bytes};
+    *out =
+        (struct runlog_report){.step = step,
+                               .json = arena_strndup(a, text->bytes ? text->data : "", text->bytes),
+                               .bytes = text->bytes};
     return 0;
 }
 

@@ -129,10 +129,10 @@ out:
 
 static int send_request(struct manager *m, struct manager_client *c, struct request *q) {
     Weir__ScoreRequest body = WEIR__SCORE_REQUEST__INIT;
-    struct wire_frame frame = {q->text.data, q->text.len};
+    struct wire_frame frames[FRAMES_TEXT] = {[FRAME_TEXT] = {q->text.data, q->text.len}};
     body.n_items = q->n;
     body.items = q->list;
-    TRY(manager_clients_send(m, c, WIRE_SCORE_REQUEST, &body, &frame, 1));
+    TRY(manager_clients_send(m, c, WIRE_SCORE_REQUEST, &body, frames, FRAMES_TEXT));
     for (size_t i = 0; i < q->n; i++)
         q->job[i]->sent_us = m->now_us;
     m->scores->n_sent += q->n;

@@ -79,8 +79,6 @@ static void add(struct world *w, uint64_t id, uint64_t which, const struct answe
                                .top_k = which % 7 == 4 ? 9 : 0};
     if (resume) {
         r.resume = resume->tokens;
-        r.resume_logprob = resume->logprob;
-        r.resume_version = resume->version;
         r.n_resume = n_resume;
     }
     CHECK_OK(engine_add(w->engine, &r));
