@@ -140,7 +140,7 @@ static int check_tiling(const struct safetensors *f, const unsigned char *data, 
 
 /* Order matters: the length before the header is read, the header before any offset, each tensor by
  * itself before they are compared. */
-static int parse(struct safetensors *f, const unsigned char *p, size_t bytes) {
+static int parse_header(struct safetensors *f, const unsigned char *p, size_t bytes) {
     uint64_t header = 0;
     if (bytes < 8)
         return FAIL(ERR_CORRUPT, "%s: has %zu bytes, a safetensors file has at least 8", f->name,
@@ -175,7 +175,8 @@ int safetensors_open_memory(struct safetensors **out, const unsigned char *data,
                             const char *name) {
     struct safetensors *f = mem_zalloc(sizeof *f);
     f->name = mem_strdup(name);
-    int rc = filetype_explain(parse(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
+    int rc =
+        filetype_explain(parse_header(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
     if (rc < 0)
         safetensors_close(&f);
     else
@@ -226,8 +227,7 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *f, c
     return NULL;
 }
 
-/* --- elements ------------------------------------------------------------------------------------
- */
+/* --- elements ------------------------------------------------------------------------------- */
 
 static float from_bits(uint32_t bits) {
     float x;
@@ -278,8 +278,7 @@ int safetensors_read_f32(const struct safetensors *f, const struct safetensors_t
     }
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 static int64_t item_elements(const struct safetensors_item *item) {
     int64_t n = 1;

@@ -1,6 +1,6 @@
 /* shape.c - see shape.h. A config.json is read the way transformers reads it: the same defaults for
  * absent fields, both spellings of the rope settings, null meaning "none". Whatever would change
- * the network in a way that forward.c does not compute is refused here by name, because a model
+ * the network in a way that the actor does not compute is refused here by name, because a model
  * that loads and computes something else is the worst outcome.
  *
  * The rope tables repeat transformers' arithmetic including where it rounds to single precision
@@ -261,8 +261,7 @@ static int read_window(struct shape *s, const struct source *in) {
     return 0;
 }
 
-/* --- rope --------------------------------------------------------------------------------------
- */
+/* --- rope ----------------------------------------------------------------------------------- */
 
 /* The paper's correction of the softmax temperature, expressed as a factor on queries and keys. */
 static double yarn_mscale(double factor, double mscale) {
@@ -364,8 +363,7 @@ static int read_rope(struct shape *s, const struct source *in) {
     return rc;
 }
 
-/* --- special tokens ------------------------------------------------------------------------------
- */
+/* --- special tokens ------------------------------------------------------------------------- */
 
 static int read_one_eos(struct shape *s, const struct json *v, const char *name) {
     int64_t id;
@@ -490,8 +488,7 @@ out:
     return rc;
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 /* The shortest decimal that reads back as the same float: 1e-05 rather than 9.99999975e-06. */
 static void add_float(struct buf *b, float x) {

@@ -37,9 +37,9 @@ struct rig {
 /* --- the engine ---------------------------------------------------------------------------------
  */
 
-static void open_side(struct rig *r, struct side *s, bool half, const struct params *from) {
+static void open_side(struct rig *r, struct side *s, bool bf16, const struct params *from) {
     s->shape = (struct shape)DIMS_LLAMA(768, 12, 12, 12, 64, 2048, 50304, 1024);
-    s->shape.half = half;
+    s->shape.bf16 = bf16;
     bench_must(params_open(&s->weights, r->b, &s->shape), "weights");
     if (from)
         bench_must(params_cast(s->weights, from, r->stream), "weights");
@@ -47,7 +47,7 @@ static void open_side(struct rig *r, struct side *s, bool half, const struct par
         bench_must(params_init(s->weights, 1), "weights");
     for (size_t i = 0; i < params_count(s->weights); i++) {
         const struct params_entry *e = params_entry(s->weights, i);
-        if (e->is_matrix) s->bytes += (double)e->n * (half ? 2 : 4);
+        if (e->is_matrix) s->bytes += (double)e->n * (bf16 ? 2 : 4);
     }
 }
 

@@ -196,7 +196,7 @@ static void lines(const struct run *base, const struct group *g, int rounds, int
 /* --- memory -------------------------------------------------------------------------------- */
 
 struct memory {
-    double peak, host; /* MiB of a step beyond weights and gradients; of them, waiting frames */
+    double peak, host; /* MiB of a step beyond weights and gradients; of them, waiting segments */
 };
 
 static double peak_mib(void) {
@@ -218,7 +218,7 @@ static void measure(const struct group *g, const char *const *sets, struct memor
     struct actor_plan plan;
     bench_must(passes_policy(&plan, r.b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
                "plan");
-    out->host = (double)plan.frames / (1 << 20) * (g->prompt - 1) /
+    out->host = (double)plan.segments / (1 << 20) * (g->prompt - 1) /
                 (g->prompt + g->response); /* room for a whole context, as much as was used */
     recipe_close(&recipe);
 }

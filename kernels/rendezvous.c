@@ -65,8 +65,7 @@ static uint64_t deadline_of(int deadline_ms) {
     return clock_us() + (uint64_t)deadline_ms * 1000;
 }
 
-/* --- barriers -----------------------------------------------------------------------------------
- */
+/* --- barriers ------------------------------------------------------------------------------- */
 
 static bool has_ended(const struct rendezvous *m, int rank) {
     struct pollfd p = {.fd = m->watch[rank], .events = POLLIN};
@@ -83,7 +82,7 @@ static bool has_left(const struct rendezvous *m, int rank) {
 }
 
 /* This rank is gone. One that died is named before one that left, perhaps because of it. */
-static int fail_gone(struct rendezvous *m, int rank) {
+static int fail_rank_gone(struct rendezvous *m, int rank) {
     for (int r = 0; r < m->n_ranks && has_left(m, rank); r++)
         if (!has_left(m, r) && has_ended(m, r)) rank = r;
     rendezvous_break(m);
@@ -94,9 +93,11 @@ static int fail_gone(struct rendezvous *m, int rank) {
 /* It may have arrived just before it went: then it did what was wanted of it. */
 static int check_present(struct rendezvous *m, int rank) {
     if ((!has_left(m, rank) && !has_ended(m, rank)) || has_arrived(m, rank)) return 0;
-    return fail_gone(m, rank);
+    return fail_rank_gone(m, rank);
 }
 
+/* Spins first, since ranks mostly arrive together, then sleeps and looks whether the other lives.
+ */
 static int await_rank(struct rendezvous *m, int rank, uint64_t deadline) {
     for (int spins = 0;; spins++) {
         if (has_arrived(m, rank)) return 0;
@@ -148,8 +149,7 @@ void rendezvous_break(struct rendezvous *m) {
     atomic_store(&m->seats[m->rank].gave_up, true);
 }
 
-/* --- waiting for a device -----------------------------------------------------------------------
- */
+/* --- waiting for a device ------------------------------------------------------------------- */
 
 void rendezvous_beat(struct rendezvous *m) {
     atomic_fetch_add(&m->seats[m->rank].beats, 1);
@@ -160,13 +160,13 @@ void rendezvous_done(struct rendezvous *m) {
 }
 
 /* A rank that is done may be in a later round already. */
-static bool is_done(const struct rendezvous *m, int r) {
+static bool rank_is_done(const struct rendezvous *m, int r) {
     return (int)(atomic_load(&m->seats[r].done) - m->round) >= 0;
 }
 
 int rendezvous_check(struct rendezvous *m) {
     for (int r = 0; r < m->n_ranks; r++)
-        if ((has_left(m, r) || has_ended(m, r)) && !is_done(m, r)) return fail_gone(m, r);
+        if ((has_left(m, r) || has_ended(m, r)) && !rank_is_done(m, r)) return fail_rank_gone(m, r);
     return 0;
 }
 
@@ -182,15 +182,14 @@ int rendezvous_silent(struct rendezvous *m) {
         clock_sleep_us(BEAT_US);
         silent = -1;
         for (int r = m->n_ranks; r-- > 0;)
-            if (atomic_load(&m->seats[r].beats) == beats[r] && !is_done(m, r) &&
+            if (atomic_load(&m->seats[r].beats) == beats[r] && !rank_is_done(m, r) &&
                 !atomic_load(&m->seats[r].gave_up))
                 silent = r;
     }
     return silent;
 }
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------------- */
 
 static int address_of(struct sockaddr_un *a, socklen_t *len, const char *name) {
     memset(a, 0, sizeof *a);
@@ -296,6 +295,7 @@ static int serve_all(struct rendezvous *m, int listener, int memory) {
     return 0;
 }
 
+/* Rank 0: makes the shared memory and gives it to all others, who are listened for by name. */
 static int open_first(struct rendezvous *m, const char *name) {
     int rc = 0, listener = -1, memory = -1;
     struct sockaddr_un a;
@@ -345,6 +345,8 @@ static int call_first(int *out, const struct rendezvous *m, const char *name) {
     }
 }
 
+/* Any other rank: asks rank 0 for the memory. The name is in a space that all users of the machine
+ * share, so both sides look who the other is. */
 static int open_other(struct rendezvous *m, const char *name) {
     int rc = 0, fd = -1, memory = -1;
     struct hello hello = {

@@ -10,7 +10,7 @@
 
 struct rendezvous; /* of one rank; one thread at a time */
 
-enum rendezvous_op { /* a collective of kernels.h */
+enum rendezvous_op { /* a collective of backend.h */
                      RENDEZVOUS_BARRIER = 1,
                      RENDEZVOUS_ALL_REDUCE,
                      RENDEZVOUS_REDUCE_SCATTER,

@@ -74,7 +74,7 @@ static int open_model(struct rollout *r, const char *run_dir) {
     mem_free(path);
     TRY(rc);
     TRY(setup_policy(&r->policy, r->recipe, NULL));
-    r->policy.shape.half = r->recipe->model.dtype == RECIPE_DTYPE_BF16;
+    r->policy.shape.bf16 = r->recipe->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&r->backend, r->recipe->rollout.device, (int)r->recipe->rollout.threads));
     struct engine_config cfg =
         setup_engine(r->recipe, &r->policy.shape, r->policy.tokenizer, r->backend);

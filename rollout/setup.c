@@ -22,7 +22,7 @@ static int64_t min64(int64_t a, int64_t b) {
 /* Bytes of one page in all layers. */
 static size_t page_bytes(const struct shape *s, int64_t page) {
     return (size_t)page * (size_t)s->layers * 2 * (size_t)s->kv_heads * (size_t)s->head_width *
-           (s->half ? 2 : sizeof(float));
+           (s->bf16 ? 2 : sizeof(float));
 }
 
 struct engine_config setup_engine(const struct recipe *r, const struct shape *s,

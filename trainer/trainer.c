@@ -153,8 +153,8 @@ static int beat(struct trainer *t, uint64_t now_us) {
     return client_beat(t->client, now_us, &h);
 }
 
-/* Says `what` (a request or a report) until a message of type `want` comes that `accept` likes, or
- * a stop signal (then *got stays false). */
+/* A question to the manager: the message that is said (a request or a report), and the type and
+ * step of the message that answers it. */
 struct wait {
     enum wire_type say, want;
     const void *body;
@@ -170,7 +170,8 @@ static bool is_answer(const struct wait *w, const struct wire_msg *m) {
     return step == w->step;
 }
 
-/* *again: the manager is new: it must hear the question. */
+/* Reads messages until one answers w. *again becomes true when a manager that has just started
+ * welcomed the trainer: the new manager has not heard the question. */
 static int read_answer(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got,
                        bool *again) {
     for (;;) {
@@ -194,6 +195,8 @@ static int idle(struct trainer *t) {
     return net_wait(t->net, TRAINER_IDLE_US, &fd, 1, &t->stop);
 }
 
+/* Repeats the question until its answer comes or the trainer is told to stop; then *got stays
+ * false. Publishing, saving and heartbeats go on meanwhile. */
 static int converse(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
     uint64_t said_us = 0;
     while (!t->stop) {
@@ -246,7 +249,8 @@ static int check_expected(const Weir__Batch *m, struct hash after) {
                 m->step + 1, was, now);
 }
 
-/* The last one first: there is one copy. It counts as saved when it is on disk (saver.c). */
+/* Starts a checkpoint beside the training. The saver has memory for one copy, so the checkpoint
+ * before this one is waited for first. It counts as saved when it is on disk (saver.c). */
 static int save(struct trainer *t) {
     struct ckpt c;
     TRY(saver_wait(t->saver, &t->saved));

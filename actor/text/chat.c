@@ -12,7 +12,7 @@
  * depend on the day, so the date is the template's own fallback. */
 #include "actor/text/chat.h"
 
-#include "actor/text/chat_format.h"
+#include "actor/text/chat_family.h"
 #include "base/file.h"
 #include "base/filetype.h"
 #include "base/json.h"
@@ -94,11 +94,11 @@ int chat_set_thinking(enum chat_format *f, bool thinking) {
     return 0;
 }
 
-/* --- Recognising a template --- */
+/* --- Recognising a template ----------------------------------------------------------------- */
 
 /* The template with the blanks of its statements gone, all strings in double quotes with line ends
  * written \n, and item access written as attributes. */
-static void level(struct buf *out, const char *s, size_t n) {
+static void normalize_template(struct buf *out, const char *s, size_t n) {
     bool code = false;
     char quote = '\0';
     for (size_t i = 0; i < n; i++) {
@@ -140,19 +140,19 @@ static void replace_all(struct buf *b, const char *from, const char *to) {
     *b = out;
 }
 
-static bool has(const struct buf *t, const char *part) {
+static bool template_has(const struct buf *t, const char *part) {
     return strstr(t->data, part) != NULL;
 }
 
 static bool has_all(const struct buf *t, const char *const *parts) {
     for (; *parts; parts++)
-        if (!has(t, *parts)) return false;
+        if (!template_has(t, *parts)) return false;
     return true;
 }
 
 static bool has_any(const struct buf *t, const char *const *parts) {
     for (; *parts; parts++)
-        if (has(t, *parts)) return true;
+        if (template_has(t, *parts)) return true;
     return false;
 }
 
@@ -177,6 +177,8 @@ static int chatml_format(const struct buf *t) {
     return found;
 }
 
+/* ChatML and Qwen3's three kinds of it, which differ in what becomes of an earlier turn's thinking.
+ * A template that does anything else with a message is none of them. */
 static int recognise_chatml(const struct buf *t) {
     static const char *const turns[] = {
         "\"<|im_start|>\"+message.role+\"\\n\"+message.content+\"<|im_end|>\"+\"\\n\"",
@@ -193,15 +195,17 @@ static int recognise_chatml(const struct buf *t) {
     static const char *const other[] = {"think",      "|trim",   "bos_token",
                                         "<|im_sep|>", ".strip(", NULL};
     static const char last_keeps[] = "ifloop.lastor(notloop.lastandreasoning_content)";
-    bool opens = has(t, "\"<|im_start|>assistant\\n<think>\\n\"}}");
-    if (!has_any(t, turns) || (!opens && !has(t, "\"<|im_start|>assistant\\n\"}}"))) return -1;
+    bool opens = template_has(t, "\"<|im_start|>assistant\\n<think>\\n\"}}");
+    if (!has_any(t, turns) || (!opens && !template_has(t, "\"<|im_start|>assistant\\n\"}}")))
+        return -1;
     if (!has_all(t, thinking)) return opens || has_any(t, other) ? -1 : chatml_format(t);
     if (chatml_format(t) != CHAT_CHATML) return -1;
-    if (!has(t, last_keeps))
-        return has(t, "%}{%ifreasoning_content%}") && !opens && !has(t, "enable_thinking")
+    if (!template_has(t, last_keeps))
+        return template_has(t, "%}{%ifreasoning_content%}") && !opens &&
+                       !template_has(t, "enable_thinking")
                    ? CHAT_QWEN3_INSTRUCT
                    : -1;
-    if (opens) return has(t, "enable_thinking") ? -1 : CHAT_QWEN3_THINKING;
+    if (opens) return template_has(t, "enable_thinking") ? -1 : CHAT_QWEN3_THINKING;
     return has_all(t, either) ? CHAT_QWEN3 : -1;
 }
 
@@ -216,9 +220,12 @@ static int recognise_llama3(const struct buf *t) {
                                         "date_string=\"26 Jul 2024\"", "{{system_message}}", NULL};
     if (!has_all(t, parts)) return -1;
     if (has_all(t, dated)) return CHAT_LLAMA31;
-    return has(t, "header_id|>system") || has(t, "Knowledge Date") ? -1 : CHAT_LLAMA3;
+    return template_has(t, "header_id|>system") || template_has(t, "Knowledge Date") ? -1
+                                                                                     : CHAT_LLAMA3;
 }
 
+/* Mistral's four versions write the same words with a blank more or less; a system message, which
+ * the later ones put into the last turn, tells the first from the others. */
 static int recognise_mistral(const struct buf *t) {
     static const char *const last = "loop.lastandsystem_messageisdefined";
     static const char *const v1[] = {"loop.firstandsystem_messageisdefined",
@@ -233,13 +240,13 @@ static int recognise_mistral(const struct buf *t) {
                                          "\"[/INST]\"",
                                          "\"[INST]\"+message.content+\"[/INST]\"",
                                          "{{message.content+eos_token}}", NULL};
-    if (has(t, "[SYSTEM_PROMPT]") || has(t, "<<SYS>>")) return -1;
+    if (template_has(t, "[SYSTEM_PROMPT]") || template_has(t, "<<SYS>>")) return -1;
     if (has_all(t, v1)) return CHAT_MISTRAL_V1;
-    if (!has(t, last)) return -1;
+    if (!template_has(t, last)) return -1;
     if (has_all(t, tekken)) return CHAT_MISTRAL_TEKKEN;
     if (!has_all(t, v3)) return -1;
-    if (has(t, "\" \"+message.content|trim+eos_token")) return CHAT_MISTRAL_TRIM;
-    return has(t, "\" \"+message.content+eos_token") ? CHAT_MISTRAL : -1;
+    if (template_has(t, "\" \"+message.content|trim+eos_token")) return CHAT_MISTRAL_TRIM;
+    return template_has(t, "\" \"+message.content+eos_token") ? CHAT_MISTRAL : -1;
 }
 
 /* DeepSeek-R1 and its distilled models: first without, later with the opening of the thinking. */
@@ -254,8 +261,8 @@ static int recognise_deepseek(const struct buf *t) {
     static const char *const other[] = {"is_first_sp", "enable_thinking", "thinking", "|trim",
                                         NULL};
     if (!has_all(t, parts) || has_any(t, other)) return -1;
-    if (has(t, "{{\"" CHAT_DEEPSEEK_ASSISTANT "<think>\\n\"}}")) return CHAT_DEEPSEEK_R1;
-    return has(t, "{{\"" CHAT_DEEPSEEK_ASSISTANT "\"}}") ? CHAT_DEEPSEEK_R1_OPEN : -1;
+    if (template_has(t, "{{\"" CHAT_DEEPSEEK_ASSISTANT "<think>\\n\"}}")) return CHAT_DEEPSEEK_R1;
+    return template_has(t, "{{\"" CHAT_DEEPSEEK_ASSISTANT "\"}}") ? CHAT_DEEPSEEK_R1_OPEN : -1;
 }
 
 static void list_names(struct buf *out) {
@@ -265,7 +272,7 @@ static void list_names(struct buf *out) {
 
 int chat_recognise(enum chat_format *out, const char *jinja, size_t n, const char *where) {
     struct buf t = {0}, names = {0};
-    level(&t, jinja, n);
+    normalize_template(&t, jinja, n);
     buf_add(&t, "", 0);
     replace_all(&t, "[\"role\"]", ".role");
     replace_all(&t, "[\"content\"]", ".content");
@@ -313,6 +320,8 @@ static int choose_config(enum chat_format *out, const char *path) {
     return rc;
 }
 
+/* The folder's own template decides: the file, else the one in tokenizer_config.json; none: plain.
+ */
 static int choose_auto(enum chat_format *out, const char *dir) {
     char *jinja = file_join(dir, "chat_template.jinja"), *text = NULL;
     char *config = file_join(dir, "tokenizer_config.json");

@@ -1,7 +1,8 @@
 /* chat_render.c - the text of a conversation in each chat format, see chat.h. Everything that comes
- * from a message goes through add(), which notes where it stands: special tokens inside it can then
- * be told from the format's own. */
-#include "actor/text/chat_format.h"
+ * from a message goes through add_text(), which notes where it stands: special tokens inside it can
+ * then be told from the format's own. */
+#include "actor/text/chat.h"
+#include "actor/text/chat_family.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 
@@ -17,21 +18,21 @@ struct text {
     size_t n;
 };
 
-static struct text whole(const char *s) {
+static struct text text_of(const char *s) {
     return (struct text){s, strlen(s)};
 }
 
 /* What Python's str.strip() takes for a blank. */
-static bool is_blank(uint32_t cp) {
+static bool is_blank_text(uint32_t cp) {
     if (cp < 0x80) return cp == ' ' || (cp >= 9 && cp <= 13) || (cp >= 0x1C && cp <= 0x1F);
     return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||
            cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
 }
 
-static struct text trim(struct text t) {
+static struct text trim_text(struct text t) {
     uint32_t cp;
     int len;
-    while (t.n && (len = utf8_decode(t.s, t.n, &cp)) > 0 && is_blank(cp)) {
+    while (t.n && (len = utf8_decode(t.s, t.n, &cp)) > 0 && is_blank_text(cp)) {
         t.s += len;
         t.n -= (size_t)len;
     }
@@ -39,7 +40,7 @@ static struct text trim(struct text t) {
         size_t at = t.n - 1;
         while (at > 0 && ((unsigned char)t.s[at] & 0xC0) == 0x80)
             at--;
-        if (utf8_decode(t.s + at, t.n - at, &cp) <= 0 || !is_blank(cp)) break;
+        if (utf8_decode(t.s + at, t.n - at, &cp) <= 0 || !is_blank_text(cp)) break;
         t.n = at;
     }
     return t;
@@ -55,12 +56,12 @@ static struct text strip_newlines(struct text t, bool left, bool right) {
     return t;
 }
 
-static void say(struct page *p, const char *s) {
+static void add_literal(struct page *p, const char *s) {
     buf_str(p->out, s);
 }
 
 /* Text of a message. */
-static void add(struct page *p, struct text t) {
+static void add_text(struct page *p, struct text t) {
     size_t start = p->out->len;
     struct chat_marks *m = p->marks;
     buf_add(p->out, t.s, t.n);
@@ -71,8 +72,8 @@ static void add(struct page *p, struct text t) {
 
 static void chatml_turn(struct page *p, const char *role, struct text content) {
     buf_printf(p->out, "<|im_start|>%s\n", role);
-    add(p, content);
-    say(p, "<|im_end|>\n");
+    add_text(p, content);
+    add_literal(p, "<|im_end|>\n");
 }
 
 /* Index of the last question: the last user turn that is no wrapped tool response. */
@@ -98,23 +99,23 @@ static struct text after_last(struct text t, const char *mark) {
 
 /* Qwen3: thinking stays only in turns after the last question. */
 static void qwen3_assistant(struct page *p, const char *content, bool after_question, bool thinks) {
-    struct text reasoning = {"", 0}, text = whole(content);
+    struct text reasoning = {"", 0}, text = text_of(content);
     const char *end = strstr(content, "</think>");
     if (end) {
         struct text head =
             strip_newlines((struct text){content, (size_t)(end - content)}, false, true);
         reasoning = strip_newlines(after_last(head, "<think>"), true, false);
-        text = strip_newlines(after_last(whole(end), "</think>"), true, false);
+        text = strip_newlines(after_last(text_of(end), "</think>"), true, false);
     }
-    say(p, "<|im_start|>assistant\n");
+    add_literal(p, "<|im_start|>assistant\n");
     if (after_question && (thinks || reasoning.n)) {
-        say(p, "<think>\n");
-        add(p, strip_newlines(reasoning, true, true));
-        say(p, "\n</think>\n\n");
+        add_literal(p, "<think>\n");
+        add_text(p, strip_newlines(reasoning, true, true));
+        add_literal(p, "\n</think>\n\n");
         text = strip_newlines(text, true, false);
     }
-    add(p, text);
-    say(p, "<|im_end|>\n");
+    add_text(p, text);
+    add_literal(p, "<|im_end|>\n");
 }
 
 static void render_chatml(struct page *p, enum chat_format f, const struct chat_message *m,
@@ -123,17 +124,17 @@ static void render_chatml(struct page *p, enum chat_format f, const struct chat_
     bool qwen3 = thinks || f == CHAT_QWEN3_INSTRUCT;
     size_t question = qwen3 ? last_question(m, n) : 0;
     if (chat_formats[f].system && strcmp(m[0].role, "system") != 0)
-        chatml_turn(p, "system", whole(chat_formats[f].system));
+        chatml_turn(p, "system", text_of(chat_formats[f].system));
     for (size_t i = 0; i < n; i++) {
         if (qwen3 && strcmp(m[i].role, "assistant") == 0)
             qwen3_assistant(p, m[i].content, i > question, thinks && i + 1 == n);
         else
-            chatml_turn(p, m[i].role, whole(m[i].content));
+            chatml_turn(p, m[i].role, text_of(m[i].content));
     }
     if (!generate) return;
-    say(p, "<|im_start|>assistant\n");
-    if (f == CHAT_QWEN3_NO_THINK) say(p, "<think>\n\n</think>\n\n");
-    if (f == CHAT_QWEN3_THINKING) say(p, "<think>\n");
+    add_literal(p, "<|im_start|>assistant\n");
+    if (f == CHAT_QWEN3_NO_THINK) add_literal(p, "<think>\n\n</think>\n\n");
+    if (f == CHAT_QWEN3_THINKING) add_literal(p, "<think>\n");
 }
 
 static void llama3_header(struct page *p, const char *role) {
@@ -145,14 +146,14 @@ static void render_llama3(struct page *p, enum chat_format f, const struct chat_
     size_t i = 0;
     if (f == CHAT_LLAMA31) {
         llama3_header(p, "system");
-        say(p, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n");
-        if (strcmp(m[0].role, "system") == 0) add(p, trim(whole(m[i++].content)));
-        say(p, "<|eot_id|>");
+        add_literal(p, "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n");
+        if (strcmp(m[0].role, "system") == 0) add_text(p, trim_text(text_of(m[i++].content)));
+        add_literal(p, "<|eot_id|>");
     }
     for (; i < n; i++) {
         llama3_header(p, m[i].role);
-        add(p, trim(whole(m[i].content)));
-        say(p, "<|eot_id|>");
+        add_text(p, trim_text(text_of(m[i].content)));
+        add_literal(p, "<|eot_id|>");
     }
     if (generate) llama3_header(p, "assistant");
 }
@@ -172,19 +173,19 @@ static int render_mistral(struct page *p, enum chat_format f, const struct chat_
                         i, m[i].role, chat_formats[f].name);
     for (size_t i = first; i < n; i++) {
         if ((i - first) % 2) {
-            struct text t = whole(m[i].content);
-            if (!tekken) say(p, " ");
-            add(p, f == CHAT_MISTRAL_TRIM ? trim(t) : t);
-            say(p, "</s>");
+            struct text t = text_of(m[i].content);
+            if (!tekken) add_literal(p, " ");
+            add_text(p, f == CHAT_MISTRAL_TRIM ? trim_text(t) : t);
+            add_literal(p, "</s>");
             continue;
         }
-        say(p, v1 ? " [INST] " : tekken ? "[INST]" : "[INST] ");
+        add_literal(p, v1 ? " [INST] " : tekken ? "[INST]" : "[INST] ");
         if (system && (v1 ? i == first : i + 1 == n)) {
-            add(p, whole(system));
-            say(p, "\n\n");
+            add_text(p, text_of(system));
+            add_literal(p, "\n\n");
         }
-        add(p, whole(m[i].content));
-        say(p, v1 ? " [/INST]" : "[/INST]");
+        add_text(p, text_of(m[i].content));
+        add_literal(p, v1 ? " [/INST]" : "[/INST]");
     }
     return 0;
 }
@@ -195,26 +196,26 @@ static void render_deepseek(struct page *p, enum chat_format f, const struct cha
     const char *system = "";
     for (size_t i = 0; i < n; i++)
         if (strcmp(m[i].role, "system") == 0) system = m[i].content;
-    say(p, CHAT_DEEPSEEK_BOS);
-    add(p, whole(system));
+    add_literal(p, CHAT_DEEPSEEK_BOS);
+    add_text(p, text_of(system));
     for (size_t i = 0; i < n; i++) {
         if (strcmp(m[i].role, "user") == 0) {
-            say(p, CHAT_DEEPSEEK_USER);
-            add(p, whole(m[i].content));
+            add_literal(p, CHAT_DEEPSEEK_USER);
+            add_text(p, text_of(m[i].content));
         } else if (strcmp(m[i].role, "assistant") == 0) {
-            say(p, CHAT_DEEPSEEK_ASSISTANT);
-            add(p, after_last(whole(m[i].content), "</think>"));
-            say(p, CHAT_DEEPSEEK_EOS);
+            add_literal(p, CHAT_DEEPSEEK_ASSISTANT);
+            add_text(p, after_last(text_of(m[i].content), "</think>"));
+            add_literal(p, CHAT_DEEPSEEK_EOS);
         }
     }
-    if (generate) say(p, CHAT_DEEPSEEK_ASSISTANT);
-    if (generate && f == CHAT_DEEPSEEK_R1) say(p, "<think>\n");
+    if (generate) add_literal(p, CHAT_DEEPSEEK_ASSISTANT);
+    if (generate && f == CHAT_DEEPSEEK_R1) add_literal(p, "<think>\n");
 }
 
 static void render_plain(struct page *p, const struct chat_message *m, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (i) say(p, "\n\n");
-        add(p, whole(m[i].content));
+        if (i) add_literal(p, "\n\n");
+        add_text(p, text_of(m[i].content));
     }
 }
 

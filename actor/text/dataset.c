@@ -42,8 +42,8 @@ static const char *keep(struct dataset *d, const char *s) {
 }
 
 /* The system message, then `body`, as the messages of a new row. */
-static struct row *add_row(struct dataset *d, const char *system, const struct chat_message *body,
-                           size_t n, const char *answer) {
+static struct row *add_dataset_row(struct dataset *d, const char *system,
+                                   const struct chat_message *body, size_t n, const char *answer) {
     bool add_system = system && strcmp(body[0].role, "system") != 0;
     struct row r = {.n = n + add_system, .from = add_system};
     if (answer) r.answer = keep(d, answer);
@@ -60,14 +60,14 @@ static struct row *add_row(struct dataset *d, const char *system, const struct c
 static const char placeholder[] = "{prompt}";
 
 /* A row that is one text: template_ with the text in the place of its placeholder. */
-static struct row *add_text(struct dataset *d, const struct dataset_config *cfg, const char *prompt,
-                            const char *answer) {
+static struct row *add_text_row(struct dataset *d, const struct dataset_config *cfg,
+                                const char *prompt, const char *answer) {
     const char *at = cfg->template_ ? strstr(cfg->template_, placeholder) : NULL;
     size_t before = at ? (size_t)(at - cfg->template_) : 0;
     char *user = mem_printf("%.*s%s%s", (int)before, at ? cfg->template_ : "", prompt,
                             at ? at + strlen(placeholder) : "");
     struct chat_message m = {"user", user};
-    struct row *r = add_row(d, cfg->system, &m, 1, answer);
+    struct row *r = add_dataset_row(d, cfg->system, &m, 1, answer);
     r->data = r->messages[r->n - 1].content + before;
     r->data_n = strlen(prompt);
     mem_free(user);
@@ -85,7 +85,7 @@ static int check_template(const struct dataset_config *cfg) {
     return 0;
 }
 
-/* --- JSONL --------------------------------------------------------------------------------- */
+/* --- JSONL ---------------------------------------------------------------------------------- */
 
 /* The member at a dotted path; a key that itself holds dots is tried first. */
 static const struct json *member(const struct json *object, const char *path) {
@@ -98,8 +98,8 @@ static const struct json *member(const struct json *object, const char *path) {
     return member(v, dot + 1);
 }
 
-static int read_messages(struct chat_message *out, size_t *n, const struct json *list,
-                         const char *key, const char *where) {
+static int read_row_messages(struct chat_message *out, size_t *n, const struct json *list,
+                             const char *key, const char *where) {
     size_t count = 0;
     for (const struct json *m = json_first(list); m; m = json_next(m)) {
         const char *role = json_str(json_get(m, "role")),
@@ -135,8 +135,8 @@ static int no_key(const struct json *row, const char *where, const char *what, c
 }
 
 /* The reference as a text; NULL where the row has none. A number is kept as it is written. */
-static int read_answer(const char **out, const struct json *row, const struct dataset_config *cfg,
-                       const char *where) {
+static int read_row_answer(const char **out, const struct json *row,
+                           const struct dataset_config *cfg, const char *where) {
     const struct json *v = cfg->answer ? member(row, cfg->answer) : NULL;
     *out = json_is(v, JSON_NUMBER) ? json_number(v) : json_str(v);
     if (*out || json_type(v) == JSON_NULL) return 0;
@@ -144,6 +144,7 @@ static int read_answer(const char **out, const struct json *row, const struct da
                 json_type_name(json_type(v)));
 }
 
+/* A prompt is a text, which the template wraps, or a list of messages, which is taken as it is. */
 static int read_row(struct dataset *d, const struct json *row, const struct dataset_config *cfg,
                     const char *where) {
     struct chat_message messages[DATASET_MESSAGES_MAX];
@@ -152,21 +153,21 @@ static int read_row(struct dataset *d, const struct json *row, const struct data
     if (!json_is(row, JSON_OBJECT)) return FAIL(ERR_CORRUPT, "%s: a row must be an object", where);
     const struct json *prompt = member(row, cfg->prompt);
     if (!prompt) return no_key(row, where, "prompt", cfg->prompt);
-    TRY(read_answer(&answer, row, cfg, where));
+    TRY(read_row_answer(&answer, row, cfg, where));
     if (json_is(prompt, JSON_STRING)) {
-        add_text(d, cfg, json_str(prompt), answer);
+        add_text_row(d, cfg, json_str(prompt), answer);
         return 0;
     }
     if (!json_is(prompt, JSON_ARRAY))
         return FAIL(ERR_CORRUPT, "%s: %s must be a text or a list of messages, it is %s", where,
                     cfg->prompt, json_type_name(json_type(prompt)));
-    TRY(read_messages(messages, &n, prompt, cfg->prompt, where));
+    TRY(read_row_messages(messages, &n, prompt, cfg->prompt, where));
     if (cfg->template_ && strcmp(cfg->template_, placeholder) != 0)
         return FAIL(ERR_CONFIG,
                     "%s: %s is a list of messages, and a template is for prompts that are a text: "
                     "put it into the messages and take it out of the recipe",
                     where, cfg->prompt);
-    add_row(d, cfg->system, messages, n, answer);
+    add_dataset_row(d, cfg->system, messages, n, answer);
     return 0;
 }
 
@@ -215,7 +216,7 @@ static int read_jsonl(struct dataset *d, const struct dataset_config *cfg) {
     return rc;
 }
 
-/* --- generated tasks ------------------------------------------------------------------------- */
+/* --- generated tasks ------------------------------------------------------------------------ */
 
 static int no_such_task(const char *name) {
     struct buf known = {0};
@@ -238,7 +239,7 @@ static int make_builtin(struct dataset *d, const char *name, const struct datase
         struct tasks_problem p;
         if ((int64_t)i < cfg->skip || (cfg->limit && (int64_t)d->n >= cfg->limit)) continue;
         tasks_make(task, order[i], key, &p);
-        add_text(d, cfg, p.question, p.answer);
+        add_text_row(d, cfg, p.question, p.answer);
     }
     mem_free(order);
     return 0;
@@ -289,7 +290,7 @@ int64_t dataset_line(const struct dataset *d, uint64_t row) {
     return d->rows[row].line;
 }
 
-/* --- rendering ------------------------------------------------------------------------------- */
+/* --- rendering ------------------------------------------------------------------------------ */
 
 enum { DATASET_ALSO_MAX = 8 };
 
@@ -325,8 +326,8 @@ static bool own_part(struct tokenizer_span *out, const struct row *r, const stru
     return false;
 }
 
-static int render(struct rendered *out, const struct dataset *d, uint64_t row,
-                  enum chat_format chat) {
+static int render_row(struct rendered *out, const struct dataset *d, uint64_t row,
+                      enum chat_format chat) {
     const struct row *r = &d->rows[row];
     TRY(chat_render_marked(&out->text, chat, r->messages, r->n, true, &out->marks));
     buf_add(&out->text, "", 0); /* so that there is a text */
@@ -358,8 +359,8 @@ static int refuse_special(const struct tokenizer *t, int32_t id) {
 }
 
 /* In the same way for prompts and targets: `special` decides. */
-static int encode(const struct dataset *d, struct rendered *r, enum chat_format chat,
-                  const struct tokenizer *t, bool special, int32_t **ids, size_t *n) {
+static int encode_row(const struct dataset *d, struct rendered *r, enum chat_format chat,
+                      const struct tokenizer *t, bool special, int32_t **ids, size_t *n) {
     struct tokenizer_guard guard = guard_of(r, chat, t);
     int32_t found =
         d->special == DATASET_SPECIAL_TOKEN ? -1 : tokenizer_find_guarded(t, r->text.data, &guard);
@@ -368,7 +369,7 @@ static int encode(const struct dataset *d, struct rendered *r, enum chat_format 
                                     found >= 0 ? &guard : NULL, ids, n);
 }
 
-static int wrap(const struct dataset *d, uint64_t row, int rc) {
+static int wrap_row(const struct dataset *d, uint64_t row, int rc) {
     if (d->rows[row].line) return err_wrap(rc, "%s line %" PRId64, d->name, d->rows[row].line);
     return err_wrap(rc, "%s row %" PRIu64, d->name, row);
 }
@@ -377,11 +378,11 @@ int dataset_render(const struct dataset *d, uint64_t row, enum chat_format chat,
                    const struct tokenizer *t, char **text, int32_t **ids, size_t *n) {
     ASSERT(row < d->n);
     struct rendered r = {0};
-    int rc = render(&r, d, row, chat);
-    if (rc == 0 && ids) rc = encode(d, &r, chat, t, chat_wants_special(chat), ids, n);
+    int rc = render_row(&r, d, row, chat);
+    if (rc == 0 && ids) rc = encode_row(d, &r, chat, t, chat_wants_special(chat), ids, n);
     if (rc == 0 && text) *text = mem_strndup(r.text.data, r.text.len);
     rendered_close(&r);
-    return wrap(d, row, rc);
+    return wrap_row(d, row, rc);
 }
 
 int dataset_target(const struct dataset *d, uint64_t row, const struct tokenizer *t, int32_t **ids,
@@ -391,9 +392,9 @@ int dataset_target(const struct dataset *d, uint64_t row, const struct tokenizer
     r.span = mem_array(1, sizeof *r.span);
     r.span[0] = (struct tokenizer_span){0, r.text.len};
     r.n = r.text.len > 0;
-    int rc = encode(d, &r, CHAT_PLAIN, t, false, ids, n);
+    int rc = encode_row(d, &r, CHAT_PLAIN, t, false, ids, n);
     rendered_close(&r);
-    return wrap(d, row, rc);
+    return wrap_row(d, row, rc);
 }
 
 /* Whether the text begins as bos is spelled: then, and only then, may it be there twice. */
@@ -418,7 +419,7 @@ int dataset_look(struct dataset_look *out, const struct dataset *d, uint64_t row
     int32_t *ids = NULL;
     bool bos = false;
     int rc;
-    TRY_OUT(render(&r, d, row, chat));
+    TRY_OUT(render_row(&r, d, row, chat));
     struct tokenizer_guard guard = guard_of(&r, chat, t);
     look.special = tokenizer_find_guarded(t, r.text.data, &guard);
     look.ends_as_assistant = strcmp(row_->messages[row_->n - 1].role, "assistant") == 0;
@@ -426,13 +427,13 @@ int dataset_look(struct dataset_look *out, const struct dataset *d, uint64_t row
     TRY_OUT(begins_with_bos(&bos, t, r.text.data));
     bool refused = look.special >= 0 && d->special == DATASET_SPECIAL_ERROR;
     if (bos || refused || tokenizer_most(t, r.text.data, r.text.len) > enough)
-        TRY_OUT(encode(d, &r, chat, t, chat_wants_special(chat), &ids, &look.tokens));
+        TRY_OUT(encode_row(d, &r, chat, t, chat_wants_special(chat), &ids, &look.tokens));
     look.bos_twice = bos && look.tokens > 1 && ids[0] == tokenizer_bos(t) && ids[1] == ids[0];
     *out = look;
 out:
     mem_free(ids);
     rendered_close(&r);
-    rc = wrap(d, row, rc);
+    rc = wrap_row(d, row, rc);
     return rc;
 }
 

@@ -52,8 +52,10 @@ struct steps { /* x = a op1 b; y = x op2 c, or c op2 x */
     bool c_first;
 };
 
-static struct steps tell(char question[TASKS_TEXT_MAX], uint32_t kind, const char *name, int32_t a,
-                         int32_t b, int32_t c) {
+/* Writes the question of this kind and returns the sum that answers it; operands are changed where
+ * the story would not hold (nobody eats more than there is). */
+static struct steps write_question(char question[TASKS_TEXT_MAX], uint32_t kind, const char *name,
+                                   int32_t a, int32_t b, int32_t c) {
     size_t n = TASKS_TEXT_MAX;
     switch (kind) {
     case 0:
@@ -75,7 +77,7 @@ static struct steps tell(char question[TASKS_TEXT_MAX], uint32_t kind, const cha
     }
 }
 
-static int32_t apply(char op, int32_t a, int32_t b) {
+static int32_t apply_operator(char op, int32_t a, int32_t b) {
     return op == '+' ? a + b : op == '-' ? a - b : a * b;
 }
 
@@ -85,9 +87,10 @@ static void word_problem(uint32_t i, uint64_t key, bool careless, struct tasks_p
     uint32_t rest = i, kind = digit(&rest, STORIES);
     const char *name = names[digit(&rest, NAMES)];
     int32_t b = 2 + (int32_t)digit(&rest, SMALL), c = 2 + (int32_t)digit(&rest, SMALL);
-    struct steps s = tell(out->question, kind, name, 20 + (int32_t)rest, b, c);
-    int32_t x = apply(s.op1, s.a, s.b), left = s.c_first ? s.c : x, right = s.c_first ? x : s.c;
-    int32_t y = apply(s.op2, left, right);
+    struct steps s = write_question(out->question, kind, name, 20 + (int32_t)rest, b, c);
+    int32_t x = apply_operator(s.op1, s.a, s.b), left = s.c_first ? s.c : x,
+            right = s.c_first ? x : s.c;
+    int32_t y = apply_operator(s.op2, left, right);
     if (careless && slips(key, i)) y += x % 2 ? -10 : 10;
     snprintf(out->answer, sizeof out->answer, "%d%c%d=%d %d%c%d=%d #### %d", s.a, s.op1, s.b, x,
              left, s.op2, right, y, y);

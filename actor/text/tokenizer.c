@@ -55,7 +55,7 @@ static int read_config(struct tokenizer *t, const char *dir) {
 }
 
 /* Older kinds of tokenizers that a folder may have instead. */
-static int explain_missing(int rc, const char *dir) {
+static int explain_no_tokenizer(int rc, const char *dir) {
     static const char *const others[] = {"tokenizer.model", "vocab.json", "vocab.txt",
                                          "tekken.json", "spiece.model"};
     char *path = file_join(dir, "tokenizer.json");
@@ -80,7 +80,7 @@ int tokenizer_open(struct tokenizer **out, const char *dir) {
     size_t n;
     int rc;
     rc = file_read(&text, &n, path, FILE_MAX);
-    TRY_OUT(rc < 0 ? explain_missing(rc, dir) : rc);
+    TRY_OUT(rc < 0 ? explain_no_tokenizer(rc, dir) : rc);
     TRY_OUT(tokenizer_open_text(&t, text, n, path));
     TRY_OUT(read_config(t, dir));
     *out = t;
@@ -351,7 +351,7 @@ void tokenizer_stream_close(struct tokenizer_stream **s) {
     *s = NULL;
 }
 
-static int give(struct tokenizer_stream *s, int rc, const char **text, size_t *bytes) {
+static int give_text(struct tokenizer_stream *s, int rc, const char **text, size_t *bytes) {
     if (rc < 0) return rc;
     *text = s->out.data ? s->out.data : "";
     *bytes = s->out.len;
@@ -360,10 +360,10 @@ static int give(struct tokenizer_stream *s, int rc, const char **text, size_t *b
 
 int tokenizer_stream_add(struct tokenizer_stream *s, int32_t id, const char **text, size_t *bytes) {
     buf_reset(&s->out);
-    return give(s, run_add(s->t, s->run, id, true), text, bytes);
+    return give_text(s, run_add(s->t, s->run, id, true), text, bytes);
 }
 
 int tokenizer_stream_flush(struct tokenizer_stream *s, const char **text, size_t *bytes) {
     buf_reset(&s->out);
-    return give(s, tokenizer_decode_run_end(s->run), text, bytes);
+    return give_text(s, tokenizer_decode_run_end(s->run), text, bytes);
 }

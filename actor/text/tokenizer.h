@@ -4,6 +4,7 @@
 #ifndef ACTOR_TEXT_TOKENIZER_H
 #define ACTOR_TEXT_TOKENIZER_H
 
+#include "actor/text/tokenizer_guard.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -28,15 +29,6 @@ MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, siz
 /* The same, but within the spans special tokens, and those with the ids of `also`, are text like
  * any other: what a data set says cannot end a turn. ERR_UNSUP if a span holds one that
  * tokenizer.json matches in normalized text only, where the spans are lost. */
-struct tokenizer_span {
-    size_t start, end; /* bytes of the text */
-};
-struct tokenizer_guard {
-    const struct tokenizer_span *span;
-    size_t n;
-    const int32_t *also;
-    size_t n_also;
-};
 MUST_CHECK int tokenizer_encode_guarded(const struct tokenizer *t, const char *text, size_t bytes,
                                         bool special, const struct tokenizer_guard *guard,
                                         int32_t **ids, size_t *n);

@@ -7,7 +7,6 @@
  * rejects still hides what it overlaps, and rstrip may reach into the next match. */
 #include "actor/text/tokenizer_added.h"
 
-#include "actor/text/tokenizer.h"
 #include "actor/text/tokenizer_tables.h"
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -46,6 +45,9 @@ static int by_text(const void *x, const void *y, void *ctx) {
     return compare_text(tx, nx, ty, ny);
 }
 
+/* Sorts the texts of one set and notes where each first byte begins, so that a split looks only at
+ * bytes that can begin a token. Empty and equal texts are refused: they would match anywhere, or
+ * two ids at one place. */
 static int index_set(struct tokenizer_added *a, int set, const char *name) {
     int32_t *v = a->sorted[set] = mem_array(a->n + 1, sizeof *v);
     size_t n = 0, len, other;
@@ -141,8 +143,8 @@ static int byte_at(const struct tokenizer_added *a, int set, size_t i, size_t de
 }
 
 /* First index in lo..hi whose byte at depth is >= byte; texts there agree before depth. */
-static size_t lower(const struct tokenizer_added *a, int set, size_t lo, size_t hi, size_t depth,
-                    int byte) {
+static size_t lower_bound(const struct tokenizer_added *a, int set, size_t lo, size_t hi,
+                          size_t depth, int byte) {
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         if (byte_at(a, set, mid, depth) < byte)
@@ -182,8 +184,8 @@ static const struct tokenizer_added_token *longest(const struct tokenizer_added 
         if (byte_at(a, set, lo, depth) < 0) best = &a->v[a->sorted[set][lo++]];
         if (depth >= n) break;
         int byte = (unsigned char)s[depth];
-        lo = lower(a, set, lo, hi, depth, byte);
-        hi = lower(a, set, lo, hi, depth, byte + 1);
+        lo = lower_bound(a, set, lo, hi, depth, byte);
+        hi = lower_bound(a, set, lo, hi, depth, byte + 1);
     }
     return best;
 }
@@ -221,7 +223,7 @@ static size_t strip_right(const char *s, size_t n, size_t end) {
     return end;
 }
 
-static void add(struct tokenizer_added_pieces *out, size_t start, size_t end, int32_t id) {
+static void add_token(struct tokenizer_added_pieces *out, size_t start, size_t end, int32_t id) {
     if (start >= end) return;
     mem_grow(&out->v, &out->cap, out->n + 1, sizeof *out->v);
     out->v[out->n++] = (struct tokenizer_added_piece){start, end, id};
@@ -233,7 +235,7 @@ void tokenizer_added_split(const struct tokenizer_added *a, int set, const char 
     size_t done = 0;
     out->n = 0;
     if (a->n == 0 || a->sorted_n[set] == 0) {
-        add(out, 0, n, -1);
+        add_token(out, 0, n, -1);
         return;
     }
     for (size_t i = 0; i < n;) {
@@ -258,9 +260,9 @@ void tokenizer_added_split(const struct tokenizer_added *a, int set, const char 
             if (start < done) start = done;
         }
         if (t->rstrip) end = strip_right(s, n, end);
-        add(out, done, start, -1);
-        add(out, start, end, t->id);
+        add_token(out, done, start, -1);
+        add_token(out, start, end, t->id);
         done = end;
     }
-    add(out, done, n, -1);
+    add_token(out, done, n, -1);
 }

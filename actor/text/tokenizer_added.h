@@ -4,6 +4,7 @@
 #define ACTOR_TEXT_TOKENIZER_ADDED_H
 
 #include "actor/text/tokenizer_bpe.h"
+#include "actor/text/tokenizer_guard.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,8 +57,6 @@ struct tokenizer_added_pieces {
     struct tokenizer_added_piece *v;
     size_t n, cap;
 };
-/* Ranges of a text in which special tokens, and those with the ids of `also`, are only text. */
-struct tokenizer_guard;
 /* set: 0 before normalization, 1 after. s stands at byte `at` of the text that guard (NULL: none)
  * speaks of. Replaces *out. */
 void tokenizer_added_split(const struct tokenizer_added *a, int set, const char *s, size_t n,

@@ -175,7 +175,7 @@ static int add_byte_fallback(struct tokenizer_decode_run *run, size_t i, const c
     return push(run, i + 1, s, n);
 }
 
-static bool starts_with(const char *s, size_t n, const struct tokenizer_decode_step *st) {
+static bool token_starts_with(const char *s, size_t n, const struct tokenizer_decode_step *st) {
     return n >= st->text_len && memcmp(s, st->text, st->text_len) == 0;
 }
 
@@ -183,7 +183,7 @@ static bool starts_with(const char *s, size_t n, const struct tokenizer_decode_s
 static int strip_token(struct tokenizer_decode_run *run, size_t i, const char *s, size_t n) {
     const struct tokenizer_decode_step *st = run->v[i].step;
     size_t from = 0, to = n;
-    for (size_t k = 0; k < st->start && starts_with(s + from, n - from, st); k++)
+    for (size_t k = 0; k < st->start && token_starts_with(s + from, n - from, st); k++)
         from += st->text_len;
     for (size_t k = 0; k < st->stop && to >= st->text_len &&
                        memcmp(s + to - st->text_len, st->text, st->text_len) == 0;
@@ -196,7 +196,7 @@ static int strip_token(struct tokenizer_decode_run *run, size_t i, const char *s
 static int strip_fragment(struct tokenizer_decode_run *run, size_t i, const char *s, size_t n) {
     struct stage *st = &run->v[i];
     while (!st->past && n > 0) {
-        if (st->stripped < st->step->start && starts_with(s, n, st->step)) {
+        if (st->stripped < st->step->start && token_starts_with(s, n, st->step)) {
             s += st->step->text_len;
             n -= st->step->text_len;
             st->stripped++;
@@ -227,7 +227,7 @@ static int metaspace_token(struct tokenizer_decode_run *run, size_t i, const cha
     bool drop = st->tokens == 1 && st->step->prepended;
     buf_reset(&st->token);
     for (size_t k = 0; k < n;) {
-        if (starts_with(s + k, n - k, st->step)) {
+        if (token_starts_with(s + k, n - k, st->step)) {
             if (!drop) buf_add(&st->token, " ", 1);
             k += st->step->text_len;
         } else {
@@ -253,6 +253,7 @@ static bool takes_fragments(const struct tokenizer_decode_step *st) {
            (st->kind == TOKENIZER_DECODE_STRIP && st->stop == 0 && st->text_len == 1);
 }
 
+/* One token, or a fragment of one, through stage i and from there to the next. */
 static int stage_token(struct tokenizer_decode_run *run, size_t i, const char *s, size_t n) {
     struct stage *st = &run->v[i];
     st->tokens++;
@@ -290,6 +291,7 @@ int tokenizer_decode_run_add(struct tokenizer_decode_run *run, const char *token
     return push(run, 0, token, n);
 }
 
+/* The end of the tokens: what stage i still holds goes on, and it is as new again. */
 static int end_stage(struct tokenizer_decode_run *run, size_t i) {
     struct stage *st = &run->v[i];
     int rc = 0;

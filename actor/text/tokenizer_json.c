@@ -119,6 +119,7 @@ static int option_str(char **out, size_t *len, const struct json *model, const c
     return 0;
 }
 
+/* BPE only, and no dropout: an encoding must be a function of the text. */
 static int read_model(struct tokenizer_bpe *m, const struct json *model, const char *name) {
     const struct json *type = json_get(model, "type");
     if (!json_is(model, JSON_OBJECT)) return FAIL(ERR_CORRUPT, "%s: model is missing", name);
@@ -207,6 +208,7 @@ static int read_added(struct tokenizer_json *t, const struct json *e, int32_t *n
     return tok.normalize ? normalize_added(&t->norm, &t->added.v[at]) : 0;
 }
 
+/* Ids may lie beyond the vocabulary: the tokenizer is as large as the highest of either. */
 static int read_added_tokens(struct tokenizer_json *t, const struct json *list, const char *name) {
     int32_t next = t->bpe.vocab.count;
     int i = 0, rc = 0;
@@ -307,7 +309,7 @@ static int read_post(struct tokenizer_json *t, const struct json *v, const char 
         if (rc_ < 0) return rc_;                                                                   \
     } while (0)
 
-static int read_all(struct tokenizer_json *t, const struct json *root, const char *name) {
+static int read_tokenizer(struct tokenizer_json *t, const struct json *root, const char *name) {
     const struct json *version = json_get(root, "version");
     if (!json_is(root, JSON_OBJECT)) return FAIL(ERR_CORRUPT, "%s: not an object", name);
     if (json_type(version) != JSON_NULL &&
@@ -326,7 +328,7 @@ int tokenizer_json_read(struct tokenizer_json *out, const char *text, size_t n, 
     struct json_doc *doc;
     *out = (struct tokenizer_json){0};
     TRY(json_parse_as(&doc, text, n, name, JSON_NUL));
-    int rc = read_all(out, json_root(doc), name);
+    int rc = read_tokenizer(out, json_root(doc), name);
     json_close(&doc);
     if (rc < 0) tokenizer_json_close(out);
     return rc;

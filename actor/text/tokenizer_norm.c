@@ -143,7 +143,7 @@ static bool is_below(const char *s, size_t n, uint32_t limit) {
     return true;
 }
 
-static size_t first_char(const char *s, size_t n) {
+static size_t norm_first_char(const char *s, size_t n) {
     uint32_t cp;
     int len = utf8_decode(s, n, &cp);
     return len > 0 ? (size_t)len : 0;
@@ -153,7 +153,7 @@ static size_t first_char(const char *s, size_t n) {
 static struct extent { size_t chars, bytes; } extent_of(const struct buf *b, size_t max) {
     struct extent e = {0};
     for (; e.bytes < b->len && e.chars < max; e.chars++)
-        e.bytes += first_char(b->data + e.bytes, b->len - e.bytes);
+        e.bytes += norm_first_char(b->data + e.bytes, b->len - e.bytes);
     return e;
 }
 
@@ -191,8 +191,9 @@ static void lowercase(struct tokenizer_norm_text *t, struct buf *tmp) {
     t->origin = origin;
 }
 
-static void strip(const struct tokenizer_norm_step *st, struct tokenizer_norm_text *t,
-                  struct buf *tmp) {
+/* Unicode's blanks, at the sides that the step names; origin moves with the text. */
+static void strip_blanks(const struct tokenizer_norm_step *st, struct tokenizer_norm_text *t,
+                         struct buf *tmp) {
     const char *s = t->b.data;
     size_t start = 0, end = t->b.len;
     uint32_t cp;
@@ -216,7 +217,7 @@ static void prepend(const struct tokenizer_norm_step *st, struct tokenizer_norm_
                     struct buf *tmp) {
     buf_add(tmp, st->text, st->text_len);
     buf_add(tmp, t->b.data, t->b.len);
-    size_t first = first_char(t->b.data, t->b.len);
+    size_t first = norm_first_char(t->b.data, t->b.len);
     if (t->origin) t->origin = st->text_len + (t->origin > first ? t->origin : first);
 }
 
@@ -242,7 +243,7 @@ static int replace(const struct tokenizer_norm_step *st, struct tokenizer_norm_t
     return 0;
 }
 
-static void byte_level(struct tokenizer_norm_text *t, struct buf *tmp) {
+static void norm_byte_level(struct tokenizer_norm_text *t, struct buf *tmp) {
     tokenizer_norm_byte_level(tmp, t->b.data, t->origin);
     size_t origin = tmp->len;
     tokenizer_norm_byte_level(tmp, t->b.data + t->origin, t->b.len - t->origin);
@@ -264,10 +265,10 @@ int tokenizer_norm_apply(const struct tokenizer_norm *nm, struct tokenizer_norm_
             if (!unicode_form(st, t, tmp)) continue;
             break;
         case TOKENIZER_NORM_LOWERCASE: lowercase(t, tmp); break;
-        case TOKENIZER_NORM_STRIP: strip(st, t, tmp); break;
+        case TOKENIZER_NORM_STRIP: strip_blanks(st, t, tmp); break;
         case TOKENIZER_NORM_PREPEND: prepend(st, t, tmp); break;
         case TOKENIZER_NORM_REPLACE: TRY(replace(st, t, tmp, cuts, scan)); break;
-        case TOKENIZER_NORM_BYTE_LEVEL: byte_level(t, tmp); break;
+        case TOKENIZER_NORM_BYTE_LEVEL: norm_byte_level(t, tmp); break;
         }
         struct buf swap = t->b;
         t->b = *tmp;

@@ -51,7 +51,7 @@ static bool next_is(const struct tr *t, const char *s) {
     return (size_t)(t->end - t->p) >= n && memcmp(t->p, s, n) == 0;
 }
 
-static bool take(struct tr *t, const char *s) {
+static bool take_if(struct tr *t, const char *s) {
     if (!next_is(t, s)) return false;
     t->p += strlen(s);
     return true;
@@ -149,8 +149,8 @@ static int property(struct tr *t, struct buf *b, bool *negated) {
                                           "Hebrew", "Thai",     "Devanagari"};
     char key[NAME_MAX_BYTES];
     size_t n = 0;
-    if (!take(t, "{")) return unsup(t, "\\p without braces");
-    if (take(t, "^")) *negated = !*negated;
+    if (!take_if(t, "{")) return unsup(t, "\\p without braces");
+    if (take_if(t, "^")) *negated = !*negated;
     for (; t->p < t->end && *t->p != '}'; t->p++) {
         char c = *t->p;
         if (c == ' ' || c == '_' || c == '-') continue;
@@ -158,7 +158,7 @@ static int property(struct tr *t, struct buf *b, bool *negated) {
         key[n++] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
     }
     key[n] = '\0';
-    if (!take(t, "}")) return broken(t, "\\p without its closing brace");
+    if (!take_if(t, "}")) return broken(t, "\\p without its closing brace");
     for (size_t i = 0; i < sizeof categories / sizeof categories[0]; i++)
         if (strcmp(categories[i].key, key) == 0) {
             emit_category(b, categories[i].name);
@@ -199,15 +199,15 @@ static int escaped_char(struct tr *t, uint32_t *cp) {
         *cp = (unsigned char)to[at - from];
         return 0;
     }
-    if (take(t, "x{")) {
-        if (!hex(t, 1, 6, cp) || !take(t, "}") || *cp > 0x10FFFF) return broken(t, "bad \\x{}");
+    if (take_if(t, "x{")) {
+        if (!hex(t, 1, 6, cp) || !take_if(t, "}") || *cp > 0x10FFFF) return broken(t, "bad \\x{}");
         return 0;
     }
-    if (take(t, "x")) {
+    if (take_if(t, "x")) {
         if (!hex(t, 2, 2, cp)) return broken(t, "bad \\x");
         return *cp < 0x80 ? 0 : unsup(t, "\\x of a byte that is no character");
     }
-    if (take(t, "u")) return hex(t, 4, 4, cp) ? 0 : broken(t, "bad \\u");
+    if (take_if(t, "u")) return hex(t, 4, 4, cp) ? 0 : broken(t, "bad \\u");
     if (is_alnum(*cp)) return unsup(t, "this escape");
     t->p += len;
     return 0;
@@ -248,7 +248,7 @@ static int check_caseless(struct tr *t, uint32_t cp) {
 static int class_char(struct tr *t, uint32_t *cp) {
     if (next_is(t, "&&")) return unsup(t, "a set operation");
     if (next_is(t, "[")) return unsup(t, "a range to a class");
-    if (take(t, "\\")) return escaped_char(t, cp);
+    if (take_if(t, "\\")) return escaped_char(t, cp);
     int len = utf8_decode(t->p, (size_t)(t->end - t->p), cp);
     if (len <= 0) return broken(t, "a class without its end");
     t->p += len;
@@ -265,7 +265,7 @@ static int class_union(struct tr *t) {
     if (++t->unions > DEPTH_MAX) return unsup(t, "a class nested deeper than 64");
     do
         TRY(class_item(t));
-    while (!take(t, "]"));
+    while (!take_if(t, "]"));
     t->unions--;
     return next_is(t, "-") && !next_is(t, "-]") ? unsup(t, "a range from a class") : 0;
 }
@@ -273,7 +273,7 @@ static int class_union(struct tr *t) {
 /* One item of a class: a class, a set, a character or a range. */
 static int class_item(struct tr *t) {
     bool negated = false;
-    if (take(t, "[")) return class_union(t);
+    if (take_if(t, "[")) return class_union(t);
     if (next_is(t, "\\")) {
         t->p++;
         int got = escaped_set(t, t->out, &negated, true);
@@ -304,11 +304,11 @@ static int class_item(struct tr *t) {
 static int char_class(struct tr *t) {
     t->atom = t->out->len;
     t->last = 0;
-    buf_str(t->out, take(t, "^") ? "[^" : "[");
+    buf_str(t->out, take_if(t, "^") ? "[^" : "[");
     if (next_is(t, "]")) return unsup(t, "] as the first character of a class");
     do
         TRY(class_item(t));
-    while (!take(t, "]"));
+    while (!take_if(t, "]"));
     buf_str(t->out, "]");
     return 0;
 }
@@ -333,7 +333,8 @@ static void word_boundary(struct buf *out, bool negated) {
     buf_close(&w);
 }
 
-static int escape(struct tr *t) {
+/* After a backslash: an anchor, a set, or one code point, in PCRE2's spelling. */
+static int translate_escape(struct tr *t) {
     struct buf set = {0};
     bool negated = false;
     if (t->p < t->end && strchr("AzZbB", *t->p) && *t->p) {
@@ -378,7 +379,7 @@ static int group_open(struct tr *t) {
         return 0;
     }
     size_t k = 0, n = sizeof kinds / sizeof kinds[0];
-    while (k < n && !take(t, kinds[k].from))
+    while (k < n && !take_if(t, kinds[k].from))
         k++;
     if (k == n && next_is(t, "?")) return unsup(t, "this kind of group");
     if (k < n && kinds[k].caseless >= 0) caseless = kinds[k].caseless;
@@ -401,7 +402,7 @@ static int group_close(struct tr *t) {
     return 0;
 }
 
-static bool number(const char **p, const char *end, long *out) {
+static bool read_number(const char **p, const char *end, long *out) {
     const char *s = *p;
     long v = 0;
     for (; *p < end && **p >= '0' && **p <= '9' && v < 1000000; (*p)++)
@@ -413,9 +414,9 @@ static bool number(const char **p, const char *end, long *out) {
 /* {n}, {n,}, {n,m}, {,m}; false if this brace is a literal one. */
 static bool interval(struct tr *t, long *min, long *max) {
     const char *p = t->p + 1;
-    bool lower = number(&p, t->end, min), comma = p < t->end && *p == ',';
+    bool lower = read_number(&p, t->end, min), comma = p < t->end && *p == ',';
     if (comma) p++;
-    bool upper = comma && number(&p, t->end, max);
+    bool upper = comma && read_number(&p, t->end, max);
     if (p >= t->end || *p != '}' || (!lower && !upper)) return false;
     if (!lower) *min = 0;
     if (!comma) *max = *min;
@@ -433,6 +434,8 @@ static void wrap_atom(struct tr *t) {
     data[t->out->len - 1] = ')';
 }
 
+/* Oniguruma and PCRE2 differ behind an interval: there + and * repeat the interval, here they would
+ * make it possessive, so the atom gets a group. What neither reads alike is refused. */
 static int quantifier(struct tr *t) {
     long min = 0, max = -1;
     bool brace = *t->p == '{';
@@ -443,9 +446,9 @@ static int quantifier(struct tr *t) {
     if (t->atom == SIZE_MAX) return broken(t, "a quantifier with nothing to repeat");
     if (!brace) {
         buf_printf(t->out, "%c", *t->p++);
-        if (take(t, "?"))
+        if (take_if(t, "?"))
             buf_str(t->out, "?");
-        else if (take(t, "+"))
+        else if (take_if(t, "+"))
             buf_str(t->out, "+");
     } else {
         if (max >= 0 && max < min) return unsup(t, "{n,m} with m below n");
@@ -456,7 +459,7 @@ static int quantifier(struct tr *t) {
         else
             buf_printf(t->out, "{%ld,%ld}", min, max);
         if (next_is(t, "?") && min == max) return unsup(t, "{n}?");
-        if (take(t, "?"))
+        if (take_if(t, "?"))
             buf_str(t->out, "?");
         else if (next_is(t, "+") || next_is(t, "*")) {
             wrap_atom(t);
@@ -473,10 +476,11 @@ static int quantifier(struct tr *t) {
     return 0;
 }
 
+/* One element of the pattern. atom: where the last thing that can be repeated begins in out. */
 static int step(struct tr *t) {
     uint32_t cp;
     switch (*t->p) {
-    case '\\': t->p++; return escape(t);
+    case '\\': t->p++; return translate_escape(t);
     case '[': t->p++; return char_class(t);
     case '(': t->p++; return group_open(t);
     case ')': t->p++; return group_close(t);

@@ -50,7 +50,7 @@ void tokenizer_regex_cuts_add(struct tokenizer_cuts *c, size_t start, size_t end
     c->v[c->n++] = (struct tokenizer_cut){start, end, hit};
 }
 
-static int compile(pcre2_code **out, const char *pattern, size_t n, const char *where) {
+static int compile_pattern(pcre2_code **out, const char *pattern, size_t n, const char *where) {
     pcre2_general_context *general = pcre2_general_context_create(lib_alloc, lib_free, NULL);
     pcre2_compile_context *context = pcre2_compile_context_create(general);
     ASSERT(general && context);
@@ -82,7 +82,7 @@ int tokenizer_regex_open(struct tokenizer_regex **out, const char *pattern, size
         return FAIL(ERR_CORRUPT, "%s: regular expression of %zu bytes, the limit is %d", where, n,
                     PATTERN_MAX);
     int rc = tokenizer_onig_translate(&b, pattern, n, where);
-    if (rc == 0) rc = compile(&code, b.data ? b.data : "", b.len, where);
+    if (rc == 0) rc = compile_pattern(&code, b.data ? b.data : "", b.len, where);
     buf_close(&b);
     if (rc < 0) return rc;
     struct tokenizer_regex *re = mem_zalloc(sizeof *re);
@@ -127,7 +127,7 @@ void tokenizer_regex_scan_close(struct tokenizer_regex_scan **scan) {
 }
 
 /* On first use: many texts never need the engine. */
-static void prepare(struct tokenizer_regex_scan *scan) {
+static void prepare_pattern(struct tokenizer_regex_scan *scan) {
     if (scan->general) return;
     scan->general = pcre2_general_context_create(lib_alloc, lib_free, NULL);
     scan->context = pcre2_match_context_create(scan->general);
@@ -192,7 +192,7 @@ int tokenizer_regex_cut(const struct tokenizer_regex *re, struct tokenizer_regex
         cut_literal(re, s, n, out);
         return 0;
     }
-    prepare(scan);
+    prepare_pattern(scan);
     size_t from = 0, prev = 0, start = 0, end = 0;
     bool any = false;
     while (from <= n) {

@@ -96,7 +96,7 @@ static void cut_replacement(const struct tokenizer_split_step *st, const char *s
 
 /* Joins the cuts into pieces; in place, since a piece never comes before its cuts. Returns how many
  * pieces, all of them kept. */
-static size_t join(struct tokenizer_cuts *c, enum tokenizer_split_behavior behavior) {
+static size_t join_pieces(struct tokenizer_cuts *c, enum tokenizer_split_behavior behavior) {
     size_t n = 0;
     bool before = false;
     for (size_t i = 0; i < c->n; i++) {
@@ -134,7 +134,8 @@ static void add_cuts(struct tokenizer_cuts *c, enum tokenizer_split_behavior beh
                      size_t base, size_t origin, struct tokenizer_split_pieces *out) {
     for (size_t i = 0; invert && i < c->n; i++)
         c->v[i].hit = !c->v[i].hit;
-    size_t n = behavior == TOKENIZER_SPLIT_MERGED_WITH_NEXT ? join_next(c) : join(c, behavior);
+    size_t n =
+        behavior == TOKENIZER_SPLIT_MERGED_WITH_NEXT ? join_next(c) : join_pieces(c, behavior);
     for (size_t i = 0; i < n; i++)
         add_piece(out, base + c->v[i].start, base + c->v[i].end,
                   origin_of(origin, c->v[i].start, c->v[i].end));
@@ -180,7 +181,7 @@ static int cut_step(const struct tokenizer_split_step *st, struct tokenizer_spli
     return 0;
 }
 
-static void byte_level(struct tokenizer_split_work *w, struct tokenizer_split_piece p) {
+static void split_byte_level(struct tokenizer_split_work *w, struct tokenizer_split_piece p) {
     struct buf *out = &w->next.text;
     const char *s = w->pieces.text.data + p.start;
     size_t start = out->len;
@@ -190,7 +191,7 @@ static void byte_level(struct tokenizer_split_work *w, struct tokenizer_split_pi
     add_piece(&w->next, start, out->len, origin);
 }
 
-static size_t first_char(const char *s) {
+static size_t split_first_char(const char *s) {
     unsigned char c = (unsigned char)*s;
     return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
 }
@@ -207,12 +208,14 @@ static void prefix_space(struct tokenizer_split_work *w, struct tokenizer_split_
     size_t start = out->len, origin = p.origin;
     if (*s != ' ') {
         buf_add(out, " ", 1);
-        origin = prepended(origin, 1, first_char(s));
+        origin = prepended(origin, 1, split_first_char(s));
     }
     buf_add(out, s, p.end - p.start);
     add_piece(&w->next, start, out->len, origin);
 }
 
+/* Blanks become the replacement, and one stands in front where the scheme wants it and none is;
+ * then pieces begin at each. origin, the bytes that were there before, moves with what is added. */
 static void metaspace(const struct tokenizer_split_step *st, struct tokenizer_split_work *w,
                       struct tokenizer_split_piece p) {
     struct buf *out = &w->next.text;
@@ -225,7 +228,7 @@ static void metaspace(const struct tokenizer_split_step *st, struct tokenizer_sp
     if (wanted && !has) {
         buf_add(out, st->replacement, len);
         added = len;
-        origin = prepended(origin, added, first_char(s));
+        origin = prepended(origin, added, split_first_char(s));
     }
     for (size_t i = 0; i < n; i++) {
         if (s[i] == ' ') {
@@ -249,7 +252,7 @@ static void rewrite_step(const struct tokenizer_split_step *st, struct tokenizer
     buf_reset(&w->next.text);
     for (size_t i = 0; i < w->pieces.n; i++) {
         if (st->kind == TOKENIZER_SPLIT_BYTE_LEVEL)
-            byte_level(w, w->pieces.v[i]);
+            split_byte_level(w, w->pieces.v[i]);
         else if (st->kind == TOKENIZER_SPLIT_PREFIX_SPACE)
             prefix_space(w, w->pieces.v[i]);
         else

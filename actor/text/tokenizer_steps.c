@@ -47,8 +47,8 @@ static int check_room(size_t n, const char *where) {
     return n < STEPS_MAX ? 0 : FAIL(ERR_CORRUPT, "%s: more than %d steps", where, STEPS_MAX);
 }
 
-static int read_text(char **out, size_t *len, const struct json *v, const char *key,
-                     const char *where) {
+static int read_step_text(char **out, size_t *len, const struct json *v, const char *key,
+                          const char *where) {
     const char *s;
     TRY(json_read_str(&s, v, key, where));
     size_t n = json_len(json_get(v, key));
@@ -116,12 +116,12 @@ static int norm_step(void *ctx, const struct json *v, const char *type, const ch
     }
     if (strcmp(type, "Prepend") == 0) {
         st->kind = TOKENIZER_NORM_PREPEND;
-        return read_text(&st->text, &st->text_len, v, "prepend", where);
+        return read_step_text(&st->text, &st->text_len, v, "prepend", where);
     }
     if (strcmp(type, "Replace") == 0) {
         st->kind = TOKENIZER_NORM_REPLACE;
         TRY(read_pattern(&st->pattern, v, where));
-        return read_text(&st->text, &st->text_len, v, "content", where);
+        return read_step_text(&st->text, &st->text_len, v, "content", where);
     }
     return FAIL(ERR_UNSUP, "%s: the normalizer \"%s\" is not supported", where, type);
 }
@@ -163,6 +163,8 @@ static int split_byte_level(struct tokenizer_split *out, const struct json *v, c
     return 0;
 }
 
+/* Older files say add_prefix_space, newer ones prepend_scheme: both may stand there if they agree.
+ */
 static int split_metaspace(struct tokenizer_split *out, const struct json *v, const char *where) {
     static const char *const schemes[] = {"always", "first", "never"};
     struct tokenizer_split_step *st = new_split(out, TOKENIZER_SPLIT_METASPACE);
@@ -185,6 +187,7 @@ static int split_metaspace(struct tokenizer_split *out, const struct json *v, co
     return 0;
 }
 
+/* One pre-tokenizer of the file. A kind that is not known is refused: it would change the ids. */
 static int split_step(void *ctx, const struct json *v, const char *type, const char *where) {
     struct tokenizer_split *out = ctx;
     struct tokenizer_split_step *st;
@@ -252,6 +255,7 @@ static int decode_suffix(struct tokenizer_decode_step *st, const struct json *v,
                                         where);
 }
 
+/* One decoder of the file; as for split_step. */
 static int decode_step(void *ctx, const struct json *v, const char *type, const char *where) {
     static const struct {
         const char *name;
@@ -278,7 +282,7 @@ static int decode_step(void *ctx, const struct json *v, const char *type, const 
     case TOKENIZER_DECODE_SUFFIX: return decode_suffix(st, v, where);
     case TOKENIZER_DECODE_REPLACE:
         TRY(read_pattern(&st->pattern, v, where));
-        return read_text(&st->text, &st->text_len, v, "content", where);
+        return read_step_text(&st->text, &st->text_len, v, "content", where);
     default: return 0;
     }
 }

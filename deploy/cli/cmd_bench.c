@@ -156,9 +156,9 @@ static int print_fit(struct params *w) {
 static int bench(const struct options *o) {
     struct model l;
     int rc;
-    bool half;
-    TRY(model_dtype(&half, o->dtype));
-    TRY(model_open(&l, o->model, "plain", o->device, o->threads, half));
+    bool bf16;
+    TRY(model_dtype(&bf16, o->dtype));
+    TRY(model_open(&l, o->model, "plain", o->device, o->threads, bf16));
     if (o->prefix_cost_measure) {
         rc = print_fit(l.weights);
         goto out;

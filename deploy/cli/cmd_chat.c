@@ -47,9 +47,9 @@ static void forget(struct chat *c, size_t n) {
 }
 
 static int open_all(struct chat *c) {
-    bool half;
-    TRY(model_dtype(&half, c->dtype));
-    TRY(model_open(&c->loaded, c->model, c->format, c->device, c->threads, half));
+    bool bf16;
+    TRY(model_dtype(&bf16, c->dtype));
+    TRY(model_open(&c->loaded, c->model, c->format, c->device, c->threads, bf16));
     int32_t context = c->loaded.policy.shape.context;
     if (c->context > context)
         return FAIL(ERR_CONFIG, "--context %lld: the model's is %d", (long long)c->context,

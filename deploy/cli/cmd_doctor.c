@@ -69,12 +69,11 @@ static void check_memory(struct doctor *d) {
 static void check_backend(struct doctor *d, const char *device) {
     const struct kern_backend *b;
     int rc = kern_open(&b, device, 1);
-    bool cuda = strncmp(device, "cuda", 4) == 0;
     if (rc == 0) {
         say(d, "ok", device, "backend %s opens", b->name);
         kern_close(b);
     } else {
-        say(d, cuda ? "note" : "fix", device, "%s", err_text());
+        say(d, kern_device_on_host(device) ? "fix" : "note", device, "%s", err_text());
     }
 }
 

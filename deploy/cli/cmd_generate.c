@@ -198,9 +198,9 @@ static int end_line(const struct generate *g) {
 static int run(struct generate *g) {
     const struct engine_token *events;
     int32_t n;
-    bool half;
-    TRY(model_dtype(&half, g->dtype));
-    TRY(model_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads, half));
+    bool bf16;
+    TRY(model_dtype(&bf16, g->dtype));
+    TRY(model_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads, bf16));
     TRY(encode_prompt(g));
     TRY(open_engine(g));
     while (g->written < g->n) {

@@ -158,10 +158,10 @@ static int score_window(struct score *c) {
 static int run(struct score *c) {
     const char *text;
     size_t bytes;
-    bool half;
-    TRY(model_dtype(&half, c->dtype));
+    bool bf16;
+    TRY(model_dtype(&bf16, c->dtype));
     TRY(shape_read(&c->shape, c->model));
-    c->shape.half = half;
+    c->shape.bf16 = bf16;
     TRY(lines_open(&c->in, c->file, LINE_BYTES_MAX));
     TRY(kern_open(&c->backend, c->device, (int)c->threads));
     TRY(params_open(&c->weights, c->backend, &c->shape));

@@ -87,13 +87,8 @@ static uint64_t key_of(const struct evaluate *e, const char *name) {
 /* pass@k needs to know what a right answer is: the recipe says it, or the verifier knows only right
  * and wrong. */
 static int right_of(double *out, const struct recipe *r, int64_t i) {
-    static const char *const binary[] = {"gsm8k",    "math",  "choice", "exact",
-                                         "contains", "regex", "format", "finished"};
     const struct recipe_eval *v = &r->data.eval[i];
-    bool known = false;
-    for (size_t k = 0; k < sizeof binary / sizeof binary[0]; k++)
-        known |= strcmp(r->reward[0].type, binary[k]) == 0;
-    if (isnan(v->pass) && v->k.n > 0 && !known)
+    if (isnan(v->pass) && v->k.n > 0 && verify_is_graded(r->reward[0].type))
         return FAIL(ERR_CONFIG,
                     "data.eval[%" PRId64 "].k: pass@k needs to know which scores of reward[0] (%s) "
                     "are right; set data.eval[%" PRId64 "].pass",

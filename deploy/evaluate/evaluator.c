@@ -239,7 +239,7 @@ static int open_all(struct evaluator *e, const char *run_dir) {
     TRY(connect_services(e, run_dir));
     TRY(kern_open(&e->backend, e->recipe->rollout.device, (int)e->recipe->rollout.threads));
     TRY(setup_policy(&e->policy, e->recipe, NULL));
-    e->policy.shape.half = e->recipe->model.dtype == RECIPE_DTYPE_BF16;
+    e->policy.shape.bf16 = e->recipe->model.dtype == RECIPE_DTYPE_BF16;
     TRY(params_open(&e->weights, e->backend, &e->policy.shape));
     return evaluate_open(&e->evaluate, e->recipe, &e->policy, e->backend);
 }

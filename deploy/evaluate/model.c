@@ -9,18 +9,18 @@
 
 #include <string.h>
 
-int model_dtype(bool *half, const char *dtype) {
-    *half = dtype && strcmp(dtype, "bf16") == 0;
-    if (!dtype || *half || strcmp(dtype, "fp32") == 0) return 0;
+int model_dtype(bool *bf16, const char *dtype) {
+    *bf16 = dtype && strcmp(dtype, "bf16") == 0;
+    if (!dtype || *bf16 || strcmp(dtype, "fp32") == 0) return 0;
     return FAIL(ERR_CONFIG, "--dtype %s: allowed are fp32 and bf16", dtype);
 }
 
 int model_open(struct model *out, const char *dir, const char *chat, const char *device,
-               int64_t threads, bool half) {
+               int64_t threads, bool bf16) {
     struct model l = {0};
     int rc;
     TRY_OUT(policy_open(&l.policy, dir, chat));
-    l.policy.shape.half = half;
+    l.policy.shape.bf16 = bf16;
     TRY_OUT(kern_open(&l.backend, device, (int)threads));
     TRY_OUT(params_open(&l.weights, l.backend, &l.policy.shape));
     TRY_OUT(params_load(l.weights, dir));

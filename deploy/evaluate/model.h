@@ -12,9 +12,9 @@ struct model { /* a zeroed one may be closed */
 };
 
 MUST_CHECK int model_open(struct model *out, const char *dir, const char *chat, const char *device,
-                          int64_t threads, bool half);
+                          int64_t threads, bool bf16);
 /* --dtype: fp32 (also if NULL) or bf16. */
-MUST_CHECK int model_dtype(bool *half, const char *dtype);
+MUST_CHECK int model_dtype(bool *bf16, const char *dtype);
 void model_close(struct model *l);
 
 /* Text of one response as it comes. What the prompt ended with decides whether the response begins

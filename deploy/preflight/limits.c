@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "kernels/kernels.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -37,10 +38,6 @@ static int check_files(const struct recipe *r) {
 
 static size_t largest(size_t a, size_t b) {
     return a > b ? a : b;
-}
-
-static bool on_host(const char *device) {
-    return strcmp(device, "cpu") == 0 || strcmp(device, "ref") == 0;
 }
 
 static int check_address_space(const struct start_report_plan *p, size_t rollout, size_t trainer) {
@@ -121,8 +118,8 @@ static int check_memory(const struct recipe *r, const struct start_report_plan *
 }
 
 int limits_check(const struct recipe *r, const struct start_report_plan *p) {
-    size_t rollout = on_host(r->rollout.device) ? p->rollout : 0;
-    size_t trainer = on_host(r->trainer.device) ? p->trainer : 0;
+    size_t rollout = kern_device_on_host(r->rollout.device) ? p->rollout : 0;
+    size_t trainer = kern_device_on_host(r->trainer.device) ? p->trainer : 0;
     TRY(check_files(r));
     TRY(check_address_space(p, rollout, trainer));
     return check_memory(r, p, rollout, trainer);

@@ -130,7 +130,7 @@ int preflight(struct preflight *out, const struct recipe *r, bool resumed) {
     TRY_OUT(check_services(r));
     TRY_OUT(setup_policy(&p, r, NULL));
     f.shape = p.shape;
-    f.shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
+    f.shape.bf16 = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY_OUT(start_report_plan(&f.plan, r, &f.shape));
     if (!resumed) TRY_OUT(check_weights(r, &p.shape));
     TRY_OUT(check_rows(&f.notes, r, &p, v));

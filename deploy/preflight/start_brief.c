@@ -70,13 +70,10 @@ static void add_staleness(struct buf *out, const struct recipe *r) {
 }
 
 static void add_learning(struct buf *out, const struct recipe *r) {
-    static const char *const advantages[] = {
-        "grpo", "grpo-nostd", "rloo", "reinforce++", "reinforce++-baseline", "remax", "gae"};
-    static const char *const losses[] = {"ppo-clip", "gspo", "cispo", "dppo", "decoupled", "topr"};
-    static const char *const how[] = {"token-mean", "sequence-mean", "sequence-sum", "constant"};
     buf_printf(out, "%-*s%s, %s, %s; learning rate %g\n", INDENT, "learning",
-               advantages[r->trainer.algorithm.advantage], losses[r->trainer.algorithm.loss],
-               how[r->trainer.algorithm.aggregation], r->trainer.optimizer.lr);
+               recipe_word(r, "trainer.algorithm.advantage"),
+               recipe_word(r, "trainer.algorithm.loss"),
+               recipe_word(r, "trainer.algorithm.aggregation"), r->trainer.optimizer.lr);
 }
 
 static void add_memory(struct buf *out, const struct recipe *r, const struct start_report_plan *p) {

@@ -56,7 +56,7 @@ int start_report_plan(struct start_report_plan *out, const struct recipe *r,
     p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
     if (publish_device_wanted(r, b)) p.handover = PUBLISH_DEVICE_SLABS * p.weights;
-    p.on_host = b->memory == NULL;
+    p.on_host = b->on_host;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));
@@ -76,45 +76,43 @@ void start_report_size(struct buf *out, size_t bytes) {
     buf_printf(out, u ? "%.1f %s" : "%.0f %s", v, units[u]);
 }
 
-/* Name and formula, by docs/losses.md. */
-static void policy_text(struct buf *out, const struct recipe *r) {
-    double low = r->trainer.algorithm.clip_low, high = r->trainer.algorithm.clip_high;
+/* The text that stands for {name} in a formula. */
+static void add_value(struct buf *out, const struct recipe *r, const char *name, size_t n) {
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"low", r->trainer.algorithm.clip_low},
+                   {"high", r->trainer.algorithm.clip_high},
+                   {"dppo.low", r->trainer.algorithm.dppo.low},
+                   {"dppo.high", r->trainer.algorithm.dppo.high},
+                   {"dppo.kl", r->trainer.algorithm.dppo.kl}};
     bool recomputed = r->trainer.algorithm.denominator == RECIPE_DENOMINATOR_RECOMPUTED;
-    const char *old = recomputed ? "pi_start (recomputed at the start of the step)"
-                                 : "pi_behaviour (recorded by the rollout)";
-    switch (r->trainer.algorithm.loss) {
-    case RECIPE_LOSS_PPO_CLIP:
-        buf_printf(out, "-min(r A, clip(r, 1-%g, 1+%g) A), r = pi_theta / %s", low, high, old);
-        break;
-    case RECIPE_LOSS_GSPO:
-        buf_printf(out,
-                   "-min(s A, clip(s, 1-%g, 1+%g) A), s = geometric mean over the sequence of "
-                   "pi_theta / %s",
-                   low, high, old);
-        break;
-    case RECIPE_LOSS_CISPO:
-        buf_printf(out, "-[clip(r, 1-%g, 1+%g)] A log pi_theta, r = pi_theta / %s", low, high, old);
-        break;
-    case RECIPE_LOSS_DPPO:
-        buf_printf(out,
-                   "-r A where pi_theta - pi_behaviour is within -%g (A < 0) and %g (A > 0), + %g "
-                   "(log r)^2, r = pi_theta / %s",
-                   r->trainer.algorithm.dppo.low, r->trainer.algorithm.dppo.high,
-                   r->trainer.algorithm.dppo.kl, old);
-        break;
-    case RECIPE_LOSS_DECOUPLED:
-        buf_printf(out,
-                   "-(pi_prox / pi_behaviour) min(u A, clip(u, 1-%g, 1+%g) A), u = pi_theta / "
-                   "pi_prox (%s)",
-                   low, high,
-                   r->trainer.algorithm.proximal == RECIPE_PROXIMAL_RECOMPUTE
-                       ? "recomputed at the start of the step"
-                       : "interpolated");
-        break;
-    case RECIPE_LOSS_TOPR:
-        buf_printf(out, "-A log pi_theta where A > 0, else -[min(r, 1)] A log pi_theta, r = %s%s",
-                   "pi_theta / ", old);
-        break;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (strncmp(numbers[i].name, name, n) == 0 && numbers[i].name[n] == '\0') {
+            buf_printf(out, "%g", numbers[i].value);
+            return;
+        }
+    if (strncmp(name, "old", n) == 0)
+        buf_str(out, recomputed ? "pi_start (recomputed at the start of the step)"
+                                : "pi_behaviour (recorded by the rollout)");
+    else
+        buf_str(out, r->trainer.algorithm.proximal == RECIPE_PROXIMAL_RECOMPUTE
+                         ? "recomputed at the start of the step"
+                         : "interpolated");
+}
+
+/* The formula of the recipe's loss (RECIPE_LOSSES, docs/losses.md) with its values. */
+static void policy_text(struct buf *out, const struct recipe *r) {
+#define FORMULA(name, word, low, high, formula) formula,
+    static const char *const formulas[] = {RECIPE_LOSSES(FORMULA)};
+    for (const char *at = formulas[r->trainer.algorithm.loss]; *at;) {
+        size_t n = strcspn(at, "{");
+        buf_add(out, at, n);
+        at += n;
+        if (!*at) break;
+        n = strcspn(++at, "}");
+        add_value(out, r, at, n);
+        at += n + 1;
     }
 }
 
@@ -141,10 +139,8 @@ static void correction_text(struct buf *out, const struct recipe *r) {
 }
 
 static void loss_text(struct buf *out, const struct recipe *r) {
-    static const char *const losses[] = {"ppo-clip", "gspo", "cispo", "dppo", "decoupled", "topr"};
-    static const char *const how[] = {"token-mean", "sequence-mean", "sequence-sum", "constant"};
-    buf_printf(out, "%s, %s: ", losses[r->trainer.algorithm.loss],
-               how[r->trainer.algorithm.aggregation]);
+    buf_printf(out, "%s, %s: ", recipe_word(r, "trainer.algorithm.loss"),
+               recipe_word(r, "trainer.algorithm.aggregation"));
     policy_text(out, r);
     if (r->trainer.algorithm.dual_clip > 0)
         buf_printf(out, ", at most %g |A| for A < 0", r->trainer.algorithm.dual_clip);

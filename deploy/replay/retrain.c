@@ -132,7 +132,7 @@ static int open_evaluation(struct work *w) {
     if (!w->t->eval) return 0;
     TRY(kern_open(&w->backend, r->rollout.device, (int)r->rollout.threads));
     TRY(setup_policy(&w->policy, r, NULL));
-    w->policy.shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
+    w->policy.shape.bf16 = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(params_open(&w->weights, w->backend, &w->policy.shape));
     return evaluate_open(&w->evaluate, r, &w->policy, w->backend);
 }

@@ -53,8 +53,7 @@ void cpu_coll_close(struct kern_coll *c) {
     mem_free(c);
 }
 
-/* --- the collectives ----------------------------------------------------------------------------
- */
+/* --- the collectives ------------------------------------------------------------------------ */
 
 int cpu_coll_barrier(struct kern_coll *c) {
     return c->n_ranks == 1 ? 0 : rendezvous_begin(c->meet, RENDEZVOUS_BARRIER, 0);

@@ -316,18 +316,16 @@ int64_t recipe_generated(const struct recipe *r) {
 
 /* Bounds whose default follows from another key: -1 stands for it in the table. */
 static void fill_bounds(struct recipe *r) {
-    static const double clips[][2] = {
-        [RECIPE_LOSS_GSPO] = {3e-4, 4e-4}, [RECIPE_LOSS_CISPO] = {1, 4}};
+#define CLIPS(name, word, low, high, formula) {low, high},
+    static const double clips[][2] = {RECIPE_LOSSES(CLIPS)};
     static const double bands[][2] = {[RECIPE_MASK_TOKEN] = {0.5, 5},
                                       [RECIPE_MASK_SEQUENCE] = {0.5, 2},
                                       [RECIPE_MASK_GEOMETRIC] = {0.999, 1.001}};
-    bool own = r->trainer.algorithm.loss == RECIPE_LOSS_GSPO ||
-               r->trainer.algorithm.loss == RECIPE_LOSS_CISPO;
     enum recipe_mask mask = r->trainer.algorithm.correction.mask;
     bool band = mask != RECIPE_MASK_OFF && mask != RECIPE_MASK_M2PO;
     double *low = &r->trainer.algorithm.clip_low, *high = &r->trainer.algorithm.clip_high;
-    if (*low < 0) *low = own ? clips[r->trainer.algorithm.loss][0] : 0.2;
-    if (*high < 0) *high = own ? clips[r->trainer.algorithm.loss][1] : 0.28;
+    if (*low < 0) *low = clips[r->trainer.algorithm.loss][0];
+    if (*high < 0) *high = clips[r->trainer.algorithm.loss][1];
     low = &r->trainer.algorithm.correction.low;
     high = &r->trainer.algorithm.correction.high;
     if (*low < 0) *low = band ? bands[mask][0] : -1;
@@ -577,6 +575,16 @@ static void print_value(const struct recipe *r, const struct recipe_field *f, in
     }
 }
 
+const char *recipe_word(const struct recipe *r, const char *key) {
+    for (size_t i = 0; i < recipe_table_count(); i++) {
+        const struct recipe_field *f = recipe_table_field(i);
+        if (f->kind == RECIPE_ENUM && strcmp(f->path, key) == 0)
+            return f->names[*(const int *)slot_const(r, f, 0)];
+    }
+    ASSERT(!"a key of several words");
+    return NULL;
+}
+
 /* Prints the section lines that path has and the previous path had not; returns the depth of the
  * key. */
 static int print_sections(struct buf *out, const char *path, const char *previous) {
@@ -655,17 +663,16 @@ void recipe_print(const struct recipe *r, struct buf *out) {
 void recipe_document(struct buf *out) {
     static const char *const kinds[] = {"text", "whole number", "number",       "true or false",
                                         "size", "one of",       "whole numbers"};
-    buf_str(
-        out,
-        "# Recipe\n\nEvery key of a recipe. An unknown key is an error that names the nearest "
-        "known one, and "
-        "where the key is a\npeer's name, ours for it. `--set key=value` overrides, `weir run "
-        "RECIPE "
-        "--print-config` shows the effective\nrecipe, `weir run --document` prints this page. "
-        "`data.eval` may be one mapping instead of a list.\n\n"
-        "A relative path in a recipe is relative to the directory in which `weir` is started, not "
-        "to the\nrecipe's own; a run's `recipe.yaml` has absolute ones, so `--resume` works from "
-        "anywhere. A file that\nis not there is named by the full path that was tried.\n\n");
+    buf_str(out,
+            "# Recipe\n\n"
+            "This page has every key of a recipe; `weir run --document` prints it. An unknown key "
+            "is an error\nthat names the nearest known one, or our key where it is a peer's name. "
+            "`--set key=value` overrides\na key, and `weir run RECIPE --print-config` shows the "
+            "effective recipe. `data.eval` may be one mapping\ninstead of a list.\n\n"
+            "A relative path in a recipe is relative to the directory in which `weir` is started, "
+            "and not to the\nrecipe's own. A run's `recipe.yaml` has absolute paths, so "
+            "`--resume` works from anywhere. Where a file\nis missing, the error names the full "
+            "path that was tried.\n\n");
     buf_str(out, "| key | kind | default | range | meaning |\n|---|---|---|---|---|\n");
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);

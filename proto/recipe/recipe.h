@@ -195,5 +195,6 @@ int64_t recipe_generated(const struct recipe *r);
 void recipe_print(const struct recipe *r, struct buf *out);
 /* Every key with type, default, range and meaning, as Markdown. */
 void recipe_document(struct buf *out);
+const char *recipe_word(const struct recipe *r, const char *key); /* of a setting: "ppo-clip" */
 
 #endif

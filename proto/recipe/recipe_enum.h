@@ -19,14 +19,26 @@ enum recipe_advantage {
     RECIPE_ADV_REMAX,
     RECIPE_ADV_GAE
 };
-enum recipe_loss {
-    RECIPE_LOSS_PPO_CLIP,
-    RECIPE_LOSS_GSPO,
-    RECIPE_LOSS_CISPO,
-    RECIPE_LOSS_DPPO,
-    RECIPE_LOSS_DECOUPLED,
-    RECIPE_LOSS_TOPR
-};
+/* The policy losses. A row has the enum's name, the recipe's word, the default clip_low and
+ * clip_high, and the formula that `weir plan` prints; the words in braces are filled in by
+ * start_report.c. trainer/learn/loss.c computes them (docs/howto/add-a-loss.md). */
+#define RECIPE_LOSSES(X)                                                                           \
+    X(PPO_CLIP, "ppo-clip", 0.2, 0.28,                                                             \
+      "-min(r A, clip(r, 1-{low}, 1+{high}) A), r = pi_theta / {old}")                             \
+    X(GSPO, "gspo", 3e-4, 4e-4,                                                                    \
+      "-min(s A, clip(s, 1-{low}, 1+{high}) A), s = geometric mean over the sequence of pi_theta " \
+      "/ {old}")                                                                                   \
+    X(CISPO, "cispo", 1, 4, "-[clip(r, 1-{low}, 1+{high})] A log pi_theta, r = pi_theta / {old}")  \
+    X(DPPO, "dppo", 0.2, 0.28,                                                                     \
+      "-r A where pi_theta - pi_behaviour is within -{dppo.low} (A < 0) and {dppo.high} (A > 0), " \
+      "+ {dppo.kl} (log r)^2, r = pi_theta / {old}")                                               \
+    X(DECOUPLED, "decoupled", 0.2, 0.28,                                                           \
+      "-(pi_prox / pi_behaviour) min(u A, clip(u, 1-{low}, 1+{high}) A), u = pi_theta / pi_prox "  \
+      "({proximal})")                                                                              \
+    X(TOPR, "topr", 0.2, 0.28,                                                                     \
+      "-A log pi_theta where A > 0, else -[min(r, 1)] A log pi_theta, r = pi_theta / {old}")
+#define RECIPE_LOSS_AS_ENUM(name, word, low, high, formula) RECIPE_LOSS_##name,
+enum recipe_loss { RECIPE_LOSSES(RECIPE_LOSS_AS_ENUM) RECIPE_LOSSES_N };
 enum recipe_denominator { RECIPE_DENOMINATOR_BEHAVIOUR, RECIPE_DENOMINATOR_RECOMPUTED };
 enum recipe_proximal { RECIPE_PROXIMAL_RECOMPUTE, RECIPE_PROXIMAL_INTERPOLATE };
 enum recipe_tis { RECIPE_TIS_OFF, RECIPE_TIS_TOKEN, RECIPE_TIS_SEQUENCE };

@@ -18,8 +18,8 @@ static const char *const sampling_names[] = {"plain", "dapo", "vade", NULL};
 static const char *const update_names[] = {"trajectory", "token", NULL};
 static const char *const advantage_names[] = {
     "grpo", "grpo-nostd", "rloo", "reinforce++", "reinforce++-baseline", "remax", "gae", NULL};
-static const char *const loss_names[] = {"ppo-clip",  "gspo", "cispo", "dppo",
-                                         "decoupled", "topr", NULL};
+#define LOSS_NAME(name, word, low, high, formula) word,
+static const char *const loss_names[] = {RECIPE_LOSSES(LOSS_NAME) NULL};
 static const char *const denominator_names[] = {"behaviour", "recomputed", NULL};
 static const char *const proximal_names[] = {"recompute", "interpolate", NULL};
 static const char *const tis_names[] = {"off", "token", "sequence", NULL};
@@ -162,11 +162,11 @@ static const struct recipe_field fields[] = {
     NUM("rollout.sampling.decay_in", rollout.sampling.decay_in, "0.7", 0, 1,
         "vade: what is left of a row's evidence when new evidence comes"),
     NUM("rollout.sampling.decay_out", rollout.sampling.decay_out, "0.98", 0, 1,
-        "vade: and after each step without"),
+        "vade: what is left of a row's evidence after each step that brings none"),
     NUM("rollout.sampling.decay_age", rollout.sampling.decay_age, "0.0", 0, 100,
         "vade: new evidence counts exp(-decay_age * staleness)"),
     REWARD("type", type, RECIPE_STR, NULL, 0, 0,
-           "gsm8k, math, choice, exact, regex, contains, format, length, finished"),
+           "the verifier that judges: docs/rewards.md has them"),
     REWARD("name", name, RECIPE_STR, NULL, 0, 0, "of its score; none: the type"),
     REWARD("weight", weight, RECIPE_NUM, "1.0", -1e6, 1e6, "factor of its score in the sum"),
     REWARD("pattern", pattern, RECIPE_STR, NULL, 0, 0, "regex, format: the pattern (PCRE2)"),
@@ -279,7 +279,7 @@ static const struct recipe_field fields[] = {
     ENUM("trainer.alignment.mode", trainer.alignment.mode, alignment_names, "off",
          "gradient alignment control; calibrate: measure first, then on with what was measured"),
     NUM("trainer.alignment.c_low", trainer.alignment.c_low, "0.1", 0, 0.999,
-        "cosine that is left alone"),
+        "cosine with the previous gradient up to which nothing is changed"),
     NUM("trainer.alignment.c_high", trainer.alignment.c_high, "0.5", 0, 1,
         "cosine above which the step is skipped"),
     INT("trainer.alignment.calibrate_steps", trainer.alignment.calibrate_steps, "50", 8, 256,
@@ -294,15 +294,15 @@ static const struct recipe_field fields[] = {
          "activations of shared prefixes wait in host memory (schedule, auto)"),
     {"trainer.prefix_cost[]", RECIPE_NUM, AT(trainer.prefix_cost_pass), sizeof(double), 2, 0,
      "10 2", 0, 1e6, NULL,
-     "cost model: rows that a pass costs; attention's time per FLOP, a matrix product's being 1 "
-     "(weir "
-     "bench --fit-prefix)"},
+     "cost model of prefix: what a pass costs beside its rows, in rows; time of a FLOP of "
+     "attention over that of a matrix product. weir bench --fit-prefix measures both"},
     NUM("trainer.optimizer.lr", trainer.optimizer.lr, "1.0e-6", 0, 100, "AdamW learning rate"),
     NUM("trainer.optimizer.weight_decay", trainer.optimizer.weight_decay, "0.01", 0, 100,
         "decoupled, matrices only"),
     {"trainer.optimizer.betas[]", RECIPE_NUM, AT(trainer.optimizer.beta1), sizeof(double), 2, 0,
      "0.9 0.95", 0, 0.999999, NULL, "decay of the moments"},
-    NUM("trainer.optimizer.eps", trainer.optimizer.eps, "1.0e-8", 1e-20, 1, ""),
+    NUM("trainer.optimizer.eps", trainer.optimizer.eps, "1.0e-8", 1e-20, 1,
+        "added to the root of the second moment in AdamW's division"),
     NUM("trainer.optimizer.clip_norm", trainer.optimizer.clip_norm, "1.0", 0, 1e9,
         "gradient norm limit, 0: none"),
     INT("trainer.optimizer.warmup", trainer.optimizer.warmup, "0", 0, 1e9,

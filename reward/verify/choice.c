@@ -6,7 +6,7 @@
  * where words of choosing, or nothing, stand before it: "vitamin D" names no choice, "A dog" is
  * English. A letter that is denied ("B, not A", "A is wrong") is not chosen, and several that are
  * joined ("both A and B") are no choice. */
-#include "reward/verify/choice.h"
+#include "reward/verify/verify_type.h"
 
 #include "base/mem.h"
 #include "reward/verify/answer.h"

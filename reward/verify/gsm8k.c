@@ -6,7 +6,7 @@
  * Hedging must not pay: a second number on the marked line ("#### 17 or 18") makes the answer
  * wrong. `flexible` also takes the last number of a response without any mark. A reference that
  * holds no number is an error of the data, never a zero. */
-#include "reward/verify/gsm8k.h"
+#include "reward/verify/verify_type.h"
 
 #include "reward/math/mathword.h"
 #include "reward/math/rational.h"

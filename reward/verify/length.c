@@ -7,7 +7,7 @@
  * times `penalty`. The other end is ours: below min_tokens (m) the score is (n - m) / m times
  * penalty, so that "answer at once" can be discouraged with the same tool. The two ranges must not
  * overlap. Nothing here looks at the text. */
-#include "reward/verify/length.h"
+#include "reward/verify/verify_type.h"
 
 #include "base/mem.h"
 
@@ -70,6 +70,7 @@ static int run(const void *state, const struct verify_input *in, double *value, 
 
 const struct verify_type length_type = {
     .name = "length",
+    .graded = true,
     .doc = "0, falling to -penalty over the last buffer_tokens before max_tokens (DAPO)",
     .uses = VERIFY_USES_TOKENS,
     .open = open,

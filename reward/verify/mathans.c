@@ -7,7 +7,7 @@
  * judge: ERR_UNSUP, so that a row of data never silently scores zero for everyone.
  *
  * "1,234" may be a number or a list; both readings are tried, each for both sides alike. */
-#include "reward/verify/mathans.h"
+#include "reward/verify/verify_type.h"
 
 #include "base/buf.h"
 #include "reward/math/mathfold.h"

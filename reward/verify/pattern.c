@@ -6,7 +6,7 @@
  * The searched text may hold invalid UTF-8; such bytes match nothing. Match data lives for one run,
  * because several threads may share the compiled pattern. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "reward/verify/pattern.h"
+#include "reward/verify/verify_type.h"
 
 #include "base/mem.h"
 #include "reward/verify/text_match.h"

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "reward/verify/verify_type.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -1,11 +1,9 @@
-/* text_match.h - types exact and contains, and the text comparison that they and regex share. */
+/* text_match.h - the text comparison that the types exact, contains and regex share. */
 #ifndef REWARD_VERIFY_TEXT_MATCH_H
 #define REWARD_VERIFY_TEXT_MATCH_H
 
-#include "reward/verify/verify_type.h"
-
-extern const struct verify_type text_match_exact_type;
-extern const struct verify_type text_match_contains_type;
+#include <stdbool.h>
+#include <stddef.h>
 
 /* s[0..n) in Unicode NFC, without white space at both ends, case-folded if wanted; each invalid
  * byte is U+FFFD. NUL-terminated, *bytes set if not NULL; mem_free. */

@@ -10,31 +10,19 @@
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
-#include "reward/verify/choice.h"
-#include "reward/verify/gsm8k.h"
-#include "reward/verify/length.h"
-#include "reward/verify/mathans.h"
-#include "reward/verify/pattern.h"
 #include "reward/verify/reasoning.h"
-#include "reward/verify/text_match.h"
 #include "reward/verify/verify_type.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TYPES_BUILTIN = 9, TYPES_MAX = 16 };
+enum { TYPES_MAX = 32 };
 
-static const struct verify_type *types[TYPES_MAX] = {&mathans_type,
-                                                     &gsm8k_type,
-                                                     &choice_type,
-                                                     &text_match_exact_type,
-                                                     &text_match_contains_type,
-                                                     &pattern_regex_type,
-                                                     &pattern_format_type,
-                                                     &length_type,
-                                                     &length_finished_type};
-static size_t n_types = TYPES_BUILTIN;
+#define ADDRESS(type) &type,
+static const struct verify_type *types[TYPES_MAX] = {VERIFY_TYPES(ADDRESS)};
+#define ONE(type) +1
+static size_t n_types = VERIFY_TYPES(ONE);
 
 struct entry {
     const struct verify_type *type;
@@ -59,6 +47,12 @@ const char *verify_types(size_t i, const char **doc) {
     if (i >= n_types) return NULL;
     if (doc) *doc = types[i]->doc;
     return types[i]->name;
+}
+
+bool verify_is_graded(const char *type) {
+    for (size_t t = 0; t < n_types; t++)
+        if (strcmp(types[t]->name, type) == 0) return types[t]->graded;
+    return true;
 }
 
 /* i: place in the reward list, for the error text. */

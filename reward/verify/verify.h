@@ -70,5 +70,7 @@ MUST_CHECK int verify_check(const struct verify *v, const char *answer);
 
 /* The i-th known type, NULL after the last; *doc (if not NULL): one line about it. */
 const char *verify_types(size_t i, const char **doc);
+/* False if the type's scores are 1 (right) and 0 (wrong) only. An unknown type is graded. */
+bool verify_is_graded(const char *type);
 
 #endif

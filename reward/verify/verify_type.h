@@ -1,5 +1,6 @@
-/* verify_type.h - what one type of verifier is made of; verify.c holds the table of them. A type's
- * file exports one `const struct verify_type x_type`. */
+/* verify_type.h - what one type of verifier is made of, and the list of all types. A new type is a
+ * file that defines one `const struct verify_type`, and its name in VERIFY_TYPES below
+ * (docs/howto/a-verifier.md). */
 #ifndef REWARD_VERIFY_VERIFY_TYPE_H
 #define REWARD_VERIFY_VERIFY_TYPE_H
 
@@ -19,6 +20,7 @@ struct verify_type {
     const char *name, *doc;
     unsigned uses;
     bool needs_answer; /* an empty answer is ERR_CORRUPT before run is called */
+    bool graded;       /* gives other scores than 0 and 1, so nobody knows which one is right */
     /* Checks and compiles the parameters; *state is passed to run and close. NULL: no state. */
     int (*open)(void **state, const struct verify_spec *spec);
     void (*close)(void *state);
@@ -30,6 +32,19 @@ struct verify_type {
      * says, and may be asked with an empty one. */
     int (*check)(const void *state, const char *answer);
 };
+
+#define VERIFY_TYPES(X)                                                                            \
+    X(mathans_type)                                                                                \
+    X(gsm8k_type)                                                                                  \
+    X(choice_type)                                                                                 \
+    X(text_match_exact_type)                                                                       \
+    X(text_match_contains_type)                                                                    \
+    X(pattern_regex_type)                                                                          \
+    X(pattern_format_type)                                                                         \
+    X(length_type)                                                                                 \
+    X(length_finished_type)
+#define VERIFY_TYPE_DECLARE(type) extern const struct verify_type type;
+VERIFY_TYPES(VERIFY_TYPE_DECLARE)
 
 /* Adds a type, for tests. Before the first verify_open; at most 8. */
 void verify_register(const struct verify_type *type);

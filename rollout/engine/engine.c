@@ -283,7 +283,8 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
 /* --- a step
  * ---------------------------------------------------------------------------------------- */
 
-/* The n-th draw, of s. */
+/* Makes the next token of sequence s the n-th that the sampler draws in this step, from `row` of
+ * the logits. */
 static void set_draw(struct engine *e, int32_t n, struct seq *s, int32_t row) {
     int32_t position = s->n - s->n_prompt;
     e->drawing[n] = s;
@@ -298,7 +299,9 @@ static void set_draw(struct engine *e, int32_t n, struct seq *s, int32_t row) {
     };
 }
 
-/* One row, whose prompt is done: nobody can be waiting for its logits. */
+/* True if the item decodes: it has one row, and its sequence is past the prompt. The members of a
+ * group wait for the logits of their prompt's last row; nobody but its own sequence waits for a
+ * row behind the prompt, so such a row may be computed apart. */
 static bool decodes(const struct scheduler_item *it) {
     return it->samples && it->rows == 1 && it->s->n > it->s->n_prompt;
 }
@@ -415,8 +418,7 @@ static int push_tokens(struct engine *e, int32_t n) {
 static void count_rows(struct engine *e, const struct scheduler_step *st) {
     for (int32_t i = 0; i < st->n_items; i++) {
         const struct scheduler_item *it = &st->items[i];
-        bool decode = it->samples && it->rows == 1 && it->s->n > it->s->n_prompt;
-        *(decode ? &e->decode_tokens : &e->prefill_tokens) += it->rows;
+        *(decodes(it) ? &e->decode_tokens : &e->prefill_tokens) += it->rows;
     }
     e->steps++;
 }

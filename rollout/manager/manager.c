@@ -144,7 +144,8 @@ static int receive(struct manager *m, bool *more) {
     return 0;
 }
 
-/* Does what has become possible by what was received, and what is due by now. */
+/* Does what the received messages made possible or due: ends leases that ran out, sends answers to
+ * be scored, answers the trainer, hands out work, and commits the log. */
 static int act(struct manager *m) {
     tell_time(m);
     manager_clients_tick(m);

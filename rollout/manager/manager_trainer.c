@@ -321,7 +321,7 @@ int manager_trainer_eval(struct manager *m, const struct net_id *from, const str
         return 0;
     }
     buf_add(&line, msg->frame[FRAME_TEXT].data, msg->frame[FRAME_TEXT].bytes);
-    for (size_t i = 0; i < line.len; i++) /* a line is a line */
+    for (size_t i = 0; i < line.len; i++) /* one report is one line of a file */
         if (line.data[i] == '\n' || line.data[i] == '\r') line.data[i] = ' ';
     struct json_doc *doc = NULL;
     rc = json_parse(&doc, line.len ? line.data : "", line.len, "report");

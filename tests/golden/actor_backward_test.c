@@ -95,7 +95,7 @@ static void compare(const struct rig *r, const struct golden *g, const char *nam
                     const char *way) {
     size_t elements = (size_t)params_slab_elements(&r->shape);
     float *have = mem_array(elements, sizeof *have);
-    double worst = 0, tolerance = r->shape.half ? GRAD_TOLERANCE_BF16 : GRAD_TOLERANCE;
+    double worst = 0, tolerance = r->shape.bf16 ? GRAD_TOLERANCE_BF16 : GRAD_TOLERANCE;
     CHECK_OK(params_get(r->grads, have, elements * sizeof *have));
     for (size_t i = 0; i < params_count(r->grads); i++) {
         const struct params_entry *e = params_entry(r->grads, i);

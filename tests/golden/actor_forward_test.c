@@ -59,8 +59,8 @@ static void check_logits(const char *backend, const char *name, bool pack) {
         off += diff * diff;
         all += (double)want[i] * (double)want[i];
     }
-    if (r.shape.half) worst = sqrt(off / all);
-    double tolerance = r.shape.half ? LOGIT_RMS_BF16 : LOGIT_TOLERANCE;
+    if (r.shape.bf16) worst = sqrt(off / all);
+    double tolerance = r.shape.bf16 ? LOGIT_RMS_BF16 : LOGIT_TOLERANCE;
     if (!(worst <= tolerance))
         test_fail(__FILE__, __LINE__, "%s on %s: logits differ by %g, tolerance %g", name, backend,
                   worst, tolerance);

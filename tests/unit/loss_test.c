@@ -3,6 +3,8 @@
  * not happen for absurd log-probs. */
 #include "trainer/learn/loss.h"
 
+#include "base/file.h"
+#include "base/mem.h"
 #include "base/rng.h"
 #include "tests/test.h"
 
@@ -235,7 +237,7 @@ TEST(loss_report_of_several_steps) {
 }
 
 TEST(loss_absurd_logprobs_stay_finite) {
-    for (int kind = 0; kind <= RECIPE_LOSS_TOPR; kind++) {
+    for (int kind = 0; kind < RECIPE_LOSSES_N; kind++) {
         const struct loss_config cfg = {.loss = (enum recipe_loss)kind,
                                         .clip_low = 0.2,
                                         .clip_high = 0.2,
@@ -257,6 +259,19 @@ TEST(loss_absurd_logprobs_stay_finite) {
         loss_finish(&s);
         CHECK(isfinite(g) && isfinite(s.loss) && isfinite(s.ess));
     }
+}
+
+/* Each loss has a row in the first table of docs/losses.md. */
+TEST(loss_kinds_are_documented) {
+#define WORD(name, word, low, high, formula) "\n| `" word "` |",
+    static const char *const rows[] = {RECIPE_LOSSES(WORD)};
+    char *text;
+    size_t bytes;
+    CHECK_OK(file_read(&text, &bytes, "docs/losses.md", 1 << 20));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (!strstr(text, rows[i]))
+            test_fail(__FILE__, __LINE__, "docs/losses.md lacks%s", rows[i]);
+    mem_free(text);
 }
 
 TEST(loss_flat_tokens) {

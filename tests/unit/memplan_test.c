@@ -71,9 +71,9 @@ static struct hash bits_of(const struct kern_backend *b, const struct shape *sha
     struct hash h[2];
     float lp[GROUPS * SIZE * ANSWER] = {0}, ent[GROUPS * SIZE * ANSWER];
     const bool flat[GROUPS * SIZE] = {false};
-    bool slow = strcmp(b->name, "cuda") == 0; /* simulated */
+    bool slow = !b->on_host; /* simulated */
     struct batch *batch = batch_of(slow ? 1 : GROUPS);
-    sums.half = false;
+    sums.bf16 = false;
     CHECK_OK(params_open(&w, b, shape));
     CHECK_OK(params_init(w, 5));
     CHECK_OK(params_open(&g, b, &sums));
@@ -118,10 +118,10 @@ static const char *const policies[][2] = {
     {"trainer.recompute_layers=0", "trainer.offload_activations=false"}};
 
 /* The first of the prefix modes and policies, against no recomputation. */
-static void same_bits(const char *device, bool half, size_t n_prefixes, size_t n_policies) {
+static void same_bits(const char *device, bool bf16, size_t n_prefixes, size_t n_policies) {
     const struct kern_backend *b = op_device(device, 1);
     struct shape shape = deep;
-    shape.half = half;
+    shape.bf16 = bf16;
     for (size_t i = 0; i < n_prefixes; i++) {
         const char *sets[5] = {prefixes[i][0], prefixes[i][1], "trainer.recompute=none"};
         struct recipe *r = recipe_of(sets, 3);
@@ -135,7 +135,7 @@ static void same_bits(const char *device, bool half, size_t n_prefixes, size_t n
             struct hash got = bits_of(b, &shape, r);
             if (!hash_equal(got, want))
                 test_fail(__FILE__, __LINE__, "%s, %s, %s, %s, %s, %s: other bits than with none",
-                          device, half ? "bf16" : "f32", sets[0], sets[1], sets[3], sets[4]);
+                          device, bf16 ? "bf16" : "f32", sets[0], sets[1], sets[3], sets[4]);
             recipe_close(&r);
         }
     }
@@ -242,18 +242,18 @@ TEST(memplan_plan_is_what_is_taken) {
                                        .train = true,
                                        .recompute = n,
                                        .offload_inputs = way & 1,
-                                       .frames = way & 2 ? 16 : 0,
-                                       .offload = way & 2,
+                                       .segment_keys = way & 2 ? 16 : 0,
+                                       .offload_segments = way & 2,
                                        .pack = way & 4};
             struct actor *a;
             struct actor_plan p;
-            cfg.shape.half = way & 4;
+            cfg.shape.bf16 = way & 4;
             CHECK_OK(actor_plan(&p, &cfg));
             taken = taken_host = 0;
             CHECK_OK(actor_open(&a, &cfg));
             CHECK_INT(taken, p.device);
             if (n == 0 && way == 0) batch = taken_host; /* the batch's arrays */
-            CHECK_INT(taken_host - batch, p.frames + p.inputs);
+            CHECK_INT(taken_host - batch, p.segments + p.inputs);
             CHECK_INT(p.device, p.activations + p.keys + p.gradients + p.head + p.packed + p.rest);
             actor_close(&a);
         }

@@ -85,11 +85,11 @@ TEST(microbatch_chains_a_prompt_by_hand) {
     batch_close(&b);
 }
 
-/* A frame of the prompt but its last position, and the wave above it. */
+/* A segment of the prompt but its last position, and the wave above it. */
 TEST(microbatch_frames_by_hand) {
     struct batch *b = two();
     const struct microbatch_limits l = {
-        .rows_max = 8, .seqs_max = 4, .context = 12, .page = 2, .frames = 12};
+        .rows_max = 8, .seqs_max = 4, .context = 12, .page = 2, .segments = 12};
     const int64_t first[] = {0, 2};
     const struct microbatch_tokens trained = {first, false};
     const struct microbatch_item items[] = {{0, 4, 6, false}, {1, 4, 6, false}};

@@ -2,6 +2,8 @@
  * how errors stay errors. */
 #include "reward/verify/verify.h"
 
+#include "base/file.h"
+#include "base/mem.h"
 #include "base/utf8.h"
 #include "reward/verify/verify_type.h"
 #include "tests/test.h"
@@ -49,6 +51,23 @@ TEST(verify_types_are_listed) {
         gsm8k = gsm8k || strcmp(name, "gsm8k") == 0;
     }
     CHECK(gsm8k && n >= 6);
+}
+
+/* Each type has a heading of docs/rewards.md; headings may name several, with commas between. */
+TEST(verify_types_are_documented) {
+    char *text;
+    size_t bytes;
+    CHECK_OK(file_read(&text, &bytes, "docs/rewards.md", 1 << 20));
+    const char *name;
+    for (size_t n = 0; (name = verify_types(n, NULL)) != NULL; n++) {
+        bool found = false;
+        for (const char *line = text; line && !found; line = strstr(line + 1, "\n## ")) {
+            const char *end = strchr(line + 1, '\n'), *at = strstr(line, name);
+            found = strncmp(line, "\n## ", 4) == 0 && at && end && at < end;
+        }
+        if (!found) test_fail(__FILE__, __LINE__, "docs/rewards.md has no section about %s", name);
+    }
+    mem_free(text);
 }
 
 TEST(verify_sums_weighted_scores) {

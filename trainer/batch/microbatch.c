@@ -1,8 +1,8 @@
 /* microbatch.c - see microbatch.h.
  *
  * Training uses the paged pool of the rollout engine, so that both run the same kernels on the same
- * layout (I6). Frames lie at the bottom of the pool, key k in slot k; a wave's own pages follow in
- * the order of its rows. While a wave is written, `path` says for each position of the newest
+ * layout (I6). Segments lie at the bottom of the pool, key k in slot k; a wave's own pages follow
+ * in the order of its rows. While a wave is written, `path` says for each position of the newest
  * trajectory in which row and page it was computed: a chained item overwrites it from where it
  * leaves the one before, so the path is always that trajectory's own, whoever computed it.
  *
@@ -20,7 +20,7 @@ static int32_t pages_of(int32_t rows, int32_t page) {
 }
 
 int32_t microbatch_pages(const struct microbatch_limits *l) {
-    return l->rows_max / l->page + l->seqs_max + pages_of(l->frames, l->page);
+    return l->rows_max / l->page + l->seqs_max + pages_of(l->segments, l->page);
 }
 
 /* The arrays of f as the writer sees them. */

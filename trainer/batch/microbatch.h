@@ -6,11 +6,12 @@
  * nothing that is used and are left out.
  *
  * Rows that several trajectories have in common are fed once (split.h): a trajectory of a wave
- * begins where it leaves the one before it, or where the frames end, and reads the keys before that
- * from pages that are there. Attention reads K/V through page tables in any case, so the log-probs
- * have the same bits, and the reverse pass adds the keys' gradients up in the shared pages: the
- * same gradient but for the order of a sum. A shared row that predicts a trained token does so for
- * all trajectories that share it: the head sees it once, with the sum of their derivatives. */
+ * begins where it leaves the one before it, or where the segments end, and reads the keys before
+ * that from pages that are there. Attention reads K/V through page tables in any case, so the
+ * log-probs have the same bits, and the reverse pass adds the keys' gradients up in the shared
+ * pages: the same gradient but for the order of a sum. A shared row that predicts a trained token
+ * does so for all trajectories that share it: the head sees it once, with the sum of their
+ * derivatives. */
 #ifndef TRAINER_BATCH_MICROBATCH_H
 #define TRAINER_BATCH_MICROBATCH_H
 
@@ -21,7 +22,7 @@
 
 struct microbatch_limits {
     int32_t rows_max, seqs_max, context, page;
-    int32_t frames; /* slots below which no wave has rows of its own, beyond rows_max */
+    int32_t segments; /* slots below which no wave has rows of its own, beyond rows_max */
 };
 
 struct microbatch {
@@ -40,7 +41,8 @@ struct microbatch {
 struct microbatch_item {
     int32_t traj;     /* of the batch */
     int32_t from, to; /* rows fed; from: a multiple of the page */
-    bool chained;     /* its rows before `from` are those of the item before it, else of frames */
+    /* The rows before `from` were computed by the item before this one (true), or by segments. */
+    bool chained;
 };
 
 /* Which tokens count as trained and what their numbers are. */
@@ -58,12 +60,12 @@ void microbatch_close(struct microbatch *f);
 /* Rows that a trajectory occupies; 0 if no token of it is trained. */
 int32_t microbatch_rows(const struct batch_traj *t, bool all);
 
-/* A wave: the items in this order, over frames of `base` rows. Their rows and number must be within
- * the limits (a bug otherwise). */
+/* A wave: the items in this order, over segments of `base` rows. Their rows and number must be
+ * within the limits (a bug otherwise). */
 void microbatch_wave(struct microbatch *f, const struct batch *b,
                      const struct microbatch_tokens *tokens, const struct microbatch_item *item,
                      int32_t n, int32_t base);
-/* A frame: rows from .. to-1 that trajectories traj[0..n-1] share. */
+/* A segment: rows from .. to-1 that trajectories traj[0..n-1] share. */
 void microbatch_frame(struct microbatch *f, const struct batch *b,
                       const struct microbatch_tokens *tokens, const int32_t *traj, int32_t n,
                       int32_t from, int32_t to);

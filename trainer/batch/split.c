@@ -3,11 +3,11 @@
  * Sorted by their tokens, trajectories that share rows stand next to each other, and the shared
  * rows of any range are the minimum over its neighbours: a sorted array is the whole prefix tree.
  * A range is cut at its minimum into the branches of the tree, recursively; each range becomes a
- * unit if it fits into a pass, a frame with its branches above it if that is cheaper, or several
- * units that compute the common rows again. The units over one stack of frames are packed into
+ * unit if it fits into a pass, a segment with its branches above it if that is cheaper, or several
+ * units that compute the common rows again. The units over one stack of segments are packed into
  * waves together, whatever branch they come from.
  *
- * Frames pay in two ways: rows that several units would compute again, and the last layer's rows
+ * Segments pay in two ways: rows that several units would compute again, and the last layer's rows
  * above the keys, which nobody reads. They cost a pass, and waves that cannot take units from
  * elsewhere. */
 #include "trainer/batch/split.h"
@@ -159,7 +159,7 @@ static void add_items(struct split *p, const struct split_unit *u) {
     }
 }
 
-/* Packs the units from `mark` on into waves over frames of base rows. */
+/* Packs the units from `mark` on into waves over segments of base rows. */
 static void flush(struct planner *t, int32_t mark, int32_t base) {
     struct split *p = t->p;
     binpack_plan(&p->pack, p->unit_rows + mark, p->unit_seqs + mark, p->n_units - mark,
@@ -175,13 +175,14 @@ static void flush(struct planner *t, int32_t mark, int32_t base) {
     p->n_units = mark;
 }
 
-/* --- frames -------------------------------------------------------------------------------- */
+/* --- segments -------------------------------------------------------------------------------- */
 
 static void level(struct planner *t, int32_t a, int32_t b, int32_t base, int depth);
 
-/* Rows base .. to-1 of entries a .. b-1 as frames, everything above them, and their reverse. With
- * offload a frame is no longer than a pass may be. */
-static void frame(struct planner *t, int32_t a, int32_t b, int32_t base, int32_t to, int depth) {
+/* Rows base .. to-1 of entries a .. b-1 as segments, everything above them, and their reverse. With
+ * offload a segment is no longer than a pass may be. */
+static void plan_segments(struct planner *t, int32_t a, int32_t b, int32_t base, int32_t to,
+                          int depth) {
     int32_t most = t->l->offload ? t->l->rows / t->l->page * t->l->page : to - base;
     int32_t pieces = (to - base + most - 1) / most;
     for (int32_t i = 0; i < pieces; i++)
@@ -199,8 +200,8 @@ static double cost_of(const struct split_cost *c, int32_t from, int32_t to) {
     return rows + c->key * rows * (from + rows / 2);
 }
 
-/* Entries a .. b-1 share the rows base .. m-1: is a frame of them worth it? As units they take a
- * part of a pass for their rows; the frame takes one, and whole waves above it. */
+/* Entries a .. b-1 share the rows base .. m-1: is a segment of them worth it? As units they take a
+ * part of a pass for their rows; the segment takes one, and whole waves above it. */
 static bool frame_pays(const struct planner *t, int32_t a, int32_t b, int32_t base, int32_t m) {
     const struct split_limits *l = t->l;
     double segment = cost_of(&l->cost, base, m), room = budget(l, base), seg = m - base;
@@ -236,16 +237,16 @@ static void place_runs(struct planner *t, int32_t a, int32_t b, int32_t base, in
     if (open < b) add_unit(t, open, b, base);
 }
 
-/* One trajectory; with offload it may be longer than a pass: all but its end becomes frames. */
+/* One trajectory; with offload it may be longer than a pass: all but its end becomes segments. */
 static void place_one(struct planner *t, int32_t a, int32_t base, int depth) {
     int32_t page = t->l->page, over = t->p->entry[a].rows - base - t->l->rows;
     if (!t->l->offload || over <= 0)
         add_unit(t, a, a + 1, base);
     else
-        frame(t, a, a + 1, base, base + (over + page - 1) / page * page, depth);
+        plan_segments(t, a, a + 1, base, base + (over + page - 1) / page * page, depth);
 }
 
-/* Entries a .. b-1, a branch of the tree above `base`: as units, or as a frame and what is above
+/* Entries a .. b-1, a branch of the tree above `base`: as units, or as a segment and what is above
  * it. */
 static void place(struct planner *t, int32_t a, int32_t b, int32_t base, int depth) {
     if (b - a == 1) {
@@ -256,7 +257,7 @@ static void place(struct planner *t, int32_t a, int32_t b, int32_t base, int dep
     if (depth > SPLIT_DEPTH_MAX) {
         place_runs(t, a, b, base, -1, depth);
     } else if (m > base && frame_pays(t, a, b, base, m)) {
-        frame(t, a, b, base, m, depth + 1);
+        plan_segments(t, a, b, base, m, depth + 1);
     } else if (fits(t, a, b, base)) {
         add_unit(t, a, b, base);
     } else if (MINOR * branches(t->p, a, b, m) * (m - base) < rows_of(t->p, a, b, base)) {
@@ -269,7 +270,7 @@ static void place(struct planner *t, int32_t a, int32_t b, int32_t base, int dep
     }
 }
 
-/* Everything of entries a .. b-1 above frames of base rows. */
+/* Everything of entries a .. b-1 above segments of base rows. */
 static void level(struct planner *t, int32_t a, int32_t b, int32_t base, int depth) {
     int32_t mark = t->p->n_units;
     for (int32_t c = a, d; c < b; c = d) {

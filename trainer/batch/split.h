@@ -7,8 +7,8 @@
  * Shared rows are computed either
  *  - in one pass with all that read them (a unit: trajectories next to each other in the order of
  *    their tokens, each beginning where it leaves the one before it); or
- *  - as a frame (actor_push): forward, then everything that reads them pass by pass, then reverse.
- *    Frames nest, so that any number of levels is shared.
+ *  - as a segment (actor_push): forward, then everything that reads them pass by pass, then
+ * reverse. Segments nest, so that any number of levels is shared.
  *
  * The plan is a function of the batch and the limits alone, so that a replayed step adds its
  * gradients in the same order (I7): nothing is measured here. */
@@ -21,7 +21,7 @@
 enum split_mode {
     SPLIT_OFF,      /* no rows are shared */
     SPLIT_PACKED,   /* within a pass only */
-    SPLIT_SCHEDULE, /* a frame wherever more is saved than a pass costs, else within a pass */
+    SPLIT_SCHEDULE, /* a segment wherever more is saved than a pass costs, else within a pass */
     SPLIT_AUTO      /* the cheaper of both by the cost model */
 };
 
@@ -29,12 +29,12 @@ enum split_mode {
 struct split_cost {
     double pass; /* one more forward and reverse pass */
     double key;  /* attention of one row to one key */
-    double last; /* share of a row that a frame without trained tokens saves (keys_only) */
+    double last; /* share of a row that a segment without trained tokens saves (keys_only) */
 };
 
 struct split_limits {
     enum split_mode mode;
-    int32_t rows; /* of live frames and a pass together; of a pass alone with offload */
+    int32_t rows; /* of live segments and a pass together; of a pass alone with offload */
     int32_t seqs_max, page;
     bool offload;
     struct split_cost cost;
@@ -44,17 +44,17 @@ enum split_kind { SPLIT_PUSH, SPLIT_WAVE, SPLIT_POP };
 
 struct split_op {
     enum split_kind kind;
-    /* PUSH, POP: a frame of rows from .. to-1; order[first .. first+n-1] are the trajectories that
-     * read it. WAVE: item[first .. first+n-1], over frames of `from` rows. */
+    /* PUSH, POP: a segment of rows from .. to-1; order[first .. first+n-1] are the trajectories
+     * that read it. WAVE: item[first .. first+n-1], over segments of `from` rows. */
     int32_t first, n, from, to;
 };
 
 struct split_unit {
-    int32_t a, b, base; /* order[a .. b-1], over frames of base rows */
+    int32_t a, b, base; /* order[a .. b-1], over segments of base rows */
 };
 
 struct split {             /* zero-initialised by the owner; memory is kept between plans */
-    int32_t n_ops, passes; /* passes: frames and waves */
+    int32_t n_ops, passes; /* passes: segments and waves */
     struct split_op *op;
     int32_t *order;               /* trajectories in the order of their tokens, those with rows */
     struct microbatch_item *item; /* of waves, wave after wave */
@@ -71,7 +71,7 @@ struct split {             /* zero-initialised by the owner; memory is kept betw
 };
 
 /* rows[i]: rows of trajectory i on its own, 0 leaves it out. A wave has at most limits.rows rows
- * less those of the frames under it (one trajectory alone may have more without frames), and at
+ * less those of the segments under it (one trajectory alone may have more without segments), and at
  * most seqs_max sequences. */
 void split_make(struct split *p, const struct batch *b, const int32_t *rows,
                 const struct split_limits *l);

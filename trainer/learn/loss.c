@@ -1,4 +1,5 @@
-/* loss.c - see loss.h for the formulas. A new policy loss is one function and one row of the table.
+/* loss.c - see loss.h for the letters. A new policy loss is one function and one row of the table
+ * here, and one row of RECIPE_LOSSES (docs/howto/add-a-loss.md).
  *
  * Everything is computed in double from the float log-probs: ratios near 1 are differences of
  * nearly equal numbers, and the cost is nothing beside the head's matrix product. Gradient and
@@ -40,11 +41,14 @@ static struct policy surrogate(const struct loss_config *cfg, double a, struct p
     return p;
 }
 
+/* pg = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A); with dual_clip > 0 and A < 0 not above
+ * -dual_clip A. */
 static struct policy ppo_clip(const struct loss_config *cfg, const struct loss_token *t,
                               double lp) {
     return surrogate(cfg, t->advantage, limited_exp(lp - (double)t->old, 1));
 }
 
+/* As ppo-clip, with r = exp([mean over the sequence of lp - o] + lp - [lp]). */
 static struct policy gspo(const struct loss_config *cfg, const struct loss_token *t, double lp) {
     double x = t->sequence + (lp - (double)t->current);
     return surrogate(cfg, t->advantage, limited_exp(x, 1));
@@ -54,6 +58,7 @@ static struct policy reinforce(double weight, double a, double lp) {
     return (struct policy){.pg = {-weight * a * lp, -weight * a}};
 }
 
+/* pg = -[clip(r, 1 - clip_low, 1 + clip_high)] A lp */
 static struct policy cispo(const struct loss_config *cfg, const struct loss_token *t, double lp) {
     double r = limited_exp(lp - (double)t->old, 1).value;
     double kept = fmin(fmax(r, 1 - cfg->clip_low), 1 + cfg->clip_high);
@@ -63,6 +68,7 @@ static struct policy cispo(const struct loss_config *cfg, const struct loss_toke
     return p;
 }
 
+/* pg = -A lp where A > 0, else -[min(r, 1)] A lp */
 static struct policy topr(const struct loss_config *cfg, const struct loss_token *t, double lp) {
     double r = limited_exp(lp - (double)t->old, 1).value;
     (void)cfg;
@@ -72,6 +78,8 @@ static struct policy topr(const struct loss_config *cfg, const struct loss_token
     return p;
 }
 
+/* pg = -r A; 0 where A > 0 and exp(lp) - exp(b) > dppo_high, or A < 0 and exp(lp) - exp(b) <
+ * -dppo_low. policy_of adds dppo_kl (lp - b)^2 in any case. */
 static struct policy dppo(const struct loss_config *cfg, const struct loss_token *t, double lp) {
     double a = t->advantage, rise = exp(lp) - exp((double)t->behaviour);
     struct point r = limited_exp(lp - (double)t->old, 1);
@@ -81,6 +89,8 @@ static struct policy dppo(const struct loss_config *cfg, const struct loss_token
     return p;
 }
 
+/* As ppo-clip, where o is the proximal policy and c = [exp(o - b)]. Interpolated: o = [b + alpha
+ * (lp - b)], and c = min([exp(o - b)], cap) is computed here. */
 static struct policy decoupled(const struct loss_config *cfg, const struct loss_token *t,
                                double lp) {
     if (!cfg->interpolate) return ppo_clip(cfg, t, lp);
@@ -98,6 +108,8 @@ static struct policy (*const losses[])(const struct loss_config *, const struct 
     [RECIPE_LOSS_PPO_CLIP] = ppo_clip,   [RECIPE_LOSS_GSPO] = gspo, [RECIPE_LOSS_CISPO] = cispo,
     [RECIPE_LOSS_DECOUPLED] = decoupled, [RECIPE_LOSS_DPPO] = dppo, [RECIPE_LOSS_TOPR] = topr,
 };
+
+_Static_assert(sizeof losses / sizeof losses[0] == RECIPE_LOSSES_N, "a function for each loss");
 
 /* With the correction; dppo's term against drift stands outside it. */
 static struct policy policy_of(const struct loss_config *cfg, const struct loss_token *t,

@@ -9,17 +9,9 @@
  *
  *   w * ( c * pg + kl_coef * kl - entropy_coef * H ) + s * value_coef * vf
  *
- * with r = exp(lp - o), everything in [] taken as given (no derivative through it):
+ * with r = exp(lp - o), everything in [] taken as given (no derivative through it). pg is the
+ * policy loss that the recipe names; the formula of each is above its function in loss.c.
  *
- *   ppo-clip   pg = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A); with dual_clip > 0 and A < 0
- *              not above -dual_clip A
- *   gspo       the same with r = exp([mean over the sequence of lp - o] + lp - [lp])
- *   cispo      pg = -[clip(r)] A lp
- *   dppo       pg = -r A, 0 where A > 0 and exp(lp) - exp(b) > dppo_high, or A < 0 and
- *              exp(lp) - exp(b) < -dppo_low; and dppo_kl * (lp - b)^2 beside it in any case
- *   decoupled  ppo-clip; o is the proximal policy, c = [exp(o - b)]. Interpolated: o = [b + alpha
- *              (lp - b)], c = min([exp(o - b)], cap) is computed here
- *   topr       pg = -A lp where A > 0, else -[min(r, 1)] A lp
  *   kl, with x = lp - f: k1 = x, k2 = x^2 / 2, k3 = exp(-x) - 1 + x (the plain derivative of the
  *              estimator's value, tokens taken as given)
  *   vf = 1/2 max((v - R)^2, (clip(v, v0 - value_clip, v0 + value_clip) - R)^2), R = return, v0 =

@@ -110,13 +110,13 @@ int memplan_plan(struct memplan *out, const struct kern_backend *b, const struct
                  const struct recipe *r) {
     struct memplan m = {.layers = shape->layers};
     m.weights = (size_t)params_slab_elements(shape) * sizeof(float);
-    if (shape->half) m.weights += params_slab_bytes(shape);
+    if (shape->bf16) m.weights += params_slab_bytes(shape);
     if (passes_wants_reference(r))
         m.reference = params_policy_bytes(shape) + passes_reference_bytes(b, shape, r);
     plan_optimizer(&m, shape, r);
     TRY(find_limit(&m, b, shape, r));
     TRY(choose(&m, b, shape, r));
-    m.host += m.policy.frames + m.policy.inputs + passes_feed_bytes(b, shape, r);
+    m.host += m.policy.segments + m.policy.inputs + passes_feed_bytes(b, shape, r);
     m.all = of_all_ranks(&m, shape, r);
     *out = m;
     return 0;
@@ -145,9 +145,9 @@ void memplan_text(struct buf *out, const struct memplan *m) {
         buf_str(out, ", their inputs in host memory: ");
         size_text(out, m->policy.inputs);
     }
-    if (m->policy.frames > 0) {
-        buf_str(out, "; frames in host memory: ");
-        size_text(out, m->policy.frames);
+    if (m->policy.segments > 0) {
+        buf_str(out, "; segments in host memory: ");
+        size_text(out, m->policy.segments);
     }
     buf_str(out, ")");
 }
@@ -161,7 +161,7 @@ void memplan_json(struct buf *out, const struct memplan *m) {
     buf_printf(out,
                "\"activations\": %zu, \"gradients\": %zu, \"keys\": %zu, \"head\": %zu, "
                "\"packed\": %zu, \"rest\": %zu, \"inputs_on_host\": %zu, "
-               "\"frames_on_host\": %zu, \"layers\": %d, \"recomputed\": %d}",
+               "\"segments_on_host\": %zu, \"layers\": %d, \"recomputed\": %d}",
                p->activations, p->gradients, p->keys, p->head, p->packed, p->rest, p->inputs,
-               p->frames, m->layers, m->recomputed);
+               p->segments, m->layers, m->recomputed);
 }

@@ -8,13 +8,15 @@
 #include "base/buf.h"
 #include "proto/recipe/recipe.h"
 
-struct memplan {    /* bytes of one rank; the reference's belong to the policy's, they only read */
-    size_t weights; /* f32 master, rounded copy */
+/* Bytes of one rank. `policy` holds the passes of the policy; `reference` is the frozen network of
+ * the KL term, which is read and never changed. */
+struct memplan {
+    size_t weights;           /* f32 master, rounded copy */
     size_t optimizer;         /* gradient, moments, previous gradient: on the device */
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */
     struct actor_plan policy; /* forward and reverse pass */
-    size_t device, host;      /* all of the above; host: optimizer, frames, inputs, feed */
+    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, feed */
     size_t limit;             /* for device: trainer.memory, or what is left; 0: unknown, none */
     int32_t layers, recomputed;
     size_t all; /* device and host, all ranks */

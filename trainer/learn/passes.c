@@ -49,18 +49,17 @@ static int64_t min64(int64_t a, int64_t b) {
 /* Prefixes are shared by whole pages. On the host a page may as well be one key: nothing of them is
  * computed twice then. */
 static int32_t page_of(const struct kern_backend *b, const struct recipe *r) {
-    bool host = strcmp(b->name, "cpu") == 0 || strcmp(b->name, "ref") == 0;
-    return host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
+    return b->on_host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
 }
 
-static bool has_frames(const struct recipe *r) {
+static bool has_segments(const struct recipe *r) {
     return r->trainer.prefix == RECIPE_PREFIX_SCHEDULE || r->trainer.prefix == RECIPE_PREFIX_AUTO;
 }
 
-/* Frames that wait in host memory take no rows here, so a trajectory need not fit either: all but
- * its end can be frames. */
+/* Segments that wait in host memory take no rows here, so a trajectory need not fit either: all but
+ * its end can be segments. */
 static bool offloads(const struct recipe *r) {
-    return has_frames(r) && r->trainer.prefix_offload;
+    return has_segments(r) && r->trainer.prefix_offload;
 }
 
 static void limits_of(struct microbatch_limits *l, const struct kern_backend *b,
@@ -68,14 +67,15 @@ static void limits_of(struct microbatch_limits *l, const struct kern_backend *b,
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
-    int64_t page = page_of(b, r), frames = offloads(r) ? (context + page - 1) / page * page : 0;
-    int64_t rows = min64(r->trainer.batch.tokens, seqs * context), least = frames ? page : context;
+    int64_t page = page_of(b, r), segments = offloads(r) ? (context + page - 1) / page * page : 0;
+    int64_t rows = min64(r->trainer.batch.tokens, seqs * context),
+            least = segments ? page : context;
     if (rows < least) rows = least;
     *l = (struct microbatch_limits){.rows_max = (int32_t)rows,
                                     .seqs_max = (int32_t)min64(seqs, rows),
                                     .context = (int32_t)context,
                                     .page = (int32_t)page,
-                                    .frames = (int32_t)frames};
+                                    .segments = (int32_t)segments};
 }
 
 /* What the plan of a step is a function of, beside the batch. Attention's share of the work follows
@@ -113,7 +113,7 @@ static int32_t host_head_rows(const struct shape *s) {
  * operations, a chunk moves 12 V d bytes of weights and gradient whatever its rows: at 200
  * operations in the time of a byte these weigh as much as 400 rows. */
 static int32_t device_head_rows(const struct shape *s, int32_t rows_max) {
-    int32_t rows = (int32_t)(((int64_t)1 << 30) / (s->vocab * (s->half ? 6 : 4)));
+    int32_t rows = (int32_t)(((int64_t)1 << 30) / (s->vocab * (s->bf16 ? 6 : 4)));
     rows = rows < 256 ? 256 : rows > 2048 ? 2048 : rows / 128 * 128;
     return rows < rows_max ? rows : rows_max;
 }
@@ -122,7 +122,7 @@ static int32_t head_rows_of(const struct kern_backend *b, const struct shape *s,
     return kern_has_memory(b) ? device_head_rows(s, rows_max) : host_head_rows(s);
 }
 
-static int32_t frames_of(const struct microbatch_limits *l) {
+static int32_t segment_keys_of(const struct microbatch_limits *l) {
     return (l->context + l->page - 1) / l->page * l->page;
 }
 
@@ -141,8 +141,8 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .train = train,
                                .recompute = train ? recompute : 0,
                                .offload_inputs = train && r->trainer.offload_activations,
-                               .frames = train && has_frames(r) ? frames_of(l) : 0,
-                               .offload = train && offloads(r),
+                               .segment_keys = train && has_segments(r) ? segment_keys_of(l) : 0,
+                               .offload_segments = train && offloads(r),
                                .pack = true,
                                .fast = !r->model.exact};
     if (!train) cfg.shape.value_head = false;
@@ -347,7 +347,7 @@ static void scatter(const struct microbatch *f, int64_t first, int64_t n, float 
             to[f->element[e]] = from[i];
 }
 
-/* Forward passes alone need no reverse of a frame: its keys stay in the pool until they are
+/* Forward passes alone need no reverse of a segment: its keys stay in the pool until they are
  * overwritten. */
 static int forward_part(struct job *j, struct actor *a) {
     struct passes *p = j->p;

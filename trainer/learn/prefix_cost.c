@@ -69,7 +69,7 @@ static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *
 
 /* Where the processor computes, the time that it gave to other processes does not count. */
 static uint64_t now_us(const struct kern_backend *b) {
-    return strcmp(b->name, "cpu") == 0 || strcmp(b->name, "ref") == 0 ? clock_cpu_us() : clock_us();
+    return b->on_host ? clock_cpu_us() : clock_us();
 }
 
 static int run_trial(struct trial *t, struct params *grads) {
@@ -124,7 +124,7 @@ int prefix_cost_measure(struct prefix_cost_measure *out, const struct params *we
     int rc = 0;
     if (rows < LONG_MIN)
         return FAIL(ERR_CONFIG, "fit: the context of %d tokens is too short to fit", s->context);
-    sums.half = false;
+    sums.bf16 = false;
     TRY_OUT(params_open(&grads, params_backend(weights), &sums));
     TRY_OUT(open_trial(&t[0], weights, SEQS, SHORT, SEQS * SHORT));
     TRY_OUT(open_trial(&t[1], weights, SEQS, SHORT, SEQS * SHORT / PASSES));

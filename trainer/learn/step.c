@@ -99,9 +99,9 @@ static int use_weights(struct step *s) {
 
 static int open_weights(struct step *s, const struct recipe *r) {
     struct shape master = s->shape;
-    master.half = false;
+    master.bf16 = false;
     TRY(params_open(&s->weights, s->backend, &master));
-    if (s->shape.half) TRY(params_open(&s->rounded, s->backend, &s->shape));
+    if (s->shape.bf16) TRY(params_open(&s->rounded, s->backend, &s->shape));
     return load_weights(s->weights, r, s->model_dir);
 }
 
@@ -125,7 +125,7 @@ static int open_model(struct step *s, const struct recipe *r) {
 
 static int open_backend(struct step *s, const struct recipe *r) {
     TRY(shape_read(&s->shape, s->model_dir));
-    s->shape.half = r->model.dtype == RECIPE_DTYPE_BF16;
+    s->shape.bf16 = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&s->backend, r->trainer.device, ranks_threads(r)));
     s->exact = r->model.exact || kern_always_exact(s->backend);
     return 0;
@@ -172,7 +172,7 @@ int step_plan(struct memplan *out, const struct recipe *r, const struct shape *s
     const struct kern_backend *b;
     struct shape own = *shape;
     own.value_head = objective_wants_value_head(r);
-    own.half = r->model.dtype == RECIPE_DTYPE_BF16;
+    own.bf16 = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY(kern_open(&b, r->trainer.device, 1));
     int rc = memplan_plan(out, b, &own, r);
     kern_close(b);
@@ -237,7 +237,7 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
     struct update_turn turn = {.control = control,
                                .staleness = out->staleness_mean,
                                .lr_factor = objective_lr_scale(s->objective, k),
-                               .half = s->rounded,
+                               .rounded = s->rounded,
                                .more = k > 0};
     if (s->watch.before_update) TRY(s->watch.before_update(s->watch.ctx));
     TRY(update_apply(s->update, passes_stream(s->passes), s->weights, &turn, &u));

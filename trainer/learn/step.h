@@ -58,8 +58,9 @@ void step_close(struct step **s);
 /* Another rank's life: fd is RANKS_FD. Returns when rank 0 wants no more, or has been told why this
  * rank cannot go on. */
 MUST_CHECK int step_serve(int fd);
-/* What wants to go on beside a step: `between` is called before each microbatch, `before_update`
- * before the weights change; an error of theirs is the step's. Rank 0 only. */
+/* Work that goes on beside a step, such as publishing the version before it. The step calls
+ * `between` before each microbatch and `before_update` before it changes the weights; an error of
+ * either ends the step with it. Only rank 0 calls them. */
 struct step_watch {
     int (*between)(void *ctx);
     int (*before_update)(void *ctx);

@@ -225,7 +225,7 @@ static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
 
 struct take { /* a step that is taken */
     struct kern_stream *stream;
-    struct params *weights, *half;
+    struct params *weights, *rounded;
     double lr, scale;
     float parallel; /* multiple of the reference to add to the gradient */
     bool project, keep;
@@ -246,9 +246,9 @@ struct kern_tensor update_changed(const struct update *u) {
  * at multiples of 16 elements, as entries do, so no two calls share a piece of the bitmap. */
 static void take_policy(const struct update *u, const struct take *t, int64_t from, int64_t n,
                         struct kern_adamw *p) {
-    if (!t->half) return;
-    struct kern_tensor half = params_slab(t->half);
-    p->half = slice(&half, u->shard.offset + from, n);
+    if (!t->rounded) return;
+    struct kern_tensor rounded = params_slab(t->rounded);
+    p->rounded = slice(&rounded, u->shard.offset + from, n);
     p->changed = update_changed(u);
     p->changed_at = from;
     p->changed_or = t->more;
@@ -311,7 +311,7 @@ static bool in_pieces(const struct update *u) {
 
 static int take_step(struct update *u, const struct take *t) {
     TRY(in_pieces(u) ? take_pieces(u, t) : take_whole(u, t));
-    struct kern_tensor w = params_slab(t->half ? t->half : t->weights);
+    struct kern_tensor w = params_slab(t->rounded ? t->rounded : t->weights);
     return shard_gather(&u->shard, t->stream, &w);
 }
 
@@ -325,7 +325,7 @@ static int count_changed(struct update *u, struct kern_stream *s, const struct u
                          struct update_report *out) {
     struct kern_tensor bits = update_changed(u);
     int64_t n;
-    if (!turn->half) return 0;
+    if (!turn->rounded) return 0;
     if (!out->applied && !turn->more) TRY(kern_zero(u->backend, s, bits.data, bits.bytes));
     TRY(kern_count_bits(u->backend, s, &n, &bits));
     out->changed = (double)n;
@@ -420,7 +420,7 @@ static int decide_and_take(struct update *u, struct kern_stream *s, struct param
     }
     struct take t = {.stream = s, .weights = weights, .lr = out->lr, .scale = 1};
     if (u->clip_norm > 0) t.scale = fmin(1, u->clip_norm / (sqrt(d.square) + update_clip_eps));
-    t.half = turn->half;
+    t.rounded = turn->rounded;
     t.more = turn->more;
     t.project = d.action == ALIGN_SCALE;
     t.parallel = (float)d.parallel;
@@ -435,7 +435,7 @@ static int decide_and_take(struct update *u, struct kern_stream *s, struct param
 
 int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
                  const struct update_turn *turn, struct update_report *out) {
-    ASSERT(!turn->half || u->changed);
+    ASSERT(!turn->rounded || u->changed);
     TRY(decide_and_take(u, s, weights, turn, out));
     return count_changed(u, s, turn, out);
 }

@@ -33,12 +33,12 @@ struct update_state {   /* what a checkpoint holds beside the slabs; the same on
     double sample[UPDATE_SAMPLES_MAX];
 };
 
-struct update_turn {     /* what the step knows of this gradient */
-    bool control;        /* alignment control may act and calibrate, else it only measures */
-    double staleness;    /* mean of its trajectories */
-    double lr_factor;    /* on top of the schedule's learning rate; 1 unless a method asks for it */
-    struct params *half; /* model.dtype bf16: takes the new weights rounded, of all ranks */
-    bool more;           /* belongs to the same version as the update before it */
+struct update_turn {  /* what the step knows of this gradient */
+    bool control;     /* alignment control may act and calibrate, else it only measures */
+    double staleness; /* mean of its trajectories */
+    double lr_factor; /* on top of the schedule's learning rate; 1 unless a method asks for it */
+    struct params *rounded; /* model.dtype bf16: takes the new weights rounded, of all ranks */
+    bool more;              /* belongs to the same version as the update before it */
 };
 
 struct update_report {
@@ -69,8 +69,8 @@ MUST_CHECK int update_begin(struct update *u, struct params **grads);
 MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
                             const struct update_turn *turn, struct update_report *out);
 
-/* With turn.half only that is gathered from all ranks by update_apply: of the f32 weights each rank
- * has its part, until this gathers them. All ranks call it; nothing to do with one. */
+/* With turn.rounded only that is gathered from all ranks by update_apply: of the f32 weights each
+ * rank has its part, until this gathers them. All ranks call it; nothing to do with one. */
 MUST_CHECK int update_gather(struct update *u, struct kern_stream *s, struct params *weights);
 /* model.dtype bf16: bit i says whether the newest version changed element shard offset + i of the
  * slab from the version before (an update of several that changed it and one that changed it back:

@@ -140,7 +140,7 @@ static int device_of(char *out, size_t n, const struct ranks *r, const char *dev
     const char *kind = is_auto ? r->backend->name : device, *colon = strchr(kind, ':');
     int first = 0, got, chars = colon ? (int)(colon - kind) : (int)strlen(kind);
     if (colon && sscanf(colon + 1, "%d", &first) != 1) first = 0;
-    if (strcmp(r->backend->name, "cuda") == 0)
+    if (r->backend->numbered)
         got = snprintf(out, n, "trainer.device=%.*s:%d", chars, kind, first + rank);
     else
         got = snprintf(out, n, "trainer.device=%s", kind);

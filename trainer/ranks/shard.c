@@ -69,7 +69,7 @@ int shard_reduce(const struct shard *s, struct kern_stream *stream, void *own,
                      (size_t)rest * sizeof(float));
 }
 
-/* Nothing is added up, so bits travel: bf16 as half as many floats. */
+/* Nothing is added up, so bits travel: bf16 values in pairs, as floats. */
 int shard_gather(const struct shard *s, struct kern_stream *stream,
                  const struct kern_tensor *whole) {
     const int64_t each = (int64_t)(sizeof(float) / kern_dtype_bytes(whole->dtype));

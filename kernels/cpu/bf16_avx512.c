@@ -1,4 +1,4 @@
-/* half_avx512.c - the kernel templates compiled for bf16 and one instruction set (real.h); the file
+/* bf16_avx512.c - the kernel templates compiled for bf16 and one instruction set (real.h); the file
  * name's suffix gives the compiler its flags and cpu.c chooses the table at run time. */
 #define REAL_BF16
 #include "kernels/cpu/isa.h"
@@ -8,4 +8,4 @@
 #include "kernels/cpu/k_gemm.h"
 #include "kernels/cpu/k_rows.h"
 
-const struct cpu_isa cpu_half_avx512 = {ISA_REALS(avx512)};
+const struct cpu_isa cpu_bf16_avx512 = {ISA_REALS(avx512)};

@@ -1,8 +1,8 @@
-/* vec_half.h - bf16 numbers in vectors of floats (vec.h): loads that widen, which is exact, and
+/* vec_bf16.h - bf16 numbers in vectors of floats (vec.h): loads that widen, which is exact, and
  * stores that round to nearest even. Words hold two numbers each, the low one in the low half:
  * panels of bf16 matrices, where a shift and a mask make both (k_pack.h). */
-#ifndef KERNELS_CPU_VEC_HALF_H
-#define KERNELS_CPU_VEC_HALF_H
+#ifndef KERNELS_CPU_VEC_BF16_H
+#define KERNELS_CPU_VEC_BF16_H
 
 #include "kernels/cpu/vec.h"
 
@@ -54,8 +54,8 @@ static inline vf vf_load16_n(const uint16_t *p, int64_t n) {
 }
 /* The first n lanes, rounded to bf16 */
 static inline void vf_store16_n(uint16_t *p, vf x, int64_t n) {
-    __m256i a = _mm256_srli_epi32(_mm256_castps_si256(vf_bf16_half(x.a)), 16);
-    __m256i b = _mm256_srli_epi32(_mm256_castps_si256(vf_bf16_half(x.b)), 16);
+    __m256i a = _mm256_srli_epi32(_mm256_castps_si256(vf_bf16_8(x.a)), 16);
+    __m256i b = _mm256_srli_epi32(_mm256_castps_si256(vf_bf16_8(x.b)), 16);
     __m256i u = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
     uint16_t all[16];
     if (n >= 16) {
