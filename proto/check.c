@@ -286,6 +286,7 @@ static int count_score_reply(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
 
 #define RUNNING                                                                                    \
     { [FRAME_IDS] = NUMBERS, [FRAME_RECEIVED] = COUNTS }
+_Static_assert(TRAJECTORY_COLUMNS == 4, "each column has its place in TRAJECTORIES");
 #define COLUMN(name) FRAME_COLUMN + TRAJECTORY_##name
 #define TRAJECTORIES                                                                               \
     .trajectories = true, .frame = {[FRAME_PROMPT] = IDS,         [FRAME_TURN] = TURNS,            \
