@@ -62,7 +62,7 @@ layer trainer/ranks base kernels proto/recipe
 layer trainer/optim base kernels proto/recipe actor trainer/ranks
 layer trainer/batch base proto actor trainer/ranks
 layer trainer/checkpoint base actor trainer/optim
-layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
+layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint
 layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint
 
 # One place for each foreign library and each dangerous call.

@@ -81,9 +81,9 @@ static int before_update(void *ctx) {
 /* Where the device refuses, everybody goes through host memory. */
 static int open_handover(struct trainer *t) {
     const struct params *w = step_policy(t->step);
-    const struct kern_backend *b = params_backend(w);
-    if (!publish_device_wanted(t->recipe, b)) return 0;
-    int rc = publish_device_open(&t->handover, b, params_policy_bytes(params_shape(w)));
+    size_t bytes = params_policy_bytes(params_shape(w));
+    if (step_memory(t->step)->handover == 0) return 0;
+    int rc = publish_device_open(&t->handover, params_backend(w), bytes);
     if (rc < 0) LOG(WARN, TRAINER, "no hand-over on the device: %s", err_text());
     return 0;
 }
@@ -110,8 +110,8 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
     TRY_OUT(open_handover(t));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
-    TRY_OUT(
-        logprob_audit_open(&t->audit, step_policy(t->step), t->recipe, step_room(t->step)->device));
+    TRY_OUT(logprob_audit_open(&t->audit, step_policy(t->step), t->recipe,
+                               step_memory(t->step)->device));
     TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
@@ -397,7 +397,7 @@ static int finish(struct trainer *t) {
 static int serve(struct trainer *t) {
     TRY(publish(t));
     struct buf memory = {0};
-    memplan_text(&memory, step_room(t->step));
+    memplan_text(&memory, step_memory(t->step));
     LOG(INFO, TRAINER, "starts at version=%" PRId64 " memory: %s", step_version(t->step),
         memory.data);
     buf_close(&memory);

@@ -528,7 +528,7 @@ static int work(struct sft *f) {
     catch_signals();
     TRY_OUT(train(f));
     if (!stop_signal) {
-        TRY_OUT(step_gather(f->step));
+        TRY_OUT(step_gather_weights(f->step));
         TRY_OUT(export_hf(step_weights(f->step), f->recipe->model.path, f->out, KERN_F32, 0));
     }
     summary(f);

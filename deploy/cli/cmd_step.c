@@ -102,7 +102,7 @@ int cmd_step(int argc, char **argv) {
     if (a.version >= 0) step_set_version(s, a.version);
     for (size_t i = 0; i < a.batches.n; i++)
         TRY_OUT(run_file(s, a.batches.at[i], a.version >= 0));
-    TRY_OUT(step_gather(s));
+    TRY_OUT(step_gather_weights(s));
     TRY_OUT(export_hf(step_weights(s), a.model, a.out, KERN_F32, 0));
 out:
     if (rc < 0 && a.out) rmdir(a.out); /* only an empty folder goes: one made here for nothing */

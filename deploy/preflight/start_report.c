@@ -11,7 +11,6 @@
 #include "rollout/engine/engine.h"
 #include "rollout/setup.h"
 #include "trainer/learn/step.h"
-#include "trainer/publish_device.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -55,11 +54,11 @@ int start_report_plan(struct start_report_plan *out, const struct recipe *r,
     if (rc == 0) rc = engine_room(&p.rollout, &cfg);
     p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
-    if (publish_device_wanted(r, b)) p.handover = PUBLISH_DEVICE_SLABS * p.weights;
     p.on_host = b->on_host;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));
+    p.handover = p.room.handover;
     p.trainer = p.room.all + p.handover;
     p.relay = VERSIONS_KEPT * p.weights;
     p.total = p.rollout * (size_t)r->rollout.workers + p.trainer + p.relay;

@@ -338,7 +338,7 @@ int retrain_run(struct retrain *t) {
     if (t->on_start) t->on_start(t->ctx, t->dir, w.note.data);
     TRY_OUT(train_all(&w));
     hf = rundir_file(w.dir, "hf");
-    TRY_OUT(step_gather(w.step));
+    TRY_OUT(step_gather_weights(w.step));
     TRY_OUT(export_hf(step_weights(w.step), w.is->model.path, hf, KERN_F32, 0));
     t->hash = w.hash;
     rc = write_summary(&w, true);

@@ -8,6 +8,8 @@
 #include "base/buf.h"
 #include "proto/recipe/recipe.h"
 
+enum { MEMPLAN_HANDOVER_SLABS = 2 }; /* versions handed over within the device */
+
 /* Bytes of one rank. `policy` holds the passes of the policy; `reference` is the frozen network of
  * the KL term, which is read and never changed. */
 struct memplan {
@@ -16,8 +18,9 @@ struct memplan {
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */
     struct actor_plan policy; /* forward and reverse pass */
-    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, feed */
-    size_t limit;             /* for device: trainer.memory, or what is left; 0: unknown, none */
+    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, batches */
+    size_t limit;             /* of device: trainer.memory, or what is left; 0: unknown, none */
+    size_t handover;          /* beside device: relay.device_handover, the slabs; 0: not used */
     int32_t layers, recomputed;
     size_t all; /* device and host, all ranks */
 };
