@@ -6,7 +6,7 @@
 
 #include "base/buf.h"
 #include "proto/trajectory.h"
-#include "proto/wire.h"
+#include "proto/wire_table.h"
 
 struct Weir__Trajectory;
 

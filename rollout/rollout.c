@@ -27,7 +27,8 @@
 #include "relay/pull.h"
 #include "rollout/engine/engine.h"
 #include "rollout/inflight.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
+#include "rollout/setup/setup_policy.h"
 #include "rollout/swap.h"
 
 #include <inttypes.h>

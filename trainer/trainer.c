@@ -28,8 +28,8 @@
 #include "trainer/checkpoint/export.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/learn/logprob_audit.h"
-#include "trainer/learn/metrics.h"
 #include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 #include "trainer/publish.h"
 #include "trainer/publish_device.h"
 
@@ -265,21 +265,26 @@ static int save(struct trainer *t) {
 
 /* Tells the manager what was done, until it has stored it. */
 static int report(struct trainer *t, const struct step_report *r, struct hash before, bool skipped,
-                  const struct metrics_times *times) {
+                  const struct step_times *times) {
     Weir__StepDone d = WEIR__STEP_DONE__INIT;
     uint8_t hash_before[16], hash_after[16];
     struct buf text = {0};
+    struct json_write w = json_write_to(&text, JSON_COMPACT);
+    struct metrics metrics = {.json = &w};
     struct link_msg m;
     bool got = false;
     hash_put(hash_before, before);
     hash_put(hash_after, t->hash);
-    metrics_json(&text, r, times);
+    json_write_object(&w, NULL);
+    step_metrics(&metrics, r);
+    step_metrics_times(&metrics, r, times);
+    json_write_end(&w);
     d.step = r->step;
     d.hash_before = (ProtobufCBinaryData){sizeof hash_before, hash_before};
     d.hash_after = (ProtobufCBinaryData){sizeof hash_after, hash_after};
     d.skipped = skipped;
-    struct wait w = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
-    int rc = converse(t, &w, &m, &got);
+    struct wait done = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
+    int rc = converse(t, &done, &m, &got);
     if (got) link_free(&m);
     buf_close(&text);
     return rc;
@@ -344,7 +349,7 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     struct hash before = t->hash;
     bool skipped = false;
     uint64_t start = clock_us();
-    struct metrics_times times = {.wait = seconds(asked_us, start)};
+    struct step_times times = {.wait = seconds(asked_us, start)};
     TRY(train(t, m, &r, &skipped));
     times.step = seconds(start, clock_us());
     times.publish = publish_times(t->publish).took;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/net.h"
@@ -73,8 +74,7 @@ static void announce(const struct recipe *r, const struct preflight *f, const st
     buf_close(&text);
 }
 
-/* --- services ------------------------------------------------------------------------------------
- */
+/* --- services ------------------------------------------------------------------------------- */
 
 static int add(struct run *run, const char *verb, const char *name, int nice) {
     const char *args[] = {verb, "--run", rundir_path(run->dir), "--name", name, NULL};
@@ -107,8 +107,7 @@ static int connect_manager(struct run *run) {
     return rc;
 }
 
-/* --- while it runs
- * --------------------------------------------------------------------------------- */
+/* --- while it runs -------------------------------------------------------------------------- */
 
 static void ask_status(struct run *run, uint64_t now_us) {
     if (now_us - run->asked_us < STATUS_EVERY_US) return;
@@ -378,8 +377,12 @@ static int commit_resumed(struct run *run, bool json) {
     TRY(resume_commit(run->dir, run->former, run->recipe, &run->changed));
     if (json) {
         struct buf text = {0};
-        buf_json_str(&text, run->changed.data, run->changed.len);
-        printf("{\"event\": \"changed\", \"text\": %s}\n", text.data);
+        struct json_write w = json_write_to(&text, JSON_LINE);
+        json_write_object(&w, NULL);
+        json_write_str(&w, "event", "changed");
+        json_write_text(&w, "text", run->changed.data, run->changed.len);
+        json_write_end(&w);
+        printf("%s\n", text.data);
         buf_close(&text);
     } else {
         printf("changed    ");

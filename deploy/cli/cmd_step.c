@@ -9,8 +9,8 @@
 #include "proto/recipe/recipe.h"
 #include "proto/recipe/traps.h"
 #include "trainer/checkpoint/export.h"
-#include "trainer/learn/report.h"
 #include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -78,9 +78,8 @@ static int run_file(struct step *s, const char *path, bool version_given) {
     TRY_OUT(batch_read(&b, path, shape->vocab, shape->context));
     if (!version_given && b->step > step_version(s)) step_set_version(s, b->step);
     TRY_OUT(err_wrap(step_run(s, b, &report), "%s", path));
-    report.step++; /* step n makes version n */
-    report_json(&line, &report);
-    printf("%s\n", line.data);
+    step_metrics_line(&line, &report);
+    printf("%s", line.data);
     if (fflush(stdout) != 0) rc = FAIL(ERR_IO, "cannot write to stdout");
 out:
     buf_close(&line);

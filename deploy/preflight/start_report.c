@@ -7,9 +7,10 @@
 #include "deploy/preflight/start_report.h"
 
 #include "actor/params.h"
+#include "base/json_write.h"
 #include "proto/recipe/traps.h"
 #include "rollout/engine/engine.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
 #include "trainer/learn/step.h"
 
 #include <inttypes.h>
@@ -274,31 +275,34 @@ void start_report_text(struct buf *out, const struct recipe *r, const struct sha
 
 void start_report_json(struct buf *out, const struct recipe *r, const struct shape *s,
                        const struct start_report_plan *p, const struct buf *notes) {
+    struct json_write w = json_write_to(out, JSON_LINE);
     struct buf loss = {0}, warned = {0};
     loss_text(&loss, r);
     start_report_warnings(&warned, r, p, notes);
-    buf_str(out, "{\"event\": \"start\", \"name\": ");
-    buf_json_str(out, r->name, strlen(r->name));
-    buf_printf(out,
-               ", \"family\": \"%s\", \"parameters\": %" PRId64 ", \"groups_per_step\": %" PRId64
-               ", \"group_size\": %" PRId64 ", \"trajectories_per_step\": %" PRId64
-               ", \"steps\": %" PRId64 ", \"staleness_max\": %" PRId64,
-               shape_family_name(s->family), p->parameters, r->trainer.batch.groups,
-               r->rollout.group_size, r->trainer.batch.groups * r->rollout.group_size,
-               r->trainer.steps, r->trainer.staleness.max);
-    buf_printf(out,
-               ", \"trainer_ranks\": %" PRId64
-               ", \"memory\": {\"weights\": %zu, \"rollout\": %zu, \"rollout_kv\": %zu, "
-               "\"trainer\": %zu, \"handover\": %zu, \"relay\": %zu, "
-               "\"total\": %zu}, \"trainer_rank\": ",
-               r->trainer.ranks, p->weights, p->rollout, p->rollout_kv, p->trainer, p->handover,
-               p->relay, p->total);
-    memplan_json(out, &p->room);
-    buf_str(out, ", \"loss\": ");
-    buf_json_str(out, loss.data, loss.len);
-    buf_str(out, ", \"warnings\": ");
-    buf_json_str(out, warned.data ? warned.data : "", warned.len);
-    buf_str(out, "}");
+    json_write_object(&w, NULL);
+    json_write_str(&w, "event", "start");
+    json_write_str(&w, "name", r->name);
+    json_write_str(&w, "family", shape_family_name(s->family));
+    json_write_int(&w, "parameters", p->parameters);
+    json_write_int(&w, "groups_per_step", r->trainer.batch.groups);
+    json_write_int(&w, "group_size", r->rollout.group_size);
+    json_write_int(&w, "trajectories_per_step", r->trainer.batch.groups * r->rollout.group_size);
+    json_write_int(&w, "steps", r->trainer.steps);
+    json_write_int(&w, "staleness_max", r->trainer.staleness.max);
+    json_write_int(&w, "trainer_ranks", r->trainer.ranks);
+    json_write_object(&w, "memory");
+    json_write_uint(&w, "weights", p->weights);
+    json_write_uint(&w, "rollout", p->rollout);
+    json_write_uint(&w, "rollout_kv", p->rollout_kv);
+    json_write_uint(&w, "trainer", p->trainer);
+    json_write_uint(&w, "handover", p->handover);
+    json_write_uint(&w, "relay", p->relay);
+    json_write_uint(&w, "total", p->total);
+    json_write_end(&w);
+    memplan_json(&w, "trainer_rank", &p->room);
+    json_write_text(&w, "loss", loss.data, loss.len);
+    json_write_text(&w, "warnings", warned.data, warned.len);
+    json_write_end(&w);
     buf_close(&loss);
     buf_close(&warned);
 }

@@ -6,6 +6,7 @@
 #include "proto/train.pb-c.h"
 #include "proto/trajectory.pb-c.h"
 #include "proto/trajectory_wire.h"
+#include "proto/wire.h"
 
 #include <string.h>
 

@@ -8,6 +8,7 @@
 #include "proto/train.pb-c.h"
 #include "proto/trajectory.pb-c.h"
 #include "proto/trajectory_wire.h"
+#include "proto/wire.h"
 #include "tests/test.h"
 #include "trainer/batch/batch.h"
 

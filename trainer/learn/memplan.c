@@ -154,16 +154,30 @@ void memplan_text(struct buf *out, const struct memplan *m) {
     buf_str(out, ")");
 }
 
-void memplan_json(struct buf *out, const struct memplan *m) {
+void memplan_json(struct json_write *w, const char *key, const struct memplan *m) {
     const struct actor_plan *p = &m->policy;
-    buf_printf(out,
-               "{\"device\": %zu, \"host\": %zu, \"limit\": %zu, \"weights\": %zu, "
-               "\"optimizer\": %zu, \"reference\": %zu, \"exchange\": %zu, ",
-               m->device, m->host, m->limit, m->weights, m->optimizer, m->reference, m->exchange);
-    buf_printf(out,
-               "\"activations\": %zu, \"gradients\": %zu, \"keys\": %zu, \"head\": %zu, "
-               "\"packed\": %zu, \"rest\": %zu, \"inputs_on_host\": %zu, "
-               "\"segments_on_host\": %zu, \"layers\": %d, \"recomputed\": %d}",
-               p->activations, p->gradients, p->keys, p->head, p->packed, p->rest, p->inputs,
-               p->segments, m->layers, m->recomputed);
+    const struct {
+        const char *key;
+        size_t bytes;
+    } parts[] = {{"device", m->device},
+                 {"host", m->host},
+                 {"limit", m->limit},
+                 {"weights", m->weights},
+                 {"optimizer", m->optimizer},
+                 {"reference", m->reference},
+                 {"exchange", m->exchange},
+                 {"activations", p->activations},
+                 {"gradients", p->gradients},
+                 {"keys", p->keys},
+                 {"head", p->head},
+                 {"packed", p->packed},
+                 {"rest", p->rest},
+                 {"inputs_on_host", p->inputs},
+                 {"segments_on_host", p->segments}};
+    json_write_object(w, key);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        json_write_uint(w, parts[i].key, parts[i].bytes);
+    json_write_int(w, "layers", m->layers);
+    json_write_int(w, "recomputed", m->recomputed);
+    json_write_end(w);
 }

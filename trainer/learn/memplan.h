@@ -6,6 +6,7 @@
 
 #include "actor/actor.h"
 #include "base/buf.h"
+#include "base/json_write.h"
 #include "proto/recipe/recipe.h"
 
 enum { MEMPLAN_HANDOVER_SLABS = 2 }; /* versions handed over within the device */
@@ -32,6 +33,6 @@ MUST_CHECK int memplan_plan(struct memplan *out, const struct kern_backend *b,
 int32_t memplan_recomputed(const struct recipe *r, int32_t layers);
 /* One line: the parts of the device's memory, recomputed layers, what waits on the host. */
 void memplan_text(struct buf *out, const struct memplan *m);
-void memplan_json(struct buf *out, const struct memplan *m); /* all of it, one object */
+void memplan_json(struct json_write *w, const char *key, const struct memplan *m); /* one object */
 
 #endif

@@ -1,4 +1,4 @@
-/* step_report.h - what one step says about itself; report.c and metrics.c give the names. */
+/* step_report.h - what one step says about itself; step_metrics.c gives the numbers their names. */
 #ifndef TRAINER_LEARN_STEP_REPORT_H
 #define TRAINER_LEARN_STEP_REPORT_H
 
