@@ -4,22 +4,15 @@
 #define ROLLOUT_GENERATOR_H
 
 #include "base/hash.h"
+#include "proto/trajectory.h"
 #include "rollout/engine/engine.h"
-
-struct generator_work { /* a trajectory, perhaps with tokens that were generated elsewhere */
-    uint64_t id;
-    const int32_t *prompt, *resume;
-    const float *resume_logprob;
-    const int64_t *resume_version;
-    int32_t n_prompt, n_resume, max_new_tokens;
-    bool greedy;
-};
 
 struct generator {
     void *self;    /* of the functions */
     size_t places; /* trajectories that it runs at a time */
-    /* Copies the work. ERR_AGAIN: its list is full; any error: it does not run that. */
-    int (*add)(void *self, const struct generator_work *w);
+    /* Goes on with the trajectory, which it copies. ERR_AGAIN: its list is full; with any error it
+     * does not run that. */
+    int (*add)(void *self, const struct trajectory *w);
     void (*abort)(void *self, uint64_t id);
     bool (*idle)(void *self);
     /* One token or less for each trajectory that runs, as engine_step. */

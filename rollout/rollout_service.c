@@ -34,16 +34,14 @@ struct service {
 
 /* --- the engine as a generator ------------------------------------------------------------- */
 
-static int engine_take(void *self, const struct generator_work *w) {
+static int engine_take(void *self, const struct trajectory *w) {
     struct service *s = self;
     const struct recipe *c = s->recipe;
     struct engine_request q = {.id = w->id,
                                .prompt = w->prompt,
                                .n_prompt = w->n_prompt,
-                               .resume = w->resume,
-                               .resume_logprob = w->resume_logprob,
-                               .resume_version = w->resume_version,
-                               .n_resume = w->n_resume,
+                               .resume = w->response,
+                               .n_resume = w->n_response,
                                .max_new_tokens = w->max_new_tokens,
                                .temperature = w->greedy ? 0 : (float)c->rollout.temperature,
                                .top_p = (float)c->rollout.top_p,

@@ -11,7 +11,7 @@ enum { PLACES = 6, TOKENS_MAX = PLACES };
 struct running {
     uint64_t id;
     int32_t n, end;
-    enum engine_finish finish; /* at the end */
+    enum trajectory_finish finish; /* at the end */
 };
 
 struct sim_engine {
@@ -52,7 +52,7 @@ uint64_t sim_engine_took(struct sim_engine *e) {
     return us;
 }
 
-static int add_work(void *self, const struct generator_work *w) {
+static int add_work(void *self, const struct trajectory *w) {
     struct sim_engine *e = self;
     struct sim_facts *f = e->facts;
     uint64_t h = hash64(&w->id, sizeof w->id, 2);
@@ -62,14 +62,14 @@ static int add_work(void *self, const struct generator_work *w) {
         length *= 2;
     if (e->n == PLACES) return FAIL(ERR_AGAIN, "%d are running", PLACES);
     if (sim_net_chance(f->net, 300)) return FAIL(ERR_AGAIN, "no room by chance");
-    for (int32_t i = 0; i < w->n_resume; i++)
-        if (w->resume[i] != sim_token(w->id, i, w->resume_version[i]))
+    for (int32_t i = 0; i < w->n_response; i++)
+        if (w->response[i] != sim_token(w->id, i, w->version[i]))
             sim_wrong(f, "trajectory %d is handed out again with another token", (int)w->id);
     struct running *r = &e->run[e->n++];
-    *r = (struct running){.id = w->id, .n = w->n_resume, .finish = ENGINE_STOP};
+    *r = (struct running){.id = w->id, .n = w->n_response, .finish = TRAJECTORY_STOP};
     r->end = length < w->max_new_tokens ? length : w->max_new_tokens;
     if (r->end <= r->n) r->end = r->n + 1; /* a stop that was not sampled by the one before */
-    if (r->end == w->max_new_tokens) r->finish = ENGINE_LENGTH;
+    if (r->end == w->max_new_tokens) r->finish = TRAJECTORY_LENGTH;
     return 0;
 }
 
@@ -94,7 +94,7 @@ static int make_step(void *self, const struct engine_token **events, int32_t *n)
         t->token = sim_token(r->id, r->n, e->version);
         t->logprob = sim_logprob(t->token, e->version);
         r->n++;
-        t->finish = r->n == r->end ? r->finish : ENGINE_RUNNING;
+        t->finish = r->n == r->end ? r->finish : TRAJECTORY_RUNNING;
         e->tokens++;
         if (r->n == r->end) *r = e->run[--e->n];
     }

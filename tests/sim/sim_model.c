@@ -8,7 +8,7 @@
 #include "proto/control.pb-c.h"
 #include "proto/reward.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "relay/sealed.h"
+#include "proto/trajectory_wire.h"
 #include "tests/sim/sim_token.h"
 #include "tests/test.h"
 
@@ -139,21 +139,21 @@ struct sim_peer *sim_trainer_open(struct sim_facts *f, const struct env *env, in
 }
 
 /* I1, I2, I3 of one trajectory. */
-static void check_item(struct sim_facts *f, int64_t step, const Weir__BatchItem *x,
-                       const int32_t *ids, const float *logprob, const int64_t *version) {
-    uint64_t id = x->trajectory;
-    if (id >= SIM_IDS_MAX || x->n_response == 0) {
+static void check_item(struct sim_facts *f, int64_t step, const struct trajectory *t) {
+    uint64_t id = t->id;
+    if (id >= SIM_IDS_MAX || t->n_response == 0) {
         sim_wrong(f, "step %" PRId64 ": trajectory %" PRIu64 " cannot be", step, id);
         return;
     }
-    for (uint32_t i = 0; i < x->n_response; i++) {
-        int32_t token = ids[x->n_prompt + i];
-        if (token != sim_token(id, (int32_t)i, version[i]) ||
-            memcmp(&logprob[i], &(float){sim_logprob(token, version[i])}, sizeof(float)) != 0)
+    for (int32_t i = 0; i < t->n_response; i++) {
+        int32_t token = t->response[i];
+        float logprob = sim_logprob(token, t->version[i]);
+        if (token != sim_token(id, i, t->version[i]) ||
+            memcmp(&t->logprob[i], &logprob, sizeof logprob) != 0)
             sim_wrong(f, "I1: step %" PRId64 ", token %d of trajectory %" PRIu64, step, (int)i, id);
-        if (version[i] < step - f->eta || version[i] > step)
+        if (t->version[i] < step - f->eta || t->version[i] > step)
             sim_wrong(f, "I2: step %" PRId64 " trains a token of version %" PRId64, step,
-                      version[i]);
+                      t->version[i]);
     }
     if (f->trained[id] != 0 && f->trained[id] != (uint64_t)step + 1)
         sim_wrong(f, "I3: trajectory %" PRIu64 " in steps %" PRIu64 " and %" PRId64, id,
@@ -164,21 +164,17 @@ static void check_item(struct sim_facts *f, int64_t step, const Weir__BatchItem 
 /* The weights after a step are a hash of those before and of all that was trained. */
 static struct hash train(struct sim_peer *p, const Weir__Batch *b, const struct wire_msg *m) {
     struct sim_facts *f = p->facts;
-    const int32_t *ids = m->frame[0].data;
-    const float *logprob = m->frame[1].data;
-    const int64_t *version = m->frame[3].data;
+    struct trajectory_reader in = trajectory_read(m->frame);
     struct hash h = f->weights[b->step];
     if (b->n_items != (size_t)(f->groups * f->size))
         sim_wrong(f, "step %" PRId64 " has %zu trajectories", b->step, b->n_items);
     for (size_t i = 0; i < b->n_items; i++) {
-        const Weir__BatchItem *x = b->items[i];
-        check_item(f, b->step, x, ids, logprob, version);
-        uint64_t part[3] = {x->trajectory, x->n_response, (uint64_t)(x->reward * 2)};
+        struct trajectory t = trajectory_next(&in, b->items[i]);
+        check_item(f, b->step, &t);
+        uint64_t part[3] = {t.id, (uint64_t)t.n_response, (uint64_t)(t.reward * 2)};
         h.hi = hash64(part, sizeof part, h.hi);
-        h.lo = hash64(ids, (x->n_prompt + x->n_response) * sizeof *ids, h.lo);
-        ids += x->n_prompt + x->n_response;
-        logprob += x->n_response;
-        version += x->n_response;
+        h.lo = hash64(t.prompt, (size_t)t.n_prompt * sizeof *t.prompt, h.lo);
+        h.lo = hash64(t.response, (size_t)t.n_response * sizeof *t.response, h.lo);
     }
     return h;
 }
@@ -192,7 +188,7 @@ static void take_batch(struct sim_peer *p, const struct wire_msg *m, uint64_t no
         return;
     }
     p->after = train(p, b, m);
-    if (b->expect_hash.len > 0 && !hash_equal(p->after, sealed_hash_get(b->expect_hash.data)))
+    if (b->expect_hash.len > 0 && !hash_equal(p->after, hash_get(b->expect_hash.data)))
         sim_wrong(p->facts, "I3: step %" PRId64 " is given out again as another batch", b->step);
     p->state = TRAINS;
     p->busy_until_us = now_us + 1000 + sim_net_below(p->facts->net, 60000);
@@ -210,7 +206,7 @@ static void take_ack(struct sim_peer *p, const Weir__StepAck *a) {
 static void ask(struct sim_peer *p) {
     Weir__BatchRequest q = WEIR__BATCH_REQUEST__INIT;
     uint8_t hash[16];
-    sealed_hash_put(hash, p->facts->weights[p->version]);
+    hash_put(hash, p->facts->weights[p->version]);
     q.step = p->version;
     q.hash = (ProtobufCBinaryData){sizeof hash, hash};
     say(p, WIRE_BATCH_REQUEST, &q, NULL, 0);
@@ -220,8 +216,8 @@ static void report(struct sim_peer *p) {
     Weir__StepDone d = WEIR__STEP_DONE__INIT;
     uint8_t before[16], after[16];
     struct wire_frame text = {"{\"reward/mean\": 0.5}", 20};
-    sealed_hash_put(before, p->facts->weights[p->version]);
-    sealed_hash_put(after, p->after);
+    hash_put(before, p->facts->weights[p->version]);
+    hash_put(after, p->after);
     d.step = p->version;
     d.hash_before = (ProtobufCBinaryData){sizeof before, before};
     d.hash_after = (ProtobufCBinaryData){sizeof after, after};
