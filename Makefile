@@ -32,7 +32,7 @@ CFLAGS  += -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover
 LDFLAGS += -fsanitize=address,undefined
 endif
 
-LIBDIRS := base proto proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
+LIBDIRS := base proto proto/metrics proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
            reward/math reward/verify reward rollout/engine rollout/setup rollout/log rollout/manager rollout \
            trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer/learn trainer \
            deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/cli

@@ -2,6 +2,7 @@
 #ifndef ACTOR_ACTOR_TYPES_H
 #define ACTOR_ACTOR_TYPES_H
 
+#include "actor/loss_rows.h"
 #include "actor/shape.h"
 #include "kernels/kernels.h"
 
@@ -30,7 +31,7 @@ struct actor_config {
 
 /* Bytes actor_open will take for a configuration: the memory plan. */
 struct actor_plan {
-    size_t activations; /* of layers, kept for the backward pass or reused */
+    size_t activations; /* of layers, kept for the backward pass or reused, and their scratch */
     size_t keys;        /* pools of keys and values, and of the gradients of segments' keys */
     size_t gradients;   /* of activations: one layer's worth */
     size_t head;        /* a chunk of logits and what belongs to it */
@@ -60,12 +61,9 @@ struct actor_places {
     int32_t kv_max;
 };
 
-/* The loss as the head sees it: for elements first..first+n-1 of the call's rows, given log-probs
- * and entropies, writes the derivatives of the total loss. Every weight (advantage, denominator)
- * must already be inside. value, g_value: NULL unless the shape has a value head. */
-typedef int actor_loss_fn(void *ctx, int64_t first, int64_t n, const float *logprob,
-                          const float *entropy, const float *value, float *g_logprob,
-                          float *g_entropy, float *g_value);
+/* The loss as the head sees it: fills in the derivatives of rows first .. first + rows->n - 1 of
+ * the call. An error of its own ends the call. */
+typedef int actor_loss_fn(void *ctx, int64_t first, const struct loss_rows *rows);
 
 /* Type of activations and weights, and its size. */
 static inline enum kern_dtype actor_type(const struct actor_config *cfg) {

@@ -113,7 +113,7 @@ static int gathered_logits(struct actor_head *h, const struct kern_tensor *at, i
     return head_product(h, h->hh, n);
 }
 
-/* Logits of n <= head_rows rows; targets may be NULL. */
+/* Logits of n rows, which fit into a chunk; targets may be NULL. */
 static int chunk_logits(struct actor_head *h, const int32_t *rows, const int32_t *targets,
                         int32_t n) {
     int32_t hr = h->rows_max;
@@ -279,6 +279,7 @@ int head_backward(struct actor_head *h, const int32_t *rows, const int32_t *targ
     bool critic = h->cfg->shape.value_head;
     float *lp = h->host, *ent = lp + hr, *val = critic ? ent + hr : NULL;
     float *glp = lp + 3 * hr, *gent = glp + hr, *gval = critic ? gent + hr : NULL;
+    struct loss_rows chunk = {0, lp, ent, val, glp, gent, gval};
     TRY(check_rows(h, rows, targets, n));
     TRY(check_distinct(h, rows, n));
     TRY(set_temperature(h, inv_temp));
@@ -288,7 +289,8 @@ int head_backward(struct actor_head *h, const int32_t *rows, const int32_t *targ
         int32_t some = chunk_size(h, n - i);
         TRY(chunk_logprobs(h, rows + i, targets + i, some, lp, ent));
         if (critic) TRY(chunk_values(h, some, val));
-        TRY(loss(ctx, i, some, lp, ent, val, glp, gent, gval));
+        chunk.n = some;
+        TRY(loss(ctx, i, &chunk));
         TRY(chunk_backward(h, some));
         i += some;
     }

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -690,22 +691,28 @@ static size_t shard_end(const struct params *p, size_t first, size_t shard_bytes
 static int save_sharded(const struct params *p, const char *dir, const char *index, bool bf16,
                         size_t shard_bytes, size_t shards) {
     struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_PRETTY);
     size_t size = bf16 ? 2 : 4, first = 0;
     int64_t total = 0;
     int rc = 0;
     for (size_t i = 0; i < policy_count(p); i++)
         total += p->entries[i].n * (int64_t)size;
-    buf_printf(&b, "{\n  \"metadata\": {\"total_size\": %" PRId64 "},\n  \"weight_map\": {", total);
+    json_write_object(&w, NULL);
+    json_write_object(&w, "metadata");
+    json_write_int(&w, "total_size", total);
+    json_write_end(&w);
+    json_write_object(&w, "weight_map");
     for (size_t k = 1; k <= shards; k++) {
         char name[64];
         size_t end = shard_end(p, first, shard_bytes, size);
         snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", k, shards);
         TRY_OUT(save_shard(p, dir, name, first, end - first, bf16));
         for (; first < end; first++)
-            buf_printf(&b, "%s\n    \"%s\": \"%s\"", first ? "," : "", p->entries[first].name,
-                       name);
+            json_write_str(&w, p->entries[first].name, name);
     }
-    buf_str(&b, "\n  }\n}\n");
+    json_write_end(&w);
+    json_write_end(&w);
+    json_write_newline(&w);
     TRY_OUT(file_write_atomic(index, b.data, b.len));
 out:
     buf_close(&b);

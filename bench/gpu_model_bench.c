@@ -55,13 +55,11 @@ struct training {
     int64_t step;
 };
 
-static int constant_loss(void *ctx, int64_t first, int64_t n, const float *logprob,
-                         const float *entropy, const float *value, float *g_logprob,
-                         float *g_entropy, float *g_value) {
-    (void)ctx, (void)first, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t i = 0; i < n; i++) {
-        g_logprob[i] = -1e-4F;
-        if (g_entropy) g_entropy[i] = 0;
+static int constant_loss(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)ctx, (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = -1e-4F;
+        rows->g_entropy[i] = 0;
     }
     return 0;
 }

@@ -73,13 +73,11 @@ static struct recipe *recipe_for(const struct group *g, const char *const *sets)
     return r;
 }
 
-static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
-    (void)ctx, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t j = 0; j < n; j++) {
-        g_logprob[j] = element[j] % 2 ? 1e-3F : -1e-3F;
-        g_entropy[j] = 0;
+static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
+    (void)ctx;
+    for (int64_t j = 0; j < rows->n; j++) {
+        rows->g_logprob[j] = element[j] % 2 ? 1e-3F : -1e-3F;
+        rows->g_entropy[j] = 0;
     }
     return 0;
 }
@@ -216,8 +214,9 @@ static void measure(const struct group *g, const char *const *sets, struct memor
     out->peak = peak_mib() - before - packed;
     struct recipe *recipe = recipe_for(g, sets);
     struct actor_plan plan;
-    bench_must(passes_policy(&plan, r.b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
-               "plan");
+    bench_must(
+        passes_policy_memory(&plan, r.b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
+        "plan");
     out->host = (double)plan.segments / (1 << 20) * (g->prompt - 1) /
                 (g->prompt + g->response); /* room for a whole context, as much as was used */
     recipe_close(&recipe);

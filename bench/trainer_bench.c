@@ -42,13 +42,11 @@ struct head {
     struct kern_tensor x, gx, w, gw, packed, logits;
 };
 
-static int derivatives(void *ctx, int64_t first, int64_t n, const float *logprob,
-                       const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                       float *g_value) {
-    (void)ctx, (void)first, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t i = 0; i < n; i++) {
-        g_logprob[i] = -1.0F / ROWS;
-        g_entropy[i] = -1e-3F / ROWS;
+static int derivatives(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)ctx, (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = -1.0F / ROWS;
+        rows->g_entropy[i] = -1e-3F / ROWS;
     }
     return 0;
 }

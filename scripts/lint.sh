@@ -40,10 +40,11 @@ layer() { # layer ROOM ALLOWED-ROOM...
         grep -vE "#include \"(($allowed)/[^/]+|proto/[a-z]+\.pb-c\.h)\"" | say "layer: $room may include $*"
 }
 model=(base kernels actor actor/text)
-words=(base proto proto/recipe)
+words=(base proto proto/metrics proto/recipe)
 layer base
 layer proto base
-layer proto/recipe base
+layer proto/metrics base
+layer proto/recipe base proto/metrics
 layer kernels base
 layer kernels/ref base kernels
 layer kernels/cpu base kernels kernels/ref
@@ -63,7 +64,7 @@ layer trainer/ranks base kernels proto/recipe
 layer trainer/optim base kernels proto/recipe actor trainer/ranks
 layer trainer/batch base actor trainer/ranks
 layer trainer/checkpoint base actor trainer/optim
-layer trainer/learn base actor proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer
+layer trainer/learn base actor proto/metrics proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint
 layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint
 
 # No circle of includes, neither of modules (a module is x.c, x.h and x_impl.h) nor of rooms.
@@ -97,6 +98,10 @@ only '(^|[^_a-z])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|
     'none' "banned call"
 only '(^|[^_a-z])getenv\(' 'deploy/cli/main\.c' "the environment is read in deploy/cli/main.c only"
 only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_/]+\.c' "stdout belongs to deploy/"
+only '\\"[a-z_/.]+\\": ?' '(deploy/cli/cmd_(score|step)\.c|rollout/manager/manager_lines\.h)' \
+    "JSON is written by base/json_write.h" # but for help texts, and the begin of a stored line
+only "\"($(sed -nE 's|^METRIC\(\w+, "([a-z_]+/[a-z_/]+)".*|\1|p' proto/metrics/metrics.def | paste -sd'|'))\"" none \
+    "a metric is written and read by its row (proto/metrics/metrics.h)"
 only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/(load|cpu/[a-z_0-9]+))\.c' "threads meet in queues"
 
 # A function with the label out ends in return rc.

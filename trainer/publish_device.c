@@ -6,6 +6,7 @@
 #include "trainer/publish_device.h"
 
 #include "base/mem.h"
+#include "trainer/learn/memplan.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -19,14 +20,9 @@ struct slab {
 
 struct publish_device {
     const struct kern_backend *backend;
-    struct slab slab[PUBLISH_DEVICE_SLABS];
+    struct slab slab[MEMPLAN_HANDOVER_SLABS];
     int next;
 };
-
-bool publish_device_wanted(const struct recipe *r, const struct kern_backend *b) {
-    return r->relay.device_handover == RECIPE_HANDOVER_AUTO && kern_can_share(b) &&
-           strcmp(r->rollout.device, r->trainer.device) == 0;
-}
 
 static int open_slab(struct slab *s, const struct kern_backend *b, size_t bytes) {
     TRY(kern_alloc(b, &s->data, bytes));
@@ -41,9 +37,9 @@ int publish_device_open(struct publish_device **out, const struct kern_backend *
     int rc = 0;
     struct publish_device *h = mem_zalloc(sizeof *h);
     h->backend = b;
-    for (int i = 0; i < PUBLISH_DEVICE_SLABS; i++)
+    for (int i = 0; i < MEMPLAN_HANDOVER_SLABS; i++)
         h->slab[i].file.fd = -1;
-    for (int i = 0; i < PUBLISH_DEVICE_SLABS; i++)
+    for (int i = 0; i < MEMPLAN_HANDOVER_SLABS; i++)
         TRY_OUT(open_slab(&h->slab[i], b, bytes));
     *out = h;
     h = NULL;
@@ -54,7 +50,7 @@ out:
 
 void publish_device_close(struct publish_device **h) {
     if (!*h) return;
-    for (int i = 0; i < PUBLISH_DEVICE_SLABS; i++) {
+    for (int i = 0; i < MEMPLAN_HANDOVER_SLABS; i++) {
         sealed_close(&(*h)->slab[i].file);
         kern_release((*h)->backend, (*h)->slab[i].data);
     }
@@ -74,7 +70,7 @@ int publish_device_finish(struct publish_device *h, int64_t version, struct hash
     ASSERT(s->idle);
     TRY(sealed_finish(&s->file, version, hash));
     s->idle = false;
-    h->next = (h->next + 1) % PUBLISH_DEVICE_SLABS;
+    h->next = (h->next + 1) % MEMPLAN_HANDOVER_SLABS;
     *out = (struct sealed_note){.pid = getpid(), .fd = s->file.fd};
     return 0;
 }

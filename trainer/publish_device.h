@@ -6,16 +6,12 @@
 #define TRAINER_PUBLISH_DEVICE_H
 
 #include "actor/params.h"
-#include "proto/recipe/recipe.h"
 #include "relay/sealed.h"
-
-enum { PUBLISH_DEVICE_SLABS = 2 };
 
 struct publish_device;
 
-/* Whether this recipe asks for it on the trainer's backend: some rollout has the same device, and
- * the backend can share memory. It takes PUBLISH_DEVICE_SLABS policies of device memory. */
-bool publish_device_wanted(const struct recipe *r, const struct kern_backend *b);
+/* Takes MEMPLAN_HANDOVER_SLABS times `bytes`, the size of a policy, of device memory; where the
+ * memory plan has no room for them (handover 0), nobody asks for it. */
 MUST_CHECK int publish_device_open(struct publish_device **out, const struct kern_backend *b,
                                    size_t bytes);
 void publish_device_close(struct publish_device **h);

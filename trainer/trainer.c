@@ -27,8 +27,8 @@
 #include "trainer/checkpoint/export.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/learn/logprob_audit.h"
-#include "trainer/learn/metrics.h"
 #include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 #include "trainer/publish.h"
 #include "trainer/publish_device.h"
 
@@ -80,9 +80,9 @@ static int before_update(void *ctx) {
 /* Where the device refuses, everybody goes through host memory. */
 static int open_handover(struct trainer *t) {
     const struct params *w = step_policy(t->step);
-    const struct kern_backend *b = params_backend(w);
-    if (!publish_device_wanted(t->recipe, b)) return 0;
-    int rc = publish_device_open(&t->handover, b, params_policy_bytes(params_shape(w)));
+    size_t bytes = params_policy_bytes(params_shape(w));
+    if (step_memory(t->step)->handover == 0) return 0;
+    int rc = publish_device_open(&t->handover, params_backend(w), bytes);
     if (rc < 0) LOG(WARN, TRAINER, "no hand-over on the device: %s", err_text());
     return 0;
 }
@@ -109,8 +109,8 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
     TRY_OUT(open_handover(t));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
-    TRY_OUT(
-        logprob_audit_open(&t->audit, step_policy(t->step), t->recipe, step_room(t->step)->device));
+    TRY_OUT(logprob_audit_open(&t->audit, step_policy(t->step), t->recipe,
+                               step_memory(t->step)->device));
     TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
@@ -279,21 +279,26 @@ static int save(struct trainer *t) {
 
 /* Tells the manager what was done, until it has stored it. */
 static int report(struct trainer *t, const struct step_report *r, struct hash before, bool skipped,
-                  const struct metrics_times *times) {
+                  const struct step_times *times) {
     Weir__StepDone d = WEIR__STEP_DONE__INIT;
     uint8_t hash_before[16], hash_after[16];
     struct buf text = {0};
+    struct json_write w = json_write_to(&text, JSON_COMPACT);
+    struct metrics metrics = {.json = &w};
     struct link_msg m;
     bool got = false;
     sealed_hash_put(hash_before, before);
     sealed_hash_put(hash_after, t->hash);
-    metrics_json(&text, r, times);
+    json_write_object(&w, NULL);
+    step_metrics(&metrics, r);
+    step_metrics_times(&metrics, r, times);
+    json_write_end(&w);
     d.step = r->step;
     d.hash_before = (ProtobufCBinaryData){sizeof hash_before, hash_before};
     d.hash_after = (ProtobufCBinaryData){sizeof hash_after, hash_after};
     d.skipped = skipped;
-    struct wait w = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
-    int rc = converse(t, &w, &m, &got);
+    struct wait done = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
+    int rc = converse(t, &done, &m, &got);
     if (got) link_free(&m);
     buf_close(&text);
     return rc;
@@ -358,7 +363,7 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     struct hash before = t->hash;
     bool skipped = false;
     uint64_t start = clock_us();
-    struct metrics_times times = {.wait = seconds(asked_us, start)};
+    struct step_times times = {.wait = seconds(asked_us, start)};
     TRY(train(t, m, &r, &skipped));
     times.step = seconds(start, clock_us());
     times.publish = publish_times(t->publish).took;
@@ -411,7 +416,7 @@ static int finish(struct trainer *t) {
 static int serve(struct trainer *t) {
     TRY(publish(t));
     struct buf memory = {0};
-    memplan_text(&memory, step_room(t->step));
+    memplan_text(&memory, step_memory(t->step));
     LOG(INFO, TRAINER, "starts at version=%" PRId64 " memory: %s", step_version(t->step),
         memory.data);
     buf_close(&memory);

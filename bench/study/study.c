@@ -17,8 +17,8 @@
 #include "rollout/engine/engine.h"
 #include "rollout/setup/setup_engine.h"
 #include "rollout/setup/setup_policy.h"
-#include "trainer/learn/report.h"
 #include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -259,8 +259,8 @@ static double evaluate(struct study *y) {
 static void write_step(struct study *y, const struct step_report *r) {
     struct buf line = {0};
     if (!y->steps) return;
-    report_json(&line, r);
-    fprintf(y->steps, "%s\n", line.data);
+    step_metrics_line(&line, r);
+    fprintf(y->steps, "%s", line.data);
     buf_close(&line);
 }
 

@@ -3,6 +3,8 @@
  * the sentence about rollouts is the more careful one. */
 #include "deploy/cli/balance.h"
 
+#include "proto/metrics/metrics.h"
+
 #include <inttypes.h>
 #include <math.h>
 
@@ -10,17 +12,17 @@ enum { FIRST = 4, LEAST = 8 }; /* steps that are left out; and that are needed *
 
 static const double waits = 0.10; /* shares of time or places above it are worth a word */
 
-static double number(const struct json *o, const char *key) {
-    return json_num(json_get(o, key), 0);
+static double number(const struct json *o, enum metric id) {
+    return metrics_get_num(o, id, 0);
 }
 
 void balance_step(struct balance *b, const struct json *line, int64_t step) {
     if (step <= FIRST) return;
     b->steps++;
-    b->wait_s += number(line, "time/wait");
-    b->step_s += number(line, "time/wait") + number(line, "time/step");
-    b->held += number(line, "idle/rollout");
-    b->level += number(line, "off_policy/level");
+    b->wait_s += number(line, METRIC_TIME_WAIT);
+    b->step_s += number(line, METRIC_TIME_WAIT) + number(line, METRIC_TIME_STEP);
+    b->held += number(line, METRIC_IDLE_ROLLOUT);
+    b->level += number(line, METRIC_OFF_POLICY_LEVEL);
 }
 
 void balance_text(struct buf *out, const struct balance *b) {

@@ -2,6 +2,7 @@
  * as JSON lines; or with --fit-prefix what trainer.prefix_cost is for it here, as a line of a
  * recipe. The benchmarks against ceilings and peers are in bench/ (`make bench`). */
 #include "base/clock.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "deploy/cli/args.h"
@@ -51,6 +52,14 @@ static int add_requests(struct engine *e, const struct policy *p, const struct o
     return rc;
 }
 
+static int print_line(struct buf *line) {
+    int rc = printf("%s\n", line->data) >= 0 && fflush(stdout) == 0
+                 ? 0
+                 : FAIL(ERR_IO, "cannot write to stdout");
+    buf_close(line);
+    return rc;
+}
+
 static int bench_decode(const struct options *o, const struct policy *p, const struct params *w,
                         const struct kern_backend *b, int32_t batch) {
     struct engine *e;
@@ -80,12 +89,18 @@ static int bench_decode(const struct options *o, const struct policy *p, const s
     engine_close(&e);
     TRY(rc);
     double seconds = (double)(end - first) * 1e-6;
-    printf("{\"bench\": \"decode\", \"batch\": %d, \"prompt_tokens\": %" PRId64
-           ", \"new_tokens\": %" PRId64 ", \"tokens_per_s\": %.1f, \"first_token_s\": %.4f}\n",
-           batch, o->prompt, o->tokens,
-           (double)(after.decode_tokens - before.decode_tokens) / seconds,
-           (double)(first - start) * 1e-6);
-    return fflush(stdout) == 0 ? 0 : FAIL(ERR_IO, "cannot write to stdout");
+    struct buf line = {0};
+    struct json_write json = json_write_to(&line, JSON_LINE);
+    json_write_object(&json, NULL);
+    json_write_str(&json, "bench", "decode");
+    json_write_int(&json, "batch", batch);
+    json_write_int(&json, "prompt_tokens", o->prompt);
+    json_write_int(&json, "new_tokens", o->tokens);
+    json_write_fixed(&json, "tokens_per_s",
+                     (double)(after.decode_tokens - before.decode_tokens) / seconds, 1);
+    json_write_fixed(&json, "first_token_s", (double)(first - start) * 1e-6, 4);
+    json_write_end(&json);
+    return print_line(&line);
 }
 
 static struct batch *random_batch(const struct policy *p, uint32_t n, int32_t n_prompt,
@@ -109,6 +124,8 @@ static struct batch *random_batch(const struct policy *p, uint32_t n, int32_t n_
 
 static int bench_train(const struct options *o, const struct policy *p) {
     enum { STEPS = 3, SEQS = 8 };
+    struct buf line = {0};
+    struct json_write w = json_write_to(&line, JSON_LINE);
     struct recipe *r;
     struct step *s = NULL;
     struct step_report report;
@@ -129,11 +146,15 @@ static int bench_train(const struct options *o, const struct policy *p) {
         b->step = step_version(s);
         rc = step_run_sft(s, b, &report);
     }
-    if (rc == 0)
-        printf("{\"bench\": \"train\", \"sequences\": %d, \"tokens\": %" PRId64
-               ", \"tokens_per_s\": %.1f}\n",
-               SEQS, report.tokens,
-               (double)STEPS * (double)report.tokens / ((double)(clock_us() - start) * 1e-6));
+    TRY_OUT(rc);
+    double seconds = (double)(clock_us() - start) * 1e-6;
+    json_write_object(&w, NULL);
+    json_write_str(&w, "bench", "train");
+    json_write_int(&w, "sequences", SEQS);
+    json_write_int(&w, "tokens", report.tokens);
+    json_write_fixed(&w, "tokens_per_s", (double)STEPS * (double)report.tokens / seconds, 1);
+    json_write_end(&w);
+    rc = print_line(&line);
 out:
     step_close(&s);
     batch_close(&b);

@@ -3,6 +3,7 @@
  * something to fix. */
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/net.h"
 #include "deploy/cli/args.h"
@@ -39,9 +40,13 @@ static void say(struct doctor *d, const char *state, const char *what, const cha
     d->to_fix += strcmp(state, "fix") == 0;
     if (d->json) {
         struct buf line = {0};
-        buf_printf(&line, "{\"check\": \"%s\", \"state\": \"%s\", \"text\": ", what, state);
-        buf_json_str(&line, text, strlen(text));
-        printf("%s}\n", line.data);
+        struct json_write w = json_write_to(&line, JSON_LINE);
+        json_write_object(&w, NULL);
+        json_write_str(&w, "check", what);
+        json_write_str(&w, "state", state);
+        json_write_str(&w, "text", text);
+        json_write_end(&w);
+        printf("%s\n", line.data);
         buf_close(&line);
     } else {
         printf("%-4s  %-14s %s\n", state, what, text);

@@ -5,6 +5,7 @@
  * and are written in their order, each as soon as it and all before it are complete. The trajectory
  * id of a sample is its number, so `--seed S --n 8` gives the same eight on any machine with the
  * same backend, and the first of them is what `--n 1` gives. */
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
@@ -133,14 +134,16 @@ static int add_samples(struct generate *g) {
 
 static void json_sample(const struct generate *g, int64_t i, struct buf *out) {
     const struct sample *s = &g->samples[i];
-    buf_printf(out, "{\"sample\": %lld, \"text\": ", (long long)i);
-    buf_json_str(out, s->out.data ? s->out.data : "", s->out.len);
-    buf_str(out, ", \"tokens\": ");
-    buf_json_ids(out, s->tokens, (size_t)s->n);
-    buf_str(out, ", \"logprobs\": ");
-    buf_json_f32s(out, s->logprobs, (size_t)s->n);
-    buf_printf(out, ", \"prompt_tokens\": %d, \"finish\": \"%s\"}\n", (int)g->n_ids,
-               s->finish == ENGINE_STOP ? "stop" : "length");
+    struct json_write w = json_write_to(out, JSON_LINE);
+    json_write_object(&w, NULL);
+    json_write_int(&w, "sample", i);
+    json_write_text(&w, "text", s->out.data, s->out.len);
+    json_write_ids(&w, "tokens", s->tokens, (size_t)s->n);
+    json_write_f32s(&w, "logprobs", s->logprobs, (size_t)s->n);
+    json_write_int(&w, "prompt_tokens", g->n_ids);
+    json_write_str(&w, "finish", s->finish == ENGINE_STOP ? "stop" : "length");
+    json_write_end(&w);
+    json_write_newline(&w);
 }
 
 static int write_out(const struct buf *b) {

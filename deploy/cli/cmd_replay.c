@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "deploy/cli/args.h"
@@ -18,6 +19,7 @@
 #include "deploy/replay/salvage.h"
 #include "deploy/replay/staleness_report.h"
 #include "deploy/supervise/rundir.h"
+#include "proto/metrics/metrics.h"
 #include "rollout/engine/engine.h"
 
 #include <inttypes.h>
@@ -36,8 +38,15 @@ struct options {
     bool all, json, eval, logprobs, tokens;
 };
 
-static double field(const struct json *o, const char *key) {
-    return json_num(json_get(o, key), 0);
+static double field(const struct json *o, enum metric id) {
+    return metrics_get_num(o, id, 0);
+}
+
+/* The writer's buffer as one line. */
+static void print_json(struct json_write *w) {
+    json_write_newline(w);
+    printf("%s", w->out->data);
+    buf_close(w->out);
 }
 
 /* --- list: one line per step ---------------------------------------------------------------- */
@@ -51,16 +60,24 @@ static int list_step(struct replay_view *p, const struct runlog_batch *b, bool j
     int rc = runlog_get(p->log, RUNLOG_REPORT, (uint64_t)b->step, &report);
     if (rc == 0 && json_parse(&doc, report.u.report.json, report.u.report.bytes, "report") == 0)
         o = json_root(doc);
-    if (json)
-        printf("{\"step\": %" PRId64 ", \"trajectories\": %u, \"staleness_max\": %" PRId64
-               ", \"done\": %s, \"weights_hash\": \"%s\", \"reward/mean\": %.9g}\n",
-               b->step + 1, b->n, b->staleness_max, b->done ? "true" : "false", b->done ? hash : "",
-               field(o, "reward/mean"));
-    else
+    if (json) {
+        struct buf line = {0};
+        struct json_write w = json_write_to(&line, JSON_LINE);
+        struct metrics m = {.json = &w};
+        json_write_object(&w, NULL);
+        metrics_int(&m, METRIC_STEP, b->step + 1);
+        json_write_uint(&w, "trajectories", b->n);
+        json_write_int(&w, "staleness_max", b->staleness_max);
+        json_write_bool(&w, "done", b->done);
+        metrics_text(&m, METRIC_WEIGHTS_HASH, b->done ? hash : "");
+        metrics_num(&m, METRIC_REWARD_MEAN, field(o, METRIC_REWARD_MEAN));
+        json_write_end(&w);
+        print_json(&w);
+    } else
         printf("step %5" PRId64 "  %4u trajectories  staleness max %2" PRId64
                "  reward %7.3f  grad_norm %9.3g  %s\n",
-               b->step + 1, b->n, b->staleness_max, field(o, "reward/mean"),
-               field(o, "actor/grad_norm"), b->done ? hash : "not done");
+               b->step + 1, b->n, b->staleness_max, field(o, METRIC_REWARD_MEAN),
+               field(o, METRIC_ACTOR_GRAD_NORM), b->done ? hash : "not done");
     json_close(&doc);
     runlog_free(&report);
     return rc == ERR_NOTFOUND ? 0 : rc;
@@ -139,20 +156,17 @@ static void count_batch(struct stats *s, const struct runlog_record *r) {
     s->steps += r->u.batch.done;
 }
 
-/* The evaluations as they were reported: ", "evals": [{...}, ...]", or a line for each. */
-static int show_evals(struct replay_view *p, bool json) {
+/* The evaluations as they were reported: elements of an array, or a line for each. */
+static int show_evals(struct replay_view *p, struct json_write *json) {
     struct runlog_scan *scan;
     const struct runlog_record *record;
-    const char *comma = "";
     int rc;
     TRY(runlog_scan_open(&scan, p->log, RUNLOG_EVAL, 0));
-    if (json) printf(", \"evals\": [");
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
         const struct runlog_report *r = &record->u.report;
         struct json_doc *doc;
         if (json) {
-            printf("%s%.*s", comma, (int)r->bytes, r->json);
-            comma = ", ";
+            json_write_raw(json, NULL, r->json, r->bytes);
             continue;
         }
         rc = json_parse(&doc, r->json, r->bytes, "evaluation");
@@ -163,7 +177,31 @@ static int show_evals(struct replay_view *p, bool json) {
         json_close(&doc);
     }
     runlog_scan_close(&scan);
-    if (json && rc == 0) printf("]");
+    return rc;
+}
+
+static int stats_json(struct replay_view *p, const struct stats *s, double reward, int64_t every) {
+    struct buf line = {0};
+    struct json_write w = json_write_to(&line, JSON_LINE);
+    int rc;
+    json_write_object(&w, NULL);
+    json_write_int(&w, "steps", s->steps);
+    json_write_int(&w, "groups_trained", s->groups[GROUPS_TRAINED]);
+    json_write_int(&w, "groups_rejected", s->groups[GROUPS_REJECTED]);
+    json_write_int(&w, "trajectories", s->trajectories);
+    json_write_int(&w, "tokens", s->tokens);
+    json_write_int(&w, "truncated", s->truncated);
+    json_write_int(&w, "mixed_versions", s->mixed);
+    json_write_int(&w, "reward_errors", s->errors);
+    json_write_num(&w, "reward_mean", reward);
+    TRY_OUT(staleness_report_json(p->log, p->recipe->trainer.staleness.max, every, &w));
+    json_write_array(&w, "evals");
+    TRY_OUT(show_evals(p, &w));
+    json_write_end(&w);
+    json_write_end(&w);
+    print_json(&w);
+out:
+    buf_close(&line);
     return rc;
 }
 
@@ -175,18 +213,7 @@ static int stats(struct replay_view *p, const struct options *o) {
     TRY(scan_all(p->log, RUNLOG_BATCH, count_batch, &s));
     double mean_tokens = s.trajectories ? (double)s.tokens / (double)s.trajectories : 0;
     double mean_reward = s.scored ? s.reward / (double)s.scored : 0;
-    if (o->json) {
-        printf("{\"steps\": %" PRId64 ", \"groups_trained\": %" PRId64
-               ", \"groups_rejected\": %" PRId64 ", \"trajectories\": %" PRId64
-               ", \"tokens\": %" PRId64 ", \"truncated\": %" PRId64 ", \"mixed_versions\": %" PRId64
-               ", \"reward_errors\": %" PRId64 ", \"reward_mean\": %.9g",
-               s.steps, s.groups[GROUPS_TRAINED], s.groups[GROUPS_REJECTED], s.trajectories,
-               s.tokens, s.truncated, s.mixed, s.errors, mean_reward);
-        TRY(staleness_report_print(p->log, p->recipe->trainer.staleness.max, o->every, true));
-        TRY(show_evals(p, true));
-        printf("}\n");
-        return 0;
-    }
+    if (o->json) return stats_json(p, &s, mean_reward, o->every);
     printf("steps         %" PRId64 "\n", s.steps);
     printf("groups        %" PRId64 " trained, %" PRId64 " finished, %" PRId64 " running, %" PRId64
            " rejected\n",
@@ -201,8 +228,8 @@ static int stats(struct replay_view *p, const struct options *o) {
            s.trajectories, mean_tokens, s.truncated, s.mixed);
     printf("reward        mean %.4f over %" PRId64 ", %" PRId64 " errors\n", mean_reward, s.scored,
            s.errors);
-    TRY(staleness_report_print(p->log, p->recipe->trainer.staleness.max, o->every, false));
-    return show_evals(p, false);
+    TRY(staleness_report_print(p->log, p->recipe->trainer.staleness.max, o->every));
+    return show_evals(p, NULL);
 }
 
 /* --- verify --------------------------------------------------------------------------------- */
@@ -214,13 +241,23 @@ static void print_verified(void *ctx, const struct replay_step *s) {
     hash_hex(s->want, w);
     hash_hex(s->got, g);
     if (o->json) {
-        printf("{\"step\": %" PRId64 ", \"recorded\": \"%s\", \"replayed\": \"%s\", \"equal\": %s",
-               s->step + 1, w, g, same ? "true" : "false");
-        if (o->logprobs)
-            printf(", \"logprobs\": {\"tokens\": %" PRId64 ", \"unequal\": %" PRId64
-                   ", \"mean\": %.9g, \"max\": %.9g}",
-                   s->tokens, s->unequal, s->mean, s->max);
-        printf("}\n");
+        struct buf line = {0};
+        struct json_write json = json_write_to(&line, JSON_LINE);
+        json_write_object(&json, NULL);
+        json_write_int(&json, "step", s->step + 1);
+        json_write_str(&json, "recorded", w);
+        json_write_str(&json, "replayed", g);
+        json_write_bool(&json, "equal", same);
+        if (o->logprobs) {
+            json_write_object(&json, "logprobs");
+            json_write_int(&json, "tokens", s->tokens);
+            json_write_int(&json, "unequal", s->unequal);
+            json_write_num(&json, "mean", s->mean);
+            json_write_num(&json, "max", s->max);
+            json_write_end(&json);
+        }
+        json_write_end(&json);
+        print_json(&json);
         return;
     }
     if (same)
@@ -280,7 +317,7 @@ static void print_step(void *ctx, const struct retrain_step *s) {
     char hex[HASH_HEX];
     hash_hex(s->hash, hex);
     if (o->json) {
-        printf("%s\n", s->line);
+        printf("%s", s->line);
     } else if (r) {
         printf("step %5" PRId64 "  loss %10.5f  grad_norm %9.3g  ess %6.4f  entropy %6.3f",
                s->step + 1, r->loss, r->grad_norm, r->ess, r->entropy);
@@ -297,9 +334,9 @@ static void print_eval(void *ctx, const char *line) {
     const struct options *o = ctx;
     struct json_doc *doc;
     if (o->json) {
-        printf("%s\n", line);
+        printf("%s", line);
     } else if (json_parse(&doc, line, strlen(line), "evaluation") == 0) {
-        printf("eval at version %.0f: ", field(json_root(doc), "eval/version"));
+        printf("eval at version %.0f: ", field(json_root(doc), METRIC_EVAL_VERSION));
         progress_show_sets(json_root(doc));
         printf("\n");
         json_close(&doc);
@@ -310,15 +347,14 @@ static void print_end(const struct options *o, const struct retrain *t) {
     char hex[HASH_HEX];
     hash_hex(t->hash, hex);
     if (o->json) {
-        struct buf dir = {0};
-        buf_json_str(&dir, t->dir, strlen(t->dir));
-        printf("{\"event\": \"complete\", \"run\": %s, \"steps\": %" PRId64
-               ", \"empty_steps\": %" PRId64 ", \"skipped_steps\": %" PRId64
-               ", \"groups_rejected\": %" PRId64 ", \"trajectories\": %" PRId64
-               ", \"as_logged\": %" PRId64 ", \"weights_hash\": \"%s\"}\n",
-               dir.data, t->steps, t->empty, t->skipped, t->groups_rejected, t->trajectories,
-               t->as_logged, hex);
-        buf_close(&dir);
+        struct buf line = {0};
+        struct json_write w = json_write_to(&line, JSON_LINE);
+        json_write_object(&w, NULL);
+        json_write_str(&w, "event", "complete");
+        json_write_str(&w, "run", t->dir);
+        retrain_summary(t, &w);
+        json_write_end(&w);
+        print_json(&w);
         return;
     }
     printf("%" PRId64 " steps, %" PRId64 " trajectories; ", t->steps, t->trajectories);

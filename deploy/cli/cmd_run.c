@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/net.h"
@@ -376,8 +377,12 @@ static int commit_resumed(struct run *run, bool json) {
     TRY(resume_commit(run->dir, run->former, run->recipe, &run->changed));
     if (json) {
         struct buf text = {0};
-        buf_json_str(&text, run->changed.data, run->changed.len);
-        printf("{\"event\": \"changed\", \"text\": %s}\n", text.data);
+        struct json_write w = json_write_to(&text, JSON_LINE);
+        json_write_object(&w, NULL);
+        json_write_str(&w, "event", "changed");
+        json_write_text(&w, "text", run->changed.data, run->changed.len);
+        json_write_end(&w);
+        printf("%s\n", text.data);
         buf_close(&text);
     } else {
         printf("changed    ");

@@ -5,6 +5,7 @@
 #include "actor/shape.h"
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/lines.h"
 #include "base/mem.h"
 #include "deploy/cli/args.h"
@@ -120,9 +121,11 @@ static int print_window(const struct score *c) {
             return rc;
         }
         buf_reset(&line);
-        buf_str(&line, "{\"logprobs\": ");
-        buf_json_f32s(&line, c->items[i].logprobs, (size_t)c->items[i].n_response);
-        buf_str(&line, "}\n");
+        struct json_write w = json_write_to(&line, JSON_LINE);
+        json_write_object(&w, NULL);
+        json_write_f32s(&w, "logprobs", c->items[i].logprobs, (size_t)c->items[i].n_response);
+        json_write_end(&w);
+        json_write_newline(&w);
         fwrite(line.data, 1, line.len, stdout);
     }
     buf_close(&line);

@@ -22,11 +22,12 @@
 #include "deploy/preflight/preflight.h"
 #include "deploy/supervise/resume.h"
 #include "deploy/supervise/rundir.h"
+#include "proto/metrics/metrics.h"
 #include "proto/recipe/recipe.h"
 #include "rollout/setup/setup_policy.h"
 #include "trainer/checkpoint/export.h"
-#include "trainer/learn/report.h"
 #include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -264,8 +265,8 @@ static bool is_kept(struct sft *f, const char *line, size_t n) {
     int64_t step;
     if (json_parse(&doc, line, n, "metrics") < 0) return false;
     const struct json *o = json_root(doc);
-    bool kept = json_int(json_get(o, "step"), &step) && step <= f->first;
-    if (json_int(json_get(o, "eval/version"), &step) && step <= f->first) {
+    bool kept = json_int(metrics_get(o, METRIC_STEP), &step) && step <= f->first;
+    if (json_int(metrics_get(o, METRIC_EVAL_VERSION), &step) && step <= f->first) {
         kept = true;
         f->evaluated = step;
     }
@@ -295,31 +296,30 @@ static int open_metrics(struct sft *f) {
     return f->fd < 0 ? FAIL(ERR_IO, "cannot open %s: %s", f->metrics, strerror(errno)) : 0;
 }
 
-static int put_line(struct sft *f, struct buf *line) {
-    buf_str(line, "}\n");
-    return file_write_all(f->fd, line->data, line->len, f->metrics);
-}
-
-static void put_num(struct buf *line, const char *key, double x) {
-    buf_printf(line, ", \"%s\": ", key);
-    buf_json_num(line, x);
+/* Ends the object and puts it into metrics.jsonl. */
+static int put_line(struct sft *f, struct json_write *w) {
+    json_write_end(w);
+    json_write_newline(w);
+    return file_write_all(f->fd, w->out->data, w->out->len, f->metrics);
 }
 
 static int put_step(struct sft *f, const struct step_report *r, double seconds) {
     struct buf line = {0};
-    buf_printf(&line, "{\"step\": %" PRId64, r->step + 1); /* step n makes version n */
-    put_num(&line, "actor/loss", r->loss);
-    put_num(&line, "actor/grad_norm", r->grad_norm);
-    put_num(&line, "actor/lr", r->lr);
-    put_num(&line, "actor/entropy", r->entropy);
-    buf_printf(&line,
-               ", \"batch/sequences\": %" PRId64 ", \"batch/tokens\": %" PRId64
-               ", \"batch/trained_tokens\": %" PRId64,
-               r->sequences, r->tokens, r->trained_tokens);
-    put_num(&line, "perf/tokens_per_s", seconds > 0 ? (double)r->tokens / seconds : 0);
-    put_num(&line, "time/step", seconds);
-    put_num(&line, "time/wall", (double)clock_wall_us() * 1e-6);
-    int rc = put_line(f, &line);
+    struct json_write w = json_write_to(&line, JSON_LINE);
+    struct metrics m = {.json = &w};
+    json_write_object(&w, NULL);
+    metrics_int(&m, METRIC_STEP, r->step + 1); /* step n makes version n */
+    metrics_num(&m, METRIC_ACTOR_LOSS, r->loss);
+    metrics_num(&m, METRIC_ACTOR_GRAD_NORM, r->grad_norm);
+    metrics_num(&m, METRIC_ACTOR_LR, r->lr);
+    metrics_num(&m, METRIC_ACTOR_ENTROPY, r->entropy);
+    metrics_int(&m, METRIC_BATCH_SEQUENCES, r->sequences);
+    metrics_int(&m, METRIC_BATCH_TOKENS, r->tokens);
+    metrics_int(&m, METRIC_BATCH_TRAINED_TOKENS, r->trained_tokens);
+    metrics_num(&m, METRIC_PERF_TOKENS_PER_S, seconds > 0 ? (double)r->tokens / seconds : 0);
+    metrics_num(&m, METRIC_TIME_STEP, seconds);
+    metrics_num(&m, METRIC_TIME_WALL, (double)clock_wall_us() * 1e-6);
+    int rc = put_line(f, &w);
     buf_close(&line);
     return rc;
 }
@@ -365,42 +365,51 @@ static int evaluate_set(struct sft *f, const struct set *s, struct sum *sum) {
     return rc;
 }
 
-/* The mean over all tokens of all sets, and of each. An interrupted one is not reported. */
-static int evaluate(struct sft *f) {
-    struct buf line = {0}, each = {0};
-    struct sum all = {0};
-    int rc = 0;
-    if (f->n_sets == 0) return 0;
+/* The mean over all tokens of all sets, and what it says of the run so far. */
+static void note_loss(struct sft *f, double loss) {
+    f->eval[1] = loss;
+    if (isnan(f->eval[0])) f->eval[0] = f->least = loss;
+    if (loss > f->least) return;
+    f->least = loss;
+    f->least_step = step_version(f->step);
+}
+
+static int put_evaluation(struct sft *f, const struct sum *each) {
+    struct buf line = {0};
+    struct json_write w = json_write_to(&line, JSON_LINE);
+    struct metrics m = {.json = &w};
+    json_write_object(&w, NULL);
+    metrics_int(&m, METRIC_EVAL_VERSION, step_version(f->step));
+    metrics_num(&m, METRIC_EVAL_LOSS, f->eval[1]);
     for (size_t i = 0; i < f->n_sets; i++) {
-        struct sum s = {0};
-        TRY_OUT(evaluate_set(f, &f->set[i], &s));
-        if (stop_signal) goto out;
-        buf_printf(&each,
-                   ", \"eval/%s/rows\": %" PRId64 ", \"eval/%s/tokens\": %" PRId64
-                   ", \"eval/%s/loss\": ",
-                   f->set[i].name, s.rows, f->set[i].name, s.tokens, f->set[i].name);
-        buf_json_num(&each, s.loss / (double)s.tokens);
-        all.loss += s.loss;
-        all.tokens += s.tokens;
+        m.label = f->set[i].name;
+        metrics_int(&m, METRIC_EVAL_SET_ROWS, each[i].rows);
+        metrics_int(&m, METRIC_EVAL_SET_TOKENS, each[i].tokens);
+        metrics_num(&m, METRIC_EVAL_SET_LOSS, each[i].loss / (double)each[i].tokens);
     }
-    f->eval[1] = all.loss / (double)all.tokens;
-    if (isnan(f->eval[0])) f->eval[0] = f->least = f->eval[1];
-    if (f->eval[1] <= f->least) {
-        f->least = f->eval[1];
-        f->least_step = step_version(f->step);
+    int rc = put_line(f, &w);
+    if (rc == 0 && f->json) printf("%s", line.data);
+    if (rc == 0 && f->json) fflush(stdout);
+    buf_close(&line);
+    return rc;
+}
+
+/* An interrupted one is not reported. */
+static int evaluate(struct sft *f) {
+    struct sum each[RECIPE_EVAL_MAX] = {0}, all = {0};
+    if (f->n_sets == 0) return 0;
+    ASSERT(f->n_sets <= RECIPE_EVAL_MAX);
+    for (size_t i = 0; i < f->n_sets; i++) {
+        TRY(evaluate_set(f, &f->set[i], &each[i]));
+        if (stop_signal) return 0;
+        all.loss += each[i].loss;
+        all.tokens += each[i].tokens;
     }
-    buf_printf(&line, "{\"eval/version\": %" PRId64 ", \"eval/loss\": ", step_version(f->step));
-    buf_json_num(&line, f->eval[1]);
-    buf_add(&line, each.data, each.len);
-    TRY_OUT(put_line(f, &line));
-    if (f->json) printf("%s", line.data);
-    if (f->json) fflush(stdout);
+    note_loss(f, all.loss / (double)all.tokens);
+    TRY(put_evaluation(f, each));
     fprintf(stderr, "%ssft evaluation at version %" PRId64 ": loss %.4f over %" PRId64 " tokens\n",
             isatty(STDERR_FILENO) ? "\r\033[K" : "", step_version(f->step), f->eval[1], all.tokens);
-out:
-    buf_close(&line);
-    buf_close(&each);
-    return rc;
+    return 0;
 }
 
 /* --- training ------------------------------------------------------------------------------- */
@@ -411,10 +420,8 @@ static void show(const struct sft *f, const struct step_report *r) {
     char left[24];
     if (f->json) {
         struct buf line = {0};
-        struct step_report shown = *r;
-        shown.step = done; /* as it is counted on the terminal */
-        report_json(&line, &shown);
-        printf("%s\n", line.data);
+        step_metrics_line(&line, r);
+        printf("%s", line.data);
         fflush(stdout);
         buf_close(&line);
     }
@@ -525,7 +532,7 @@ static int work(struct sft *f) {
     catch_signals();
     TRY_OUT(train(f));
     if (!stop_signal) {
-        TRY_OUT(step_gather(f->step));
+        TRY_OUT(step_gather_weights(f->step));
         TRY_OUT(export_hf(step_weights(f->step), f->recipe->model.path, f->out, KERN_F32, 0));
     }
     summary(f);

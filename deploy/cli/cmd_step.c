@@ -9,8 +9,8 @@
 #include "proto/recipe/recipe.h"
 #include "proto/recipe/traps.h"
 #include "trainer/checkpoint/export.h"
-#include "trainer/learn/report.h"
 #include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -77,9 +77,8 @@ static int run_file(struct step *s, const char *path, bool version_given) {
     TRY_OUT(batch_read(&b, path, shape->vocab, shape->context));
     if (!version_given && b->step > step_version(s)) step_set_version(s, b->step);
     TRY_OUT(err_wrap(step_run(s, b, &report), "%s", path));
-    report.step++; /* step n makes version n */
-    report_json(&line, &report);
-    printf("%s\n", line.data);
+    step_metrics_line(&line, &report);
+    printf("%s", line.data);
     if (fflush(stdout) != 0) rc = FAIL(ERR_IO, "cannot write to stdout");
 out:
     buf_close(&line);
@@ -101,7 +100,7 @@ int cmd_step(int argc, char **argv) {
     if (a.version >= 0) step_set_version(s, a.version);
     for (size_t i = 0; i < a.batches.n; i++)
         TRY_OUT(run_file(s, a.batches.at[i], a.version >= 0));
-    TRY_OUT(step_gather(s));
+    TRY_OUT(step_gather_weights(s));
     TRY_OUT(export_hf(step_weights(s), a.model, a.out, KERN_F32, 0));
 out:
     if (rc < 0 && a.out) rmdir(a.out); /* only an empty folder goes: one made here for nothing */

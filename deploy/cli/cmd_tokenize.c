@@ -4,6 +4,7 @@
 #include "actor/text/tokenizer.h"
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/lines.h"
 #include "base/mem.h"
 #include "deploy/cli/args.h"
@@ -20,7 +21,8 @@ static int encode(const struct tokenizer *t, const struct json *v, bool special,
     if (!json_str(v))
         return FAIL(ERR_CORRUPT, "must be a JSON string, it is %s", json_type_name(json_type(v)));
     TRY(tokenizer_encode(t, json_str(v), json_len(v), special, &ids, &n));
-    buf_json_ids(out, ids, n);
+    struct json_write w = json_write_to(out, JSON_LINE);
+    json_write_ids(&w, NULL, ids, n);
     mem_free(ids);
     return 0;
 }
@@ -49,7 +51,8 @@ static int decode(const struct tokenizer *t, const struct json *v, bool skip, st
     if (rc == 0) rc = tokenizer_decode(t, ids, json_len(v), skip, &text, &n);
     mem_free(ids);
     if (rc < 0) return rc;
-    buf_json_str(out, text, n);
+    struct json_write w = json_write_to(out, JSON_LINE);
+    json_write_text(&w, NULL, text, n);
     mem_free(text);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "deploy/cli/health.h"
 
 #include "base/mem.h"
+#include "proto/metrics/metrics.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -56,34 +57,35 @@ void health_close(struct health **h) {
 /* --- reading ------------------------------------------------------------------------------- */
 
 static const struct reason {
-    const char *key, *text;
+    enum metric id;
+    const char *text;
 } reasons[] = {
-    {"reward/errors", "their reward failed"},
-    {"rejected/prompt", "their prompt could not be made"},
-    {"rejected/aborted", "they were aborted"},
-    {"off_policy/dropped", "they were too stale"},
-    {"sampling/rejected_groups", "their rewards are all equal"},
+    {METRIC_REWARD_ERRORS, "their reward failed"},
+    {METRIC_REJECTED_PROMPT, "their prompt could not be made"},
+    {METRIC_REJECTED_ABORTED, "they were aborted"},
+    {METRIC_OFF_POLICY_DROPPED, "they were too stale"},
+    {METRIC_SAMPLING_REJECTED_GROUPS, "their rewards are all equal"},
 };
 _Static_assert(sizeof reasons / sizeof reasons[0] ==
                    sizeof((struct health_step *)0)->rejected / sizeof(double),
                "a place for each reason");
 
 void health_step_read(struct health_step *out, const struct json *line) {
-    const char *action = json_str(json_get(line, "gac/action"));
-    const struct json *loss = json_get(line, "actor/loss"),
-                      *norm = json_get(line, "actor/grad_norm");
+    const char *action = json_str(metrics_get(line, METRIC_GAC_ACTION));
+    const struct json *loss = metrics_get(line, METRIC_ACTOR_LOSS),
+                      *norm = metrics_get(line, METRIC_ACTOR_GRAD_NORM);
     struct health_step s = {.step = -1};
-    bool known = json_int(json_get(line, "step"), &s.step);
-    s.reward = json_num(json_get(line, "reward/mean"), NAN);
-    s.reward_std = json_num(json_get(line, "reward/std"), NAN);
-    s.sequences = json_num(json_get(line, "batch/sequences"), NAN);
-    s.entropy = json_num(json_get(line, "actor/entropy"), NAN);
+    bool known = json_int(metrics_get(line, METRIC_STEP), &s.step);
+    s.reward = metrics_get_num(line, METRIC_REWARD_MEAN, NAN);
+    s.reward_std = metrics_get_num(line, METRIC_REWARD_STD, NAN);
+    s.sequences = metrics_get_num(line, METRIC_BATCH_SEQUENCES, NAN);
+    s.entropy = metrics_get_num(line, METRIC_ACTOR_ENTROPY, NAN);
     s.grad_norm = json_num(norm, NAN);
-    s.truncated = json_num(json_get(line, "response_length/clip_ratio"), NAN);
-    s.equal_groups = json_num(json_get(line, "batch/zero_groups"), NAN);
+    s.truncated = metrics_get_num(line, METRIC_RESPONSE_LENGTH_CLIP_RATIO, NAN);
+    s.equal_groups = metrics_get_num(line, METRIC_BATCH_ZERO_GROUPS, NAN);
     s.groups = NAN; /* the line has trajectories only */
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
-        s.rejected[i] = json_num(json_get(line, reasons[i].key), 0);
+        s.rejected[i] = metrics_get_num(line, reasons[i].id, 0);
     s.skipped = action && (strcmp(action, "skip") == 0 || strcmp(action, "empty") == 0);
     /* A number that is there but not finite is null in JSON. */
     s.finite = (!loss || json_is(loss, JSON_NUMBER)) && (!norm || json_is(norm, JSON_NUMBER));

@@ -7,11 +7,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "deploy/cli/balance.h"
 #include "deploy/cli/health.h"
 #include "deploy/cli/pace.h"
 #include "deploy/cli/status_line.h"
+#include "proto/metrics/metrics.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -102,16 +104,16 @@ static void clear_live(struct progress *p) {
     p->drawn = false;
 }
 
-static double number(const struct json *o, const char *key) {
-    return json_num(json_get(o, key), 0);
+static double number(const struct json *o, enum metric id) {
+    return metrics_get_num(o, id, 0);
 }
 
 static void take_alignment(struct progress *p, const struct json *o) {
-    const char *action = json_str(json_get(o, "gac/action"));
+    const char *action = json_str(metrics_get(o, METRIC_GAC_ACTION));
     bool first = action && strcmp(action, "invalid") == 0; /* which thresholds tell from off */
     bool on = action && strcmp(action, "off") != 0 &&
-              (!first || json_is(json_get(o, "gac/c_low"), JSON_NUMBER));
-    double cosine = number(o, "gac/cosine");
+              (!first || json_is(metrics_get(o, METRIC_GAC_C_LOW), JSON_NUMBER));
+    double cosine = number(o, METRIC_GAC_COSINE);
     snprintf(p->align, sizeof p->align, "%s", on ? action : "");
     if (on && !first) snprintf(p->align, sizeof p->align, "%.2f %s", cosine, action);
 }
@@ -127,29 +129,29 @@ static void show_step(struct progress *p, const struct json *o) {
     printf("step %" PRId64 "/%" PRId64
            "  reward %.3f  staleness %.2f max %.0f  grad_norm %.3g  entropy %.3f%s  rollout %.0f "
            "tok/s  trainer %.0f tok/s\n",
-           p->step, p->steps, p->reward, p->stale_mean, p->stale_max, number(o, "actor/grad_norm"),
-           number(o, "actor/entropy"), align, fmax(pace_rollout(&p->pace), 0),
-           fmax(pace_trainer(&p->pace), 0));
+           p->step, p->steps, p->reward, p->stale_mean, p->stale_max,
+           number(o, METRIC_ACTOR_GRAD_NORM), number(o, METRIC_ACTOR_ENTROPY), align,
+           fmax(pace_rollout(&p->pace), 0), fmax(pace_trainer(&p->pace), 0));
 }
 
 /* Lines of sessions before have older times, which the pace ignores. */
 static void take_pace(struct progress *p, const struct json *o) {
-    double now = (double)clock_wall_us() * 1e-6, trainer = number(o, "perf/tokens_per_s");
-    struct pace_part part = {.seconds = number(o, "time/step_s"),
-                             .trained = number(o, "time/step")};
-    part.rollout = number(o, "perf/rollout_tokens_per_s") * part.seconds;
+    double now = (double)clock_wall_us() * 1e-6, trainer = number(o, METRIC_PERF_TOKENS_PER_S);
+    struct pace_part part = {.seconds = number(o, METRIC_TIME_STEP_S),
+                             .trained = number(o, METRIC_TIME_STEP)};
+    part.rollout = number(o, METRIC_PERF_ROLLOUT_TOKENS_PER_S) * part.seconds;
     part.trainer = trainer * part.trained;
-    pace_step(&p->pace, json_num(json_get(o, "time/wall"), now), &part);
+    pace_step(&p->pace, metrics_get_num(o, METRIC_TIME_WALL, now), &part);
 }
 
 static void take_step(struct progress *p, const struct json *o, int64_t step) {
     if (step <= p->step) return;
     p->step = step;
-    p->reward = number(o, "reward/mean");
-    p->stale_mean = number(o, "off_policy/mean");
-    p->stale_max = number(o, "off_policy/max");
-    p->compared += number(o, "rollout_logprob_abs_diff/checked_tokens");
-    p->unequal += number(o, "rollout_logprob_abs_diff/unequal_tokens");
+    p->reward = number(o, METRIC_REWARD_MEAN);
+    p->stale_mean = number(o, METRIC_OFF_POLICY_MEAN);
+    p->stale_max = number(o, METRIC_OFF_POLICY_MAX);
+    p->compared += number(o, METRIC_LOGPROB_DIFF_CHECKED_TOKENS);
+    p->unequal += number(o, METRIC_LOGPROB_DIFF_UNEQUAL_TOKENS);
     take_alignment(p, o);
     take_pace(p, o);
     if (!p->past) balance_step(&p->balance, o, step);
@@ -168,15 +170,18 @@ void progress_show_sets(const struct json *evaluation) {
     for (const struct json *at = json_first(evaluation); at; at = json_next(at)) {
         size_t n;
         const char *key = json_key(at, &n);
-        if (n < 8 || strncmp(key, "eval/", 5) != 0 || strcmp(key + n - 2, "/n") != 0) continue;
-        char *set = mem_strndup(key, n - 2), *pass = mem_printf("%s/pass@", set);
-        printf("%s%s %.3f", comma, set + 5, number(evaluation, set));
-        for (const struct json *p = json_first(evaluation); p; p = json_next(p))
-            if (strncmp(json_key(p, &n), pass, strlen(pass)) == 0)
-                printf(" %s %.3f", strrchr(json_key(p, &n), '/') + 1, json_num(p, 0));
+        if (metrics_find(key) != METRIC_EVAL_SET_N) continue;
+        char *set = mem_strndup(key, (size_t)(strrchr(key, '/') - key)); /* eval/NAME */
+        printf("%s%s %.3f", comma, strchr(set, '/') + 1, json_num(json_get(evaluation, set), 0));
+        for (const struct json *p = json_first(evaluation); p; p = json_next(p)) {
+            const char *pass = json_key(p, &n), *last = strrchr(pass, '/');
+            bool same = last && strlen(set) == (size_t)(last - pass) &&
+                        strncmp(pass, set, strlen(set)) == 0;
+            if (same && metrics_find(pass) == METRIC_EVAL_SET_PASS)
+                printf(" %s %.3f", last + 1, json_num(p, 0));
+        }
         printf(" (%.0f answers)", json_num(at, 0));
         mem_free(set);
-        mem_free(pass);
         comma = ", ";
     }
 }
@@ -184,7 +189,7 @@ void progress_show_sets(const struct json *evaluation) {
 static void take_eval(struct progress *p, const struct json *o, int64_t version) {
     if (version <= p->eval_version) return;
     p->eval_version = version;
-    p->eval_last = number(o, "eval/accuracy");
+    p->eval_last = number(o, METRIC_EVAL_ACCURACY);
     if (!p->any_eval) p->eval_first = p->eval_last;
     p->many_evals = p->any_eval;
     p->any_eval = true;
@@ -192,10 +197,10 @@ static void take_eval(struct progress *p, const struct json *o, int64_t version)
     clear_live(p);
     printf("eval at version %" PRId64 ": ", version);
     progress_show_sets(o);
-    if (number(o, "eval/skipped") > 0)
+    if (number(o, METRIC_EVAL_SKIPPED) > 0)
         printf("; %.0f due before it skipped (%.0f to %.0f): training was faster",
-               number(o, "eval/skipped"), number(o, "eval/skipped_first"),
-               number(o, "eval/skipped_last"));
+               number(o, METRIC_EVAL_SKIPPED), number(o, METRIC_EVAL_SKIPPED_FIRST),
+               number(o, METRIC_EVAL_SKIPPED_LAST));
     printf("\n");
 }
 
@@ -206,10 +211,10 @@ static void take_line(struct progress *p, const char *line, size_t n) {
         return; /* a line still being written is read again later */
     const struct json *o = json_root(doc);
     bool fresh = false;
-    if (json_int(json_get(o, "eval/version"), &version)) {
+    if (json_int(metrics_get(o, METRIC_EVAL_VERSION), &version)) {
         fresh = version > p->eval_version;
         take_eval(p, o, version);
-    } else if (json_int(json_get(o, "step"), &step)) {
+    } else if (json_int(metrics_get(o, METRIC_STEP), &step)) {
         fresh = step > p->step;
         take_step(p, o, step);
     }
@@ -266,13 +271,17 @@ static void show_warnings(struct progress *p) {
         p->warned[found[i].kind] = true;
         warning_text(p, &found[i], &text);
         if (p->form == PROGRESS_JSON) {
-            printf("{\"event\": \"warning\", \"kind\": \"%s\", \"since\": %" PRId64
-                   ", \"step\": %" PRId64 ", \"text\": ",
-                   found[i].name, found[i].since, found[i].step);
-            struct buf quoted = {0};
-            buf_json_str(&quoted, text.data, text.len);
-            printf("%s}\n", quoted.data);
-            buf_close(&quoted);
+            struct buf line = {0};
+            struct json_write w = json_write_to(&line, JSON_LINE);
+            json_write_object(&w, NULL);
+            json_write_str(&w, "event", "warning");
+            json_write_str(&w, "kind", found[i].name);
+            json_write_int(&w, "since", found[i].since);
+            json_write_int(&w, "step", found[i].step);
+            json_write_text(&w, "text", text.data, text.len);
+            json_write_end(&w);
+            printf("%s\n", line.data);
+            buf_close(&line);
         } else {
             clear_live(p);
             printf("warning: %s\n", text.data);
@@ -319,7 +328,8 @@ static void show_waiting(struct progress *p, uint64_t now_us, const char *status
     clear_live(p);
     for (; w; w = json_next(w)) {
         const char *who = json_str(json_get(w, "who")), *what = json_str(json_get(w, "what"));
-        if (who && what) printf("%s waits for %s, %.0f s\n", who, what, number(w, "since_s"));
+        if (who && what)
+            printf("%s waits for %s, %.0f s\n", who, what, json_num(json_get(w, "since_s"), 0));
     }
     json_close(&doc);
 }
@@ -375,43 +385,46 @@ static void show_verdict(const struct progress *p, const struct progress_end *e,
     }
 }
 
-static void findings_json(const struct progress *p, struct buf *line) {
+static void findings_json(const struct progress *p, struct json_write *w) {
     struct health_finding f[HEALTH_KINDS];
     size_t n = health_find(p->health, f);
-    buf_str(line, ", \"findings\": [");
+    json_write_array(w, "findings");
     for (size_t i = 0; i < n; i++) {
-        buf_printf(line, "%s{\"kind\": \"%s\", \"warning\": %s, \"since\": %" PRId64 ", \"text\": ",
-                   i ? ", " : "", f[i].name, f[i].warning ? "true" : "false", f[i].since);
-        buf_json_str(line, f[i].text, strlen(f[i].text));
-        buf_str(line, "}");
+        json_write_object(w, NULL);
+        json_write_str(w, "kind", f[i].name);
+        json_write_bool(w, "warning", f[i].warning);
+        json_write_int(w, "since", f[i].since);
+        json_write_str(w, "text", f[i].text);
+        json_write_end(w);
     }
-    buf_str(line, "]");
+    json_write_end(w);
 }
 
 static void summary_json(struct progress *p, const struct progress_end *e) {
-    static const char *const events[] = {"complete", "stopped", "failed"};
     struct buf line = {0}, resume = {0};
-    buf_printf(&line,
-               "{\"event\": \"%s\", \"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"run\": ",
-               events[e->rc == 0             ? 0
-                      : e->rc == ERR_STOPPED ? 1
-                                             : 2],
-               p->step, p->steps);
-    buf_json_str(&line, e->run_dir, strlen(e->run_dir));
-    buf_str(&line, ", \"restarts\": {");
+    struct json_write w = json_write_to(&line, JSON_LINE);
+    json_write_object(&w, NULL);
+    json_write_str(&w, "event",
+                   e->rc == 0             ? "complete"
+                   : e->rc == ERR_STOPPED ? "stopped"
+                                          : "failed");
+    json_write_int(&w, "step", p->step);
+    json_write_int(&w, "steps", p->steps);
+    json_write_str(&w, "run", e->run_dir);
+    json_write_object(&w, "restarts");
     for (size_t i = 0; i < e->n_restarts; i++)
-        buf_printf(&line, "%s\"%s\": %d", i ? ", " : "", e->restarts[i].name, e->restarts[i].n);
-    buf_printf(&line, "}, \"exit\": %d", e->exit_code);
-    if (e->signal) buf_printf(&line, ", \"signal\": %d", e->signal);
+        json_write_int(&w, e->restarts[i].name, e->restarts[i].n);
+    json_write_end(&w);
+    json_write_int(&w, "exit", e->exit_code);
+    if (e->signal) json_write_int(&w, "signal", e->signal);
     if (e->rc < 0) {
-        buf_str(&line, ", \"error\": ");
-        buf_json_str(&line, err_text(), strlen(err_text()));
         progress_resume(&resume, e->run_dir);
-        buf_str(&line, ", \"resume\": ");
-        buf_json_str(&line, resume.data, resume.len);
+        json_write_str(&w, "error", err_text());
+        json_write_text(&w, "resume", resume.data, resume.len);
     }
-    findings_json(p, &line);
-    printf("%s}\n", line.data);
+    findings_json(p, &w);
+    json_write_end(&w);
+    printf("%s\n", line.data);
     buf_close(&resume);
     buf_close(&line);
 }

@@ -47,7 +47,8 @@ static int add(struct samples *s, int64_t step, struct buf *out) {
                                .best = s->n > 1,
                                .worst = s->n > 1,
                                .random = s->n > 1 ? s->n - 2 : 1,
-                               .json = s->json};
+                               .json = s->json,
+                               .event = "sample"};
     TRY(replay_view_open(&v, s->run_dir));
     v.tokenizer = s->tokenizer;
     int rc = replay_show_add(&v, &show, out);
@@ -57,15 +58,6 @@ static int add(struct samples *s, int64_t step, struct buf *out) {
     return rc;
 }
 
-/* {"trajectory": ...} of each line becomes {"event": "sample", "trajectory": ...}. */
-static void add_events(struct buf *out, const struct buf *lines) {
-    for (const char *at = lines->data, *end; at && *at; at = end + 1) {
-        end = strchr(at, '\n');
-        buf_str(out, "{\"event\": \"sample\", ");
-        buf_add(out, at + 1, (size_t)(end - at));
-    }
-}
-
 void samples_tick(struct samples *s, int64_t done, uint64_t now_us, struct buf *out) {
     struct buf text = {0};
     if (!is_due(s, done, now_us)) return;
@@ -73,10 +65,7 @@ void samples_tick(struct samples *s, int64_t done, uint64_t now_us, struct buf *
     int rc = add(s, done - 1, &text);
     if (rc == 0) {
         s->shown = done;
-        if (s->json)
-            add_events(out, &text);
-        else
-            buf_add(out, text.data, text.len);
+        buf_add(out, text.data, text.len);
     } else if (!s->complained && !s->json) {
         s->complained = true;
         buf_printf(out, "no samples of step %lld: %s\n", (long long)done, err_text());

@@ -9,6 +9,7 @@ const struct verb verbs[] = {
     {"doctor", cmd_doctor, "what this machine has, and what to fix"},
     {"eval", cmd_eval, "accuracy of a model on held-out prompts"},
     {"generate", cmd_generate, "the completion of a prompt"},
+    {"metrics", cmd_metrics, "what the numbers of a run mean"},
     {"manual", cmd_manual, "manual pages and shell completion, from the options themselves"},
     {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
     {"replay", cmd_replay, "browse, export and re-execute a run from its log"},

@@ -15,6 +15,7 @@ verb_fn cmd_doctor;
 verb_fn cmd_eval;
 verb_fn cmd_generate;
 verb_fn cmd_manual;
+verb_fn cmd_metrics;
 verb_fn cmd_plan;
 verb_fn cmd_replay;
 verb_fn cmd_run;

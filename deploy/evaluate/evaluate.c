@@ -387,80 +387,67 @@ out:
 
 /* --- as text ------------------------------------------------------------------------------- */
 
-static void num(struct buf *out, const char *key, double x) {
-    buf_printf(out, ", \"%s\": ", key);
-    buf_json_num(out, x);
+/* Of one set, but for its accuracy. */
+static void write_set(struct metrics *m, const struct evaluate_set *s) {
+    m->label = s->name;
+    metrics_num(m, METRIC_EVAL_SET_ACCURACY_SE, s->accuracy_se);
+    metrics_num(m, METRIC_EVAL_SET_REWARD, s->reward);
+    metrics_num(m, METRIC_EVAL_SET_REWARD_SE, s->reward_se);
+    metrics_int(m, METRIC_EVAL_SET_PROMPTS, s->prompts);
+    metrics_int(m, METRIC_EVAL_SET_N, s->n);
+    metrics_int(m, METRIC_EVAL_SET_TOKENS, s->tokens);
+    metrics_int(m, METRIC_EVAL_SET_TRUNCATED, s->truncated);
+    metrics_int(m, METRIC_EVAL_SET_ERRORS, s->errors);
 }
 
-static void pass_json(const struct evaluate_set *s, struct buf *out) {
+static void write_pass(struct metrics *m, const struct evaluate_set *s) {
+    m->label = s->name;
     for (int64_t i = 0; i < s->k->n; i++) {
-        buf_printf(out, ", \"pass@%" PRId64 "\": ", s->k->at[i]);
-        buf_json_num(out, s->pass[i]);
+        m->k = s->k->at[i];
+        metrics_num(m, METRIC_EVAL_SET_PASS, s->pass[i]);
     }
 }
 
-static void set_json(const struct evaluate_set *s, struct buf *out) {
-    buf_printf(out, "\"%s\": {\"accuracy\": ", s->name);
-    buf_json_num(out, s->accuracy);
-    num(out, "accuracy_se", s->accuracy_se);
-    num(out, "reward", s->reward);
-    num(out, "reward_se", s->reward_se);
-    buf_printf(out,
-               ", \"prompts\": %" PRId64 ", \"n\": %" PRId64 ", \"tokens\": %" PRId64
-               ", \"truncated\": %" PRId64 ", \"errors\": %" PRId64,
-               s->prompts, s->n, s->tokens, s->truncated, s->errors);
-    pass_json(s, out);
-    buf_str(out, "}");
+static void write_all(struct metrics *m, const struct evaluate_report *r) {
+    metrics_int(m, METRIC_EVAL_VERSION, r->version);
+    metrics_num(m, METRIC_EVAL_ACCURACY, r->accuracy);
+    metrics_num(m, METRIC_EVAL_REWARD, r->reward);
+    metrics_int(m, METRIC_EVAL_PROMPTS, r->prompts);
+    metrics_int(m, METRIC_EVAL_N, r->n);
+    metrics_int(m, METRIC_EVAL_TOKENS, r->tokens);
+    metrics_int(m, METRIC_EVAL_TRUNCATED, r->truncated);
+    metrics_int(m, METRIC_EVAL_ERRORS, r->errors);
 }
 
 void evaluate_json(const struct evaluate_report *r, struct buf *out) {
-    buf_printf(out, "{\"version\": %" PRId64 ", \"accuracy\": ", r->version);
-    buf_json_num(out, r->accuracy);
-    num(out, "reward", r->reward);
-    if (r->n_sets == 1) num(out, "reward_se", r->set[0].reward_se);
-    buf_printf(out,
-               ", \"prompts\": %" PRId64 ", \"n\": %" PRId64 ", \"tokens\": %" PRId64
-               ", \"truncated\": %" PRId64 ", \"errors\": %" PRId64,
-               r->prompts, r->n, r->tokens, r->truncated, r->errors);
-    if (r->n_sets == 1) pass_json(&r->set[0], out);
-    num(out, "seconds", r->seconds);
-    buf_str(out, ", \"sets\": {");
+    struct json_write w = json_write_to(out, JSON_LINE);
+    struct metrics m = {.json = &w, .leaf = true};
+    json_write_object(&w, NULL);
+    write_all(&m, r);
+    if (r->n_sets == 1) {
+        metrics_num(&m, METRIC_EVAL_SET_REWARD_SE, r->set[0].reward_se);
+        write_pass(&m, &r->set[0]);
+    }
+    json_write_num(&w, "seconds", r->seconds);
+    json_write_object(&w, "sets");
     for (int64_t i = 0; i < r->n_sets; i++) {
-        if (i) buf_str(out, ", ");
-        set_json(&r->set[i], out);
+        json_write_object(&w, r->set[i].name);
+        metrics_num(&m, METRIC_EVAL_ACCURACY, r->set[i].accuracy);
+        write_set(&m, &r->set[i]);
+        write_pass(&m, &r->set[i]);
+        json_write_end(&w);
     }
-    buf_str(out, "}}");
+    json_write_end(&w);
+    json_write_end(&w);
 }
 
-static void set_metrics(const struct evaluate_set *s, struct buf *out) {
-    buf_printf(out, ", \"eval/%s\": ", s->name);
-    buf_json_num(out, s->accuracy);
-    const struct {
-        const char *key;
-        double x;
-    } more[] = {{"accuracy_se", s->accuracy_se}, {"reward", s->reward},
-                {"reward_se", s->reward_se},     {"n", (double)s->n},
-                {"tokens", (double)s->tokens},   {"truncated", (double)s->truncated},
-                {"errors", (double)s->errors}};
-    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
-        buf_printf(out, ", \"eval/%s/%s\": ", s->name, more[i].key);
-        buf_json_num(out, more[i].x);
+void evaluate_metrics(const struct evaluate_report *r, struct metrics *m) {
+    write_all(m, r);
+    metrics_num(m, METRIC_TIME_EVAL, r->seconds);
+    for (int64_t i = 0; i < r->n_sets; i++) {
+        m->label = r->set[i].name;
+        metrics_num(m, METRIC_EVAL_SET, r->set[i].accuracy);
+        write_set(m, &r->set[i]);
+        write_pass(m, &r->set[i]);
     }
-    for (int64_t i = 0; i < s->k->n; i++) {
-        buf_printf(out, ", \"eval/%s/pass@%" PRId64 "\": ", s->name, s->k->at[i]);
-        buf_json_num(out, s->pass[i]);
-    }
-}
-
-void evaluate_metrics(const struct evaluate_report *r, struct buf *out) {
-    buf_printf(out, "{\"eval/version\": %" PRId64 ", \"eval/accuracy\": ", r->version);
-    buf_json_num(out, r->accuracy);
-    num(out, "eval/reward", r->reward);
-    buf_printf(out,
-               ", \"eval/n\": %" PRId64 ", \"eval/tokens\": %" PRId64
-               ", \"eval/truncated\": %" PRId64 ", \"eval/errors\": %" PRId64,
-               r->n, r->tokens, r->truncated, r->errors);
-    num(out, "time/eval", r->seconds);
-    for (int64_t i = 0; i < r->n_sets; i++)
-        set_metrics(&r->set[i], out);
 }

@@ -11,6 +11,7 @@
 #include "actor/policy.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/metrics/metrics.h"
 #include "proto/recipe/recipe.h"
 
 #include <stdbool.h>
@@ -54,8 +55,7 @@ MUST_CHECK int evaluate_run(struct evaluate *e, const struct params *weights, in
 /* {"version": ..., "accuracy": ..., "n": ..., "tokens": ..., ..., "sets": {NAME: {...}}}; with a
  * single set its "pass@k" stand at the top too. */
 void evaluate_json(const struct evaluate_report *r, struct buf *out);
-/* The same under the names of metrics.jsonl: {"eval/version": ..., "eval/accuracy": ...,
- * "eval/NAME": accuracy, "eval/NAME/pass@4": ..., ...}, without the closing brace. */
-void evaluate_metrics(const struct evaluate_report *r, struct buf *out);
+/* The same as metrics: eval/version, eval/accuracy, ..., eval/NAME/pass@4. */
+void evaluate_metrics(const struct evaluate_report *r, struct metrics *m);
 
 #endif

@@ -16,6 +16,7 @@
 #include "deploy/evaluate/evaluate.h"
 #include "proto/client.h"
 #include "proto/control.pb-c.h"
+#include "proto/metrics/metrics.h"
 #include "proto/train.pb-c.h"
 #include "relay/pull.h"
 #include "rollout/setup/setup_policy.h"
@@ -114,14 +115,17 @@ static struct skipped skipped_before(const struct evaluator *e, int64_t version)
 
 static void write_report(struct evaluator *e, const struct evaluate_report *r,
                          const struct skipped *s) {
+    struct json_write w = json_write_to(&e->report, JSON_LINE);
+    struct metrics m = {.json = &w};
     buf_reset(&e->report);
-    evaluate_metrics(r, &e->report);
-    buf_printf(&e->report, ", \"eval/skipped\": %" PRId64, s->n);
-    if (s->n > 0)
-        buf_printf(&e->report,
-                   ", \"eval/skipped_first\": %" PRId64 ", \"eval/skipped_last\": %" PRId64,
-                   s->first, s->last);
-    buf_str(&e->report, "}");
+    json_write_object(&w, NULL);
+    evaluate_metrics(r, &m);
+    metrics_int(&m, METRIC_EVAL_SKIPPED, s->n);
+    if (s->n > 0) {
+        metrics_int(&m, METRIC_EVAL_SKIPPED_FIRST, s->first);
+        metrics_int(&m, METRIC_EVAL_SKIPPED_LAST, s->last);
+    }
+    json_write_end(&w);
     LOG(INFO, DEPLOY, "version=%" PRId64 " accuracy=%.4f n=%" PRId64 " seconds=%.2f", r->version,
         r->accuracy, r->n, r->seconds);
     if (s->n > 0)
@@ -221,7 +225,8 @@ static int read_evaluated(struct evaluator *e, const char *run_dir) {
         n = end ? (size_t)(end - line) : m.bytes - at;
         if (n < 16 || strncmp(line, "{\"eval/version\"", 15) != 0) continue;
         if (json_parse(&doc, line, n, "metrics") < 0) continue; /* the manager writes it anew */
-        if (json_int(json_get(json_root(doc), "eval/version"), &version) && version > e->evaluated)
+        if (json_int(metrics_get(json_root(doc), METRIC_EVAL_VERSION), &version) &&
+            version > e->evaluated)
             e->evaluated = version;
         json_close(&doc);
     }

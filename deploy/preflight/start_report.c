@@ -7,11 +7,11 @@
 #include "deploy/preflight/start_report.h"
 
 #include "actor/params.h"
+#include "base/json_write.h"
 #include "proto/recipe/traps.h"
 #include "rollout/engine/engine.h"
 #include "rollout/setup/setup_engine.h"
 #include "trainer/learn/step.h"
-#include "trainer/publish_device.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -55,11 +55,11 @@ int start_report_plan(struct start_report_plan *out, const struct recipe *r,
     if (rc == 0) rc = engine_room(&p.rollout, &cfg);
     p.rollout += 2 * p.weights; /* the version in use and the next one */
     p.rollout_kv = setup_kv_bytes(&cfg);
-    if (publish_device_wanted(r, b)) p.handover = PUBLISH_DEVICE_SLABS * p.weights;
     p.on_host = b->on_host;
     kern_close(b);
     TRY(rc);
     TRY(step_plan(&p.room, r, s));
+    p.handover = p.room.handover;
     p.trainer = p.room.all + p.handover;
     p.relay = VERSIONS_KEPT * p.weights;
     p.total = p.rollout * (size_t)r->rollout.workers + p.trainer + p.relay;
@@ -275,31 +275,34 @@ void start_report_text(struct buf *out, const struct recipe *r, const struct sha
 
 void start_report_json(struct buf *out, const struct recipe *r, const struct shape *s,
                        const struct start_report_plan *p, const struct buf *notes) {
+    struct json_write w = json_write_to(out, JSON_LINE);
     struct buf loss = {0}, warned = {0};
     loss_text(&loss, r);
     start_report_warnings(&warned, r, p, notes);
-    buf_str(out, "{\"event\": \"start\", \"name\": ");
-    buf_json_str(out, r->name, strlen(r->name));
-    buf_printf(out,
-               ", \"family\": \"%s\", \"parameters\": %" PRId64 ", \"groups_per_step\": %" PRId64
-               ", \"group_size\": %" PRId64 ", \"trajectories_per_step\": %" PRId64
-               ", \"steps\": %" PRId64 ", \"staleness_max\": %" PRId64,
-               shape_family_name(s->family), p->parameters, r->trainer.batch.groups,
-               r->rollout.group_size, r->trainer.batch.groups * r->rollout.group_size,
-               r->trainer.steps, r->trainer.staleness.max);
-    buf_printf(out,
-               ", \"trainer_ranks\": %" PRId64
-               ", \"memory\": {\"weights\": %zu, \"rollout\": %zu, \"rollout_kv\": %zu, "
-               "\"trainer\": %zu, \"handover\": %zu, \"relay\": %zu, "
-               "\"total\": %zu}, \"trainer_rank\": ",
-               r->trainer.ranks, p->weights, p->rollout, p->rollout_kv, p->trainer, p->handover,
-               p->relay, p->total);
-    memplan_json(out, &p->room);
-    buf_str(out, ", \"loss\": ");
-    buf_json_str(out, loss.data, loss.len);
-    buf_str(out, ", \"warnings\": ");
-    buf_json_str(out, warned.data ? warned.data : "", warned.len);
-    buf_str(out, "}");
+    json_write_object(&w, NULL);
+    json_write_str(&w, "event", "start");
+    json_write_str(&w, "name", r->name);
+    json_write_str(&w, "family", shape_family_name(s->family));
+    json_write_int(&w, "parameters", p->parameters);
+    json_write_int(&w, "groups_per_step", r->trainer.batch.groups);
+    json_write_int(&w, "group_size", r->rollout.group_size);
+    json_write_int(&w, "trajectories_per_step", r->trainer.batch.groups * r->rollout.group_size);
+    json_write_int(&w, "steps", r->trainer.steps);
+    json_write_int(&w, "staleness_max", r->trainer.staleness.max);
+    json_write_int(&w, "trainer_ranks", r->trainer.ranks);
+    json_write_object(&w, "memory");
+    json_write_uint(&w, "weights", p->weights);
+    json_write_uint(&w, "rollout", p->rollout);
+    json_write_uint(&w, "rollout_kv", p->rollout_kv);
+    json_write_uint(&w, "trainer", p->trainer);
+    json_write_uint(&w, "handover", p->handover);
+    json_write_uint(&w, "relay", p->relay);
+    json_write_uint(&w, "total", p->total);
+    json_write_end(&w);
+    memplan_json(&w, "trainer_rank", &p->room);
+    json_write_text(&w, "loss", loss.data, loss.len);
+    json_write_text(&w, "warnings", warned.data, warned.len);
+    json_write_end(&w);
     buf_close(&loss);
     buf_close(&warned);
 }

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/nearest.h"
+#include "proto/metrics/metrics.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -17,9 +18,9 @@
 enum { COMPARE_STEPS_MAX = 1000000, COMPARE_KEYS_MAX = 256, COMPARE_WIDTH = 11 };
 
 /* What a run is for, then how it went. */
-static const char *const usual[] = {"reward/mean",     "eval/accuracy", "actor/loss",
-                                    "actor/grad_norm", "actor/entropy", "is/ess",
-                                    "gac/cosine"};
+static const enum metric usual[] = {METRIC_REWARD_MEAN,     METRIC_EVAL_ACCURACY, METRIC_ACTOR_LOSS,
+                                    METRIC_ACTOR_GRAD_NORM, METRIC_ACTOR_ENTROPY, METRIC_IS_ESS,
+                                    METRIC_GAC_COSINE};
 
 struct table {
     size_t n_values; /* of a step: metric by metric, run by run */
@@ -70,8 +71,8 @@ static double *row_of(struct table *t, int64_t step) {
 static int take_line(const struct compare *c, struct table *t, size_t run, const struct json *line,
                      const char *name) {
     int64_t step;
-    if (!json_int(json_get(line, "step"), &step) &&
-        !json_int(json_get(line, "eval/version"), &step))
+    if (!json_int(metrics_get(line, METRIC_STEP), &step) &&
+        !json_int(metrics_get(line, METRIC_EVAL_VERSION), &step))
         return FAIL(ERR_CORRUPT, "%s: neither \"step\" nor \"eval/version\" is there", name);
     if (step < 0 || step > COMPARE_STEPS_MAX)
         return FAIL(ERR_CORRUPT, "%s: step %" PRId64 ", allowed are 0 to %d", name, step,
@@ -132,31 +133,33 @@ static bool shown(const struct compare *c, const struct table *t, int64_t step) 
     return any && (c->every <= 1 || step % c->every == 0 || step == t->steps - 1);
 }
 
-/* {"runs": [...], "metrics": [...]}, then {"step": 3, "actor/loss": [0.1, 0.2], ...}. */
+/* The runs, then for each step an array of their values by metric. */
 static void print_json(const struct compare *c, const struct table *t) {
     struct buf b = {0};
-    buf_str(&b, "{\"runs\": [");
-    for (size_t i = 0; i < c->n_runs; i++) {
-        if (i) buf_str(&b, ", ");
-        buf_json_str(&b, c->run[i], strlen(c->run[i]));
-    }
-    buf_str(&b, "]}");
-    printf("%s\n", b.data);
+    struct json_write w = json_write_to(&b, JSON_LINE);
+    json_write_object(&w, NULL);
+    json_write_array(&w, "runs");
+    for (size_t i = 0; i < c->n_runs; i++)
+        json_write_str(&w, NULL, c->run[i]);
+    json_write_end(&w);
+    json_write_end(&w);
+    json_write_newline(&w);
+    printf("%s", b.data);
     for (int64_t step = 0; step < t->steps; step++) {
         if (!shown(c, t, step)) continue;
         const double *row = t->value + (size_t)step * t->n_values;
         buf_reset(&b);
-        buf_printf(&b, "{\"step\": %" PRId64, step);
+        json_write_object(&w, NULL);
+        json_write_int(&w, "step", step);
         for (size_t m = 0; m < c->n_metrics; m++) {
-            buf_str(&b, ", ");
-            buf_json_str(&b, c->metric[m], strlen(c->metric[m]));
-            for (size_t i = 0; i < c->n_runs; i++) {
-                buf_str(&b, i ? ", " : ": [");
-                buf_json_num(&b, row[m * c->n_runs + i]);
-            }
-            buf_str(&b, "]");
+            json_write_array(&w, c->metric[m]);
+            for (size_t i = 0; i < c->n_runs; i++)
+                json_write_num(&w, NULL, row[m * c->n_runs + i]);
+            json_write_end(&w);
         }
-        printf("%s}\n", b.data);
+        json_write_end(&w);
+        json_write_newline(&w);
+        printf("%s", b.data);
     }
     buf_close(&b);
 }
@@ -232,10 +235,10 @@ static int choose_usual(struct compare *c) {
     struct table t = {0};
     size_t n = 0;
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
-        c->metric[c->n_metrics++] = usual[i];
+        c->metric[c->n_metrics++] = metrics_name(usual[i]);
     int rc = read_all(c, &t);
     for (size_t i = 0; rc == 0 && i < sizeof usual / sizeof usual[0]; i++)
-        if (t.number[i]) c->metric[n++] = usual[i];
+        if (t.number[i]) c->metric[n++] = metrics_name(usual[i]);
     if (n > 0) c->n_metrics = n;
     table_free(&t);
     return rc;

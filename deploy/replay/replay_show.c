@@ -152,8 +152,7 @@ static int add_one(struct replay_view *v, uint64_t id, const struct replay_show 
     if (rc == ERR_NOTFOUND && !s->json) rc = 0;
     TRY_OUT(rc);
     if (s->json) {
-        TRY_OUT(replay_export_line(v, x.t, x.g, out));
-        buf_str(out, "\n");
+        TRY_OUT(replay_export_line(v, x.t, x.g, s->event, out));
     } else {
         TRY_OUT(add_shown(v, &x, s->tokens, out));
     }

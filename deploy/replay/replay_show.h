@@ -11,6 +11,7 @@ struct replay_show {
     int64_t best, worst, random; /* of a step: how many of each; all 0: every one */
     bool tokens;                 /* also token by token: log-prob, version */
     bool json;                   /* lines as replay_export_line gives them */
+    const char *event;           /* of these lines; NULL: none */
 };
 
 /* Prints to stdout, every text made harmless for a terminal. Which ones --random names follows from

@@ -21,7 +21,7 @@
 #include "proto/recipe/recipe_change.h"
 #include "rollout/setup/setup_policy.h"
 #include "trainer/checkpoint/export.h"
-#include "trainer/learn/metrics.h"
+#include "trainer/learn/step_metrics.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -137,22 +137,29 @@ static int open_evaluation(struct work *w) {
     return evaluate_open(&w->evaluate, r, &w->policy, w->backend);
 }
 
+void retrain_summary(const struct retrain *t, struct json_write *w) {
+    char hex[HASH_HEX];
+    hash_hex(t->hash, hex);
+    json_write_int(w, "steps", t->steps);
+    json_write_int(w, "empty_steps", t->empty);
+    json_write_int(w, "skipped_steps", t->skipped);
+    json_write_int(w, "groups_rejected", t->groups_rejected);
+    json_write_int(w, "trajectories", t->trajectories);
+    json_write_int(w, "as_logged", t->as_logged);
+    json_write_str(w, "weights_hash", hex);
+}
+
 static int write_summary(const struct work *w, bool complete) {
     const struct retrain *t = w->t;
     struct buf b = {0};
-    char hex[HASH_HEX], *path = rundir_file(w->dir, "retrain.json");
-    hash_hex(t->hash, hex);
-    buf_str(&b, "{\"retrain_of\": ");
-    buf_json_str(&b, t->run, strlen(t->run));
-    buf_printf(&b, ", \"complete\": %s", complete ? "true" : "false");
-    if (complete)
-        buf_printf(
-            &b,
-            ", \"steps\": %" PRId64 ", \"empty_steps\": %" PRId64 ", \"skipped_steps\": %" PRId64
-            ", \"groups_rejected\": %" PRId64 ", \"trajectories\": %" PRId64
-            ", \"as_logged\": %" PRId64 ", \"weights_hash\": \"%s\"",
-            t->steps, t->empty, t->skipped, t->groups_rejected, t->trajectories, t->as_logged, hex);
-    buf_str(&b, "}\n");
+    struct json_write json = json_write_to(&b, JSON_LINE);
+    char *path = rundir_file(w->dir, "retrain.json");
+    json_write_object(&json, NULL);
+    json_write_str(&json, "retrain_of", t->run);
+    json_write_bool(&json, "complete", complete);
+    if (complete) retrain_summary(t, &json);
+    json_write_end(&json);
+    json_write_newline(&json);
     int rc = file_write_atomic(path, b.data, b.len);
     buf_close(&b);
     mem_free(path);
@@ -172,10 +179,7 @@ static int open_out(struct work *w) {
 /* --- a step -------------------------------------------------------------------------------- */
 
 static int write_line(struct work *w) {
-    buf_str(&w->line, "}\n");
-    int rc = file_write_all(w->fd, w->line.data, w->line.len, w->metrics);
-    w->line.data[--w->line.len] = '\0';
-    return rc;
+    return file_write_all(w->fd, w->line.data, w->line.len, w->metrics);
 }
 
 /* Before the first step, each eval.every versions, and after the last one. */
@@ -192,7 +196,12 @@ static int evaluate(struct work *w, bool last) {
     TRY(rc);
     TRY(evaluate_run(w->evaluate, w->weights, version, NULL, NULL, &r));
     buf_reset(&w->line);
-    evaluate_metrics(&r, &w->line);
+    struct json_write json = json_write_to(&w->line, JSON_LINE);
+    struct metrics m = {.json = &json};
+    json_write_object(&json, NULL);
+    evaluate_metrics(&r, &m);
+    json_write_end(&json);
+    json_write_newline(&json);
     TRY(write_line(w));
     w->evaluated = version;
     if (w->t->on_eval) w->t->on_eval(w->t->ctx, w->line.data);
@@ -241,20 +250,25 @@ static int batch_of(struct work *w, const struct runlog_batch *record, struct ba
 }
 
 static void describe(struct work *w, struct retrain_step *s, double seconds) {
-    struct metrics_times times = {.step = seconds};
+    struct step_times times = {.step = seconds};
+    struct json_write json = json_write_to(&w->line, JSON_LINE);
+    struct metrics m = {.json = &json};
     char hex[HASH_HEX];
     buf_reset(&w->line);
+    json_write_object(&json, NULL);
     if (s->report) {
-        metrics_json(&w->line, s->report, &times);
-        w->line.data[--w->line.len] = '\0'; /* its closing brace */
+        step_metrics(&m, s->report);
+        step_metrics_times(&m, s->report, &times);
     } else {
-        buf_printf(&w->line, "{\"step\": %" PRId64 ", \"gac/action\": \"empty\"", s->step + 1);
+        metrics_int(&m, METRIC_STEP, s->step + 1);
+        metrics_text(&m, METRIC_GAC_ACTION, "empty");
     }
     hash_hex(s->hash, hex);
-    buf_printf(&w->line,
-               ", \"off_policy/dropped\": %" PRId64
-               ", \"weights_hash\": \"%s\", \"retrain/as_logged\": %s",
-               s->rejected, hex, s->as_logged ? "true" : "false");
+    metrics_int(&m, METRIC_OFF_POLICY_DROPPED, s->rejected);
+    metrics_text(&m, METRIC_WEIGHTS_HASH, hex);
+    metrics_flag(&m, METRIC_RETRAIN_AS_LOGGED, s->as_logged);
+    json_write_end(&json);
+    json_write_newline(&json);
 }
 
 static int finish_step(struct work *w, struct retrain_step *s, double seconds) {
@@ -338,7 +352,7 @@ int retrain_run(struct retrain *t) {
     if (t->on_start) t->on_start(t->ctx, t->dir, w.note.data);
     TRY_OUT(train_all(&w));
     hf = rundir_file(w.dir, "hf");
-    TRY_OUT(step_gather(w.step));
+    TRY_OUT(step_gather_weights(w.step));
     TRY_OUT(export_hf(step_weights(w.step), w.is->model.path, hf, KERN_F32, 0));
     t->hash = w.hash;
     rc = write_summary(&w, true);

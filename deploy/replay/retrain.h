@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/json_write.h"
 #include "proto/recipe/recipe.h"
 #include "trainer/learn/step.h"
 
@@ -22,7 +23,7 @@ struct retrain_step {
     bool skipped;                     /* by alignment control: trained, but the weights stayed */
     struct hash hash;                 /* of the weights after it */
     bool as_logged;                   /* the run had the same after it */
-    const char *line;                 /* of metrics.jsonl */
+    const char *line;                 /* of metrics.jsonl, with its newline */
 };
 
 struct retrain {
@@ -33,7 +34,7 @@ struct retrain {
     const char *out; /* new directory; NULL: runs/NAME-DATE-TIME */
     bool eval;       /* evaluate the weights as the recipe's eval section says */
     /* Each may be NULL. start: what is compared is known, nothing was trained yet; note: lines of
-     * text. eval: a line of metrics.jsonl. */
+     * text. eval: a line of metrics.jsonl, with its newline. */
     void (*on_start)(void *ctx, const char *out, const char *note);
     void (*on_step)(void *ctx, const struct retrain_step *s);
     void (*on_eval)(void *ctx, const char *line);
@@ -49,6 +50,8 @@ struct retrain {
 /* ERR_CONFIG names the first key that would need new trajectories; ERR_MISMATCH: another initial
  * model; ERR_NOTFOUND: no finished step. Writes recipe.yaml, retrain.json, metrics.jsonl, hf/. */
 MUST_CHECK int retrain_run(struct retrain *t);
+/* The results as members of the open object. */
+void retrain_summary(const struct retrain *t, struct json_write *w);
 
 /* (retrain_diff.c) ERR_CONFIG if key cannot differ between a run and its retraining. */
 MUST_CHECK int retrain_allows(const char *key, const char *was, const char *is);

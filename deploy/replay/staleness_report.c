@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "proto/metrics/metrics.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -24,27 +25,28 @@ struct table {
     struct sums all, row;
     int64_t steps, warm, every, histogram[CELLS];
     bool json;
-    struct buf rows;
+    struct buf rows;             /* lines of text, or elements of an array of JSON */
+    struct json_write json_rows; /* into them */
 };
 
-static double get(const struct json *o, const char *key) {
-    return json_num(json_get(o, key), NAN);
+static double get(const struct json *line, enum metric id) {
+    return metrics_get_num(line, id, (double)NAN);
 }
 
 static void add(struct sums *s, int64_t step, const struct json *o) {
-    double predicted = get(o, "off_policy/predicted"), mean = get(o, "off_policy/mean");
+    double predicted = get(o, METRIC_OFF_POLICY_PREDICTED), mean = get(o, METRIC_OFF_POLICY_MEAN);
     if (s->n++ == 0) s->first = step;
     s->last = step;
     s->mean += mean;
-    s->max = fmax(s->max, get(o, "off_policy/max"));
-    s->flight += get(o, "off_policy/in_flight");
-    s->queue += get(o, "off_policy/in_queue");
-    s->dropped += fmax(0, get(o, "off_policy/dropped"));
+    s->max = fmax(s->max, get(o, METRIC_OFF_POLICY_MAX));
+    s->flight += get(o, METRIC_OFF_POLICY_IN_FLIGHT);
+    s->queue += get(o, METRIC_OFF_POLICY_IN_QUEUE);
+    s->dropped += fmax(0, get(o, METRIC_OFF_POLICY_DROPPED));
     if (isnan(predicted)) return;
     s->n_predicted++;
     s->measured += mean;
     s->predicted += predicted;
-    s->rho += get(o, "off_policy/rho");
+    s->rho += get(o, METRIC_OFF_POLICY_RHO);
 }
 
 static void row(struct table *t) {
@@ -52,12 +54,13 @@ static void row(struct table *t) {
     double n = (double)s->n, k = (double)s->n_predicted;
     if (s->n == 0) return;
     if (t->json) {
-        buf_printf(&t->rows, "%s{\"step\": %" PRId64 ", \"steps\": %" PRId64 ", \"mean\": ",
-                   t->rows.len ? ", " : "", s->first + 1, s->n);
-        buf_json_num(&t->rows, s->mean / n);
-        buf_str(&t->rows, ", \"predicted\": ");
-        buf_json_num(&t->rows, s->predicted / k);
-        buf_str(&t->rows, "}");
+        struct metrics m = {.json = &t->json_rows, .leaf = true};
+        json_write_object(m.json, NULL);
+        metrics_int(&m, METRIC_STEP, s->first + 1);
+        json_write_int(m.json, "steps", s->n);
+        metrics_num(&m, METRIC_OFF_POLICY_MEAN, s->mean / n);
+        metrics_num(&m, METRIC_OFF_POLICY_PREDICTED, s->predicted / k);
+        json_write_end(m.json);
     } else {
         buf_printf(&t->rows, "  %5" PRId64 "-%-5" PRId64 " %8.2f %6.0f %9.2f %9.2f", s->first + 1,
                    s->last + 1, s->mean / n, s->max, s->flight / n, s->queue / n);
@@ -71,7 +74,7 @@ static void row(struct table *t) {
 
 static void take(struct table *t, int64_t step, const struct json *o) {
     int64_t cell = 0, count = 0;
-    const struct json *h = json_get(o, "off_policy/histogram");
+    const struct json *h = metrics_get(o, METRIC_OFF_POLICY_HISTOGRAM);
     t->steps++;
     for (const struct json *at = json_first(h); at && cell < CELLS; at = json_next(at))
         t->histogram[cell++] += json_int(at, &count) ? count : 0;
@@ -98,43 +101,35 @@ static int read(struct table *t, struct runlog *log) {
     return rc;
 }
 
-static void put(const char *key, double x) {
-    struct buf b = {0};
-    buf_json_num(&b, x);
-    printf(", \"%s\": %s", key, b.data);
-    buf_close(&b);
-}
-
-static void histogram(const struct table *t) {
-    int last = 0;
+static void print_histogram(const struct table *t) {
+    printf("  histogram  ");
     for (int i = 0; i < CELLS; i++)
-        if (t->histogram[i]) last = i;
-    printf(t->json ? ", \"histogram\": [" : "  histogram  ");
-    for (int i = 0; i <= last; i++)
-        if (t->json)
-            printf("%s%" PRId64, i ? ", " : "", t->histogram[i]);
-        else if (t->histogram[i])
-            printf(" %d: %" PRId64, i, t->histogram[i]);
-    printf(t->json ? "]" : " trajectories\n");
+        if (t->histogram[i]) printf(" %d: %" PRId64, i, t->histogram[i]);
+    printf(" trajectories\n");
 }
 
-static void print_json(const struct table *t, int64_t eta) {
+static void write_json(struct json_write *w, struct table *t, int64_t eta) {
     const struct sums *s = &t->all;
+    struct metrics m = {.json = w, .leaf = true};
     double n = (double)s->n, k = (double)s->n_predicted;
-    printf(", \"staleness\": {\"from_step\": %" PRId64 ", \"steps\": %" PRId64
-           ", \"bound\": %" PRId64,
-           s->first + 1, s->n, eta);
-    put("mean", s->mean / n);
-    put("max", s->max);
-    put("in_flight", s->flight / n);
-    put("in_queue", s->queue / n);
-    put("predicted", s->predicted / k);
-    put("difference", (s->predicted - s->measured) / k);
-    put("rho", s->rho / k);
-    put("dropped", s->dropped);
-    histogram(t);
-    if (t->every) printf(", \"rows\": [%s]", t->rows.len ? t->rows.data : "");
-    printf("}");
+    json_write_object(w, "staleness");
+    json_write_int(w, "from_step", s->first + 1);
+    json_write_int(w, "steps", s->n);
+    json_write_int(w, "bound", eta);
+    metrics_num(&m, METRIC_OFF_POLICY_MEAN, s->mean / n);
+    metrics_num(&m, METRIC_OFF_POLICY_MAX, s->max);
+    metrics_num(&m, METRIC_OFF_POLICY_IN_FLIGHT, s->flight / n);
+    metrics_num(&m, METRIC_OFF_POLICY_IN_QUEUE, s->queue / n);
+    metrics_num(&m, METRIC_OFF_POLICY_PREDICTED, s->predicted / k);
+    json_write_num(w, "difference", (s->predicted - s->measured) / k);
+    metrics_num(&m, METRIC_OFF_POLICY_RHO, s->rho / k);
+    metrics_int(&m, METRIC_OFF_POLICY_DROPPED, (int64_t)s->dropped);
+    metrics_cells(&m, METRIC_OFF_POLICY_HISTOGRAM, t->histogram, CELLS);
+    if (t->every) {
+        json_write_end(&t->json_rows);
+        json_write_raw(w, "rows", t->rows.data, t->rows.len);
+    }
+    json_write_end(w);
 }
 
 static void print_text(const struct table *t, int64_t eta) {
@@ -147,23 +142,41 @@ static void print_text(const struct table *t, int64_t eta) {
     if (s->n_predicted)
         printf("  predicted   mean %.2f (rho %.2f), difference %+.2f\n", s->predicted / k,
                s->rho / k, (s->predicted - s->measured) / k);
-    histogram(t);
+    print_histogram(t);
     if (t->every)
         printf("  %-11s %8s %6s %9s %9s %10s %10s\n%s", "steps", "measured", "max", "in flight",
                "in queue", "predicted", "difference", t->rows.len ? t->rows.data : "");
 }
 
-int staleness_report_print(struct runlog *log, int64_t eta, int64_t every, bool json) {
-    struct table t = {.warm = eta + 1, .every = every, .json = json};
-    int rc = read(&t, log);
-    if (rc == 0 && t.steps > 0 && t.all.n == 0) { /* a short run: all of it */
-        buf_close(&t.rows);
-        t = (struct table){.every = every, .json = json};
-        rc = read(&t, log);
-    }
-    if (every) row(&t);
-    if (rc == 0 && t.all.n > 0 && json) print_json(&t, eta);
-    if (rc == 0 && t.all.n > 0 && !json) print_text(&t, eta);
+/* The sums over the log's steps but the first `warm`. */
+static int sum_up(struct table *t, struct runlog *log, int64_t warm, int64_t every, bool json) {
+    buf_close(&t->rows);
+    *t = (struct table){.warm = warm, .every = every, .json = json};
+    t->json_rows = json_write_to(&t->rows, JSON_LINE);
+    if (json) json_write_array(&t->json_rows, NULL);
+    TRY(read(t, log));
+    row(t);
+    return 0;
+}
+
+static int collect(struct table *t, struct runlog *log, int64_t eta, int64_t every, bool json) {
+    TRY(sum_up(t, log, eta + 1, every, json));
+    if (t->steps == 0 || t->all.n > 0) return 0;
+    return sum_up(t, log, 0, every, json); /* a short run: all of it */
+}
+
+int staleness_report_print(struct runlog *log, int64_t eta, int64_t every) {
+    struct table t = {0};
+    int rc = collect(&t, log, eta, every, false);
+    if (rc == 0 && t.all.n > 0) print_text(&t, eta);
+    buf_close(&t.rows);
+    return rc;
+}
+
+int staleness_report_json(struct runlog *log, int64_t eta, int64_t every, struct json_write *w) {
+    struct table t = {0};
+    int rc = collect(&t, log, eta, every, true);
+    if (rc == 0 && t.all.n > 0) write_json(w, &t, eta);
     buf_close(&t.rows);
     return rc;
 }

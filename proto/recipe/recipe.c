@@ -6,9 +6,11 @@
 
 #include "base/file.h"
 #include "base/filetype.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "base/yaml.h"
+#include "proto/metrics/metrics.h"
 #include "proto/recipe/recipe_table.h"
 #include "proto/recipe/traps.h"
 
@@ -372,8 +374,6 @@ static int check_settings(const struct recipe *r) {
 
 /* A set's name is part of a metric's: eval/NAME/pass@4. */
 static int check_eval_name(const struct recipe *r, int64_t i) {
-    static const char *const taken[] = {"version", "accuracy", "reward",   "n",
-                                        "tokens",  "errors",   "truncated"};
     const char *name = r->data.eval[i].name;
     size_t n = strlen(name);
     if (n == 0 || n >= RECIPE_EVAL_NAME ||
@@ -382,10 +382,10 @@ static int check_eval_name(const struct recipe *r, int64_t i) {
                     "data.eval[%" PRId64 "].name: \"%s\": 1 to %d letters, digits, _ . - are "
                     "allowed",
                     i, name, RECIPE_EVAL_NAME - 1);
-    bool bad = strncmp(name, "skipped", 7) == 0;
-    for (size_t k = 0; k < sizeof taken / sizeof taken[0]; k++)
-        bad |= strcmp(name, taken[k]) == 0;
-    if (bad)
+    char *metric = mem_printf("eval/%s", name);
+    bool taken = metrics_find(metric) != METRIC_EVAL_SET;
+    mem_free(metric);
+    if (taken)
         return FAIL(ERR_CONFIG,
                     "data.eval[%" PRId64 "].name: eval/%s is a metric of all sets; choose another "
                     "name",
@@ -547,29 +547,26 @@ void recipe_close(struct recipe **r) {
 
 /* --- printing --------------------------------------------------------------------------------- */
 
+/* YAML reads texts, numbers and lists as JSON writes them. */
 static void print_value(const struct recipe *r, const struct recipe_field *f, int64_t index,
                         struct buf *out) {
     const void *p = value_at_const(r, f, index);
+    struct json_write w = json_write_to(out, JSON_LINE);
     switch (f->kind) {
-    case RECIPE_STR: {
-        const char *s = *(const char *const *)p;
-        if (s)
-            buf_json_str(out, s, strlen(s));
+    case RECIPE_STR:
+        if (*(const char *const *)p)
+            json_write_str(&w, NULL, *(const char *const *)p);
         else
-            buf_str(out, "null");
+            json_write_null(&w, NULL);
         break;
-    }
     case RECIPE_INT: buf_printf(out, "%" PRId64, *(const int64_t *)p); break;
-    case RECIPE_NUM: buf_json_num(out, *(const double *)p); break;
+    case RECIPE_NUM: json_write_num(&w, NULL, *(const double *)p); break;
     case RECIPE_SIZE: buf_printf(out, "%" PRIu64, *(const uint64_t *)p); break;
     case RECIPE_BOOL: buf_str(out, *(const bool *)p ? "true" : "false"); break;
     case RECIPE_ENUM: buf_str(out, f->names[*(const int *)p]); break;
     case RECIPE_INTS: {
         const struct recipe_ints *list = p;
-        buf_str(out, "[");
-        for (int64_t i = 0; i < list->n; i++)
-            buf_printf(out, "%s%" PRId64, i ? ", " : "", list->at[i]);
-        buf_str(out, "]");
+        json_write_ints(&w, NULL, list->at, (size_t)list->n);
         break;
     }
     }

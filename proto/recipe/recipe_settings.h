@@ -102,7 +102,7 @@ struct recipe {
         struct {
             int64_t groups, minibatches, tokens; /* groups per step; tokens per microbatch */
         } batch;
-        struct {
+        struct recipe_algorithm {
             enum recipe_advantage advantage;
             double gamma, lambda;
             enum recipe_loss loss;

@@ -3,7 +3,9 @@
 #include "rollout/manager/manager_metrics.h"
 
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/log.h"
+#include "proto/metrics/metrics.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
 #include "rollout/manager/manager_lines.h"
@@ -13,138 +15,98 @@
 #include <math.h>
 #include <string.h>
 
-/* Writes a parsed value on one line. Depth is bounded by the parser. */
-static void write_value(struct buf *b, const struct json *v) {
-    bool object = json_is(v, JSON_OBJECT);
-    int64_t whole = 0;
-    size_t n = 0;
-    switch (json_type(v)) {
-    case JSON_NULL: buf_str(b, "null"); return;
-    case JSON_BOOL: buf_str(b, json_bool(v, false) ? "true" : "false"); return;
-    case JSON_STRING: buf_json_str(b, json_str(v), json_len(v)); return;
-    case JSON_NUMBER:
-        if (json_int(v, &whole))
-            buf_printf(b, "%" PRId64, whole);
-        else
-            buf_json_num(b, json_num(v, 0));
-        return;
-    case JSON_ARRAY:
-    case JSON_OBJECT: break;
-    }
-    buf_str(b, object ? "{" : "[");
-    for (const struct json *at = json_first(v); at; at = json_next(at)) {
-        if (at != json_first(v)) buf_str(b, ",");
-        if (object) {
-            const char *key = json_key(at, &n);
-            buf_json_str(b, key, n);
-            buf_str(b, ":");
-        }
-        write_value(b, at);
-    }
-    buf_str(b, object ? "}" : "]");
-}
-
-struct line { /* an object being written; keys of the trainer's report win */
-    struct buf *out;
-    const struct json *report;
-};
-
-static bool begin(struct line *l, const char *key) {
-    if (json_get(l->report, key)) return false;
-    buf_printf(l->out, ",\"%s\":", key);
-    return true;
-}
-
-static void num(struct line *l, const char *key, double x) {
-    if (begin(l, key)) buf_json_num(l->out, x);
-}
-
-static void whole(struct line *l, const char *key, int64_t x) {
-    if (begin(l, key)) buf_printf(l->out, "%" PRId64, x);
-}
-
-static void staleness(struct line *l, const struct manager_batch_facts *f) {
+static void write_staleness(struct metrics *l, const struct manager_batch_facts *f) {
     double n = f->n > 0 ? (double)f->n : 1;
-    num(l, "off_policy/mean", f->staleness / n);
-    whole(l, "off_policy/max", f->staleness_max);
-    num(l, "off_policy/in_flight", f->in_flight / n);
-    num(l, "off_policy/in_queue", (f->staleness - f->in_flight) / n);
-    if (!begin(l, "off_policy/histogram")) return;
-    int64_t last = 0, cells = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]);
-    for (int64_t i = 0; i < cells; i++)
-        if (f->histogram[i] > 0) last = i;
-    for (int64_t i = 0; i <= last; i++)
-        buf_printf(l->out, "%s%" PRId64, i ? "," : "[", f->histogram[i]);
-    buf_str(l->out, "]");
+    metrics_num(l, METRIC_OFF_POLICY_MEAN, f->staleness / n);
+    metrics_int(l, METRIC_OFF_POLICY_MAX, f->staleness_max);
+    metrics_num(l, METRIC_OFF_POLICY_IN_FLIGHT, f->in_flight / n);
+    metrics_num(l, METRIC_OFF_POLICY_IN_QUEUE, (f->staleness - f->in_flight) / n);
+    metrics_cells(l, METRIC_OFF_POLICY_HISTOGRAM, f->histogram,
+                  sizeof f->histogram / sizeof f->histogram[0]);
 }
 
 /* What was generated since the step before, and what of it nobody will train. */
-static void sampling(struct line *l, const struct manager *m) {
+static void write_sampling(struct metrics *l, const struct manager *m) {
     const struct manager_window *w = manager_counts_window(m);
     struct groups_counts n = groups_counts(m->groups);
     int64_t zero = (int64_t)w->rejected[GROUPS_ZERO];
-    whole(l, "sampling/groups", w->groups);
-    whole(l, "sampling/zero_groups", w->zero);
-    whole(l, "sampling/rejected_groups", zero);
-    num(l, "sampling/accept_rate",
-        w->groups > 0 ? (double)(w->groups - zero) / (double)w->groups : NAN);
-    whole(l, "sampling/lost_trajectories", n.lost_trajectories - w->lost_trajectories);
-    whole(l, "sampling/lost_tokens", n.lost_tokens - w->lost_tokens);
+    metrics_int(l, METRIC_SAMPLING_GROUPS, w->groups);
+    metrics_int(l, METRIC_SAMPLING_ZERO_GROUPS, w->zero);
+    metrics_int(l, METRIC_SAMPLING_REJECTED_GROUPS, zero);
+    metrics_num(l, METRIC_SAMPLING_ACCEPT_RATE,
+                w->groups > 0 ? (double)(w->groups - zero) / (double)w->groups : (double)NAN);
+    metrics_int(l, METRIC_SAMPLING_LOST_TRAJECTORIES, n.lost_trajectories - w->lost_trajectories);
+    metrics_int(l, METRIC_SAMPLING_LOST_TOKENS, n.lost_tokens - w->lost_tokens);
     if (m->recipe->rollout.sampling.policy != RECIPE_SAMPLING_VADE) return;
-    double judged = w->judged > 0 ? w->judged : NAN;
-    num(l, "sampling/expected_rate", w->expected / judged);
-    num(l, "sampling/right_rate", w->right / judged);
-    whole(l, "sampling/rows_visited", (int64_t)sampling_visited(m->sampling));
+    double judged = w->judged > 0 ? w->judged : (double)NAN;
+    metrics_num(l, METRIC_SAMPLING_EXPECTED_RATE, w->expected / judged);
+    metrics_num(l, METRIC_SAMPLING_RIGHT_RATE, w->right / judged);
+    metrics_int(l, METRIC_SAMPLING_ROWS_VISITED, (int64_t)sampling_visited(m->sampling));
 }
 
 static double seconds(uint64_t from, uint64_t to) {
     return to > from ? (double)(to - from) * 1e-6 : 0;
 }
 
+static void write_queues(struct metrics *l, const struct manager *m) {
+    struct groups_counts n = groups_counts(m->groups);
+    metrics_int(l, METRIC_QUEUE_RUNNING, n.leased);
+    metrics_int(l, METRIC_QUEUE_WAITING, n.waiting);
+    metrics_int(l, METRIC_QUEUE_UNSCORED, n.unscored);
+    metrics_int(l, METRIC_QUEUE_FINISHED_GROUPS, n.finished);
+}
+
+static void write_times(struct metrics *l, const struct manager *m) {
+    const struct manager_batch_facts *f = manager_counts_batch(m);
+    struct manager_level_view level = manager_level_view(m);
+    double since = seconds(manager_counts_window(m)->start_us, m->now_us);
+    metrics_num(l, METRIC_IDLE_ROLLOUT, level.held);
+    metrics_num(l, METRIC_TIME_STARVED_S, level.starved_s);
+    metrics_num(l, METRIC_TIME_BATCH_WAIT_S, seconds(f->asked_us, f->answered_us));
+    metrics_num(l, METRIC_TIME_TRAIN_S, seconds(f->answered_us, m->now_us));
+    metrics_num(l, METRIC_TIME_STEP_S, since);
+    metrics_num(l, METRIC_TIME_WALL, (double)m->wall_us * 1e-6);
+}
+
+/* What the manager knows of a step, as far as the trainer's report has not said it. */
+static void write_own(struct metrics *l, struct manager *m) {
+    const struct manager_window *w = manager_counts_window(m);
+    const struct manager_batch_facts *f = manager_counts_batch(m);
+    double rho = (double)NAN, predicted = manager_predict(m, &rho);
+    write_staleness(l, f);
+    metrics_int(l, METRIC_OFF_POLICY_DROPPED, (int64_t)w->rejected[GROUPS_STALE]);
+    metrics_num(l, METRIC_OFF_POLICY_LEVEL,
+                (double)manager_level_view(m).now.groups / (double)m->recipe->trainer.batch.groups);
+    metrics_num(l, METRIC_OFF_POLICY_PREDICTED, predicted);
+    metrics_num(l, METRIC_OFF_POLICY_RHO, rho);
+    metrics_num(l, METRIC_RESPONSE_LENGTH_TAIL, manager_counts_tail(m));
+    metrics_int(l, METRIC_REWARD_ERRORS, (int64_t)w->rejected[GROUPS_REWARD]);
+    metrics_int(l, METRIC_REWARD_ZERO_GROUPS, f->zero_groups);
+    write_sampling(l, m);
+    metrics_int(l, METRIC_REJECTED_PROMPT, (int64_t)w->rejected[GROUPS_PROMPT]);
+    metrics_int(l, METRIC_REJECTED_ABORTED, (int64_t)w->rejected[GROUPS_ABORTED]);
+    metrics_num(l, METRIC_PERF_ROLLOUT_TOKENS_PER_S,
+                (double)w->tokens / fmax(seconds(w->start_us, m->now_us), 1e-6));
+    write_queues(l, m);
+    write_times(l, m);
+}
+
 void manager_metrics_line(struct manager *m, int64_t step, const char *report, size_t bytes,
                           struct buf *out) {
-    const struct manager_batch_facts *f = manager_counts_batch(m);
-    const struct manager_window *w = manager_counts_window(m);
-    struct groups_counts n = groups_counts(m->groups);
     struct json_doc *doc = NULL;
-    struct manager_level_view level = manager_level_view(m);
-    double rho = NAN, predicted = manager_predict(m, &rho);
+    struct json_write w = json_write_to(out, JSON_COMPACT);
+    struct metrics l = {.json = &w};
     if (json_parse(&doc, report, bytes, "step report") < 0)
         LOG_LIMITED(WARN, MANAGER, "step=%" PRId64 " report left out: %s", step + 1, err_text());
-    struct line l = {out, doc && json_is(json_root(doc), JSON_OBJECT) ? json_root(doc) : NULL};
-    size_t n_key = 0;
-    buf_printf(out, MANAGER_STEP_KEY "%" PRId64, step + 1); /* step n makes version n */
-    for (const struct json *at = json_first(l.report); at; at = json_next(at)) {
-        const char *key = json_key(at, &n_key);
-        if (strcmp(key, "step") == 0) continue;
-        buf_str(out, ",");
-        buf_json_str(out, key, n_key);
-        buf_str(out, ":");
-        write_value(out, at);
+    if (doc && json_is(json_root(doc), JSON_OBJECT)) l.but = json_root(doc);
+    json_write_object(&w, NULL);
+    json_write_int(&w, metrics_name(METRIC_STEP), step + 1); /* step n makes version n */
+    for (const struct json *at = json_first(l.but); at; at = json_next(at)) {
+        size_t n;
+        const char *key = json_key(at, &n);
+        if (strcmp(key, metrics_name(METRIC_STEP)) != 0) json_write_value(&w, key, at);
     }
-    staleness(&l, f);
-    whole(&l, "off_policy/dropped", (int64_t)w->rejected[GROUPS_STALE]);
-    num(&l, "off_policy/level", (double)level.now.groups / (double)m->recipe->trainer.batch.groups);
-    num(&l, "off_policy/predicted", predicted);
-    num(&l, "off_policy/rho", rho);
-    num(&l, "response_length/tail", manager_counts_tail(m));
-    whole(&l, "reward/errors", (int64_t)w->rejected[GROUPS_REWARD]);
-    whole(&l, "reward/zero_groups", f->zero_groups);
-    sampling(&l, m);
-    whole(&l, "rejected/prompt", (int64_t)w->rejected[GROUPS_PROMPT]);
-    whole(&l, "rejected/aborted", (int64_t)w->rejected[GROUPS_ABORTED]);
-    num(&l, "perf/rollout_tokens_per_s",
-        (double)w->tokens / fmax(seconds(w->start_us, m->now_us), 1e-6));
-    whole(&l, "queue/running", n.leased);
-    whole(&l, "queue/waiting", n.waiting);
-    whole(&l, "queue/unscored", n.unscored);
-    whole(&l, "queue/finished_groups", n.finished);
-    num(&l, "idle/rollout", level.held);
-    num(&l, "time/starved_s", level.starved_s);
-    num(&l, "time/batch_wait_s", seconds(f->asked_us, f->answered_us));
-    num(&l, "time/train_s", seconds(f->answered_us, m->now_us));
-    num(&l, "time/step_s", seconds(w->start_us, m->now_us));
-    num(&l, "time/wall", (double)m->wall_us * 1e-6);
-    buf_str(out, "}");
+    write_own(&l, m);
+    json_write_end(&w);
     json_close(&doc);
 }

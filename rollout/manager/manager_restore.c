@@ -4,6 +4,7 @@
 #include "rollout/manager/manager_restore.h"
 
 #include "base/json.h"
+#include "proto/metrics/metrics.h"
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
@@ -135,7 +136,7 @@ static int restore_last(struct manager *m, int64_t done) {
     if (done == 0) return 0;
     TRY(runlog_get(m->log, RUNLOG_REPORT, (uint64_t)done - 1, &r));
     if (json_parse(&doc, r.u.report.json, r.u.report.bytes, "report") == 0)
-        manager_counts_done(m, json_num(json_get(json_root(doc), "reward/mean"), NAN));
+        manager_counts_done(m, metrics_get_num(json_root(doc), METRIC_REWARD_MEAN, (double)NAN));
     json_close(&doc);
     runlog_free(&r);
     return 0;

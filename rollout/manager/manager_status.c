@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/metrics/metrics.h"
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
@@ -117,105 +118,110 @@ static double age(const struct manager *m, uint64_t since_us) {
     return m->now_us > since_us ? (double)(m->now_us - since_us) * 1e-6 : 0;
 }
 
-static void waiting_json(struct manager *m, struct buf *out) {
+static void write_waits(struct json_write *out, struct manager *m) {
     struct waits w = {.n = 0};
     collect(m, &w);
-    buf_str(out, "\"waiting_for\":[");
+    json_write_array(out, "waiting_for");
     for (size_t i = 0; i < w.n; i++) {
-        buf_printf(out, "%s{\"who\":\"%s\",\"what\":", i ? "," : "", w.who[i]);
-        buf_json_str(out, w.text[i].data, w.text[i].len);
-        buf_printf(out, ",\"since_s\":%.1f}", age(m, w.since_us[i]));
+        json_write_object(out, NULL);
+        json_write_str(out, "who", w.who[i]);
+        json_write_text(out, "what", w.text[i].data, w.text[i].len);
+        json_write_fixed(out, "since_s", age(m, w.since_us[i]), 1);
+        json_write_end(out);
     }
-    buf_str(out, "]");
+    json_write_end(out);
     waits_free(&w);
 }
 
-static void clients_json(struct manager *m, struct buf *out) {
-    bool first = true;
-    buf_str(out, "\"clients\":[");
+static void write_clients(struct metrics *out, const struct manager *m) {
+    json_write_array(out->json, "clients");
     const struct manager_client *c;
     for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++) {
         if (!c->used) continue;
-        buf_str(out, first ? "{\"name\":" : ",{\"name\":");
-        first = false;
-        buf_json_str(out, c->name, strlen(c->name));
-        buf_str(out, ",\"service\":");
-        buf_json_str(out, c->service, strlen(c->service));
-        buf_printf(out,
-                   ",\"alive\":%s,\"version\":%" PRId64 ",\"running\":%" PRId64
-                   ",\"kv_used\":%" PRId64 ",\"kv_total\":%" PRId64 ",\"tokens\":%" PRId64
-                   ",\"heard_s\":%.1f,\"busy\":",
-                   c->alive ? "true" : "false", c->version, c->running, c->kv_used, c->kv_total,
-                   c->tokens, age(m, c->heard_us));
-        buf_json_num(out, c->busy);
-        buf_str(out, ",\"tokens_per_s\":");
-        buf_json_num(out, c->alive ? c->tokens_per_s : 0);
-        buf_str(out, "}");
+        json_write_object(out->json, NULL);
+        json_write_str(out->json, "name", c->name);
+        json_write_str(out->json, "service", c->service);
+        metrics_flag(out, METRIC_CLIENT_ALIVE, c->alive);
+        metrics_int(out, METRIC_CLIENT_VERSION, c->version);
+        metrics_int(out, METRIC_CLIENT_RUNNING, c->running);
+        metrics_int(out, METRIC_CLIENT_KV_USED, c->kv_used);
+        metrics_int(out, METRIC_CLIENT_KV_TOTAL, c->kv_total);
+        metrics_int(out, METRIC_CLIENT_TOKENS, c->tokens);
+        metrics_num(out, METRIC_CLIENT_HEARD_S, age(m, c->heard_us));
+        metrics_num(out, METRIC_CLIENT_BUSY, c->busy);
+        metrics_num(out, METRIC_CLIENT_TOKENS_PER_S, c->alive ? c->tokens_per_s : 0);
+        json_write_end(out->json);
     }
-    buf_str(out, "]");
+    json_write_end(out->json);
 }
 
-static void rejected_json(const struct groups_counts *n, struct buf *out) {
-    buf_str(out, "\"rejected\":{");
-    for (int i = 1; i < GROUPS_REASONS; i++)
-        buf_printf(out, "%s\"%s\":%" PRId64, i > 1 ? "," : "",
-                   groups_reason_name((enum groups_reason)i), n->rejected[i]);
-    buf_str(out, "}");
+static void write_rejected(struct metrics *out, const struct groups_counts *n) {
+    json_write_object(out->json, "rejected");
+    for (int i = 1; i < GROUPS_REASONS; i++) {
+        out->label = groups_reason_name((enum groups_reason)i);
+        metrics_int(out, METRIC_REJECTED_REASON, n->rejected[i]);
+    }
+    json_write_end(out->json);
 }
 
-static void staleness_json(const struct manager *m, struct buf *out) {
+static void write_staleness(struct metrics *out, const struct manager *m) {
     const struct manager_batch_facts *f = manager_counts_batch(m);
-    int64_t last = 0, cells = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]);
-    for (int64_t i = 0; i < cells; i++)
-        if (f->histogram[i] > 0) last = i;
-    buf_printf(out, "\"staleness\":{\"step\":%" PRId64 ",\"max\":%" PRId64 ",\"histogram\":",
-               f->step + (f->n > 0), f->staleness_max);
-    for (int64_t i = 0; i <= last; i++)
-        buf_printf(out, "%s%" PRId64, i ? "," : "[", f->histogram[i]);
-    buf_str(out, "],\"predicted\":");
     double rho = 0;
-    buf_json_num(out, manager_predict(m, &rho));
-    buf_str(out, "}");
+    json_write_object(out->json, "staleness");
+    metrics_int(out, METRIC_STEP, f->step + (f->n > 0));
+    metrics_int(out, METRIC_OFF_POLICY_MAX, f->staleness_max);
+    metrics_cells(out, METRIC_OFF_POLICY_HISTOGRAM, f->histogram,
+                  sizeof f->histogram / sizeof f->histogram[0]);
+    metrics_num(out, METRIC_OFF_POLICY_PREDICTED, manager_predict(m, &rho));
+    json_write_end(out->json);
 }
 
-static void level_json(const struct manager *m, struct buf *out) {
+static void write_level(struct metrics *whole, struct metrics *leaf, const struct manager *m) {
     bool follows = m->recipe->trainer.staleness.hold == RECIPE_HOLD_AUTO;
     struct manager_level_view v = manager_level_view(m);
-    const char *why = follows ? level_reason(v.now.why) : "trainer.staleness.hold: max";
-    buf_printf(out, "\"level\":{\"groups\":%" PRId64 ",\"bound\":%" PRId64 ",\"why\":\"%s\"",
-               v.now.groups, v.now.bound, why);
-    buf_printf(out, ",\"idle/rollout\":%.3f,\"starved_s\":%.3f}", v.held, v.starved_s);
+    json_write_object(leaf->json, "level");
+    json_write_int(leaf->json, "groups", v.now.groups);
+    json_write_int(leaf->json, "bound", v.now.bound);
+    json_write_str(leaf->json, "why",
+                   follows ? level_reason(v.now.why) : "trainer.staleness.hold: max");
+    metrics_num(whole, METRIC_IDLE_ROLLOUT, v.held);
+    metrics_num(leaf, METRIC_TIME_STARVED_S, v.starved_s);
+    json_write_end(leaf->json);
+}
+
+static void write_queue(struct metrics *out, const struct groups_counts *n) {
+    json_write_object(out->json, "queue");
+    metrics_int(out, METRIC_QUEUE_RUNNING, n->leased);
+    metrics_int(out, METRIC_QUEUE_WAITING, n->waiting);
+    metrics_int(out, METRIC_QUEUE_LOST, n->lost);
+    metrics_int(out, METRIC_QUEUE_UNSCORED, n->unscored);
+    metrics_int(out, METRIC_QUEUE_RUNNING_GROUPS, n->running);
+    metrics_int(out, METRIC_QUEUE_FINISHED_GROUPS, n->finished);
+    metrics_int(out, METRIC_QUEUE_LIVE, n->live);
+    json_write_end(out->json);
 }
 
 void manager_status_json(struct manager *m, struct buf *out) {
     struct groups_counts n = groups_counts(m->groups);
-    bool done = n.done >= m->recipe->trainer.steps;
-    buf_str(out, "{\"name\":");
-    buf_json_str(out, m->recipe->name, strlen(m->recipe->name));
-    buf_printf(out, ",\"step\":%" PRId64 ",\"steps\":%" PRId64 ",\"done\":%s,\"uptime_s\":%.1f",
-               n.done, m->recipe->trainer.steps, done ? "true" : "false",
-               age(m, m->status->started_us));
-    buf_str(out, ",\"reward/mean\":");
-    buf_json_num(out, manager_counts_reward_mean(m));
-    buf_printf(out,
-               ",\"queue\":{\"running\":%" PRId64 ",\"waiting\":%" PRId64 ",\"lost\":%" PRId64
-               ",\"unscored\":%" PRId64 ",\"running_groups\":%" PRId64
-               ",\"finished_groups\":%" PRId64 ",\"live\":%" PRId64 "},",
-               n.leased, n.waiting, n.lost, n.unscored, n.running, n.finished, n.live);
-    buf_str(out, "\"perf/rollout_tokens_per_s\":");
     const struct manager_window *w = manager_counts_window(m);
-    buf_json_num(out, (double)w->tokens / fmax(age(m, w->start_us), 1e-6));
-    buf_str(out, ",");
-    rejected_json(&n, out);
-    buf_str(out, ",");
-    staleness_json(m, out);
-    buf_str(out, ",");
-    level_json(m, out);
-    buf_str(out, ",");
-    clients_json(m, out);
-    buf_str(out, ",");
-    waiting_json(m, out);
-    buf_str(out, "}");
+    struct json_write json = json_write_to(out, JSON_COMPACT);
+    struct metrics whole = {.json = &json}, leaf = {.json = &json, .leaf = true};
+    json_write_object(&json, NULL);
+    json_write_str(&json, "name", m->recipe->name);
+    metrics_int(&whole, METRIC_STEP, n.done);
+    json_write_int(&json, "steps", m->recipe->trainer.steps);
+    json_write_bool(&json, "done", n.done >= m->recipe->trainer.steps);
+    metrics_num(&leaf, METRIC_TIME_UPTIME_S, age(m, m->status->started_us));
+    metrics_num(&whole, METRIC_REWARD_MEAN, manager_counts_reward_mean(m));
+    write_queue(&leaf, &n);
+    metrics_num(&whole, METRIC_PERF_ROLLOUT_TOKENS_PER_S,
+                (double)w->tokens / fmax(age(m, w->start_us), 1e-6));
+    write_rejected(&leaf, &n);
+    write_staleness(&leaf, m);
+    write_level(&whole, &leaf, m);
+    write_clients(&leaf, m);
+    write_waits(&json, m);
+    json_write_end(&json);
 }
 
 void manager_status_watch(struct manager *m) {

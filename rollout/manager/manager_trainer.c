@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/metrics/metrics.h"
 #include "proto/train.pb-c.h"
 #include "relay/sealed.h"
 #include "rollout/engine/engine.h"
@@ -300,7 +301,7 @@ static double reward_mean(const char *report, size_t bytes) {
     struct json_doc *doc = NULL;
     double mean = NAN;
     if (json_parse(&doc, report, bytes, "report") < 0) return mean;
-    mean = json_num(json_get(json_root(doc), "reward/mean"), mean);
+    mean = metrics_get_num(json_root(doc), METRIC_REWARD_MEAN, mean);
     json_close(&doc);
     return mean;
 }

@@ -23,14 +23,13 @@ struct loss {
     const float *a, *b; /* of the rows of this call */
 };
 
-static int weighted(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
-                    const float *value, float *g_logprob, float *g_entropy, float *g_value) {
+static int weighted(void *ctx, int64_t first, const struct loss_rows *rows) {
     const struct loss *l = ctx;
-    CHECK(!value && !g_value);
-    for (int64_t i = 0; i < n; i++) {
-        CHECK(isfinite(logprob[i]) && entropy[i] >= 0);
-        g_logprob[i] = l->a[first + i];
-        g_entropy[i] = l->b[first + i];
+    CHECK(!rows->value && !rows->g_value);
+    for (int64_t i = 0; i < rows->n; i++) {
+        CHECK(isfinite(rows->logprob[i]) && rows->entropy[i] >= 0);
+        rows->g_logprob[i] = l->a[first + i];
+        rows->g_entropy[i] = l->b[first + i];
     }
     return 0;
 }

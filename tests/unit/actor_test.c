@@ -130,12 +130,11 @@ TEST(actor_refuses_bad_rows) {
     params_close(&w);
 }
 
-static int flat(void *ctx, int64_t first, int64_t n, const float *lp, const float *ent,
-                const float *val, float *glp, float *gent, float *gval) {
-    (void)first, (void)lp, (void)ent, (void)val;
-    for (int64_t i = 0; i < n; i++) {
-        glp[i] = gent[i] = 1;
-        if (gval) gval[i] = 0;
+static int flat(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = rows->g_entropy[i] = 1;
+        if (rows->g_value) rows->g_value[i] = 0;
     }
     return ctx ? FAIL(ERR_STALE, "the loss says no") : 0;
 }

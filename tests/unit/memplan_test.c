@@ -48,16 +48,11 @@ static struct batch *batch_of(uint32_t groups) {
     return b;
 }
 
-static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
+static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
     (void)ctx;
-    (void)entropy;
-    (void)value;
-    (void)g_value;
-    for (int64_t j = 0; j < n; j++) {
-        g_logprob[j] = (float)(sin((double)element[j]) + 0.1 * (double)logprob[j]);
-        g_entropy[j] = 0.1f;
+    for (int64_t j = 0; j < rows->n; j++) {
+        rows->g_logprob[j] = (float)(sin((double)element[j]) + 0.1 * (double)rows->logprob[j]);
+        rows->g_entropy[j] = 0.1f;
     }
     return 0;
 }

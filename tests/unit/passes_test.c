@@ -55,16 +55,14 @@ static struct batch *batch_of(const struct texts *t, uint64_t seed) {
 }
 
 /* A loss of every kind: ratio, KL, entropy, value, different for each token. */
-static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
+static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
     double tokens = *(const double *)ctx;
-    for (int64_t j = 0; j < n; j++) {
+    for (int64_t j = 0; j < rows->n; j++) {
         double w = sin((double)element[j]) / tokens;
-        CHECK(entropy[j] >= 0);
-        g_logprob[j] = (float)(w * exp(0.1 * (double)logprob[j]) + 0.1 / tokens);
-        g_entropy[j] = (float)(-0.3 * w);
-        if (value) g_value[j] = (float)((1 + (double)value[j]) / tokens);
+        CHECK(rows->entropy[j] >= 0);
+        rows->g_logprob[j] = (float)(w * exp(0.1 * (double)rows->logprob[j]) + 0.1 / tokens);
+        rows->g_entropy[j] = (float)(-0.3 * w);
+        if (rows->value) rows->g_value[j] = (float)((1 + (double)rows->value[j]) / tokens);
     }
     return 0;
 }

@@ -80,7 +80,7 @@ static struct outcome run(const struct setup *x, int ranks) {
         CHECK_OK(step_save(s, x->dir, 1));
         out.moment = read_moment(x->dir, step_version(s), out.n);
     }
-    CHECK_OK(step_gather(s));
+    CHECK_OK(step_gather_weights(s));
     out.weights = mem_array(out.n, sizeof *out.weights);
     CHECK_OK(params_get(step_weights(s), out.weights, out.n * sizeof *out.weights));
     step_close(&s);

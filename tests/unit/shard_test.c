@@ -73,7 +73,7 @@ static void check_rounded(struct update *u, struct kern_stream *s, struct params
                           const struct params *rounded, size_t n) {
     uint16_t *have = mem_array(n, sizeof *have), *want = mem_array(n, sizeof *want);
     struct params *cast;
-    CHECK_OK(update_gather(u, s, w));
+    CHECK_OK(update_gather_weights(u, s, w));
     CHECK_OK(params_open(&cast, params_backend(w), params_shape(rounded)));
     CHECK_OK(params_cast(cast, w, s));
     CHECK_OK(params_get(rounded, have, n * sizeof *have));

@@ -334,7 +334,7 @@ TEST(step_bytes_are_counted) {
         CHECK_OK(step_plan(&planned, r, &large));
         CHECK_INT(planned.all / 4 / (size_t)params_slab_elements(&large), 6 + 2 * reference);
         CHECK_OK(step_plan(&planned, r, &shape));
-        if (!reference) CHECK(memcmp(&planned, step_room(s), sizeof planned) == 0);
+        if (!reference) CHECK(memcmp(&planned, step_memory(s), sizeof planned) == 0);
         recipe_close(&r);
     }
     step_close(&s);

@@ -87,7 +87,7 @@ static int64_t most_tokens(struct assign *d, int n_ranks) {
     return most;
 }
 
-int assign_share(struct assign *d, const struct rank_comm *x, float *by_token) {
+int assign_all_gather(struct assign *d, const struct rank_comm *x, float *by_token) {
     int n = x->ranks.n;
     size_t stride = (size_t)most_tokens(d, n) * sizeof *by_token, filled = 0;
     const float *from = by_token;
@@ -99,7 +99,7 @@ int assign_share(struct assign *d, const struct rank_comm *x, float *by_token) {
         memcpy(d->own + filled, from, bytes);
         filled += bytes;
     }
-    TRY(rank_comm_gather(x, d->all, d->own, stride));
+    TRY(rank_comm_all_gather(x, d->all, d->own, stride));
     for (uint32_t i = 0; i < d->n; by_token += d->trained[i++]) {
         if (d->trained[i] == 0) continue;
         int64_t *at = &d->at[d->owner[i]];

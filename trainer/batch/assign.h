@@ -25,6 +25,6 @@ void assign_close(struct assign *d);
 
 /* by_token: by trained token of the batch, filled where rank is the owner; then filled everywhere,
  * with the same bits on all ranks. */
-MUST_CHECK int assign_share(struct assign *d, const struct rank_comm *x, float *by_token);
+MUST_CHECK int assign_all_gather(struct assign *d, const struct rank_comm *x, float *by_token);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "trainer/checkpoint/export.h"
@@ -159,34 +160,34 @@ static int write_text(const struct buf *text, const char *dir, const char *name)
     return rc;
 }
 
-static void write_alignment(struct buf *b, const struct update_state *st) {
-    buf_str(b, ",\"c_low\":");
-    buf_json_num(b, st->c_low);
-    buf_str(b, ",\"c_high\":");
-    buf_json_num(b, st->c_high);
-    buf_printf(b, ",\"cosine_sum\":%.17g,\"cosine_weight\":%.17g", st->mean.sum, st->mean.weight);
-    buf_str(b, ",\"calibration\":[");
-    for (int64_t i = 0; i < st->samples; i++) {
-        buf_str(b, i ? "," : "");
-        buf_json_num(b, st->sample[i]);
-    }
-    buf_str(b, "]");
+static void write_alignment(struct json_write *w, const struct update_state *st) {
+    json_write_num(w, "c_low", st->c_low);
+    json_write_num(w, "c_high", st->c_high);
+    json_write_num(w, "cosine_sum", st->mean.sum);
+    json_write_num(w, "cosine_weight", st->mean.weight);
+    json_write_array(w, "calibration");
+    for (int64_t i = 0; i < st->samples; i++)
+        json_write_num(w, NULL, st->sample[i]);
+    json_write_end(w);
 }
 
 static int write_state(const struct ckpt *c, const char *dir) {
     struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_COMPACT);
     struct hash h;
     char hex[HASH_HEX];
     TRY(params_hash(&h, c->weights));
     hash_hex(h, hex);
-    buf_printf(&b, "{\"version\":%" PRId64 ",\"optimizer_steps\":%" PRId64, c->version,
-               c->state.steps);
-    buf_printf(&b, ",\"skips\":%" PRId64 ",\"not_finite\":%" PRId64, c->state.skips,
-               c->state.not_finite);
-    buf_printf(&b, ",\"have_previous\":%s,\"weights_hash\":\"%s\"",
-               c->state.have_previous ? "true" : "false", hex);
-    write_alignment(&b, &c->state);
-    buf_str(&b, "}\n");
+    json_write_object(&w, NULL);
+    json_write_int(&w, "version", c->version);
+    json_write_int(&w, "optimizer_steps", c->state.steps);
+    json_write_int(&w, "skips", c->state.skips);
+    json_write_int(&w, "not_finite", c->state.not_finite);
+    json_write_bool(&w, "have_previous", c->state.have_previous);
+    json_write_str(&w, "weights_hash", hex);
+    write_alignment(&w, &c->state);
+    json_write_end(&w);
+    json_write_newline(&w);
     int rc = write_text(&b, dir, ckpt_state);
     buf_close(&b);
     return rc;
@@ -207,10 +208,13 @@ static int hash_file(struct hash *out, size_t *bytes, const char *dir, const cha
 /* Lists every file that is there. */
 static int write_manifest(const struct ckpt *c, const char *dir) {
     struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_COMPACT);
     DIR *d = opendir(dir);
     int rc = d ? 0 : FAIL(ERR_IO, "cannot read directory %s: %s", dir, strerror(errno));
-    buf_printf(&b, "{\"format\":%d,\"version\":%" PRId64 ",\"files\":[", CKPT_FORMAT, c->version);
-    const char *comma = "";
+    json_write_object(&w, NULL);
+    json_write_int(&w, "format", CKPT_FORMAT);
+    json_write_int(&w, "version", c->version);
+    json_write_array(&w, "files");
     for (struct dirent *e; rc == 0 && (e = readdir(d));) {
         struct hash h;
         size_t bytes;
@@ -219,12 +223,15 @@ static int write_manifest(const struct ckpt *c, const char *dir) {
         rc = hash_file(&h, &bytes, dir, e->d_name);
         if (rc < 0) break;
         hash_hex(h, hex);
-        buf_printf(&b, "%s\n{\"name\":\"%s\",\"bytes\":%zu,\"hash\":\"%s\"}", comma, e->d_name,
-                   bytes, hex);
-        comma = ",";
+        json_write_object(&w, NULL);
+        json_write_str(&w, "name", e->d_name);
+        json_write_uint(&w, "bytes", bytes);
+        json_write_str(&w, "hash", hex);
+        json_write_end(&w);
     }
     if (d) closedir(d);
-    buf_str(&b, "\n]}"); /* ends with its last brace: any cut shows */
+    json_write_end(&w);
+    json_write_end(&w); /* the text ends with its last brace: any cut shows */
     if (rc == 0) rc = write_text(&b, dir, ckpt_manifest);
     buf_close(&b);
     return rc;

@@ -151,26 +151,40 @@ static struct point value_error(const struct loss_config *cfg, const struct loss
 
 /* --- gradient -------------------------------------------------------------------------------- */
 
-void loss_gradient(const struct loss_config *cfg, const struct loss_token *token,
-                   const int64_t *element, const float *logprob, const float *value, size_t n,
-                   float *g_logprob, float *g_entropy, float *g_value) {
-    for (size_t i = 0; i < n; i++) {
-        const struct loss_token *t = &token[element ? element[i] : (int64_t)i];
+struct loss_token loss_token_at(const struct loss_table *t, int64_t e) {
+    return (struct loss_token){.weight = t->weight[e],
+                               .share = t->share[e],
+                               .advantage = t->advantage[e],
+                               .correction = t->correction[e],
+                               .sequence = t->sequence[e],
+                               .behaviour = t->behaviour[e],
+                               .old = t->old[e],
+                               .current = t->current[e],
+                               .reference = t->reference[e],
+                               .alpha = t->alpha[e],
+                               .value = t->value[e],
+                               .goal = t->goal[e]};
+}
+
+void loss_gradient(const struct loss_config *cfg, const struct loss_table *table, int64_t first,
+                   const int64_t *element, const struct loss_rows *rows) {
+    for (int64_t i = 0; i < rows->n; i++) {
+        struct loss_token t = loss_token_at(table, first + (element ? element[i] : i));
         if (cfg->supervised) {
-            g_logprob[i] = (float)-t->weight;
-            g_entropy[i] = 0;
-            if (g_value) g_value[i] = 0;
+            rows->g_logprob[i] = (float)-t.weight;
+            rows->g_entropy[i] = 0;
+            if (rows->g_value) rows->g_value[i] = 0;
             continue;
         }
-        double lp = (double)logprob[i];
-        double slope = policy_of(cfg, t, lp).pg.slope;
-        if (cfg->kl_coef != 0) slope += cfg->kl_coef * divergence(cfg, t, lp).slope;
-        g_logprob[i] = (float)(t->weight * slope);
-        g_entropy[i] = (float)(-t->weight * cfg->entropy_coef);
-        if (!g_value) continue;
+        double lp = (double)rows->logprob[i];
+        double slope = policy_of(cfg, &t, lp).pg.slope;
+        if (cfg->kl_coef != 0) slope += cfg->kl_coef * divergence(cfg, &t, lp).slope;
+        rows->g_logprob[i] = (float)(t.weight * slope);
+        rows->g_entropy[i] = (float)(-t.weight * cfg->entropy_coef);
+        if (!rows->g_value) continue;
         bool clipped;
-        double off = value_error(cfg, t, (double)value[i], &clipped).slope;
-        g_value[i] = (float)(t->share * cfg->value_coef * off);
+        double off = value_error(cfg, &t, (double)rows->value[i], &clipped).slope;
+        rows->g_value[i] = (float)(t.share * cfg->value_coef * off);
     }
 }
 
@@ -222,17 +236,20 @@ static void add_policy(struct loss_sums *out, const struct loss_config *cfg,
     out->ratio_max = fmax(out->ratio_max, p.ratio);
 }
 
-void loss_add(struct loss_sums *out, const struct loss_config *cfg, const struct loss_token *token,
-              const float *logprob, const float *entropy, const float *value, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        out->entropy += (double)entropy[i];
-        if (cfg->supervised)
-            add_supervised(out, &token[i], (double)logprob[i]);
-        else
-            add_policy(out, cfg, &token[i], (double)logprob[i], (double)entropy[i]);
-        if (value && !cfg->supervised) add_value(out, cfg, &token[i], (double)value[i]);
+void loss_add(struct loss_sums *out, const struct loss_config *cfg, const struct loss_table *table,
+              int64_t first, const struct loss_rows *rows) {
+    for (int64_t i = 0; i < rows->n; i++) {
+        struct loss_token t = loss_token_at(table, first + i);
+        double lp = (double)rows->logprob[i], entropy = (double)rows->entropy[i];
+        out->entropy += entropy;
+        if (cfg->supervised) {
+            add_supervised(out, &t, lp);
+            continue;
+        }
+        add_policy(out, cfg, &t, lp, entropy);
+        if (rows->value) add_value(out, cfg, &t, (double)rows->value[i]);
     }
-    out->tokens += (double)n;
+    out->tokens += (double)rows->n;
     out->parts++;
 }
 

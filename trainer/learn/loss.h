@@ -22,6 +22,7 @@
 #ifndef TRAINER_LEARN_LOSS_H
 #define TRAINER_LEARN_LOSS_H
 
+#include "actor/loss_rows.h"
 #include "proto/recipe/recipe.h"
 
 #include <stdbool.h>
@@ -41,6 +42,7 @@ struct loss_config {
     bool supervised; /* the loss is -w * lp: nothing else is read */
 };
 
+/* What the loss of one token depends on beside its log-prob, entropy and value. */
 struct loss_token {
     double weight, share; /* by aggregation: after and before rejection */
     double advantage, correction;
@@ -50,12 +52,17 @@ struct loss_token {
     float value, goal; /* before the first step; return */
 };
 
-/* Derivatives of the loss by log-prob, entropy (in which it is linear) and value (value, g_value
- * NULL: no critic) of the n tokens token[element[0..n-1]], element NULL: token[0..n-1]; the other
- * arrays are [n]. */
-void loss_gradient(const struct loss_config *cfg, const struct loss_token *token,
-                   const int64_t *element, const float *logprob, const float *value, size_t n,
-                   float *g_logprob, float *g_entropy, float *g_value);
+/* The same by trained token of a batch, a column for each field: [tokens]. */
+struct loss_table {
+    double *weight, *share, *advantage, *correction, *sequence;
+    float *behaviour, *old, *current, *reference, *alpha, *value, *goal;
+};
+struct loss_token loss_token_at(const struct loss_table *t, int64_t e);
+
+/* Fills in the derivatives of the loss by log-prob, entropy (in which it is linear) and value.
+ * Row i is of token first + element[i] of the table, element NULL: first + i. */
+void loss_gradient(const struct loss_config *cfg, const struct loss_table *table, int64_t first,
+                   const int64_t *element, const struct loss_rows *rows);
 
 /* The estimator kl of the token's divergence from the reference policy, at log-prob lp. */
 double loss_divergence(const struct loss_config *cfg, const struct loss_token *token, double lp);
@@ -64,19 +71,20 @@ double loss_divergence(const struct loss_config *cfg, const struct loss_token *t
 bool loss_is_flat(const struct loss_config *cfg, const struct loss_token *token);
 
 struct loss_sums {
-    double loss, pg_loss, kl_loss, value_loss; /* weighted sums; kl_loss, value_loss without their
-                                                  coefficients */
-    double kl, entropy;                        /* means over tokens */
-    double clip_fraction, dual_clip_fraction;  /* of kept tokens: those whose gradient was cut */
+    /* Weighted sums; kl_loss and value_loss without their coefficients. */
+    double loss, pg_loss, kl_loss, value_loss;
+    double kl, entropy;                       /* means over tokens */
+    double clip_fraction, dual_clip_fraction; /* of kept tokens: those whose gradient was cut */
     double value_clip_fraction;
     double ratio_mean, ratio_max; /* of the loss's ratio, kept tokens */
     double ess; /* of exp(lp - b), all tokens: (sum)^2 / (n sum of squares), in [0, 1] */
     double tokens, kept, parts, weights, squares; /* what the means are taken over */
 };
 
-/* Adds the n tokens of one optimizer step; out starts as zero. */
-void loss_add(struct loss_sums *out, const struct loss_config *cfg, const struct loss_token *token,
-              const float *logprob, const float *entropy, const float *value, size_t n);
+/* Adds the tokens first .. first + rows->n - 1 of the table, of one optimizer step, at these
+ * log-probs, entropies and values; out starts as zero. */
+void loss_add(struct loss_sums *out, const struct loss_config *cfg, const struct loss_table *table,
+              int64_t first, const struct loss_rows *rows);
 /* Sums -> what the fields say; the losses become means over the steps. */
 void loss_finish(struct loss_sums *sums);
 

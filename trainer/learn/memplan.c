@@ -11,20 +11,22 @@
 #include "trainer/learn/passes.h"
 #include "trainer/optim/align_previous.h"
 #include "trainer/optim/update.h"
-#include "trainer/publish_device.h"
 #include "trainer/ranks/rank_comm.h"
 #include "trainer/ranks/shard.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* Of the device's free memory: what libraries, recordings and other allocations want. */
 static const size_t reserve_bytes = (size_t)512 << 20;
 
-static size_t reserved(const struct kern_backend *b, const struct shape *shape,
-                       const struct recipe *r) {
-    size_t handed =
-        publish_device_wanted(r, b) ? PUBLISH_DEVICE_SLABS * params_policy_bytes(shape) : 0;
-    return reserve_bytes + handed;
+/* Some rollout has the trainer's device, and the backend can share memory. */
+static size_t handover_bytes(const struct kern_backend *b, const struct shape *shape,
+                             const struct recipe *r) {
+    if (r->relay.device_handover != RECIPE_HANDOVER_AUTO || !kern_can_share(b) ||
+        strcmp(r->rollout.device, r->trainer.device) != 0)
+        return 0;
+    return MEMPLAN_HANDOVER_SLABS * params_policy_bytes(shape);
 }
 
 static void size_text(struct buf *out, size_t bytes) {
@@ -44,9 +46,8 @@ static void plan_optimizer(struct memplan *m, const struct shape *shape, const s
     m->exchange = rank_comm_bytes(place.n);
 }
 
-static int find_limit(struct memplan *m, const struct kern_backend *b, const struct shape *shape,
-                      const struct recipe *r) {
-    size_t left, total, reserve = reserved(b, shape, r);
+static int find_limit(struct memplan *m, const struct kern_backend *b, const struct recipe *r) {
+    size_t left, total, reserve = reserve_bytes + m->handover;
     m->limit = r->trainer.memory;
     if (m->limit > 0 || !kern_has_memory(b)) return 0;
     TRY(kern_memory(b, &left, &total));
@@ -92,7 +93,7 @@ static int choose(struct memplan *m, const struct kern_backend *b, const struct 
         m->recomputed = passes_fewest_recomputed(b, shape, r, rest);
         if (m->recomputed < 0) m->recomputed = m->layers;
     }
-    TRY(passes_policy(&m->policy, b, shape, r, m->recomputed));
+    TRY(passes_policy_memory(&m->policy, b, shape, r, m->recomputed));
     add_up(m);
     return m->limit > 0 && m->device > m->limit ? too_little(m, r) : 0;
 }
@@ -114,9 +115,10 @@ int memplan_plan(struct memplan *out, const struct kern_backend *b, const struct
     if (passes_wants_reference(r))
         m.reference = params_policy_bytes(shape) + passes_reference_bytes(b, shape, r);
     plan_optimizer(&m, shape, r);
-    TRY(find_limit(&m, b, shape, r));
+    m.handover = handover_bytes(b, shape, r);
+    TRY(find_limit(&m, b, r));
     TRY(choose(&m, b, shape, r));
-    m.host += m.policy.segments + m.policy.inputs + passes_feed_bytes(b, shape, r);
+    m.host += m.policy.segments + m.policy.inputs + passes_microbatch_bytes(b, shape, r);
     m.all = of_all_ranks(&m, shape, r);
     *out = m;
     return 0;
@@ -152,16 +154,30 @@ void memplan_text(struct buf *out, const struct memplan *m) {
     buf_str(out, ")");
 }
 
-void memplan_json(struct buf *out, const struct memplan *m) {
+void memplan_json(struct json_write *w, const char *key, const struct memplan *m) {
     const struct actor_plan *p = &m->policy;
-    buf_printf(out,
-               "{\"device\": %zu, \"host\": %zu, \"limit\": %zu, \"weights\": %zu, "
-               "\"optimizer\": %zu, \"reference\": %zu, \"exchange\": %zu, ",
-               m->device, m->host, m->limit, m->weights, m->optimizer, m->reference, m->exchange);
-    buf_printf(out,
-               "\"activations\": %zu, \"gradients\": %zu, \"keys\": %zu, \"head\": %zu, "
-               "\"packed\": %zu, \"rest\": %zu, \"inputs_on_host\": %zu, "
-               "\"segments_on_host\": %zu, \"layers\": %d, \"recomputed\": %d}",
-               p->activations, p->gradients, p->keys, p->head, p->packed, p->rest, p->inputs,
-               p->segments, m->layers, m->recomputed);
+    const struct {
+        const char *key;
+        size_t bytes;
+    } parts[] = {{"device", m->device},
+                 {"host", m->host},
+                 {"limit", m->limit},
+                 {"weights", m->weights},
+                 {"optimizer", m->optimizer},
+                 {"reference", m->reference},
+                 {"exchange", m->exchange},
+                 {"activations", p->activations},
+                 {"gradients", p->gradients},
+                 {"keys", p->keys},
+                 {"head", p->head},
+                 {"packed", p->packed},
+                 {"rest", p->rest},
+                 {"inputs_on_host", p->inputs},
+                 {"segments_on_host", p->segments}};
+    json_write_object(w, key);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        json_write_uint(w, parts[i].key, parts[i].bytes);
+    json_write_int(w, "layers", m->layers);
+    json_write_int(w, "recomputed", m->recomputed);
+    json_write_end(w);
 }

@@ -6,7 +6,10 @@
 
 #include "actor/actor.h"
 #include "base/buf.h"
+#include "base/json_write.h"
 #include "proto/recipe/recipe.h"
+
+enum { MEMPLAN_HANDOVER_SLABS = 2 }; /* versions handed over within the device */
 
 /* Bytes of one rank. `policy` holds the passes of the policy; `reference` is the frozen network of
  * the KL term, which is read and never changed. */
@@ -16,8 +19,9 @@ struct memplan {
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */
     struct actor_plan policy; /* forward and reverse pass */
-    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, feed */
-    size_t limit;             /* for device: trainer.memory, or what is left; 0: unknown, none */
+    size_t device, host;      /* all of the above; host: optimizer, segments, inputs, batches */
+    size_t limit;             /* of device: trainer.memory, or what is left; 0: unknown, none */
+    size_t handover;          /* beside device: relay.device_handover, the slabs; 0: not used */
     int32_t layers, recomputed;
     size_t all; /* device and host, all ranks */
 };
@@ -29,6 +33,6 @@ MUST_CHECK int memplan_plan(struct memplan *out, const struct kern_backend *b,
 int32_t memplan_recomputed(const struct recipe *r, int32_t layers);
 /* One line: the parts of the device's memory, recomputed layers, what waits on the host. */
 void memplan_text(struct buf *out, const struct memplan *m);
-void memplan_json(struct buf *out, const struct memplan *m); /* all of it, one object */
+void memplan_json(struct json_write *w, const char *key, const struct memplan *m); /* one object */
 
 #endif

@@ -9,33 +9,31 @@
 #include "trainer/learn/passes.h"
 
 #include "actor/actor.h"
+#include "base/columns.h"
 #include "base/mem.h"
 #include "trainer/batch/assign.h"
 #include "trainer/batch/microbatch.h"
 #include "trainer/batch/split.h"
 
-#include <string.h>
-
 struct passes {
     struct actor *actor, *reference; /* the latter only where the recipe uses it */
-    struct microbatch feed;
+    struct microbatch microbatch;
     const struct batch *batch;
     const struct rank_comm *ranks; /* NULL: one */
-    struct assign deal;            /* of the batch over the ranks */
-    bool alone;                    /* this batch is not shared out */
+    struct assign assign;          /* of the batch to the ranks */
+    bool alone;                    /* this rank computes the whole batch */
     struct split active, flat;     /* forward and reverse; forward only */
     struct split one;              /* of passes_score */
     struct split_limits limits;
     int64_t n_tokens, microbatches;
     int64_t n_rows; /* of all forward passes */
-    /* by trajectory */
+    /* by trajectory: [batch->n] */
     int32_t *rows;
-    int64_t *first;
-    size_t rows_cap, first_cap;
-    /* by row of the microbatch that predicts trained tokens */
-    float *mb_logprob, *mb_entropy, *mb_value;
-    float *spread; /* the same by trained token, and their derivatives */
-    size_t spread_cap;
+    int64_t *first, *tokens; /* number of its first trained token; how many it has */
+    struct columns traj_memory;
+    float *mb_logprob, *mb_entropy, *mb_value; /* by row of the microbatch: [rows_max] */
+    float *by_token; /* on_shared_rows: rows and derivatives, repeated by trained token */
+    size_t by_token_cap;
     int (*watch)(void *ctx); /* NULL: nobody */
     void *watch_ctx;
 };
@@ -48,7 +46,7 @@ static int64_t min64(int64_t a, int64_t b) {
 
 /* Prefixes are shared by whole pages. On the host a page may as well be one key: nothing of them is
  * computed twice then. */
-static int32_t page_of(const struct kern_backend *b, const struct recipe *r) {
+static int32_t page_size(const struct kern_backend *b, const struct recipe *r) {
     return b->on_host && r->trainer.prefix != RECIPE_PREFIX_OFF ? 1 : (int32_t)r->rollout.page;
 }
 
@@ -67,7 +65,7 @@ static void limits_of(struct microbatch_limits *l, const struct kern_backend *b,
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
-    int64_t page = page_of(b, r), segments = offloads(r) ? (context + page - 1) / page * page : 0;
+    int64_t page = page_size(b, r), segments = offloads(r) ? (context + page - 1) / page * page : 0;
     int64_t rows = min64(r->trainer.batch.tokens, seqs * context),
             least = segments ? page : context;
     if (rows < least) rows = least;
@@ -160,8 +158,8 @@ static struct actor_config config_of(const struct kern_backend *b, const struct 
     return actor_config_of(b, shape, &l, r, train, recompute);
 }
 
-int passes_policy(struct actor_plan *out, const struct kern_backend *b, const struct shape *shape,
-                  const struct recipe *r, int32_t recompute) {
+int passes_policy_memory(struct actor_plan *out, const struct kern_backend *b,
+                         const struct shape *shape, const struct recipe *r, int32_t recompute) {
     struct actor_config cfg = config_of(b, shape, r, true, recompute);
     return actor_plan(out, &cfg);
 }
@@ -178,8 +176,8 @@ size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *
     return actor_bytes(&cfg);
 }
 
-size_t passes_feed_bytes(const struct kern_backend *b, const struct shape *shape,
-                         const struct recipe *r) {
+size_t passes_microbatch_bytes(const struct kern_backend *b, const struct shape *shape,
+                               const struct recipe *r) {
     struct microbatch_limits l;
     limits_of(&l, b, shape, r);
     return microbatch_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
@@ -192,7 +190,7 @@ int passes_open(struct passes **out, const struct kern_backend *b, const struct 
     int rc = 0;
     limits_of(&l, b, shape, r);
     p->limits = split_limits_of(&l, shape, r);
-    microbatch_open(&p->feed, &l);
+    microbatch_open(&p->microbatch, &l);
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
     p->mb_entropy = mem_array((size_t)l.rows_max, sizeof *p->mb_entropy);
     p->mb_value = mem_array((size_t)l.rows_max, sizeof *p->mb_value);
@@ -212,17 +210,16 @@ void passes_close(struct passes **pp) {
     if (!p) return;
     actor_close(&p->actor);
     actor_close(&p->reference);
-    microbatch_close(&p->feed);
-    assign_close(&p->deal);
+    microbatch_close(&p->microbatch);
+    assign_close(&p->assign);
     split_close(&p->active);
     split_close(&p->flat);
     split_close(&p->one);
-    mem_free(p->rows);
-    mem_free(p->first);
+    columns_free(&p->traj_memory);
     mem_free(p->mb_logprob);
     mem_free(p->mb_entropy);
     mem_free(p->mb_value);
-    mem_free(p->spread);
+    mem_free(p->by_token);
     mem_free(p);
     *pp = NULL;
 }
@@ -238,7 +235,7 @@ struct kern_stream *passes_stream(const struct passes *p) {
 }
 
 int32_t passes_context(const struct passes *p) {
-    return p->feed.limits.context;
+    return p->microbatch.limits.context;
 }
 
 int passes_use(struct passes *p, enum passes_net net, const struct params *weights) {
@@ -252,35 +249,40 @@ void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx) {
 
 /* --- the plan ------------------------------------------------------------------------------ */
 
-void passes_share(struct passes *p, const struct rank_comm *ranks) {
+void passes_set_ranks(struct passes *p, const struct rank_comm *ranks) {
     p->ranks = ranks;
 }
 
-static void begin(struct passes *p, const struct batch *b, bool alone) {
-    mem_grow(&p->rows, &p->rows_cap, b->n, sizeof *p->rows);
-    mem_grow(&p->first, &p->first_cap, b->n, sizeof *p->first);
+int passes_sum_ranks(const struct passes *p, double *v, size_t n) {
+    return p->ranks ? rank_comm_sum(p->ranks, v, n) : 0;
+}
+
+static void begin_batch(struct passes *p, const struct batch *b, bool alone) {
+    const struct column columns[] = {COLUMN(p->rows), COLUMN(p->first), COLUMN(p->tokens)};
+    columns_zero(&p->traj_memory, b->n, columns, sizeof columns / sizeof columns[0]);
     p->batch = b;
     p->n_tokens = 0;
     for (uint32_t i = 0; i < b->n; i++) {
         const struct batch_traj *t = &b->traj[i];
         p->first[i] = p->n_tokens;
         for (int32_t k = 0; k < t->n_response; k++)
-            p->n_tokens += t->mask[k];
+            p->tokens[i] += t->mask[k];
+        p->n_tokens += p->tokens[i];
     }
     p->alone = alone || !p->ranks;
-    if (!p->alone) assign_make(&p->deal, b, p->ranks->ranks.n);
+    if (!p->alone) assign_make(&p->assign, b, p->ranks->ranks.n);
 }
 
 void passes_begin(struct passes *p, const struct batch *b) {
-    begin(p, b, false);
+    begin_batch(p, b, false);
 }
 
 void passes_begin_alone(struct passes *p, const struct batch *b) {
-    begin(p, b, true);
+    begin_batch(p, b, true);
 }
 
 bool passes_is_own(const struct passes *p, uint32_t i) {
-    return p->alone || p->deal.owner[i] == p->ranks->ranks.rank;
+    return p->alone || p->assign.owner[i] == p->ranks->ranks.rank;
 }
 
 int64_t passes_tokens(const struct passes *p) {
@@ -315,7 +317,8 @@ int64_t passes_rows(const struct passes *p) {
 
 /* --- microbatches -------------------------------------------------------------------------- */
 
-struct job { /* a part of a batch, and where its numbers go, by token */
+/* A part of a batch, and where its numbers go, by token. */
+struct job {
     struct passes *p;
     const struct batch *batch;
     const struct split *plan;
@@ -324,48 +327,50 @@ struct job { /* a part of a batch, and where its numbers go, by token */
     float *logprob, *entropy, *value; /* the latter two may be NULL */
     passes_loss_fn *loss;
     void *ctx;
+    int64_t n_predicted; /* trained tokens that passes have predicted so far */
 };
 
-static int look_up(const struct passes *p) {
+static int call_watch(const struct passes *p) {
     return p->watch ? p->watch(p->watch_ctx) : 0;
 }
 
-static void feed_op(struct job *j, const struct split_op *op) {
+static void build_microbatch(struct job *j, const struct split_op *op) {
     const struct split *plan = j->plan;
-    struct microbatch *f = &j->p->feed;
+    struct microbatch *m = &j->p->microbatch;
     if (op->kind == SPLIT_WAVE)
-        microbatch_wave(f, j->batch, &j->tokens, plan->item + op->first, op->n, op->from);
+        microbatch_wave(m, j->batch, &j->tokens, plan->item + op->first, op->n, op->from);
     else
-        microbatch_frame(f, j->batch, &j->tokens, plan->order + op->first, op->n, op->from, op->to);
+        microbatch_frame(m, j->batch, &j->tokens, plan->order + op->first, op->n, op->from, op->to);
 }
 
-/* by token = by row, for n rows from `first` on */
-static void scatter(const struct microbatch *f, int64_t first, int64_t n, float *to,
+/* to, by token of the batch = from, by row: n rows from `first` on. */
+static void scatter(const struct microbatch *m, int64_t first, int64_t n, float *to,
                     const float *from) {
     for (int64_t i = 0; to && i < n; i++)
-        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
-            to[f->element[e]] = from[i];
+        for (int32_t e = m->start[first + i]; e < m->start[first + i + 1]; e++)
+            to[m->element[e]] = from[i];
 }
 
 /* Forward passes alone need no reverse of a segment: its keys stay in the pool until they are
  * overwritten. */
 static int forward_part(struct job *j, struct actor *a) {
     struct passes *p = j->p;
-    const struct microbatch *f = &p->feed;
+    const struct microbatch *m = &p->microbatch;
     for (int32_t i = 0; i < j->plan->n_ops; i++) {
         const struct split_op *op = &j->plan->op[i];
         if (op->kind == SPLIT_POP) continue;
-        TRY(look_up(p));
-        feed_op(j, op);
-        TRY(actor_forward(a, &f->in));
-        p->n_rows += f->in.n_rows;
-        if (f->n == 0) continue;
-        TRY(actor_logprobs(a, f->row, f->target, f->n, j->inv_temp, p->mb_logprob,
+        TRY(call_watch(p));
+        build_microbatch(j, op);
+        TRY(actor_forward(a, &m->in));
+        p->n_rows += m->in.n_rows;
+        if (m->n == 0) continue;
+        TRY(actor_logprobs(a, m->row, m->target, m->n, j->inv_temp, p->mb_logprob,
                            j->entropy ? p->mb_entropy : NULL));
-        if (j->value) TRY(actor_values(a, f->row, f->n, p->mb_value));
-        scatter(f, 0, f->n, j->logprob, p->mb_logprob);
-        scatter(f, 0, f->n, j->entropy, p->mb_entropy);
-        scatter(f, 0, f->n, j->value, p->mb_value);
+        if (j->value) TRY(actor_values(a, m->row, m->n, p->mb_value));
+        scatter(m, 0, m->n, j->logprob, p->mb_logprob);
+        scatter(m, 0, m->n, j->entropy, p->mb_entropy);
+        scatter(m, 0, m->n, j->value, p->mb_value);
+        j->n_predicted += m->start[m->n];
     }
     return 0;
 }
@@ -381,12 +386,20 @@ static struct job job_of(struct passes *p, float inv_temp, float *logprob, float
                         .value = value};
 }
 
-/* What all ranks computed, to all; entropy and value may be NULL. */
-static int share(struct passes *p, float *logprob, float *entropy, float *value) {
+/* The plan has each trained token of this rank's trajectories exactly once. */
+static void check_predicted(const struct job *j) {
+    int64_t own = 0;
+    for (uint32_t i = 0; i < j->batch->n; i++)
+        own += passes_is_own(j->p, i) ? j->p->tokens[i] : 0;
+    ASSERT(j->n_predicted == own);
+}
+
+/* What each rank computed for its trajectories, to all ranks; entropy and value may be NULL. */
+static int all_gather(struct passes *p, float *logprob, float *entropy, float *value) {
     if (p->alone) return 0;
-    TRY(assign_share(&p->deal, p->ranks, logprob));
-    if (entropy) TRY(assign_share(&p->deal, p->ranks, entropy));
-    return value ? assign_share(&p->deal, p->ranks, value) : 0;
+    TRY(assign_all_gather(&p->assign, p->ranks, logprob));
+    if (entropy) TRY(assign_all_gather(&p->assign, p->ranks, entropy));
+    return value ? assign_all_gather(&p->assign, p->ranks, value) : 0;
 }
 
 int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
@@ -398,74 +411,75 @@ int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float
     TRY(forward_part(&j, a));
     j.plan = &p->flat;
     TRY(forward_part(&j, a));
-    return share(p, logprob, entropy, value);
+    check_predicted(&j);
+    return all_gather(p, logprob, entropy, value);
 }
 
-/* by row = sum of by token */
-static void gather(const struct microbatch *f, int64_t first, int64_t n, float *to,
-                   const float *from) {
-    int32_t base = f->start[first];
+/* to, by row = sum of from, by token: n rows from `first` on, whose tokens `from` begins with. */
+static void sum_by_row(const struct microbatch *m, int64_t first, int64_t n, float *to,
+                       const float *from) {
+    int32_t base = m->start[first];
     for (int64_t i = 0; to && i < n; i++) {
         double sum = 0;
-        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+        for (int32_t e = m->start[first + i]; e < m->start[first + i + 1]; e++)
             sum += (double)from[e - base];
         to[i] = (float)sum;
     }
 }
 
-static void spread(const struct microbatch *f, int64_t first, int64_t n, float *to,
-                   const float *from) {
+/* The other way round: each row's value for each of its tokens. */
+static void repeat_by_token(const struct microbatch *m, int64_t first, int64_t n, float *to,
+                            const float *from) {
     for (int64_t i = 0; from && i < n; i++)
-        for (int32_t e = f->start[first + i]; e < f->start[first + i + 1]; e++)
+        for (int32_t e = m->start[first + i]; e < m->start[first + i + 1]; e++)
             *to++ = from[i];
 }
 
 /* The loss where rows predict for several trajectories: each has its own derivatives at the one
  * log-prob, and the row gets their sum. */
-static int on_shared(const struct job *j, int64_t first, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
+static int on_shared_rows(const struct job *j, int64_t first, const struct loss_rows *rows) {
     struct passes *p = j->p;
-    const struct microbatch *f = &p->feed;
-    int64_t tokens = f->start[first + n] - f->start[first];
-    mem_grow(&p->spread, &p->spread_cap, 6 * (size_t)tokens, sizeof *p->spread);
-    float *lp = p->spread, *ent = lp + tokens, *val = value ? ent + tokens : NULL;
-    float *glp = lp + 3 * tokens, *gent = glp + tokens, *gval = value ? gent + tokens : NULL;
-    spread(f, first, n, lp, logprob);
-    spread(f, first, n, ent, entropy);
-    spread(f, first, n, val, value);
-    TRY(j->loss(j->ctx, f->element + f->start[first], tokens, lp, ent, val, glp, gent, gval));
-    gather(f, first, n, g_logprob, glp);
-    gather(f, first, n, g_entropy, gent);
-    gather(f, first, n, g_value, gval);
+    const struct microbatch *m = &p->microbatch;
+    int64_t n = m->start[first + rows->n] - m->start[first];
+    mem_grow(&p->by_token, &p->by_token_cap, 6 * (size_t)n, sizeof *p->by_token);
+    float *lp = p->by_token, *ent = lp + n, *val = rows->value ? ent + n : NULL;
+    float *glp = lp + 3 * n, *gent = glp + n, *gval = rows->g_value ? gent + n : NULL;
+    struct loss_rows by_token = {n, lp, ent, val, glp, gent, gval};
+    repeat_by_token(m, first, rows->n, lp, rows->logprob);
+    repeat_by_token(m, first, rows->n, ent, rows->entropy);
+    repeat_by_token(m, first, rows->n, val, rows->value);
+    TRY(j->loss(j->ctx, m->element + m->start[first], &by_token));
+    sum_by_row(m, first, rows->n, rows->g_logprob, glp);
+    sum_by_row(m, first, rows->n, rows->g_entropy, gent);
+    sum_by_row(m, first, rows->n, rows->g_value, gval);
     return 0;
 }
 
-/* The loss as the head sees it (actor_loss_fn): rows first.. of those that the feed lists. */
-static int on_chunk(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
-                    const float *value, float *g_logprob, float *g_entropy, float *g_value) {
-    const struct job *j = ctx;
-    const struct microbatch *f = &j->p->feed;
-    scatter(f, first, n, j->logprob, logprob);
-    scatter(f, first, n, j->entropy, entropy);
-    if (value) scatter(f, first, n, j->value, value);
-    if (f->start[first + n] - f->start[first] != n)
-        return on_shared(j, first, n, logprob, entropy, value, g_logprob, g_entropy, g_value);
-    return j->loss(j->ctx, f->element + f->start[first], n, logprob, entropy, value, g_logprob,
-                   g_entropy, g_value);
+/* The loss as the head sees it (actor_loss_fn): rows first.. of those that the microbatch lists. */
+static int on_rows(void *ctx, int64_t first, const struct loss_rows *rows) {
+    struct job *j = ctx;
+    const struct microbatch *m = &j->p->microbatch;
+    int64_t n = m->start[first + rows->n] - m->start[first];
+    scatter(m, first, rows->n, j->logprob, rows->logprob);
+    scatter(m, first, rows->n, j->entropy, rows->entropy);
+    if (rows->value) scatter(m, first, rows->n, j->value, rows->value);
+    j->n_predicted += n;
+    if (n != rows->n) return on_shared_rows(j, first, rows);
+    return j->loss(j->ctx, m->element + m->start[first], rows);
 }
 
+/* A wave is forward and reverse, a frame's forward is its push and its reverse its pop. */
 static int gradient_op(struct job *j, const struct split_op *op, struct params *grads) {
     struct actor *a = j->p->actor;
-    const struct microbatch *f = &j->p->feed;
-    TRY(look_up(j->p));
-    feed_op(j, op);
+    const struct microbatch *m = &j->p->microbatch;
+    TRY(call_watch(j->p));
+    build_microbatch(j, op);
     if (op->kind == SPLIT_POP)
-        return actor_pop(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
-    TRY(actor_forward(a, &f->in));
-    j->p->n_rows += f->in.n_rows;
+        return actor_pop(a, &m->in, m->row, m->target, m->n, j->inv_temp, on_rows, j, grads);
+    TRY(actor_forward(a, &m->in));
+    j->p->n_rows += m->in.n_rows;
     if (op->kind == SPLIT_PUSH) return actor_push(a);
-    return actor_backward(a, &f->in, f->row, f->target, f->n, j->inv_temp, on_chunk, j, grads);
+    return actor_backward(a, &m->in, m->row, m->target, m->n, j->inv_temp, on_rows, j, grads);
 }
 
 int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
@@ -479,11 +493,12 @@ int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void
         TRY(gradient_op(&j, &j.plan->op[i], grads));
     j.plan = &p->flat;
     TRY(forward_part(&j, p->actor));
+    check_predicted(&j);
     if (p->alone) return 0;
     double all = (double)p->microbatches;
-    TRY(rank_comm_sum(p->ranks, &all, 1));
+    TRY(passes_sum_ranks(p, &all, 1));
     p->microbatches = (int64_t)all;
-    return share(p, logprob, entropy, value);
+    return all_gather(p, logprob, entropy, value);
 }
 
 int passes_score(struct passes *p, const struct batch *b, uint32_t i, float inv_temp,

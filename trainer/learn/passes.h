@@ -25,18 +25,19 @@ struct passes; /* network, microbatch plan, their memory; one thread */
 enum passes_net { PASSES_POLICY, PASSES_REFERENCE };
 
 /* The reference network is there only where the recipe uses one. recompute: of so many layers, the
- * first, only the input is kept for the reverse pass (memplan.h decides how many). */
+ * first ones, only the input is kept for the reverse pass (memplan.h decides how many). */
 MUST_CHECK int passes_open(struct passes **out, const struct kern_backend *b,
                            const struct shape *shape, const struct recipe *r, int32_t recompute);
 void passes_close(struct passes **p);
-/* Memory of these settings, without the weights: of the policy's network; of the reference's, on
- * the device; of what belongs to neither, on the host. */
-MUST_CHECK int passes_policy(struct actor_plan *out, const struct kern_backend *b,
-                             const struct shape *shape, const struct recipe *r, int32_t recompute);
+/* What passes_open takes, without the weights: for the policy's network, for the reference's (on
+ * the device), and for the microbatches (on the host). */
+MUST_CHECK int passes_policy_memory(struct actor_plan *out, const struct kern_backend *b,
+                                    const struct shape *shape, const struct recipe *r,
+                                    int32_t recompute);
 size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *shape,
                               const struct recipe *r);
-size_t passes_feed_bytes(const struct kern_backend *b, const struct shape *shape,
-                         const struct recipe *r);
+size_t passes_microbatch_bytes(const struct kern_backend *b, const struct shape *shape,
+                               const struct recipe *r);
 /* The fewest layers to recompute so that the policy's network takes at most `bytes` of the device;
  * -1: none suffice. */
 int32_t passes_fewest_recomputed(const struct kern_backend *b, const struct shape *shape,
@@ -52,8 +53,10 @@ MUST_CHECK int passes_use(struct passes *p, enum passes_net net, const struct pa
 /* Called before each microbatch; an error ends what is being computed. */
 void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx);
 
-/* From here on batches are shared out among these ranks; borrowed. */
-void passes_share(struct passes *p, const struct rank_comm *ranks);
+/* From here on each of these ranks computes a part of every batch; borrowed. */
+void passes_set_ranks(struct passes *p, const struct rank_comm *ranks);
+/* v[n] = its sum over the ranks, in rank order: the same bits on all. */
+MUST_CHECK int passes_sum_ranks(const struct passes *p, double *v, size_t n);
 
 /* The batch that the calls below work on; borrowed. alone: this rank computes all of it, and the
  * others need not know. */
@@ -74,12 +77,8 @@ int64_t passes_rows(const struct passes *p); /* that forward passes computed sin
 MUST_CHECK int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp,
                                float *logprob, float *entropy, float *value);
 
-/* The derivatives of the total loss by the log-prob, entropy and value of the n tokens
- * element[0..n-1]; every weight (advantage, denominator) is inside. value, g_value: NULL without a
- * value head. */
-typedef int passes_loss_fn(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                           const float *entropy, const float *value, float *g_logprob,
-                           float *g_entropy, float *g_value);
+/* The loss: fills in the derivatives of the rows, of which row i is of token element[i]. */
+typedef int passes_loss_fn(void *ctx, const int64_t *element, const struct loss_rows *rows);
 
 /* Adds the gradient into grads; log-probs, entropies and values (NULL without a value head) by
  * token as they were on the way. */

@@ -55,14 +55,12 @@ static int open_trial(struct trial *t, const struct params *w, uint32_t n, int32
     return passes_use(t->passes, PASSES_POLICY, w);
 }
 
-static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
-    (void)ctx, (void)element, (void)logprob, (void)entropy, (void)value;
-    for (int64_t i = 0; i < n; i++) {
-        g_logprob[i] = 1e-3F;
-        g_entropy[i] = 0;
-        if (g_value) g_value[i] = 0;
+static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
+    (void)ctx, (void)element;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = 1e-3F;
+        rows->g_entropy[i] = 0;
+        if (rows->g_value) rows->g_value[i] = 0;
     }
     return 0;
 }

@@ -11,46 +11,12 @@
 
 #include "actor/params.h"
 #include "base/err.h"
-#include "base/hash.h"
 #include "proto/recipe/recipe.h"
 #include "trainer/batch/batch.h"
 #include "trainer/learn/memplan.h"
+#include "trainer/learn/step_report.h"
 
 struct step; /* weights, gradients, moments, previous gradient, actor; one thread */
-
-struct step_report { /* names follow the metrics: actor/pg_loss, ... */
-    int64_t step;    /* version before */
-    double loss, pg_loss, kl_loss, kl, entropy, grad_norm, lr;
-    double clip_fraction, dual_clip_fraction; /* of tokens that no mask rejected */
-    double ratio_mean, ratio_max, ess;        /* over trained tokens; ess in [0, 1] */
-    double ess_sequence;                      /* of whole trajectories; NAN: nothing asked for it */
-    double tis_mean, tis_max, tis_capped, mask_fraction;                    /* correct.h */
-    double lr_scale;                                                        /* in lr already */
-    double value_loss, value_clip_fraction, value_mean, explained_variance; /* NAN: no critic */
-    /* |log-prob of the rollout - of the trainer| over trained tokens; NAN: there are none. engine:
-     * those of the version that is trained, where only the engines can differ (mismatch_kl too).
-     * lag: older ones, where the weights do. */
-    struct step_diff {
-        double mean, max;
-    } logprob_diff, logprob_engine, logprob_lag;
-    double mismatch_kl;
-    /* Compared with the weights of their own version (logprob_audit.h and logprob_engine): tokens,
-     * the trajectories they are of, tokens that differ. */
-    int64_t checked_tokens, checked_trajectories, unequal_tokens;
-    double reward_mean, reward_std, response_length_mean, response_length_max;
-    double staleness_mean, staleness_max;
-    double gac_cosine;            /* NAN: invalid (first step) */
-    double gac_lr_factor;         /* of the learning rate */
-    double gac_removed;           /* share of the parallel part taken out: 0 pass, 1 skip */
-    double gac_c_low, gac_c_high; /* thresholds; NAN: off, or being calibrated */
-    int64_t gac_skips;            /* steps skipped in a row */
-    const char *gac_action;       /* "off", "pass", "scale", "skip", "calibrate", "invalid" */
-    int64_t tokens, trained_tokens, sequences, microbatches, zero_groups;
-    int64_t truncated; /* trajectories cut at the length limit */
-    int64_t optimizer_steps;
-    double changed; /* share of the policy's values that this version changed; NAN: not bf16 */
-    struct hash weights_hash; /* of the policy (step_policy) after the step */
-};
 
 /* model_dir: HF folder of the initial weights (recipe.model.weights may ask for random ones). */
 MUST_CHECK int step_open(struct step **out, const struct recipe *r, const char *model_dir);
@@ -67,8 +33,8 @@ struct step_watch {
     void *ctx;
 };
 void step_watch(struct step *s, const struct step_watch *w);
-struct kern_stream *step_stream(const struct step *s); /* that the weights are changed on */
-const struct memplan *step_room(const struct step *s); /* the memory that was taken at open */
+struct kern_stream *step_stream(const struct step *s);   /* that the weights are changed on */
+const struct memplan *step_memory(const struct step *s); /* the memory that was taken at open */
 /* The same before anything is opened: the memory plan. */
 MUST_CHECK int step_plan(struct memplan *out, const struct recipe *r, const struct shape *shape);
 /* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
@@ -82,9 +48,9 @@ MUST_CHECK int step_score(struct step *s, const struct batch *b, uint32_t i, flo
                           float *logprob);
 
 /* f32: what the optimizer changes. With several ranks and model.dtype bf16 it is whole after
- * step_gather (and step_save) only. */
+ * step_gather_weights (and step_save) only. */
 const struct params *step_weights(const struct step *s);
-MUST_CHECK int step_gather(struct step *s);
+MUST_CHECK int step_gather_weights(struct step *s);
 const struct params *step_policy(const struct step *s); /* what is computed with and published */
 int64_t step_version(const struct step *s);
 /* Counts a version without changing the weights. A run numbers batches and versions alike, so after

@@ -3,7 +3,8 @@
 #ifndef TRAINER_LEARN_STEP_STATS_H
 #define TRAINER_LEARN_STEP_STATS_H
 
-#include "trainer/learn/step.h"
+#include "trainer/batch/batch.h"
+#include "trainer/learn/step_report.h"
 
 void step_stats_rewards(struct step_report *out, const struct batch *b);
 /* version: of the weights that are trained. */

@@ -312,12 +312,12 @@ static bool in_pieces(const struct update *u) {
 static int take_step(struct update *u, const struct take *t) {
     TRY(in_pieces(u) ? take_pieces(u, t) : take_whole(u, t));
     struct kern_tensor w = params_slab(t->rounded ? t->rounded : t->weights);
-    return shard_gather(&u->shard, t->stream, &w);
+    return shard_all_gather(&u->shard, t->stream, &w);
 }
 
-int update_gather(struct update *u, struct kern_stream *s, struct params *weights) {
+int update_gather_weights(struct update *u, struct kern_stream *s, struct params *weights) {
     struct kern_tensor w = params_slab(weights);
-    return shard_gather(&u->shard, s, &w);
+    return shard_all_gather(&u->shard, s, &w);
 }
 
 /* Counted in the bitmap, which is 1/32 of the policy: no pass over the weights. */
@@ -397,7 +397,7 @@ static int decide_and_take(struct update *u, struct kern_stream *s, struct param
                            const struct update_turn *turn, struct update_report *out) {
     double sums[3];
     struct kern_tensor whole = params_slab(u->grad);
-    if (is_sharded(u)) TRY(shard_reduce(&u->shard, s, u->own, &whole));
+    if (is_sharded(u)) TRY(shard_reduce_scatter(&u->shard, s, u->own, &whole));
     TRY(measure(u, s, sums));
     struct align_decision d = decide(u, sums, turn->control);
     double factor = follow_cosine(u, turn, d.cosine);

@@ -72,7 +72,8 @@ MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct para
 
 /* With turn.rounded only that is gathered from all ranks by update_apply: of the f32 weights each
  * rank has its part, until this gathers them. All ranks call it; nothing to do with one. */
-MUST_CHECK int update_gather(struct update *u, struct kern_stream *s, struct params *weights);
+MUST_CHECK int update_gather_weights(struct update *u, struct kern_stream *s,
+                                     struct params *weights);
 /* model.dtype bf16: bit i says whether the newest version changed element shard offset + i of the
  * slab from the version before (an update of several that changed it and one that changed it back:
  * set). Backend memory of u, until the next update_apply. data NULL: f32. */

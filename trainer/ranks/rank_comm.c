@@ -44,7 +44,7 @@ static size_t piece_at(size_t bytes, size_t at) {
     return bytes - at < PIECE ? bytes - at : PIECE;
 }
 
-int rank_comm_gather(const struct rank_comm *x, void *all, const void *own, size_t bytes) {
+int rank_comm_all_gather(const struct rank_comm *x, void *all, const void *own, size_t bytes) {
     for (size_t at = 0; at < bytes; at += PIECE) {
         size_t n = piece_at(bytes, at);
         struct kern_tensor mine = words(x->own, n, 1), every = words(x->all, n, x->ranks.n);
@@ -72,7 +72,7 @@ int rank_comm_broadcast(const struct rank_comm *x, void *data, size_t bytes, int
 
 int rank_comm_sum(const struct rank_comm *x, double *v, size_t n) {
     double *all = mem_array(n * (size_t)x->ranks.n, sizeof *all);
-    int rc = rank_comm_gather(x, all, v, n * sizeof *v);
+    int rc = rank_comm_all_gather(x, all, v, n * sizeof *v);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         v[i] = 0;
         for (int r = 0; r < x->ranks.n; r++)
@@ -82,9 +82,9 @@ int rank_comm_sum(const struct rank_comm *x, double *v, size_t n) {
     return rc;
 }
 
-int rank_comm_agree(const struct rank_comm *x, struct hash h, const char *what) {
+int rank_comm_check_equal(const struct rank_comm *x, struct hash h, const char *what) {
     struct hash *all = mem_array((size_t)x->ranks.n, sizeof *all);
-    int rc = rank_comm_gather(x, all, &h, sizeof h);
+    int rc = rank_comm_all_gather(x, all, &h, sizeof h);
     for (int r = 1; rc == 0 && r < x->ranks.n; r++)
         if (!hash_equal(all[0], all[r]))
             rc = FAIL(ERR_MISMATCH, "%s: rank %d of the trainer has others than rank 0", what, r);

@@ -22,13 +22,13 @@ void rank_comm_close(struct rank_comm *x);
 size_t rank_comm_bytes(int n_ranks);
 
 /* all[n_ranks][bytes] = own[bytes] of each rank. */
-MUST_CHECK int rank_comm_gather(const struct rank_comm *x, void *all, const void *own,
-                                size_t bytes);
+MUST_CHECK int rank_comm_all_gather(const struct rank_comm *x, void *all, const void *own,
+                                    size_t bytes);
 /* data[bytes] = that of rank root. */
 MUST_CHECK int rank_comm_broadcast(const struct rank_comm *x, void *data, size_t bytes, int root);
 /* v[n] = the sum over ranks, in rank order: the same bits on all. */
 MUST_CHECK int rank_comm_sum(const struct rank_comm *x, double *v, size_t n);
 /* ERR_MISMATCH, on all ranks, naming a rank whose hash is not rank 0's. */
-MUST_CHECK int rank_comm_agree(const struct rank_comm *x, struct hash h, const char *what);
+MUST_CHECK int rank_comm_check_equal(const struct rank_comm *x, struct hash h, const char *what);
 
 #endif

@@ -108,7 +108,8 @@ static _Noreturn void become(int fd, char *const *args, pid_t parent) {
     _exit(127);
 }
 
-/* Rank 0 waits for an answer only while all start; the others wait for orders as long as it takes.
+/* Rank 0 waits for an answer only while all start; the others wait for commands as long as it
+ * takes.
  */
 static int limit_waiting(int fd, int ms) {
     struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
@@ -307,7 +308,7 @@ int ranks_explain(struct ranks *r, int rc) {
     return rc;
 }
 
-/* --- meeting and orders -------------------------------------------------------------------- */
+/* --- connecting and commands ---------------------------------------------------------------- */
 
 static int await_ready(struct ranks *r) {
     for (int i = 1; i < r->n; i++) {
@@ -328,7 +329,7 @@ static int await_ready(struct ranks *r) {
     return 0;
 }
 
-int ranks_meet(struct ranks *r, const struct kern_backend *b) {
+int ranks_connect(struct ranks *r, const struct kern_backend *b) {
     struct word ready = {0};
     r->backend = b;
     if (r->rank == 0)
@@ -338,12 +339,12 @@ int ranks_meet(struct ranks *r, const struct kern_backend *b) {
     return kern_coll_open(b, &r->coll, r->name, r->rank, r->n, r->timeout_ms);
 }
 
-int ranks_tell(struct ranks *r, const struct ranks_order *o) {
+int ranks_send(struct ranks *r, const struct ranks_command *c) {
     for (int i = 1; i < r->n; i++)
-        TRY(ranks_explain(r, send_all(r->peer[i].fd, o, sizeof *o)));
+        TRY(ranks_explain(r, send_all(r->peer[i].fd, c, sizeof *c)));
     return 0;
 }
 
-int ranks_hear(struct ranks *r, struct ranks_order *out) {
+int ranks_receive(struct ranks *r, struct ranks_command *out) {
     return receive_all(r->peer[0].fd, out, sizeof *out);
 }

@@ -56,8 +56,8 @@ static int64_t rest_of(const struct shard *s) {
     return s->elements - s->part * s->ranks.n;
 }
 
-int shard_reduce(const struct shard *s, struct kern_stream *stream, void *own,
-                 const struct kern_tensor *whole) {
+int shard_reduce_scatter(const struct shard *s, struct kern_stream *stream, void *own,
+                         const struct kern_tensor *whole) {
     int64_t equal = s->part * s->ranks.n, rest = rest_of(s);
     struct kern_tensor x = view(whole, 0, equal), part = kern_view1(own, KERN_F32, s->part);
     if (s->part) TRY(kern_coll_reduce_scatter(s->backend, s->ranks.coll, stream, &part, &x));
@@ -70,8 +70,8 @@ int shard_reduce(const struct shard *s, struct kern_stream *stream, void *own,
 }
 
 /* Nothing is added up, so bits travel: bf16 values in pairs, as floats. */
-int shard_gather(const struct shard *s, struct kern_stream *stream,
-                 const struct kern_tensor *whole) {
+int shard_all_gather(const struct shard *s, struct kern_stream *stream,
+                     const struct kern_tensor *whole) {
     const int64_t each = (int64_t)(sizeof(float) / kern_dtype_bytes(whole->dtype));
     int64_t equal = s->part * s->ranks.n / each, rest = rest_of(s) / each;
     struct kern_tensor x = view(whole, 0, equal);

@@ -35,11 +35,11 @@ int64_t shard_offset(const struct shard_ranks *ranks, int64_t elements);
 
 /* own[n] = this rank's part of the sum over ranks of whole[elements], f32; the end of whole may be
  * changed. */
-MUST_CHECK int shard_reduce(const struct shard *s, struct kern_stream *stream, void *own,
-                            const struct kern_tensor *whole);
+MUST_CHECK int shard_reduce_scatter(const struct shard *s, struct kern_stream *stream, void *own,
+                                    const struct kern_tensor *whole);
 /* Every rank's part of whole, f32 or bf16, in place, to every rank. */
-MUST_CHECK int shard_gather(const struct shard *s, struct kern_stream *stream,
-                            const struct kern_tensor *whole);
+MUST_CHECK int shard_all_gather(const struct shard *s, struct kern_stream *stream,
+                                const struct kern_tensor *whole);
 /* x[n] = the sum over ranks, in rank order and in double: the same bits on every rank. */
 MUST_CHECK int shard_sum(const struct shard *s, struct kern_stream *stream, double *x, int n);
 
