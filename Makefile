@@ -35,7 +35,7 @@ endif
 LIBDIRS := base proto proto/metrics proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
            reward/math reward/verify reward rollout/engine rollout/setup rollout/log rollout/manager rollout \
            trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer/learn trainer \
-           deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/cli
+           deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/progress deploy/cli
 SRC     := $(filter-out deploy/cli/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
 PROTO   := $(wildcard proto/*.proto)
 GENC    := $(PROTO:%.proto=$(GEN)/%.pb-c.c)
@@ -199,7 +199,8 @@ install: all ## into PREFIX (/usr/local), below DESTDIR: weir, its plugin, manua
 	$(if $(NVCC),install -m 755 $(PLUGIN) $(TO)/lib/weir/weir-cuda.so)
 	ln -sf ../lib/weir/weir $(TO)/bin/weir
 	cp -R recipes/. $(TO)/share/weir/recipes/
-	install -m 644 README.md LICENSE docs/*.md $(TO)/share/doc/weir/
+	install -m 644 README.md LICENSE $(TO)/share/doc/weir/
+	cp -R docs $(TO)/share/doc/weir/
 	./$(WEIR) manual >$(TO)/share/man/man1/weir.1
 	for v in $$(./$(WEIR) manual --list); do ./$(WEIR) manual $$v >$(TO)/share/man/man1/weir-$$v.1; done
 	./$(WEIR) manual --completion bash >$(TO)/share/bash-completion/completions/weir

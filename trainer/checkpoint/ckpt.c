@@ -172,12 +172,12 @@ static void write_alignment(struct json_write *w, const struct update_state *st)
 }
 
 static int write_state(const struct ckpt *c, const char *dir) {
-    struct buf b = {0};
-    struct json_write w = json_write_to(&b, JSON_COMPACT);
     struct hash h;
     char hex[HASH_HEX];
     TRY(params_hash(&h, c->weights));
     hash_hex(h, hex);
+    struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_COMPACT);
     json_write_object(&w, NULL);
     json_write_int(&w, "version", c->version);
     json_write_int(&w, "optimizer_steps", c->state.steps);
