@@ -144,6 +144,26 @@ if [ -n "$objects" ]; then
     done | say "the file's name is the prefix"
 fi
 
+# A name that is searched for leads to one place: functions of ten lines and more that are called alike in several files. The
+# limit is what there is; it only falls.
+awk '/^[a-zA-Z_].*\(/ && !/^(#|struct [a-z_0-9]+ \{|enum|union|extern|typedef|TEST|__)/ && !/[;=]/ {
+        match($0, /[a-zA-Z_0-9]+\(/)
+        name = substr($0, RSTART, RLENGTH - 1)
+        start = FNR
+    }
+    /^[^ \t}].*\{$/ || /^ .*\) \{$/ { body = start > 0 && FNR - start <= 6 }
+    /^}/ {
+        if (body && FNR - start >= 9 && !seen[name, FILENAME]++) {
+            n[name]++
+            where[name] = where[name] sprintf("%s:%d: %s\n", FILENAME, start, name)
+        }
+        body = start = 0
+    }
+    END {
+        for (name in n) if (n[name] > 1) { names++; all = all where[name] }
+        if (names > 20) printf "%s", all
+    }' "${own[@]}" | grep -v '^$' | say "defined in several files"
+
 # Words that promise instead of doing, machine paths, shell scripts.
 git grep -nIE '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!scripts/lint.sh' | say "finish it or say so in the README"
 git grep -nIE '(^|[^.a-z])/(work|farm|root)/' -- . ':!scripts/lint.sh' | say "machine path"
