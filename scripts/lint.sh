@@ -150,6 +150,29 @@ if [ -n "$objects" ]; then
     done | say "the file's name is the prefix"
 fi
 
+# A name that is searched for leads to one place: functions of ten lines and more that are called alike in several files. The
+# limit is what there is; it only falls.
+awk 'FNR == 1 { start = body = 0 }
+    !body && /^[a-zA-Z_].*\(/ && !/^(#|struct [a-z_0-9]+ \{|enum|union|extern|typedef|TEST|__)/ && !/=/ {
+        line = $0; sub(/^.*(__attribute__|__launch_bounds__)\(+[^)]*\)+ /, "", line)
+        match(line, /[a-zA-Z_0-9]+\(/)
+        name = substr(line, RSTART, RLENGTH - 1)
+        start = FNR
+    }
+    !body && start && /;$/ { start = 0 }
+    !body && start && /\{$/ { body = 1 }
+    /^}/ {
+        if (body && FNR - start >= 9 && name !~ /^__/ && !seen[name, FILENAME]++) {
+            n[name]++
+            where[name] = where[name] sprintf("%s:%d: %s\n", FILENAME, start, name)
+        }
+        body = start = 0
+    }
+    END {
+        for (name in n) if (n[name] > 1) { names++; all = all where[name] }
+        if (names > 20) printf "%s", all
+    }' "${own[@]}" | say "defined in several files"
+
 # Words that promise instead of doing, machine paths, shell scripts.
 git grep -nIE '\b(TODO|FIXME|XXX|HACK)\b' -- . ':!scripts/lint.sh' | say "finish it or say so in the README"
 git grep -nIE '(^|[^.a-z])/(work|farm|root)/' -- . ':!scripts/lint.sh' | say "machine path"

@@ -36,17 +36,17 @@ struct chat {
     bool terminal;
 };
 
-static void say(struct chat *c, const char *role, const char *content) {
+static void say_to_user(struct chat *c, const char *role, const char *content) {
     c->messages[c->n_messages++] = (struct chat_message){role, mem_strdup(content)};
 }
 
 /* Forgets the newest messages until n are left. */
-static void forget(struct chat *c, size_t n) {
+static void forget_turns(struct chat *c, size_t n) {
     while (c->n_messages > n)
         mem_free((char *)(uintptr_t)c->messages[--c->n_messages].content);
 }
 
-static int open_all(struct chat *c) {
+static int open_chat(struct chat *c) {
     bool bf16;
     TRY(model_dtype(&bf16, c->dtype));
     TRY(model_open(&c->loaded, c->model, c->format, c->device, c->threads, bf16));
@@ -69,12 +69,12 @@ static int open_all(struct chat *c) {
     TRY(engine_open(&c->engine, &cfg));
     TRY(engine_swap(c->engine, c->loaded.weights, 0));
     TRY(lines_open(&c->in, NULL, LINE_MAX_BYTES));
-    if (c->system) say(c, "system", c->system);
+    if (c->system) say_to_user(c, "system", c->system);
     return 0;
 }
 
 /* The whole conversation as ids, with the opening of the answer. */
-static int encode(struct chat *c, int32_t **ids, int32_t *n_ids) {
+static int encode_turn(struct chat *c, int32_t **ids, int32_t *n_ids) {
     const struct policy *p = &c->loaded.policy;
     struct buf text = {0};
     size_t n;
@@ -96,7 +96,7 @@ out:
 }
 
 /* Streams the answer to stdout and appends it to the conversation. */
-static int answer(struct chat *c, const int32_t *ids, int32_t n_ids) {
+static int answer_turn(struct chat *c, const int32_t *ids, int32_t n_ids) {
     const struct engine_token *event;
     struct model_text text = {0};
     struct buf all = {0};
@@ -127,7 +127,7 @@ static int answer(struct chat *c, const int32_t *ids, int32_t n_ids) {
         fflush(stdout);
     }
     printf("\n");
-    say(c, "assistant", all.data ? all.data : "");
+    say_to_user(c, "assistant", all.data ? all.data : "");
 out:
     model_text_close(&text);
     buf_close(&all);
@@ -139,15 +139,15 @@ static int take_turn(struct chat *c, const char *line) {
     size_t before = c->n_messages;
     if (before + 2 > MESSAGES_MAX)
         return FAIL(ERR_AGAIN, "%d messages are the limit; /clear begins anew", MESSAGES_MAX);
-    say(c, "user", line);
-    int rc = encode(c, &ids, &n_ids);
-    if (rc == 0) rc = answer(c, ids, n_ids);
-    if (rc < 0) forget(c, before);
+    say_to_user(c, "user", line);
+    int rc = encode_turn(c, &ids, &n_ids);
+    if (rc == 0) rc = answer_turn(c, ids, n_ids);
+    if (rc < 0) forget_turns(c, before);
     mem_free(ids);
     return rc;
 }
 
-static int converse(struct chat *c) {
+static int converse_on_terminal(struct chat *c) {
     const char *line;
     size_t bytes;
     if (c->terminal) fprintf(stderr, "/clear forgets the conversation, /exit or Ctrl-D ends\n");
@@ -157,7 +157,7 @@ static int converse(struct chat *c) {
         if (!line || strcmp(line, "/exit") == 0) return 0;
         if (bytes == 0) continue;
         if (strcmp(line, "/clear") == 0) {
-            forget(c, c->system ? 1 : 0);
+            forget_turns(c, c->system ? 1 : 0);
             continue;
         }
         int rc = take_turn(c, line);
@@ -197,9 +197,9 @@ int cmd_chat(int argc, char **argv) {
     if (rc != 0) return rc < 0 ? rc : 0;
     if (!c.model) return FAIL(ERR_CONFIG, "--model is missing");
     c.terminal = isatty(STDIN_FILENO);
-    rc = open_all(&c);
-    if (rc == 0) rc = converse(&c);
-    forget(&c, 0);
+    rc = open_chat(&c);
+    if (rc == 0) rc = converse_on_terminal(&c);
+    forget_turns(&c, 0);
     lines_close(&c.in);
     engine_close(&c.engine);
     model_close(&c.loaded);

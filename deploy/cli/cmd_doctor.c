@@ -28,10 +28,10 @@ struct doctor {
     int lines, to_fix;
 };
 
-static void say(struct doctor *d, const char *state, const char *what, const char *fmt, ...)
+static void say_check(struct doctor *d, const char *state, const char *what, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-static void say(struct doctor *d, const char *state, const char *what, const char *fmt, ...) {
+static void say_check(struct doctor *d, const char *state, const char *what, const char *fmt, ...) {
     char text[512];
     va_list ap;
     va_start(ap, fmt);
@@ -62,23 +62,24 @@ static void check_cpu(struct doctor *d) {
         best = "AVX-512", state = "ok";
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         best = "AVX2 and FMA", state = "ok";
-    say(d, state, "cpu", "%ld cores, vector instructions: %s", sysconf(_SC_NPROCESSORS_ONLN), best);
+    say_check(d, state, "cpu", "%ld cores, vector instructions: %s", sysconf(_SC_NPROCESSORS_ONLN),
+              best);
 }
 
-static void check_memory(struct doctor *d) {
+static void check_memory_limit(struct doctor *d) {
     double total = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     double free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    say(d, "ok", "memory", "%.1f GiB, %.1f GiB unused", total / 0x1p30, free_bytes / 0x1p30);
+    say_check(d, "ok", "memory", "%.1f GiB, %.1f GiB unused", total / 0x1p30, free_bytes / 0x1p30);
 }
 
 static void check_backend(struct doctor *d, const char *device) {
     const struct kern_backend *b;
     int rc = kern_open(&b, device, 1);
     if (rc == 0) {
-        say(d, "ok", device, "backend %s opens", b->name);
+        say_check(d, "ok", device, "backend %s opens", b->name);
         kern_close(b);
     } else {
-        say(d, kern_device_on_host(device) ? "fix" : "note", device, "%s", err_text());
+        say_check(d, kern_device_on_host(device) ? "fix" : "note", device, "%s", err_text());
     }
 }
 
@@ -88,18 +89,18 @@ static void check_shared_memory(struct doctor *d) {
     int fd = memfd_create("weir-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING), again;
     if (fd < 0 || ftruncate(fd, 4096) != 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
-        say(d, "fix", "shared memory", "sealed memfd: %s; a kernel of 3.17 or newer is needed",
-            strerror(errno));
+        say_check(d, "fix", "shared memory",
+                  "sealed memfd: %s; a kernel of 3.17 or newer is needed", strerror(errno));
         if (fd >= 0) close(fd);
         return;
     }
     snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getpid(), fd);
     again = open(path, O_RDONLY | O_CLOEXEC);
     if (again < 0)
-        say(d, "fix", "shared memory", "%s: %s; /proc must be mounted and readable", path,
-            strerror(errno));
+        say_check(d, "fix", "shared memory", "%s: %s; /proc must be mounted and readable", path,
+                  strerror(errno));
     else
-        say(d, "ok", "shared memory", "sealed memfds can be handed over");
+        say_check(d, "ok", "shared memory", "sealed memfds can be handed over");
     if (again >= 0) close(again);
     close(fd);
 }
@@ -109,23 +110,23 @@ static void check_limits(struct doctor *d) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     bool few = files.rlim_cur < 1024;
-    say(d, few ? "fix" : "ok", "open files", "limit %" PRIu64 "%s", (uint64_t)files.rlim_cur,
-        few ? "; raise it to 1024 or more: ulimit -n 4096" : "");
+    say_check(d, few ? "fix" : "ok", "open files", "limit %" PRIu64 "%s", (uint64_t)files.rlim_cur,
+              few ? "; raise it to 1024 or more: ulimit -n 4096" : "");
     struct rlimit core;
     getrlimit(RLIMIT_CORE, &core);
     if (core.rlim_cur == 0)
-        say(d, "note", "core dumps", "off; ulimit -c unlimited keeps the state of a crash");
+        say_check(d, "note", "core dumps", "off; ulimit -c unlimited keeps the state of a crash");
 }
 
 static void check_disk(struct doctor *d) {
     struct statvfs vfs;
     if (statvfs(".", &vfs) != 0) {
-        say(d, "fix", "disk", "current directory: %s", strerror(errno));
+        say_check(d, "fix", "disk", "current directory: %s", strerror(errno));
         return;
     }
     double free_bytes = (double)vfs.f_bavail * (double)vfs.f_frsize;
-    say(d, free_bytes < 0x1p30 ? "note" : "ok", "disk",
-        "%.1f GiB free here; runs/ holds log and checkpoints", free_bytes / 0x1p30);
+    say_check(d, free_bytes < 0x1p30 ? "note" : "ok", "disk",
+              "%.1f GiB free here; runs/ holds log and checkpoints", free_bytes / 0x1p30);
 }
 
 /* Where a run's sockets would fail, said before one is started: no /tmp, a path that is too long, a
@@ -139,9 +140,9 @@ static void check_sockets(struct doctor *d) {
     if (rc == 0) rc = net_endpoint(&endpoint, net, dir, "doctor");
     if (rc == 0) rc = net_serve(&server, net, endpoint, 1 << 20);
     if (rc == 0)
-        say(d, "ok", "sockets", "local sockets can be bound");
+        say_check(d, "ok", "sockets", "local sockets can be bound");
     else
-        say(d, "fix", "sockets", "%s", err_text());
+        say_check(d, "fix", "sockets", "%s", err_text());
     net_sock_close(&server);
     net_close(&net);
     mem_free(endpoint);
@@ -157,7 +158,7 @@ int cmd_doctor(int argc, char **argv) {
     int rc = args_parse(&verb, argc, argv, NULL, NULL);
     if (rc != 0) return rc < 0 ? rc : 0;
     check_cpu(&d);
-    check_memory(&d);
+    check_memory_limit(&d);
     check_backend(&d, "ref");
     check_backend(&d, "cpu");
     check_backend(&d, "cuda:0");

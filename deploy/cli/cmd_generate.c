@@ -83,7 +83,7 @@ out:
     return rc;
 }
 
-static int open_engine(struct generate *g) {
+static int open_generate_engine(struct generate *g) {
     int32_t running = g->n < RUNNING_MAX ? (int32_t)g->n : RUNNING_MAX;
     struct engine_config cfg = {
         .backend = g->loaded.backend,
@@ -174,7 +174,7 @@ static int write_complete(struct generate *g) {
     return 0;
 }
 
-static int take_events(struct generate *g, const struct engine_token *events, int32_t n) {
+static int take_generated(struct generate *g, const struct engine_token *events, int32_t n) {
     for (int32_t i = 0; i < n; i++) {
         const struct engine_token *t = &events[i];
         struct sample *s = &g->samples[t->id];
@@ -198,23 +198,23 @@ static int end_line(const struct generate *g) {
     return g->json || !isatty(STDOUT_FILENO) ? 0 : write_out(&end);
 }
 
-static int run(struct generate *g) {
+static int run_generate(struct generate *g) {
     const struct engine_token *events;
     int32_t n;
     bool bf16;
     TRY(model_dtype(&bf16, g->dtype));
     TRY(model_open(&g->loaded, g->model, g->raw ? "plain" : g->chat, g->device, g->threads, bf16));
     TRY(encode_prompt(g));
-    TRY(open_engine(g));
+    TRY(open_generate_engine(g));
     while (g->written < g->n) {
         TRY(add_samples(g));
         TRY(engine_step(g->engine, &events, &n));
-        TRY(take_events(g, events, n));
+        TRY(take_generated(g, events, n));
     }
     return end_line(g);
 }
 
-static void close_all(struct generate *g) {
+static void close_generate(struct generate *g) {
     for (int64_t i = 0; g->samples && i < g->n; i++) {
         model_text_close(&g->samples[i].text);
         buf_close(&g->samples[i].out);
@@ -266,7 +266,7 @@ int cmd_generate(int argc, char **argv) {
         return FAIL(ERR_CONFIG, "--%s is missing", g.model ? "prompt" : "model");
     if (g.stop.n > STOPS_MAX)
         return FAIL(ERR_CONFIG, "--stop is given %zu times, the limit is %d", g.stop.n, STOPS_MAX);
-    rc = run(&g);
-    close_all(&g);
+    rc = run_generate(&g);
+    close_generate(&g);
     return rc;
 }

@@ -83,7 +83,7 @@ static int list_step(struct replay_view *p, const struct runlog_batch *b, bool j
     return rc == ERR_NOTFOUND ? 0 : rc;
 }
 
-static int list(struct replay_view *p, const struct options *o) {
+static int list_action(struct replay_view *p, const struct options *o) {
     struct runlog_scan *scan;
     const struct runlog_record *record;
     int rc;
@@ -97,7 +97,7 @@ static int list(struct replay_view *p, const struct options *o) {
 }
 
 /* A trajectory or a group is looked at closely: its tokens come without being asked for. */
-static int show(struct replay_view *p, const struct options *o) {
+static int show_action(struct replay_view *p, const struct options *o) {
     struct replay_show s = {.trajectory = o->trajectory,
                             .group = o->group,
                             .step = o->step,
@@ -270,7 +270,7 @@ static void print_verified(void *ctx, const struct replay_step *s) {
     printf("\n");
 }
 
-static int verify(const struct options *o) {
+static int verify_action(const struct options *o) {
     struct replay_verify v = {.first = o->step >= 0 ? o->step : 0,
                               .last = o->step,
                               .logprobs = o->logprobs,
@@ -410,7 +410,7 @@ static int retrain(const struct options *o) {
     return rc;
 }
 
-static int reject(const struct options *o) {
+static int reject_action(const struct options *o) {
     struct reject_report r;
     if (o->trajectory < 0) return FAIL(ERR_CONFIG, "reject needs --trajectory N");
     TRY(reject_group(&r, o->run, (uint64_t)o->trajectory));
@@ -437,17 +437,17 @@ static int run_action(const char *action, const struct options *o) {
     bool compares = strcmp(action, "compare") == 0 || o->compare.n > 0;
     if (o->n_more > 0 && !compares)
         return FAIL(ERR_CONFIG, "unexpected word \"%s\" after %s", o->more[0], action);
-    if (strcmp(action, "verify") == 0) return verify(o);
+    if (strcmp(action, "verify") == 0) return verify_action(o);
     if (strcmp(action, "retrain") == 0) return retrain(o);
     if (strcmp(action, "compare") == 0) return compare_with(o, NULL);
-    if (strcmp(action, "reject") == 0) return reject(o);
+    if (strcmp(action, "reject") == 0) return reject_action(o);
     if (strcmp(action, "salvage") == 0) return salvage_run(o->run, o->out);
     int rc = replay_view_open(&p, o->run);
     if (rc == 0) {
         if (strcmp(action, "list") == 0)
-            rc = list(&p, o);
+            rc = list_action(&p, o);
         else if (strcmp(action, "show") == 0)
-            rc = show(&p, o);
+            rc = show_action(&p, o);
         else if (strcmp(action, "stats") == 0)
             rc = stats(&p, o);
         else if (strcmp(action, "export") == 0)

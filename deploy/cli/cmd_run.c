@@ -76,7 +76,7 @@ static void announce(const struct recipe *r, const struct preflight *f, const st
 
 /* --- services ------------------------------------------------------------------------------- */
 
-static int add(struct run *run, const char *verb, const char *name, int nice) {
+static int add_service(struct run *run, const char *verb, const char *name, int nice) {
     const char *args[] = {verb, "--run", rundir_path(run->dir), "--name", name, NULL};
     return supervise_add(run->services, name, args, nice);
 }
@@ -86,16 +86,17 @@ static int start_services(struct run *run) {
     int rc = supervise_open(&run->services, log);
     mem_free(log);
     TRY(rc);
-    TRY(add(run, "manager", "manager", 0));
-    TRY(add(run, "relay", "relay", 0));
-    TRY(add(run, "reward", "reward", 0));
-    TRY(add(run, "trainer", "trainer", 0));
+    TRY(add_service(run, "manager", "manager", 0));
+    TRY(add_service(run, "relay", "relay", 0));
+    TRY(add_service(run, "reward", "reward", 0));
+    TRY(add_service(run, "trainer", "trainer", 0));
     for (int64_t i = 0; i < run->recipe->rollout.workers; i++) {
         char name[32];
         snprintf(name, sizeof name, "rollout-%" PRId64, i + 1);
-        TRY(add(run, "rollout", name, 0));
+        TRY(add_service(run, "rollout", name, 0));
     }
-    if (run->recipe->data.n_eval > 0) TRY(add(run, "evaluator", "evaluator", EVALUATOR_NICE));
+    if (run->recipe->data.n_eval > 0)
+        TRY(add_service(run, "evaluator", "evaluator", EVALUATOR_NICE));
     return 0;
 }
 
@@ -143,7 +144,7 @@ static bool model_is_there(const struct run *run) {
 
 /* Who left with exit code 0 is finished if the manager says that all steps are done; the trainer,
  * if its model is there too. */
-static int settle(struct run *run, uint64_t now_us) {
+static int settle_services(struct run *run, uint64_t now_us) {
     bool done = run->said && json_bool(json_get(json_root(run->said), "done"), false);
     for (size_t i = 0; i < supervise_count(run->services); i++) {
         struct supervise_child c = supervise_child(run->services, i);
@@ -210,7 +211,7 @@ static int watch(struct run *run) {
         TRY(rc);
         ask_status(run, now_us);
         take_status(run, now_us);
-        TRY(settle(run, now_us));
+        TRY(settle_services(run, now_us));
         const char *news = supervise_news(run->services);
         if (news) progress_say(run->progress, news);
         say_silent(run, now_us);
@@ -312,7 +313,7 @@ static void run_reset(struct run *run) {
     mem_free(ipc);
 }
 
-static int parse(struct options *o, int argc, char **argv) {
+static int parse_run(struct options *o, int argc, char **argv) {
     const char *positional[1] = {NULL};
     int n;
     struct args_option options[] = {
@@ -406,7 +407,7 @@ int cmd_run(int argc, char **argv) {
     struct options o = {0};
     struct run run = {0};
     struct preflight checked = {0};
-    int rc = parse(&o, argc, argv);
+    int rc = parse_run(&o, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
     if (o.document) return document();
     if (o.resume)

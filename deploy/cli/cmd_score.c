@@ -34,8 +34,8 @@ struct score {
 };
 
 /* Appends the ids under key; name is "FILE line N". */
-static int read_ids(const struct score *c, const struct json *line, const char *key,
-                    const char *name, int32_t *ids) {
+static int read_item_ids(const struct score *c, const struct json *line, const char *key,
+                         const char *name, int32_t *ids) {
     int32_t i = 0;
     for (const struct json *v = json_first(json_get(line, key)); v; v = json_next(v), i++) {
         int64_t id;
@@ -77,8 +77,8 @@ static int read_item(const struct score *c, const struct json *line, const char 
     it.n_response = (int32_t)n_response;
     it.ids = mem_array(n_prompt + n_response, sizeof *it.ids);
     it.logprobs = mem_array(n_response, sizeof *it.logprobs);
-    TRY_OUT(read_ids(c, line, "prompt_ids", name, it.ids));
-    TRY_OUT(read_ids(c, line, "response_ids", name, it.ids + n_prompt));
+    TRY_OUT(read_item_ids(c, line, "prompt_ids", name, it.ids));
+    TRY_OUT(read_item_ids(c, line, "response_ids", name, it.ids + n_prompt));
     *out = it;
     it = (struct score_item){0};
 out:
@@ -158,7 +158,7 @@ static int score_window(struct score *c) {
     return 0;
 }
 
-static int run(struct score *c) {
+static int run_score(struct score *c) {
     const char *text;
     size_t bytes;
     bool bf16;
@@ -219,7 +219,7 @@ int cmd_score(int argc, char **argv) {
         else if (!rollout && strcmp(c->engine, "trainer") != 0)
             rc = FAIL(ERR_CONFIG, "--engine %s: allowed are rollout and trainer", c->engine);
         else
-            rc = run(c);
+            rc = run_score(c);
     }
     drop_window(c);
     lines_close(&c->in);

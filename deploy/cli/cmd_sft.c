@@ -74,13 +74,13 @@ struct sft {
 
 static volatile sig_atomic_t stop_signal;
 
-static void on_signal(int signal) {
+static void ask_to_stop(int signal) {
     stop_signal = signal;
 }
 
 /* A second one ends the process at once. */
 static void catch_signals(void) {
-    struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction a = {.sa_handler = ask_to_stop, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
@@ -89,7 +89,7 @@ static void catch_signals(void) {
 
 /* --- before the first step ------------------------------------------------------------------ */
 
-static int parse(struct sft *f, int argc, char **argv) {
+static int parse_sft(struct sft *f, int argc, char **argv) {
     struct args_option options[] = {
         {"recipe", ARGS_STR, &f->recipe_path, "R",
          "data.train, data.eval, model, sft, trainer.steps, trainer.batch, optimizer", 0, 0},
@@ -130,7 +130,7 @@ static int parse(struct sft *f, int argc, char **argv) {
     return 0;
 }
 
-static int32_t end_of(const struct policy *p) {
+static int32_t end_of_turn(const struct policy *p) {
     const char *text = chat_end_of_turn(p->chat);
     int32_t end = text ? tokenizer_id(p->tokenizer, text) : -1;
     if (end < 0 && p->shape.n_eos > 0) end = p->shape.eos[0];
@@ -159,7 +159,7 @@ static int open_rows(struct sft *f) {
                                   .data = &r->data.train,
                                   .section = "data.train",
                                   .policy = &f->policy,
-                                  .end = end_of(&f->policy),
+                                  .end = end_of_turn(&f->policy),
                                   .held_out = r->sft.held_out};
     if (!r->data.train.answer) return FAIL(ERR_CONFIG, "data.train.answer is missing");
     TRY(say_of_prompts(r, &r->data.train, "data.train", &f->policy));
@@ -233,7 +233,7 @@ static void size_step(struct recipe *r) {
     r->rollout.max_new_tokens = 1;
 }
 
-static int open_all(struct sft *f) {
+static int open_sft(struct sft *f) {
     TRY(f->resume ? load_resumed(f) : load_new(f));
     TRY(setup_policy(&f->policy, f->recipe, f->recipe->model.path));
     TRY(open_rows(f));
@@ -414,7 +414,7 @@ static int evaluate(struct sft *f) {
 
 /* --- training ------------------------------------------------------------------------------- */
 
-static void show(const struct sft *f, const struct step_report *r) {
+static void show_line(const struct sft *f, const struct step_report *r) {
     int64_t steps = f->recipe->trainer.steps, done = r->step + 1;
     bool live = isatty(STDERR_FILENO) != 0;
     char left[24];
@@ -450,38 +450,39 @@ static int train_step(struct sft *f, struct step_report *report) {
     f->loss[1] = report->loss;
     if (isnan(f->loss[0])) f->loss[0] = report->loss;
     TRY_OUT(put_step(f, report, seconds));
-    show(f, report);
+    show_line(f, report);
 out:
     batch_close(&b);
     return rc;
 }
 
-static int save(struct sft *f) {
+static int save_checkpoint(struct sft *f) {
     if (f->saved == step_version(f->step) || step_version(f->step) == 0) return 0;
     TRY(step_save(f->step, f->checkpoints, f->recipe->trainer.checkpoint.keep));
     f->saved = step_version(f->step);
     return 0;
 }
 
-static bool is_due(const struct sft *f, int64_t version) {
+static bool is_evaluation_due(const struct sft *f, int64_t version) {
     int64_t every = f->recipe->eval.every;
     return version == 0 || version == f->recipe->trainer.steps ||
            (every > 0 && version % every == 0);
 }
 
 /* Ends early, with a checkpoint, after a signal. */
-static int train(struct sft *f) {
+static int train_sft(struct sft *f) {
     const struct recipe *r = f->recipe;
     struct step_report report;
     pace_start(&f->pace, (double)clock_wall_us() * 1e-6);
-    if (f->evaluated < f->first && is_due(f, f->first)) TRY(evaluate(f));
+    if (f->evaluated < f->first && is_evaluation_due(f, f->first)) TRY(evaluate(f));
     while (step_version(f->step) < r->trainer.steps && !stop_signal) {
         TRY(train_step(f, &report));
         int64_t done = step_version(f->step);
-        if (done % r->trainer.checkpoint.every == 0 || done == r->trainer.steps) TRY(save(f));
-        if (is_due(f, done)) TRY(evaluate(f));
+        if (done % r->trainer.checkpoint.every == 0 || done == r->trainer.steps)
+            TRY(save_checkpoint(f));
+        if (is_evaluation_due(f, done)) TRY(evaluate(f));
     }
-    return save(f);
+    return save_checkpoint(f);
 }
 
 static void summary(const struct sft *f) {
@@ -508,7 +509,7 @@ static void summary(const struct sft *f) {
     buf_close(&how);
 }
 
-static void close_all(struct sft *f) {
+static void close_sft(struct sft *f) {
     for (size_t i = 0; i < f->n_sets; i++)
         if (!f->set[i].held) sft_rows_close(&f->set[i].rows);
     sft_rows_close(&f->rows);
@@ -521,16 +522,16 @@ static void close_all(struct sft *f) {
     if (f->fd >= 0) close(f->fd);
 }
 
-static int work(struct sft *f) {
+static int run_sft(struct sft *f) {
     char *file = file_join(f->out, "sft.yaml");
     int rc;
-    TRY_OUT(open_all(f));
+    TRY_OUT(open_sft(f));
     TRY_OUT(export_prepare(f->out, f->overwrite || f->resume));
     if (!f->resume) TRY_OUT(file_remove_tree(f->checkpoints)); /* of what is written over */
     TRY_OUT(file_write_atomic(file, f->effective.data, f->effective.len));
     TRY_OUT(open_metrics(f));
     catch_signals();
-    TRY_OUT(train(f));
+    TRY_OUT(train_sft(f));
     if (!stop_signal) {
         TRY_OUT(step_gather_weights(f->step));
         TRY_OUT(export_hf(step_weights(f->step), f->recipe->model.path, f->out, KERN_F32, 0));
@@ -543,11 +544,11 @@ out:
 
 int cmd_sft(int argc, char **argv) {
     struct sft f = {.fd = -1, .saved = -1, .evaluated = -1, .loss = {NAN, NAN}, .eval = {NAN, NAN}};
-    int rc = parse(&f, argc, argv);
+    int rc = parse_sft(&f, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
-    rc = work(&f);
+    rc = run_sft(&f);
     int signal_number = (int)stop_signal;
-    close_all(&f);
+    close_sft(&f);
     if (rc == 0 && signal_number) {
         fflush(NULL);
         signal(signal_number, SIG_DFL);

@@ -24,7 +24,7 @@ struct cmd_step_args {
     bool json, overwrite;
 };
 
-static int parse(struct cmd_step_args *a, int argc, char **argv) {
+static int parse_step(struct cmd_step_args *a, int argc, char **argv) {
     struct args_option options[] = {
         {"model", ARGS_STR, &a->model, "DIR", "Hugging Face folder with the weights before", 0, 0},
         {"batch", ARGS_LIST, &a->batches, "F.jsonl",
@@ -62,7 +62,7 @@ static int parse(struct cmd_step_args *a, int argc, char **argv) {
 }
 
 /* On stderr: stdout is JSON. */
-static void warn(const struct recipe *r) {
+static void warn_of_traps(const struct recipe *r) {
     struct buf text = {0};
     traps_warn(&text, r, TRAPS_STEP);
     if (text.len) fprintf(stderr, "%s", text.data);
@@ -91,11 +91,11 @@ int cmd_step(int argc, char **argv) {
     struct cmd_step_args a = {.version = -1};
     struct recipe *r = NULL;
     struct step *s = NULL;
-    int rc = parse(&a, argc, argv);
+    int rc = parse_step(&a, argc, argv);
     if (rc != 0) return rc < 0 ? rc : 0;
     TRY_OUT(recipe_load(&r, a.recipe, a.sets.at, a.sets.n));
     r->model.weights = RECIPE_WEIGHTS_LOAD; /* --model has them */
-    warn(r);
+    warn_of_traps(r);
     TRY_OUT(export_prepare(a.out, a.overwrite));
     TRY_OUT(step_open(&s, r, a.model));
     if (a.version >= 0) step_set_version(s, a.version);

@@ -15,7 +15,8 @@
 
 static const size_t LINE_MAX_BYTES = (size_t)256 << 20;
 
-static int encode(const struct tokenizer *t, const struct json *v, bool special, struct buf *out) {
+static int encode_line(const struct tokenizer *t, const struct json *v, bool special,
+                       struct buf *out) {
     int32_t *ids;
     size_t n;
     if (!json_str(v))
@@ -27,7 +28,7 @@ static int encode(const struct tokenizer *t, const struct json *v, bool special,
     return 0;
 }
 
-static int read_ids(const struct json *v, int32_t *ids) {
+static int read_line_ids(const struct json *v, int32_t *ids) {
     size_t i = 0;
     for (const struct json *e = json_first(v); e; e = json_next(e), i++) {
         int64_t id;
@@ -38,13 +39,14 @@ static int read_ids(const struct json *v, int32_t *ids) {
     return 0;
 }
 
-static int decode(const struct tokenizer *t, const struct json *v, bool skip, struct buf *out) {
+static int decode_line(const struct tokenizer *t, const struct json *v, bool skip,
+                       struct buf *out) {
     char *text;
     size_t n;
     if (!json_is(v, JSON_ARRAY))
         return FAIL(ERR_CORRUPT, "must be an array of ids, it is %s", json_type_name(json_type(v)));
     int32_t *ids = mem_array(json_len(v) + 1, sizeof *ids);
-    int rc = read_ids(v, ids);
+    int rc = read_line_ids(v, ids);
     for (size_t i = 0; rc == 0 && i < json_len(v); i++)
         if (ids[i] >= tokenizer_size(t))
             rc = FAIL(ERR_CONFIG, "token id %d, allowed is 0..%d", ids[i], tokenizer_size(t) - 1);
@@ -61,12 +63,12 @@ struct mode {
     bool decode, special, skip_special;
 };
 
-static int answer(const struct tokenizer *t, const char *text, size_t n, struct mode mode,
-                  struct buf *out) {
+static int answer_line(const struct tokenizer *t, const char *text, size_t n, struct mode mode,
+                       struct buf *out) {
     struct json_doc *doc;
     TRY(json_parse_as(&doc, text, n, "JSON", JSON_NUL));
-    int rc = mode.decode ? decode(t, json_root(doc), mode.skip_special, out)
-                         : encode(t, json_root(doc), mode.special, out);
+    int rc = mode.decode ? decode_line(t, json_root(doc), mode.skip_special, out)
+                         : encode_line(t, json_root(doc), mode.special, out);
     json_close(&doc);
     return rc;
 }
@@ -80,7 +82,7 @@ static int answer_all(const struct tokenizer *t, struct lines *in, struct mode m
         TRY_OUT(lines_next(in, &text, &n));
         if (!text) break;
         buf_reset(&out);
-        rc = answer(t, text, n, mode, &out);
+        rc = answer_line(t, text, n, mode, &out);
         if (rc < 0) {
             err_wrap(rc, "stdin line %" PRId64, lines_number(in));
             goto out;

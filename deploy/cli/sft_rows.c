@@ -102,7 +102,7 @@ static int hold_out(struct sft_rows *s) {
 
 /* A section without a usable row is refused with the limit that left them out and how long the
  * first is: the number that the user has to set. */
-static int open_parts(struct sft_rows *s) {
+static int open_rows_used(struct sft_rows *s) {
     const struct recipe *r = s->cfg.recipe;
     TRY(setup_dataset(&s->data, s->cfg.data, s->cfg.section, r->seed));
     if (dataset_rows(s->data) > UINT32_MAX)
@@ -126,7 +126,7 @@ static int open_parts(struct sft_rows *s) {
 int sft_rows_open(struct sft_rows **out, const struct sft_rows_config *cfg) {
     struct sft_rows *s = mem_zalloc(sizeof *s);
     s->cfg = *cfg;
-    int rc = open_parts(s);
+    int rc = open_rows_used(s);
     if (rc < 0)
         sft_rows_close(&s);
     else

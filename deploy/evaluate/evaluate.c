@@ -187,7 +187,7 @@ static int leave_out(struct evaluate *e, int rc) {
 }
 
 /* Asks for the next answer. */
-static int ask(struct evaluate *e, struct answer *a) {
+static int ask_engine(struct evaluate *e, struct answer *a) {
     int32_t *ids = NULL;
     size_t n = 0;
     const struct recipe *r = e->recipe;
@@ -219,7 +219,8 @@ static int ask(struct evaluate *e, struct answer *a) {
     return 0;
 }
 
-static void count(const struct answer *a, bool truncated, const struct verify_result *result) {
+static void count_answer(const struct answer *a, bool truncated,
+                         const struct verify_result *result) {
     struct set *s = a->set;
     struct tally *t = &s->tally[a->row];
     s->n++;
@@ -233,7 +234,7 @@ static void count(const struct answer *a, bool truncated, const struct verify_re
     t->reward += result->total;
 }
 
-static int score(struct evaluate *e, const struct answer *a, bool truncated) {
+static int score_answers(struct evaluate *e, const struct answer *a, bool truncated) {
     char *text, *prompt;
     size_t bytes;
     struct verify_result result;
@@ -247,7 +248,7 @@ static int score(struct evaluate *e, const struct answer *a, bool truncated) {
                                   .max_tokens = e->max_new_tokens,
                                   .truncated = truncated};
         verify_run(e->verify, &in, &result);
-        count(a, truncated, &result);
+        count_answer(a, truncated, &result);
         mem_free(prompt);
     }
     mem_free(text);
@@ -260,7 +261,7 @@ static struct answer *find(struct evaluate *e, uint64_t id) {
     return NULL;
 }
 
-static int take_events(struct evaluate *e) {
+static int take_answers(struct evaluate *e) {
     const struct engine_token *events;
     int32_t n;
     TRY(engine_step(e->engine, &events, &n));
@@ -270,7 +271,7 @@ static int take_events(struct evaluate *e) {
         a->ids[a->n++] = events[i].token;
         if (events[i].finish == TRAJECTORY_RUNNING) continue;
         a->used = false;
-        TRY(score(e, a, events[i].finish == TRAJECTORY_LENGTH));
+        TRY(score_answers(e, a, events[i].finish == TRAJECTORY_LENGTH));
     }
     return 0;
 }
@@ -370,8 +371,8 @@ int evaluate_run(struct evaluate *e, const struct params *weights, int64_t versi
     TRY_OUT(engine_swap(e->engine, weights, version));
     while (e->at < e->n_sets || !engine_idle(e->engine)) {
         for (int i = 0; i < EVALUATE_SEQS && e->at < e->n_sets; i++)
-            if (!e->answers[i].used) TRY_OUT(ask(e, &e->answers[i]));
-        TRY_OUT(take_events(e));
+            if (!e->answers[i].used) TRY_OUT(ask_engine(e, &e->answers[i]));
+        TRY_OUT(take_answers(e));
         if (should_stop && should_stop(ctx)) {
             rc = FAIL(ERR_CLOSED, "evaluation was stopped");
             goto out;
@@ -408,7 +409,7 @@ static void write_pass(struct metrics *m, const struct evaluate_set *s) {
     }
 }
 
-static void write_all(struct metrics *m, const struct evaluate_report *r) {
+static void write_sets(struct metrics *m, const struct evaluate_report *r) {
     metrics_int(m, METRIC_EVAL_VERSION, r->version);
     metrics_num(m, METRIC_EVAL_ACCURACY, r->accuracy);
     metrics_num(m, METRIC_EVAL_REWARD, r->reward);
@@ -423,7 +424,7 @@ void evaluate_json(const struct evaluate_report *r, struct buf *out) {
     struct json_write w = json_write_to(out, JSON_LINE);
     struct metrics m = {.json = &w, .leaf = true};
     json_write_object(&w, NULL);
-    write_all(&m, r);
+    write_sets(&m, r);
     if (r->n_sets == 1) {
         metrics_num(&m, METRIC_EVAL_SET_REWARD_SE, r->set[0].reward_se);
         write_pass(&m, &r->set[0]);
@@ -442,7 +443,7 @@ void evaluate_json(const struct evaluate_report *r, struct buf *out) {
 }
 
 void evaluate_metrics(const struct evaluate_report *r, struct metrics *m) {
-    write_all(m, r);
+    write_sets(m, r);
     metrics_num(m, METRIC_TIME_EVAL, r->seconds);
     for (int64_t i = 0; i < r->n_sets; i++) {
         m->label = r->set[i].name;

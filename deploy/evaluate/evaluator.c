@@ -48,7 +48,7 @@ struct evaluator {
     int rc;
 };
 
-static int speak(struct evaluator *e, uint64_t now_us) {
+static int beat_evaluator(struct evaluator *e, uint64_t now_us) {
     Weir__Heartbeat beat = WEIR__HEARTBEAT__INIT;
     if (client_hello_due(e->manager, now_us))
         return client_hello(e->manager, now_us, -1, NULL, NULL, 0);
@@ -58,7 +58,7 @@ static int speak(struct evaluator *e, uint64_t now_us) {
 }
 
 /* Said again until the manager has stored it. */
-static int report(struct evaluator *e, uint64_t now_us) {
+static int report_evaluation(struct evaluator *e, uint64_t now_us) {
     Weir__EvalDone eval = WEIR__EVAL_DONE__INIT;
     struct wire_frame frame = {e->report.data, e->report.len};
     if (e->reported < 0 || !client_welcome(e->manager) || now_us - e->sent_us < REPEAT_US) return 0;
@@ -68,7 +68,7 @@ static int report(struct evaluator *e, uint64_t now_us) {
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
-static int receive(struct evaluator *e, uint64_t now_us) {
+static int receive_version(struct evaluator *e, uint64_t now_us) {
     struct link_msg m;
     int rc;
     while ((rc = client_recv(e->manager, now_us, &m)) == 0) {
@@ -85,10 +85,10 @@ static int receive(struct evaluator *e, uint64_t now_us) {
 static int turn(struct evaluator *e, uint64_t wait_us) {
     uint64_t now_us = env_now_us(&e->env);
     TRY(net_wait(e->env.net, wait_us, NULL, 0, &e->stop));
-    TRY(receive(e, now_us));
+    TRY(receive_version(e, now_us));
     TRY(pull_tick(e->pull, now_us));
-    TRY(speak(e, now_us));
-    return report(e, now_us);
+    TRY(beat_evaluator(e, now_us));
+    return report_evaluation(e, now_us);
 }
 
 static bool interrupted(void *ctx) {
@@ -184,7 +184,7 @@ out:
 }
 
 /* What is due: nothing while the result before is not stored. *end: nothing will be due. */
-static int work(struct evaluator *e, const char *run_dir, bool *end) {
+static int work_turn(struct evaluator *e, const char *run_dir, bool *end) {
     int64_t newest = pull_newest(e->pull), last = e->recipe->trainer.steps;
     uint64_t done_us = e->done_us ? env_now_us(&e->env) - e->done_us : 0;
     if (e->reported >= 0) return 0;
@@ -234,7 +234,7 @@ static int read_evaluated(struct evaluator *e, const char *run_dir) {
     return 0;
 }
 
-static int open_all(struct evaluator *e, const char *run_dir) {
+static int open_evaluator(struct evaluator *e, const char *run_dir) {
     char *file = file_join(run_dir, "recipe.yaml");
     int rc = recipe_load(&e->recipe, file, NULL, 0);
     mem_free(file);
@@ -248,7 +248,7 @@ static int open_all(struct evaluator *e, const char *run_dir) {
     return evaluate_open(&e->evaluate, e->recipe, &e->policy, e->backend);
 }
 
-static void close_all(struct evaluator *e) {
+static void close_evaluator(struct evaluator *e) {
     evaluate_close(&e->evaluate);
     params_close(&e->weights);
     policy_close(&e->policy);
@@ -264,14 +264,14 @@ int evaluator_service(const char *run_dir, const char *name) {
     struct evaluator e = {.name = name, .reported = -1, .evaluated = -1};
     int rc;
     bool end = false;
-    TRY_OUT(open_all(&e, run_dir));
+    TRY_OUT(open_evaluator(&e, run_dir));
     while (!end && !e.stop) {
         TRY_OUT(turn(&e, WAIT_US));
-        TRY_OUT(work(&e, run_dir, &end));
+        TRY_OUT(work_turn(&e, run_dir, &end));
     }
     if (!end) rc = net_stopped();
 out:
     if (rc < 0 && rc != ERR_STOPPED) LOG(ERROR, DEPLOY, "%s", err_text());
-    close_all(&e);
+    close_evaluator(&e);
     return rc;
 }

@@ -72,8 +72,8 @@ int preflight_eval(struct buf *notes, const struct recipe *r, const struct polic
     return rc;
 }
 
-static int check_rows(struct buf *notes, const struct recipe *r, const struct policy *p,
-                      const struct verify *v) {
+static int check_row_sections(struct buf *notes, const struct recipe *r, const struct policy *p,
+                              const struct verify *v) {
     struct preflight_rows q = {.section = "data.train",
                                .rows = &r->data.train,
                                .policy = p,
@@ -136,7 +136,7 @@ int preflight(struct preflight *out, const struct recipe *r, bool resumed) {
     f.shape.bf16 = r->model.dtype == RECIPE_DTYPE_BF16;
     TRY_OUT(start_report_plan(&f.plan, r, &f.shape));
     if (!resumed) TRY_OUT(check_weights(r, &p.shape));
-    TRY_OUT(check_rows(&f.notes, r, &p, v));
+    TRY_OUT(check_row_sections(&f.notes, r, &p, v));
     *out = f;
     f.notes = (struct buf){0};
 out:

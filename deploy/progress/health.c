@@ -254,8 +254,8 @@ static const struct health_finding kinds[HEALTH_KINDS] = {
                      .advice = "trainer.optimizer.lr, more steps, the reward"},
 };
 
-static void tell(const struct health *h, enum health_kind kind, const struct window *now,
-                 struct health_finding *f) {
+static void tell_advice(const struct health *h, enum health_kind kind, const struct window *now,
+                        struct health_finding *f) {
     int64_t n = h->streak[kind];
     const char *why;
     switch (kind) {
@@ -341,7 +341,7 @@ size_t health_find(const struct health *h, struct health_finding out[HEALTH_KIND
         f.warning = kind != HEALTH_FLAT && !(innocent && risen);
         f.step = h->last;
         f.since = h->last + 1 - (h->streak[kind] > 0 ? h->streak[kind] : h->window);
-        tell(h, kind, &now, &f);
+        tell_advice(h, kind, &now, &f);
         out[n++] = f;
     }
     return n;

@@ -53,7 +53,7 @@ struct progress {
     bool warned[HEALTH_KINDS]; /* told already */
 };
 
-static int read_lines(struct progress *p, struct follow *f);
+static int read_metrics(struct progress *p, struct follow *f);
 
 /* Advantages that compare a response with the others of its group. */
 static bool is_relative(const struct recipe *r) {
@@ -81,7 +81,7 @@ struct progress *progress_open(const char *run_dir, const struct recipe *r,
     pace_start(&p->pace, (double)clock_wall_us() * 1e-6);
     if (form == PROGRESS_JSON) return p; /* whoever reads it gets the whole run's lines */
     p->past = true;
-    err_ignore(read_lines(p, &p->metrics), "it is read again and then reported");
+    err_ignore(read_metrics(p, &p->metrics), "it is read again and then reported");
     p->past = false;
     return p;
 }
@@ -144,7 +144,7 @@ static void take_pace(struct progress *p, const struct json *o) {
     pace_step(&p->pace, metrics_get_num(o, METRIC_TIME_WALL, now), &part);
 }
 
-static void take_step(struct progress *p, const struct json *o, int64_t step) {
+static void take_step_metrics(struct progress *p, const struct json *o, int64_t step) {
     if (step <= p->step) return;
     p->step = step;
     p->reward = number(o, METRIC_REWARD_MEAN);
@@ -204,7 +204,7 @@ static void take_eval(struct progress *p, const struct json *o, int64_t version)
     printf("\n");
 }
 
-static void take_line(struct progress *p, const char *line, size_t n) {
+static void take_metrics_line(struct progress *p, const char *line, size_t n) {
     struct json_doc *doc;
     int64_t step, version;
     if (json_parse(&doc, line, n, "metrics") < 0)
@@ -216,13 +216,13 @@ static void take_line(struct progress *p, const char *line, size_t n) {
         take_eval(p, o, version);
     } else if (json_int(metrics_get(o, METRIC_STEP), &step)) {
         fresh = step > p->step;
-        take_step(p, o, step);
+        take_step_metrics(p, o, step);
     }
     if (fresh && p->form == PROGRESS_JSON) printf("%.*s\n", (int)n, line);
     json_close(&doc);
 }
 
-static int read_lines(struct progress *p, struct follow *f) {
+static int read_metrics(struct progress *p, struct follow *f) {
     struct file_map map;
     int rc = file_map_open(&map, f->path);
     if (rc == ERR_NOTFOUND) return 0; /* nothing was written yet */
@@ -232,7 +232,7 @@ static int read_lines(struct progress *p, struct follow *f) {
     while (f->offset < map.bytes) {
         const char *line = text + f->offset, *nl = memchr(line, '\n', map.bytes - f->offset);
         if (!nl) break;
-        take_line(p, line, (size_t)(nl - line));
+        take_metrics_line(p, line, (size_t)(nl - line));
         f->offset += (size_t)(nl - line) + 1;
     }
     file_map_close(&map);
@@ -290,7 +290,7 @@ static void show_warnings(struct progress *p) {
     }
 }
 
-static void draw(struct progress *p, uint64_t now_us) {
+static void draw_line(struct progress *p, uint64_t now_us) {
     struct health_finding found[HEALTH_KINDS];
     struct winsize ws = {0};
     struct buf line = {0};
@@ -335,11 +335,11 @@ static void show_waiting(struct progress *p, uint64_t now_us, const char *status
 }
 
 int progress_tick(struct progress *p, uint64_t now_us, const char *status) {
-    TRY(read_lines(p, &p->metrics));
+    TRY(read_metrics(p, &p->metrics));
     show_warnings(p);
     if (p->step < p->steps) show_waiting(p, now_us, status);
     if (p->form == PROGRESS_LIVE && now_us - p->drawn_us > LIVE_EVERY_US)
-        draw(p, now_us);
+        draw_line(p, now_us);
     else if (p->form != PROGRESS_LIVE)
         fflush(stdout);
     return 0;

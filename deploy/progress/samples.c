@@ -33,13 +33,13 @@ void samples_close(struct samples **s) {
     *s = NULL;
 }
 
-static bool is_due(const struct samples *s, int64_t done, uint64_t now_us) {
+static bool is_sample_due(const struct samples *s, int64_t done, uint64_t now_us) {
     if (s->n == 0 || done == 0 || done <= s->shown) return false;
     if (s->tried_us > 0 && now_us < s->tried_us + SAMPLES_EVERY_US) return done >= s->steps;
     return true;
 }
 
-static int add(struct samples *s, int64_t step, struct buf *out) {
+static int add_sample(struct samples *s, int64_t step, struct buf *out) {
     struct replay_view v = {0};
     struct replay_show show = {.trajectory = -1,
                                .group = -1,
@@ -60,9 +60,9 @@ static int add(struct samples *s, int64_t step, struct buf *out) {
 
 void samples_tick(struct samples *s, int64_t done, uint64_t now_us, struct buf *out) {
     struct buf text = {0};
-    if (!is_due(s, done, now_us)) return;
+    if (!is_sample_due(s, done, now_us)) return;
     s->tried_us = now_us;
-    int rc = add(s, done - 1, &text);
+    int rc = add_sample(s, done - 1, &text);
     if (rc == 0) {
         s->shown = done;
         buf_add(out, text.data, text.len);

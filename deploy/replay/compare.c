@@ -68,8 +68,8 @@ static double *row_of(struct table *t, int64_t step) {
     return t->value + (size_t)step * t->n_values;
 }
 
-static int take_line(const struct compare *c, struct table *t, size_t run, const struct json *line,
-                     const char *name) {
+static int take_run_line(const struct compare *c, struct table *t, size_t run,
+                         const struct json *line, const char *name) {
     int64_t step;
     if (!json_int(metrics_get(line, METRIC_STEP), &step) &&
         !json_int(metrics_get(line, METRIC_EVAL_VERSION), &step))
@@ -103,7 +103,7 @@ static int read_run(const struct compare *c, struct table *t, size_t run) {
         if (!end) break;
         char *name = mem_printf("%s line %" PRId64, path, ++number);
         rc = json_parse(&doc, line, (size_t)(end - line), name);
-        if (rc == 0) rc = take_line(c, t, run, json_root(doc), name);
+        if (rc == 0) rc = take_run_line(c, t, run, json_root(doc), name);
         json_close(&doc);
         mem_free(name);
         if (rc < 0) goto out;

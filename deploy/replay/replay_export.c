@@ -51,7 +51,8 @@ static void write_structure(struct json_write *w, const struct trajectory *t) {
     if (t->n_turns > 0) json_write_end(w);
 }
 
-static int write_tokens(struct replay_view *v, struct json_write *w, const struct trajectory *t) {
+static int write_token_columns(struct replay_view *v, struct json_write *w,
+                               const struct trajectory *t) {
     json_write_ids(w, "prompt_ids", t->prompt, (size_t)t->n_prompt);
     json_write_ids(w, "response_ids", t->response, (size_t)t->n_response);
     json_write_f32s(w, "logprobs", t->logprob, (size_t)t->n_response);
@@ -101,7 +102,7 @@ int replay_export_line(struct replay_view *v, const struct trajectory *t,
     json_write_object(&w, NULL);
     if (event) json_write_str(&w, "event", event);
     write_group(&w, t, s, g);
-    TRY_OUT(write_tokens(v, &w, t));
+    TRY_OUT(write_token_columns(v, &w, t));
     write_reward(&w, s, baseline);
     json_write_str(&w, "finish", trajectory_finish_name(t->finish));
     TRY_OUT(write_text(v, &w, "prompt", t->prompt, t->n_prompt));

@@ -102,7 +102,7 @@ static int add_text(struct replay_view *v, struct buf *out, const char *title, c
     return 0;
 }
 
-static int add_tokens(struct replay_view *v, struct buf *out, const struct trajectory *t) {
+static int show_tokens(struct replay_view *v, struct buf *out, const struct trajectory *t) {
     buf_printf(out, "%8s %8s %10s %8s  text\n", "position", "token", "logprob", "version");
     for (int32_t i = 0; i < t->n_response; i++) {
         char *piece = NULL;
@@ -132,7 +132,7 @@ static int add_shown(struct replay_view *v, const struct shown *x, bool tokens, 
         buf_str(out, "answer\n");
         printable_block(out, x->g->answer, x->g->n_answer, MARGIN);
     }
-    if (tokens) TRY(add_tokens(v, out, t));
+    if (tokens) TRY(show_tokens(v, out, t));
     buf_str(out, "\n");
     return 0;
 }
@@ -195,7 +195,8 @@ static int rank(struct replay_view *v, const struct runlog_batch *b, struct rank
 }
 
 /* Marks what was asked for; no trajectory twice. */
-static void choose(const struct replay_show *s, uint64_t seed, struct ranked *r, uint32_t n) {
+static void choose_trajectories(const struct replay_show *s, uint64_t seed, struct ranked *r,
+                                uint32_t n) {
     uint32_t *order = mem_array(n, sizeof *order);
     int64_t left = s->random;
     bool all = s->best == 0 && s->worst == 0 && s->random == 0;
@@ -220,7 +221,7 @@ static int add_step(struct replay_view *v, const struct replay_show *s, struct b
     if (b->n == 0) TRY_OUT(FAIL(ERR_NOTFOUND, "step %" PRId64 " has no trajectory", s->step + 1));
     r = mem_array(b->n, sizeof *r);
     TRY_OUT(rank(v, b, r, &mean));
-    choose(s, v->recipe->seed, r, b->n);
+    choose_trajectories(s, v->recipe->seed, r, b->n);
     if (!s->json)
         buf_printf(out,
                    "step %" PRId64 "  %u trajectories  reward mean %.4g, best %.4g, worst %.4g\n\n",

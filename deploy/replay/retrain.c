@@ -108,7 +108,7 @@ out:
     return rc;
 }
 
-static int open_log(struct work *w) {
+static int open_run_log(struct work *w) {
     return replay_view_log(&w->log, w->t->run);
 }
 
@@ -178,12 +178,12 @@ static int open_out(struct work *w) {
 
 /* --- a step -------------------------------------------------------------------------------- */
 
-static int write_line(struct work *w) {
+static int write_metrics_line(struct work *w) {
     return file_write_all(w->fd, w->line.data, w->line.len, w->metrics);
 }
 
 /* Before the first step, each eval.every versions, and after the last one. */
-static int evaluate(struct work *w, bool last) {
+static int evaluate_weights(struct work *w, bool last) {
     int64_t version = step_version(w->step), every = w->is->eval.every;
     struct evaluate_report r;
     if (!w->evaluate || version == w->evaluated) return 0;
@@ -202,7 +202,7 @@ static int evaluate(struct work *w, bool last) {
     evaluate_metrics(&r, &m);
     json_write_end(&json);
     json_write_newline(&json);
-    TRY(write_line(w));
+    TRY(write_metrics_line(w));
     w->evaluated = version;
     if (w->t->on_eval) w->t->on_eval(w->t->ctx, w->line.data);
     return 0;
@@ -230,8 +230,8 @@ static uint32_t within_bound(const struct work *w, const struct batch *b, uint64
 }
 
 /* What of a logged batch is trained; *out is NULL if nothing is left. */
-static int batch_of(struct work *w, const struct runlog_batch *record, struct batch **out,
-                    int64_t *rejected) {
+static int batch_from_log(struct work *w, const struct runlog_batch *record, struct batch **out,
+                          int64_t *rejected) {
     struct batch *b;
     struct runlog_batch rest = *record;
     TRY(replay_batch(&b, w->log, record));
@@ -280,19 +280,19 @@ static int finish_step(struct work *w, struct retrain_step *s, double seconds) {
     t->groups_rejected += s->rejected;
     t->trajectories += s->report ? s->report->sequences : 0;
     describe(w, s, seconds);
-    TRY(write_line(w));
+    TRY(write_metrics_line(w));
     s->line = w->line.data;
     if (t->on_step) t->on_step(t->ctx, s);
     return 0;
 }
 
-static int train(struct work *w, const struct runlog_batch *record) {
+static int train_again(struct work *w, const struct runlog_batch *record) {
     struct batch *b = NULL;
     struct step_report report;
     struct retrain_step s = {.step = record->step, .hash = w->hash};
     uint64_t start = clock_us();
-    TRY(evaluate(w, false));
-    TRY(batch_of(w, record, &b, &s.rejected));
+    TRY(evaluate_weights(w, false));
+    TRY(batch_from_log(w, record, &b, &s.rejected));
     if (b) {
         int rc = step_run(w->step, b, &report);
         batch_close(&b);
@@ -314,11 +314,11 @@ static int train_all(struct work *w) {
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
         const struct runlog_batch *b = &record->u.batch;
         if (!b->done || b->step >= w->is->trainer.steps) break;
-        rc = err_wrap(train(w, b), "step %" PRId64, b->step + 1);
+        rc = err_wrap(train_again(w, b), "step %" PRId64, b->step + 1);
         if (rc < 0) break;
     }
     runlog_scan_close(&scan);
-    return rc < 0 ? rc : evaluate(w, true);
+    return rc < 0 ? rc : evaluate_weights(w, true);
 }
 
 /* --- all of it ----------------------------------------------------------------------------- */
@@ -344,7 +344,7 @@ int retrain_run(struct retrain *t) {
     char *hf = NULL;
     int rc;
     TRY_OUT(load_recipes(&w));
-    TRY_OUT(open_log(&w));
+    TRY_OUT(open_run_log(&w));
     TRY_OUT(check_log(&w));
     TRY_OUT(open_step(&w));
     TRY_OUT(open_evaluation(&w));

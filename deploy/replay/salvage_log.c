@@ -402,7 +402,7 @@ static int put_tail(struct work *w, uint64_t *ids, int64_t *tail) {
 }
 
 /* by[g] is the step that trained group g in the log that is written, -1: none. */
-static int write_all(struct work *w, uint64_t *ids) {
+static int write_log(struct work *w, uint64_t *ids) {
     int64_t tail = -1;
     int64_t *by = mem_array(w->n_groups + 1, sizeof *by);
     int rc;
@@ -438,7 +438,7 @@ int salvage_log(struct salvage_log *s, struct runlog *from, struct runlog *to,
     find_groups(&w);
     find_end(&w);
     choose_steps(&w, ids);
-    int rc = write_all(&w, ids);
+    int rc = write_log(&w, ids);
     mem_free(ids);
     mem_free(w.step);
     mem_free(w.group);

@@ -29,24 +29,25 @@ struct table {
     struct json_write json_rows; /* into them */
 };
 
-static double get(const struct json *line, enum metric id) {
+static double read_record(const struct json *line, enum metric id) {
     return metrics_get_num(line, id, (double)NAN);
 }
 
-static void add(struct sums *s, int64_t step, const struct json *o) {
-    double predicted = get(o, METRIC_OFF_POLICY_PREDICTED), mean = get(o, METRIC_OFF_POLICY_MEAN);
+static void add_interval(struct sums *s, int64_t step, const struct json *o) {
+    double predicted = read_record(o, METRIC_OFF_POLICY_PREDICTED),
+           mean = read_record(o, METRIC_OFF_POLICY_MEAN);
     if (s->n++ == 0) s->first = step;
     s->last = step;
     s->mean += mean;
-    s->max = fmax(s->max, get(o, METRIC_OFF_POLICY_MAX));
-    s->flight += get(o, METRIC_OFF_POLICY_IN_FLIGHT);
-    s->queue += get(o, METRIC_OFF_POLICY_IN_QUEUE);
-    s->dropped += fmax(0, get(o, METRIC_OFF_POLICY_DROPPED));
+    s->max = fmax(s->max, read_record(o, METRIC_OFF_POLICY_MAX));
+    s->flight += read_record(o, METRIC_OFF_POLICY_IN_FLIGHT);
+    s->queue += read_record(o, METRIC_OFF_POLICY_IN_QUEUE);
+    s->dropped += fmax(0, read_record(o, METRIC_OFF_POLICY_DROPPED));
     if (isnan(predicted)) return;
     s->n_predicted++;
     s->measured += mean;
     s->predicted += predicted;
-    s->rho += get(o, METRIC_OFF_POLICY_RHO);
+    s->rho += read_record(o, METRIC_OFF_POLICY_RHO);
 }
 
 static void row(struct table *t) {
@@ -72,15 +73,15 @@ static void row(struct table *t) {
     t->row = (struct sums){.n = 0};
 }
 
-static void take(struct table *t, int64_t step, const struct json *o) {
+static void take_batch(struct table *t, int64_t step, const struct json *o) {
     int64_t cell = 0, count = 0;
     const struct json *h = metrics_get(o, METRIC_OFF_POLICY_HISTOGRAM);
     t->steps++;
     for (const struct json *at = json_first(h); at && cell < CELLS; at = json_next(at))
         t->histogram[cell++] += json_int(at, &count) ? count : 0;
-    if (step >= t->warm) add(&t->all, step, o);
+    if (step >= t->warm) add_interval(&t->all, step, o);
     if (t->every == 0) return;
-    add(&t->row, step, o);
+    add_interval(&t->row, step, o);
     if ((step + 1) % t->every == 0) row(t);
 }
 
@@ -94,7 +95,7 @@ static int read(struct table *t, struct runlog *log) {
         struct json_doc *doc;
         rc = json_parse(&doc, r->json, r->bytes, "step report");
         if (rc < 0) break;
-        take(t, r->step, json_root(doc));
+        take_batch(t, r->step, json_root(doc));
         json_close(&doc);
     }
     runlog_scan_close(&scan);

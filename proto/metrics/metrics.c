@@ -54,7 +54,7 @@ enum metric metrics_find(const char *name) {
 /* --- writing -------------------------------------------------------------------------------- */
 
 /* The name with its {...} filled in. */
-static void fill(struct buf *out, const struct metrics *m, const char *name) {
+static void fill_placeholders(struct buf *out, const struct metrics *m, const char *name) {
     for (const char *open; (open = strchr(name, '{')) != NULL; name = strchr(open, '}') + 1) {
         buf_add(out, name, (size_t)(open - name));
         if (strncmp(open, "{k}", 3) == 0) {
@@ -99,7 +99,7 @@ static void write(struct metrics *m, enum metric id, const struct value *v) {
     if (m->leaf && leaf) name = leaf + 1;
     if (strchr(name, '{')) {
         struct buf key = {0};
-        fill(&key, m, name);
+        fill_placeholders(&key, m, name);
         write_value(m, key.data, v);
         buf_close(&key);
     } else {

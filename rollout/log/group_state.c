@@ -10,7 +10,7 @@ const char *group_reason_name(enum groups_reason r) {
     return reason_names[r];
 }
 
-enum groups_reason groups_reason_from(const char *name) {
+enum groups_reason group_reason_from(const char *name) {
     for (int i = 1; i < GROUPS_REASONS; i++)
         if (strcmp(name, reason_names[i]) == 0) return (enum groups_reason)i;
     return GROUPS_KEPT;

@@ -19,6 +19,6 @@ enum groups_reason {
 };
 
 const char *group_reason_name(enum groups_reason r);
-enum groups_reason groups_reason_from(const char *name); /* GROUPS_KEPT for an unknown name */
+enum groups_reason group_reason_from(const char *name); /* GROUPS_KEPT for an unknown name */
 
 #endif

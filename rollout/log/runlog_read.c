@@ -53,7 +53,7 @@ static int read_group(struct runlog_group *out, const struct wire_msg *msg, uint
     TRY(same_id(m->group, key));
     if (m->state != GROUPS_RUNNING && m->state != GROUPS_TRAINED && m->state != GROUPS_REJECTED)
         return FAIL(ERR_CORRUPT, "state is %" PRIu32, m->state);
-    enum groups_reason reason = groups_reason_from(m->reason);
+    enum groups_reason reason = group_reason_from(m->reason);
     if ((reason != GROUPS_KEPT) != (m->state == GROUPS_REJECTED))
         return FAIL(ERR_CORRUPT, "state %" PRIu32 " with reason \"%.40s\"", m->state, m->reason);
     *out = (struct runlog_group){.id = m->group,
