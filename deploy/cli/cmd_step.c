@@ -9,6 +9,7 @@
 #include "proto/recipe/recipe.h"
 #include "proto/recipe/traps.h"
 #include "trainer/checkpoint/export.h"
+#include "trainer/learn/step.h"
 #include "trainer/learn/step_metrics.h"
 
 #include <inttypes.h>
