@@ -58,7 +58,6 @@ static void carve_shared(struct actor_carve *c, const struct actor_config *cfg,
         if (!cfg->train || cfg->recompute > 0) carve_activations(c, cfg, kind[j], &shared[j]);
         if (cfg->train && cfg->recompute > 0 && j > 0)
             shared[j].x = actor_carve(c, cfg->rows_max, cfg->shape.d);
-        c->part = &parts->rest;
         carve_arrays(c, cfg, kind[j], BLOCK_SCRATCH, &shared[j]);
         c->part = &parts->gradients;
         if (cfg->train) carve_arrays(c, cfg, kind[j], BLOCK_GRADIENT, &shared[j]);
@@ -110,7 +109,7 @@ void actor_layers_carve(struct actor_layers *l, struct actor_carve *c,
         c->part = &parts->activations;
         if (cfg->train) x = waits ? turn[(i + 1) % 2] : actor_carve(c, r, d);
     }
-    c->part = &parts->rest;
+    c->part = &parts->activations;
     l->out = actor_carve(c, r, d);
     end.x = x;
     end.h = actor_carve(c, r, d);
@@ -124,6 +123,7 @@ void actor_layers_open(struct actor_layers *l, struct actor_pass *pass,
                        const struct actor_weights *weights, const struct actor_weights *grads,
                        struct actor_inputs *inputs) {
     const struct block_weight *w = weights->tensors, *g = grads->tensors;
+    ASSERT(weights->n == grads->n && weights != grads);
     l->pass = pass;
     l->weights = weights;
     l->grads = grads;
@@ -276,7 +276,10 @@ int actor_layers_forward(struct actor_layers *l) {
     TRY(norm_block(l, 0));
     for (int32_t i = 0; i < l->n; i++) {
         b = actor_layers_block(l, i);
-        if (p->keys_only && i == l->n - l->n_kinds) return kind_of(l, i)->keys(p, &b);
+        if (p->keys_only && i == l->n - l->n_kinds) {
+            ASSERT(kind_of(l, i)->keys); /* keys come first in a layer: nothing of it is needed */
+            return kind_of(l, i)->keys(p, &b);
+        }
         TRY(kind_of(l, i)->forward(p, &b, l->out));
         TRY(add_block(l, i));
     }

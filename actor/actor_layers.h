@@ -24,8 +24,8 @@ struct actor_layers {
 };
 
 void actor_layers_alloc(struct actor_layers *l, const struct actor_config *cfg); /* l->at */
-/* l->at NULL: only counting. parts: takes what is for activations, keys, rest
- * and gradients. */
+/* l->at NULL: only counting. parts: takes what is for activations, keys and
+ * gradients. */
 void actor_layers_carve(struct actor_layers *l, struct actor_carve *c,
                         const struct actor_config *cfg, struct actor_plan *parts);
 /* The rest of l but what was carved. */

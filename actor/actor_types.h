@@ -31,7 +31,7 @@ struct actor_config {
 
 /* Bytes actor_open will take for a configuration: the memory plan. */
 struct actor_plan {
-    size_t activations; /* of layers, kept for the backward pass or reused */
+    size_t activations; /* of layers, kept for the backward pass or reused, and their scratch */
     size_t keys;        /* pools of keys and values, and of the gradients of segments' keys */
     size_t gradients;   /* of activations: one layer's worth */
     size_t head;        /* a chunk of logits and what belongs to it */

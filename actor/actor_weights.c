@@ -130,6 +130,7 @@ static int pack_next(struct actor_weights *w, struct kern_stream *s, size_t *byt
     }
     struct kern_tensor m = tensor_of(w->next, w->index[w->tensor]);
     size_t row = (size_t)m.dim[1] * actor_size(w->cfg);
+    ASSERT(w->row < m.dim[0] && w->row % KERN_PACK_ROWS == 0);
     int64_t left = m.dim[0] - w->row, n = (int64_t)(*bytes / row);
     n = n / KERN_PACK_ROWS * KERN_PACK_ROWS + KERN_PACK_ROWS;
     n = n < left ? n : left;
@@ -166,6 +167,7 @@ int actor_weights_prepare(struct actor_weights *w, struct kern_stream *s, const 
 /* The bits of a product do not depend on packing; only its speed does. */
 int actor_weights_use(struct actor_weights *w, struct kern_stream *s, const struct params *p) {
     bool prepared = w->next == p && w->tensor > w->n;
+    ASSERT(w->tensor >= 0 && w->tensor <= w->n + 1);
     w->next = NULL;
     w->bound = false;
     actor_weights_bind(w, p);

@@ -34,6 +34,9 @@ enum {
     ARRAYS
 };
 
+_Static_assert((int)TENSORS <= (int)BLOCK_TENSORS_MAX, "tensors");
+_Static_assert((int)ARRAYS <= (int)BLOCK_ARRAYS_MAX, "arrays");
+
 static void attention_tensors(struct block_tensor *out, const struct shape *s) {
     int64_t d = s->d, q = (int64_t)s->heads * s->head_width;
     int64_t kv = (int64_t)s->kv_heads * s->head_width;

@@ -7,6 +7,9 @@
 enum { NORM = BLOCK_NORM, GATE, UP, DOWN, GATE_BIAS, UP_BIAS, DOWN_BIAS, TENSORS };
 enum { A_GATE, A_UP, A_ACT, A_GACT, ARRAYS }; /* of gate and up their gradients too */
 
+_Static_assert((int)TENSORS <= (int)BLOCK_TENSORS_MAX, "tensors");
+_Static_assert((int)ARRAYS <= (int)BLOCK_ARRAYS_MAX, "arrays");
+
 static void dense_tensors(struct block_tensor *out, const struct shape *s) {
     int64_t d = s->d, f = s->ffn;
     bool bare = !s->mlp_bias;

@@ -113,7 +113,7 @@ static int gathered_logits(struct actor_head *h, const struct kern_tensor *at, i
     return head_product(h, h->hh, n);
 }
 
-/* Logits of n <= head_rows rows; targets may be NULL. */
+/* Logits of n rows, which fit into a chunk; targets may be NULL. */
 static int chunk_logits(struct actor_head *h, const int32_t *rows, const int32_t *targets,
                         int32_t n) {
     int32_t hr = h->rows_max;

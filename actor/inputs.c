@@ -47,6 +47,7 @@ static bool is_moved(const struct actor_inputs *in, int32_t l) {
 
 static char *host_rows(const struct actor_inputs *in, int32_t l) {
     const struct actor_config *cfg = in->pass->cfg;
+    ASSERT(in->pass->base + in->pass->n <= cfg->rows_max);
     size_t row = (size_t)l * (size_t)cfg->rows_max + (size_t)in->pass->base;
     return in->host + row * row_bytes(cfg);
 }

@@ -618,8 +618,7 @@ out:
     return rc;
 }
 
-/* --- what follows from a shape
- * -------------------------------------------------------------------- */
+/* --- what follows from a shape -------------------------------------------------------------- */
 
 /* Llama 3.1: low frequencies are divided by the factor, high ones stay, between them a blend. */
 static float llama3_freq(const struct shape *s, float freq) {

@@ -34,8 +34,7 @@ struct rig {
     int threads;
 };
 
-/* --- the engine ---------------------------------------------------------------------------------
- */
+/* --- the engine ----------------------------------------------------------------------------- */
 
 static void open_side(struct rig *r, struct side *s, bool bf16, const struct params *from) {
     s->shape = (struct shape)DIMS_LLAMA(768, 12, 12, 12, 64, 2048, 50304, 1024);
@@ -112,8 +111,7 @@ static void take_turn(struct side *s, int32_t batch, uint64_t turn) {
         bench_must(engine_step(s->engine, &events, &n), "step");
 }
 
-/* --- printing -----------------------------------------------------------------------------------
- */
+/* --- printing ------------------------------------------------------------------------------- */
 
 static void print_side(const struct rig *r, const char *type, int32_t batch, double *step_us,
                        double *read_gb_s, double *share) {

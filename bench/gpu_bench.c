@@ -106,8 +106,7 @@ void gpu_free(const struct gpu *g, struct kern_tensor *t) {
     t->data = NULL;
 }
 
-/* --- ceilings and times -------------------------------------------------------------------------
- */
+/* --- ceilings and times --------------------------------------------------------------------- */
 
 static void product_once(void *ctx) {
     struct gpu_ceiling *c = ctx;
@@ -213,8 +212,7 @@ static void print_bytes(const struct gpu_result *r) {
     gpu_print_end(r, "a copy", "GB/s", 1e3);
 }
 
-/* --- matrix products of a layer -----------------------------------------------------------------
- */
+/* --- matrix products of a layer ------------------------------------------------------------- */
 
 enum { MATS = 7 };
 enum pass { FORWARD, DX, DW, PASSES };
@@ -299,8 +297,7 @@ static void bench_layer(struct gpu *g, const struct gpu_model *m, const struct g
     }
 }
 
-/* --- attention ----------------------------------------------------------------------------------
- */
+/* --- attention ------------------------------------------------------------------------------ */
 
 enum { PAGE = 64 };
 
@@ -413,8 +410,7 @@ static void bench_decode_attention(struct gpu *g, const struct gpu_model *m, int
     attention_close(&x);
 }
 
-/* --- head, optimizer, publication ---------------------------------------------------------------
- */
+/* --- head, optimizer, publication ----------------------------------------------------------- */
 
 struct head {
     struct gpu *g;

@@ -43,8 +43,7 @@ static struct params *random_params(const struct gpu *g, const struct shape *s) 
     return p;
 }
 
-/* --- training -----------------------------------------------------------------------------------
- */
+/* --- training ------------------------------------------------------------------------------- */
 
 struct training {
     struct gpu *g;
@@ -225,8 +224,7 @@ static void bench_training(struct gpu *g, const struct gpu_model *m, int32_t seq
     train_close(&t);
 }
 
-/* --- decoding -----------------------------------------------------------------------------------
- */
+/* --- decoding ------------------------------------------------------------------------------- */
 
 struct decoding {
     struct gpu *g;
@@ -417,8 +415,7 @@ static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t bat
     decoding_close(&d);
 }
 
-/* --- shared prefixes ----------------------------------------------------------------------------
- */
+/* --- shared prefixes ------------------------------------------------------------------------ */
 
 struct prefix_run {
     struct step *step;

@@ -43,7 +43,8 @@ struct kern_stream; /* opaque; one thread at a time */
 struct kern_coll;   /* opaque communicator of one rank */
 struct kern_graph;  /* opaque; what was recorded of a stream */
 
-struct kern_limits {         /* of the batches that a stream will see */
+/* of the batches that a stream will see */
+struct kern_limits {
     int64_t rows, width_max; /* largest n; largest in or out of any matmul, V included */
     int64_t heads, head_width, kv_max;
     int64_t bf16_width; /* largest width of bf16 rows, the vocabulary apart; 0: f32 only */

@@ -33,7 +33,8 @@ enum { JOIN_MS = 30000 }; /* opening takes no longer, whatever the deadline of t
 static const char *const op_names[RENDEZVOUS_OPS] = {"nothing",        "barrier",    "all_reduce",
                                                      "reduce_scatter", "all_gather", "broadcast"};
 
-struct seat {            /* what a rank shows to the others; one cache line */
+/* What a rank shows to the others; one cache line */
+struct seat {
     atomic_uint arrived; /* barriers reached */
     uint32_t op;
     int64_t n;

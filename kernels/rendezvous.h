@@ -33,8 +33,8 @@ MUST_CHECK int rendezvous_barrier(struct rendezvous *m);
 /* A barrier at which all mean the same: ERR_MISMATCH names one that does not. After any failure
  * the ranks' positions are unknown: ERR_CLOSED from then on. */
 MUST_CHECK int rendezvous_begin(struct rendezvous *m, enum rendezvous_op op, int64_t n);
-void rendezvous_break(
-    struct rendezvous *m); /* as after a failure: the caller's part of a collective failed */
+/* As after a failure: the caller's part of a collective failed */
+void rendezvous_break(struct rendezvous *m);
 
 /* Between rendezvous_begin and rendezvous_done a rank that waits for something outside (a device)
  * shows that it is there by rendezvous_beat, at least every few milliseconds. rendezvous_silent

@@ -62,7 +62,7 @@ static int open_workers(struct reward *r) {
     return rc;
 }
 
-static int open_all(struct reward *r, const char *run_dir, const char *name) {
+static int open_reward(struct reward *r, const char *run_dir, const char *name) {
     char *path = file_join(run_dir, "recipe.yaml");
     int rc = recipe_load(&r->recipe, path, NULL, 0);
     mem_free(path);
@@ -77,7 +77,7 @@ static int open_all(struct reward *r, const char *run_dir, const char *name) {
     return client_open(&r->client, r->net, &client);
 }
 
-static void close_all(struct reward *r) {
+static void close_reward(struct reward *r) {
     if (r->held.net) link_free(&r->held);
     client_close(&r->client);
     net_close(&r->net);
@@ -133,7 +133,7 @@ static int send_results(struct reward *r) {
 
 /* Verifiers take C strings. A NUL in a response becomes the control character SUBSTITUTE, so that
  * what follows it is still seen. */
-static char *text_of(const char *from, size_t n) {
+static char *copy_text(const char *from, size_t n) {
     char *s = mem_alloc(n + 1);
     for (size_t i = 0; i < n; i++)
         s[i] = from[i] ? from[i] : '\x1a';
@@ -142,7 +142,7 @@ static char *text_of(const char *from, size_t n) {
 }
 
 /* A job that the pool refuses is answered with its error. */
-static void refuse(struct reward *r, uint64_t id, int error) {
+static void refuse_request(struct reward *r, uint64_t id, int error) {
     struct result *x = &r->result[r->n_results++];
     *x = (struct result){.id = id, .v = {.error = error}};
     snprintf(x->v.reason, sizeof x->v.reason, "%s", err_text());
@@ -151,8 +151,8 @@ static void refuse(struct reward *r, uint64_t id, int error) {
 /* One item, its texts from `text` on. ERR_AGAIN: there is no room in the pool or for an answer. */
 static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) {
     if (r->n_results == REWARD_REPLY_ITEMS) return ERR_AGAIN;
-    char *prompt = text_of(text, q->prompt), *response = text_of(text + q->prompt, q->response);
-    char *answer = text_of(text + q->prompt + q->response, q->answer);
+    char *prompt = copy_text(text, q->prompt), *response = copy_text(text + q->prompt, q->response);
+    char *answer = copy_text(text + q->prompt + q->response, q->answer);
     struct verify_input in = {.prompt = prompt,
                               .response = response,
                               .answer = answer,
@@ -164,7 +164,7 @@ static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) 
     mem_free(response);
     mem_free(answer);
     if (rc == ERR_AGAIN) return rc;
-    if (rc < 0) refuse(r, q->trajectory, rc);
+    if (rc < 0) refuse_request(r, q->trajectory, rc);
     r->in_pool += rc == 0;
     return 0;
 }
@@ -197,7 +197,7 @@ static int take_results(struct reward *r) {
     }
 }
 
-static int read_messages(struct reward *r, uint64_t now_us) {
+static int read_requests(struct reward *r, uint64_t now_us) {
     submit_held(r);
     while (!r->held.net) {
         struct link_msg m;
@@ -221,7 +221,7 @@ static void count_busy(struct reward *r, uint64_t now_us) {
     r->busy_since = r->in_pool > 0 ? now_us : 0;
 }
 
-static int speak(struct reward *r, uint64_t now_us) {
+static int beat_manager(struct reward *r, uint64_t now_us) {
     if (client_hello_due(r->client, now_us))
         return client_hello(r->client, now_us, -1, NULL, NULL, 0);
     if (!client_beat_due(r->client, now_us)) return 0;
@@ -246,7 +246,7 @@ static uint64_t wait_us(const struct reward *r, uint64_t now_us) {
     return wake - now_us < idle ? wake - now_us : idle;
 }
 
-static int serve(struct reward *r) {
+static int serve_reward(struct reward *r) {
     bool stop = false;
     while (!stop && !client_done(r->client)) {
         int fd = worker_pool_fd(r->workers);
@@ -254,11 +254,11 @@ static int serve(struct reward *r) {
         uint64_t now_us = clock_us();
         TRY(worker_pool_step(r->workers, now_us));
         TRY(take_results(r));
-        TRY(read_messages(r, now_us));
+        TRY(read_requests(r, now_us));
         TRY(worker_pool_step(r->workers, now_us)); /* what came in just now starts now */
         TRY(take_results(r));                      /* and what it refused is answered now */
         count_busy(r, now_us);
-        TRY(speak(r, now_us));
+        TRY(beat_manager(r, now_us));
     }
     return client_done(r->client) ? 0 : net_stopped();
 }
@@ -267,10 +267,10 @@ int reward_service(const char *run_dir, const char *name) {
     struct reward r = {0};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     r.result = mem_array(REWARD_REPLY_ITEMS, sizeof *r.result);
-    int rc = open_all(&r, run_dir, name);
-    if (rc == 0) rc = serve(&r);
+    int rc = open_reward(&r, run_dir, name);
+    if (rc == 0) rc = serve_reward(&r);
     if (rc < 0 && rc != ERR_STOPPED)
         LOG(ERROR, REWARD, "%s ends: %s (%s)", name, err_text(), err_name(rc));
-    close_all(&r);
+    close_reward(&r);
     return rc;
 }

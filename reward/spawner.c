@@ -9,6 +9,7 @@
  * standard error and our own are kept, so no listening socket or log stays open in a worker. */
 #include "reward/spawner.h"
 
+#include "base/crash.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ int spawner_receive(struct spawner_message *out, int *worker_fd, int fd) {
 
 /* One packet to the pool, with a descriptor unless it is -1; the pool's death ends the loop later.
  */
-static void report(const struct keeper *k, struct spawner_message m, int pass) {
+static void report_to_pool(const struct keeper *k, struct spawner_message m, int pass) {
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -88,9 +89,11 @@ static void report(const struct keeper *k, struct spawner_message m, int pass) {
     }
 }
 
+/* A verifier that crashes on a response is the pool's to report. */
 static void ignore_signals(void) {
     static const int quiet[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2};
     static const int usual[] = {SIGCHLD, SIGALRM, SIGPROF, SIGXCPU};
+    crash_close();
     for (size_t i = 0; i < sizeof quiet / sizeof quiet[0]; i++)
         signal(quiet[i], SIG_IGN);
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
@@ -113,7 +116,7 @@ static void start_child(const struct keeper *k, int fd, pid_t keeper) {
 }
 
 /* A failure is reported as the exit of a process that never was: the pool tries again, slowly. */
-static void spawn(struct keeper *k, uint32_t slot) {
+static void spawn_worker(struct keeper *k, uint32_t slot) {
     int pair[2] = {-1, -1};
     pid_t self = getpid();
     ASSERT(slot < k->n_slots && k->pids[slot] == 0);
@@ -124,17 +127,18 @@ static void spawn(struct keeper *k, uint32_t slot) {
     }
     if (pid > 0) {
         k->pids[slot] = pid;
-        report(k, (struct spawner_message){.op = SPAWNER_SPAWNED, .slot = slot, .pid = pid},
-               pair[0]);
+        report_to_pool(k, (struct spawner_message){.op = SPAWNER_SPAWNED, .slot = slot, .pid = pid},
+                       pair[0]);
     } else {
-        report(k, (struct spawner_message){.op = SPAWNER_EXITED, .slot = slot, .status = -1}, -1);
+        report_to_pool(
+            k, (struct spawner_message){.op = SPAWNER_EXITED, .slot = slot, .status = -1}, -1);
     }
     if (pair[0] >= 0) close(pair[0]);
     if (pair[1] >= 0) close(pair[1]);
 }
 
 /* Signals of one kind are merged, so every exited child is collected, not one per signal. */
-static void reap(struct keeper *k) {
+static void reap_workers(struct keeper *k) {
     struct signalfd_siginfo info;
     int status;
     pid_t pid;
@@ -144,12 +148,12 @@ static void reap(struct keeper *k) {
         for (uint32_t i = 0; i < k->n_slots; i++) {
             if (k->pids[i] != pid) continue;
             k->pids[i] = 0;
-            report(k, (struct spawner_message){SPAWNER_EXITED, i, status, pid}, -1);
+            report_to_pool(k, (struct spawner_message){SPAWNER_EXITED, i, status, pid}, -1);
         }
 }
 
 /* The pool is gone. */
-static void end(const struct keeper *k) {
+static void end_keeper(const struct keeper *k) {
     for (uint32_t i = 0; i < k->n_slots; i++)
         if (k->pids[i] > 0) kill(k->pids[i], SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {
@@ -157,17 +161,17 @@ static void end(const struct keeper *k) {
     _exit(0);
 }
 
-static void serve(struct keeper *k) {
+static void serve_pool(struct keeper *k) {
     for (;;) {
         struct spawner_message m;
         struct pollfd p[2] = {{.fd = k->fd, .events = POLLIN},
                               {.fd = k->signals, .events = POLLIN}};
         int unused;
-        if (poll(p, 2, -1) < 0 && errno != EINTR) end(k);
-        if (p[1].revents) reap(k);
+        if (poll(p, 2, -1) < 0 && errno != EINTR) end_keeper(k);
+        if (p[1].revents) reap_workers(k);
         if (!p[0].revents) continue;
-        if (spawner_receive(&m, &unused, k->fd) < 0) end(k);
-        if (m.op == SPAWNER_SPAWN) spawn(k, m.slot);
+        if (spawner_receive(&m, &unused, k->fd) < 0) end_keeper(k);
+        if (m.op == SPAWNER_SPAWN) spawn_worker(k, m.slot);
         /* A slot that was reaped a moment ago has no process: its exit is on the way. */
         if (m.op == SPAWNER_KILL && m.slot < k->n_slots && k->pids[m.slot] > 0)
             kill(k->pids[m.slot], SIGKILL);
@@ -183,7 +187,8 @@ static bool keep_descriptors(int *fd) {
     return close_range(4, ~0u, 0) == 0;
 }
 
-static void run(int fd, uint32_t n_slots, spawner_child *child, const void *context, pid_t parent) {
+static void run_keeper(int fd, uint32_t n_slots, spawner_child *child, const void *context,
+                       pid_t parent) {
     struct keeper k = {.n_slots = n_slots, .child = child, .context = context};
     sigset_t chld;
     sigemptyset(&chld);
@@ -195,9 +200,10 @@ static void run(int fd, uint32_t n_slots, spawner_child *child, const void *cont
     k.signals = signalfd(-1, &chld, SFD_NONBLOCK | SFD_CLOEXEC);
     k.pids = mem_array(n_slots, sizeof *k.pids);
     if (k.signals < 0) _exit(1);
-    serve(&k);
+    serve_pool(&k);
 }
 
+/* Must be called before the process has threads: the child goes on without exec. */
 int spawner_open(int *fd, pid_t *pid, uint32_t n_slots, spawner_child *child, const void *context) {
     int pair[2];
     pid_t parent = getpid();
@@ -206,7 +212,7 @@ int spawner_open(int *fd, pid_t *pid, uint32_t n_slots, spawner_child *child, co
     pid_t p = fork();
     if (p == 0) {
         close(pair[0]);
-        run(pair[1], n_slots, child, context, parent);
+        run_keeper(pair[1], n_slots, child, context, parent);
         _exit(1);
     }
     int reason = errno;

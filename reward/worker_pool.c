@@ -103,7 +103,7 @@ static void ring_init(struct ring *r, uint32_t cap) {
 /* ---- jobs ---- */
 
 /* The job is done, whatever came of it; its text is freed now, not when it is taken. */
-static void finish(struct worker_pool *w, uint32_t job, const struct verify_result *result) {
+static void finish_job(struct worker_pool *w, uint32_t job, const struct verify_result *result) {
     struct job *j = &w->jobs[job];
     uint32_t kind = (uint32_t)-result->error;
     j->result = *result;
@@ -120,7 +120,7 @@ __attribute__((format(printf, 4, 5))) static void finish_error(struct worker_poo
     va_start(ap, fmt);
     vsnprintf(r.reason, sizeof r.reason, fmt, ap);
     va_end(ap);
-    finish(w, job, &r);
+    finish_job(w, job, &r);
 }
 
 int worker_pool_submit(struct worker_pool *w, uint64_t id, const struct verify_input *in) {
@@ -146,7 +146,8 @@ bool worker_pool_take(struct worker_pool *w, uint64_t *id, struct verify_result 
 
 /* ---- one worker ---- */
 
-static void watch(const struct worker_pool *w, const struct slot *s, int op, uint32_t events) {
+static void watch_deadlines(const struct worker_pool *w, const struct slot *s, int op,
+                            uint32_t events) {
     struct epoll_event e = {.events = events, .data.fd = s->fd};
     int rc = epoll_ctl(w->epoll, op, s->fd, &e);
     ASSERT(rc == 0);
@@ -193,7 +194,8 @@ static void pump_out(struct worker_pool *w, struct slot *s) {
         break;
     }
     bool more = left > 0;
-    if (more != s->writing) watch(w, s, EPOLL_CTL_MOD, EPOLLIN | (more ? (uint32_t)EPOLLOUT : 0));
+    if (more != s->writing)
+        watch_deadlines(w, s, EPOLL_CTL_MOD, EPOLLIN | (more ? (uint32_t)EPOLLOUT : 0));
     s->writing = more;
 }
 
@@ -215,7 +217,7 @@ static bool take_replies(struct worker_pool *w, struct slot *s, uint64_t now_us)
             !worker_reply_is_sane(&s->reply[i], w->jobs[s->job[0]].id))
             return false;
         s->sent -= bytes;
-        finish(w, s->job[0], &s->reply[i].result);
+        finish_job(w, s->job[0], &s->reply[i].result);
         next_job(w, s, now_us);
     }
     memmove(s->reply, (char *)s->reply + n * sizeof s->reply[0], rest);
@@ -257,7 +259,7 @@ static void requeue_rest(struct worker_pool *w, struct slot *s) {
     s->n_jobs = 0;
 }
 
-static void describe(char text[64], int status) {
+static void describe_death(char text[64], int status) {
     if (WIFSIGNALED(status))
         snprintf(text, 64, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
     else
@@ -277,7 +279,7 @@ static void slot_died(struct worker_pool *w, struct slot *s, int status, uint64_
     s->proved = false;
     requeue_rest(w, s);
     if (!ran) return;
-    describe(how, status);
+    describe_death(how, status);
     if (cpu)
         finish_error(w, job, ERR_TIMEOUT, "the verifiers used more than %u ms of CPU",
                      w->cfg.cpu_ms);
@@ -296,7 +298,7 @@ static void slot_started(struct worker_pool *w, struct slot *s, int fd) {
     ASSERT(rc == 0);
     s->fd = fd;
     s->state = SLOT_IDLE;
-    watch(w, s, EPOLL_CTL_ADD, EPOLLIN);
+    watch_deadlines(w, s, EPOLL_CTL_ADD, EPOLLIN);
 }
 
 /* ---- the pool ---- */
@@ -336,7 +338,7 @@ static void step_slot(struct worker_pool *w, struct slot *s, uint64_t now_us) {
 }
 
 /* The keeper is gone, so its workers are: nothing that is here will be answered any more. */
-static void give_up(struct worker_pool *w) {
+static void give_up_job(struct worker_pool *w) {
     static const char text[] = "the keeper of the verifier processes died";
     w->broken = true;
     for (uint32_t i = 0; i < w->cfg.n; i++) {
@@ -357,7 +359,7 @@ int worker_pool_step(struct worker_pool *w, uint64_t now_us) {
     int rc = drain_keeper(w, now_us);
     for (uint32_t i = 0; i < w->cfg.n && rc == 0; i++)
         step_slot(w, &w->slots[i], now_us);
-    if (rc < 0) give_up(w);
+    if (rc < 0) give_up_job(w);
     return rc;
 }
 
@@ -380,7 +382,7 @@ struct worker_pool_stats worker_pool_stats(const struct worker_pool *w) {
     return w->stats;
 }
 
-static int check_config(struct worker_pool_config *c) {
+static int check_pool_config(struct worker_pool_config *c) {
     if (c->n < 1 || c->n > WORKER_POOL_MAX)
         return FAIL(ERR_CONFIG, "reward workers: %u, allowed 1 to %d", c->n, WORKER_POOL_MAX);
     if (c->jobs_max == 0) c->jobs_max = 4 * c->n;
@@ -411,6 +413,7 @@ static void init_tables(struct worker_pool *w) {
         ring_push(&w->free, i);
 }
 
+/* The keeper is forked first, while this process has no threads and few descriptors of its own. */
 int worker_pool_open(struct worker_pool **out, const struct worker_pool_config *cfg,
                      const struct verify *verify) {
     int rc = 0;
@@ -418,7 +421,7 @@ int worker_pool_open(struct worker_pool **out, const struct worker_pool_config *
     struct epoll_event e = {.events = EPOLLIN};
     w->cfg = *cfg;
     w->epoll = w->keeper = -1;
-    TRY_OUT(check_config(&w->cfg));
+    TRY_OUT(check_pool_config(&w->cfg));
     init_tables(w);
     w->context = (struct worker_context){verify, w->cfg.cpu_ms, w->cfg.memory_mib, w->cfg.text_max};
     TRY_OUT(spawner_open(&w->keeper, &w->keeper_pid, w->cfg.n, worker_main, &w->context));

@@ -18,8 +18,8 @@ enum { WORKER_POOL_MAX = 256, WORKER_POOL_JOBS_MAX = 65536, WORKER_POOL_ERRORS =
 
 struct worker_pool_config {
     uint32_t n; /* processes, 1..WORKER_POOL_MAX */
-    uint32_t
-        jobs_max; /* jobs accepted and not yet taken, 1..WORKER_POOL_JOBS_MAX; 0: 4 per process */
+    /* Jobs accepted and not yet taken, 1..WORKER_POOL_JOBS_MAX; 0: 4 per process */
+    uint32_t jobs_max;
     uint32_t cpu_ms;     /* CPU time of one job; 0: 1000 */
     uint32_t wall_ms;    /* wall time of one job; 0: 5 * cpu_ms. Wider than CPU, so that a busy
                             machine does not change scores */

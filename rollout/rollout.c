@@ -28,7 +28,8 @@
 #include "relay/sealed.h"
 #include "rollout/engine/engine.h"
 #include "rollout/inflight.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
+#include "rollout/setup/setup_policy.h"
 #include "rollout/swap.h"
 
 #include <inttypes.h>

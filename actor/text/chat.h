@@ -49,8 +49,8 @@ MUST_CHECK int chat_render_marked(struct buf *out, enum chat_format f,
 const char *chat_token(enum chat_format f, size_t i);
 /* The template's argument enable_thinking; ERR_CONFIG if the format has none. */
 MUST_CHECK int chat_set_thinking(enum chat_format *f, bool thinking);
-bool chat_wants_special(
-    enum chat_format f); /* whether the rendered text is encoded with special tokens added */
+/* Whether the rendered text is encoded with special tokens added */
+bool chat_wants_special(enum chat_format f);
 /* Token text that ends the assistant's turn ("<|im_end|>", "<|eot_id|>"), NULL where eos does. */
 const char *chat_end_of_turn(enum chat_format f);
 

@@ -18,7 +18,8 @@ struct dataset;
  * text like any other, so that a row cannot end its turn; or an error. */
 enum dataset_special { DATASET_SPECIAL_TOKEN, DATASET_SPECIAL_TEXT, DATASET_SPECIAL_ERROR };
 
-struct dataset_config {    /* borrowed until dataset_open returns */
+/* Borrowed until dataset_open returns */
+struct dataset_config {
     const char *path;      /* file, or builtin:NAME */
     const char *prompt;    /* key of the prompt; dots descend */
     const char *answer;    /* key of the answer, NULL: none; some rows may lack it, not all */

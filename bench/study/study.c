@@ -15,7 +15,8 @@
 #include "deploy/evaluate/evaluate.h"
 #include "reward/verify/verify_spec.h"
 #include "rollout/engine/engine.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
+#include "rollout/setup/setup_policy.h"
 #include "trainer/learn/step.h"
 #include "trainer/learn/step_metrics.h"
 

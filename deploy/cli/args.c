@@ -13,13 +13,82 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_help(const struct args_verb *verb) {
+static enum args_style help_style = ARGS_TEXT;
+
+void args_style(enum args_style style) {
+    help_style = style;
+}
+
+static void print_help_text(const struct args_verb *verb) {
     printf("usage: %s\n\n%s\n", verb->usage, verb->about);
     for (size_t i = 0; i < verb->n; i++) {
         const struct args_option *o = &verb->options[i];
         char left[64];
         snprintf(left, sizeof left, "--%s %s", o->name, o->value ? o->value : "");
         printf("%s  %-24s %s\n", i == 0 ? "\n" : "", left, o->meaning);
+    }
+}
+
+/* Text that roff shows as it stands: a line may not begin with a control character. */
+static void print_roff_text(const char *s) {
+    bool first = true;
+    for (; *s; s++) {
+        if (first && (*s == '.' || *s == '\'')) printf("\\&");
+        first = *s == '\n';
+        if (*s == '\\')
+            printf("\\e");
+        else if (*s == '-')
+            printf("\\-");
+        else
+            putchar(*s);
+    }
+}
+
+/* Lines of the text are the author's: a list of verbs stays one. */
+static void print_help_roff(const struct args_verb *verb) {
+    printf(".SH SYNOPSIS\n.nf\n");
+    print_roff_text(verb->usage);
+    printf("\n.fi\n.SH DESCRIPTION\n.nf\n");
+    print_roff_text(verb->about);
+    printf("\n.fi\n.SH OPTIONS\n");
+    for (size_t i = 0; i < verb->n; i++) {
+        const struct args_option *o = &verb->options[i];
+        printf(".TP\n\\fB\\-\\-");
+        print_roff_text(o->name);
+        printf("\\fR");
+        if (o->value) printf(" \\fI%s\\fR", o->value);
+        putchar('\n');
+        print_roff_text(o->meaning);
+        putchar('\n');
+        if (o->min != 0 || o->max != 0) printf("Allowed is %.15g to %.15g.\n", o->min, o->max);
+    }
+}
+
+static void print_help_bash(const struct args_verb *verb) {
+    for (size_t i = 0; i < verb->n; i++)
+        printf("--%s ", verb->options[i].name);
+    printf("--help");
+}
+
+/* 'name[meaning]:VALUE:action', in single quotes. */
+static void print_help_zsh(const struct args_verb *verb) {
+    for (size_t i = 0; i < verb->n; i++) {
+        const struct args_option *o = &verb->options[i];
+        printf(" \\\n            '%s--%s[", o->kind == ARGS_LIST ? "*" : "", o->name);
+        for (const char *s = o->meaning; *s; s++)
+            printf("%s%c", strchr("[]:\\", *s) ? "\\" : "", *s == '\'' ? '"' : *s);
+        printf("]%s%s%s'", o->value ? ":" : "", o->value ? o->value : "",
+               o->value ? ":_files" : "");
+    }
+    printf(" \\\n            '--help[says more]' '*:file:_files'");
+}
+
+static void print_help(const struct args_verb *verb) {
+    switch (help_style) {
+    case ARGS_TEXT: print_help_text(verb); break;
+    case ARGS_ROFF: print_help_roff(verb); break;
+    case ARGS_BASH: print_help_bash(verb); break;
+    case ARGS_ZSH: print_help_zsh(verb); break;
     }
 }
 
@@ -33,7 +102,7 @@ static int set_number(const struct args_option *o, const char *text, double v, b
     return 0;
 }
 
-static int set(const struct args_option *o, const char *text) {
+static int set_value(const struct args_option *o, const char *text) {
     char *end;
     errno = 0;
     switch (o->kind) {
@@ -63,7 +132,7 @@ static int set(const struct args_option *o, const char *text) {
     return FAIL(ERR_CONFIG, "--%s: unknown kind of option", o->name);
 }
 
-static int unknown(const struct args_verb *verb, const char *word) {
+static int unknown_option(const struct args_verb *verb, const char *word) {
     const char *known[64], *bare = word + strspn(word, "-");
     size_t n = verb->n < 64 ? verb->n : 64;
     for (size_t i = 0; i < n; i++)
@@ -74,25 +143,25 @@ static int unknown(const struct args_verb *verb, const char *word) {
 }
 
 /* The option that argv[*i] names; *i moves to its value. */
-static int option(const struct args_verb *verb, int argc, char **argv, int *i) {
+static int read_option(const struct args_verb *verb, int argc, char **argv, int *i) {
     const char *word = argv[*i], *eq = strchr(word, '=');
     size_t len = eq ? (size_t)(eq - word) - 2 : strlen(word) - 2;
     for (size_t k = 0; k < verb->n; k++) {
         const struct args_option *o = &verb->options[k];
         if (strlen(o->name) != len || strncmp(o->name, word + 2, len) != 0) continue;
         if (o->kind == ARGS_FLAG)
-            return eq ? FAIL(ERR_CONFIG, "--%s takes no value", o->name) : set(o, NULL);
-        if (eq) return set(o, eq + 1);
+            return eq ? FAIL(ERR_CONFIG, "--%s takes no value", o->name) : set_value(o, NULL);
+        if (eq) return set_value(o, eq + 1);
         if (o->kind == ARGS_COUNT && (*i + 1 >= argc || !isdigit((unsigned char)argv[*i + 1][0])))
-            return set(o, "1");
+            return set_value(o, "1");
         if (*i + 1 >= argc) return FAIL(ERR_CONFIG, "--%s needs a value: %s", o->name, o->value);
-        return set(o, argv[++*i]);
+        return set_value(o, argv[++*i]);
     }
-    return unknown(verb, word);
+    return unknown_option(verb, word);
 }
 
 /* KEY=VALUE alone is how other systems take settings. */
-static int unexpected(const struct args_verb *verb, const char *word) {
+static int unexpected_word(const struct args_verb *verb, const char *word) {
     for (size_t i = 0; i < verb->n && strchr(word, '='); i++)
         if (strcmp(verb->options[i].name, "set") == 0)
             return FAIL(ERR_CONFIG, "unexpected word \"%s\"; a setting goes as --set %s", word,
@@ -111,11 +180,11 @@ int args_parse(const struct args_verb *verb, int argc, char **argv, const char *
             print_help(verb);
             return ARGS_HELP;
         } else if (options && strncmp(argv[i], "--", 2) == 0) {
-            TRY(option(verb, argc, argv, &i));
+            TRY(read_option(verb, argc, argv, &i));
         } else if (options && argv[i][0] == '-' && argv[i][1]) {
-            return unknown(verb, argv[i]);
+            return unknown_option(verb, argv[i]);
         } else {
-            if (n >= verb->positional_max) return unexpected(verb, argv[i]);
+            if (n >= verb->positional_max) return unexpected_word(verb, argv[i]);
             positional[n++] = argv[i];
         }
     }

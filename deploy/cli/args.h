@@ -1,6 +1,6 @@
 /* args.h - command-line options of the verbs: one table per verb parses, checks ranges and prints
- * --help. Options are
- * --name VALUE or --name=VALUE; "--" ends them. */
+ * --help, the manual page and the completion. Options are --name VALUE or --name=VALUE; "--" ends
+ * them. */
 #ifndef DEPLOY_CLI_ARGS_H
 #define DEPLOY_CLI_ARGS_H
 
@@ -42,6 +42,11 @@ struct args_verb {
 };
 
 enum { ARGS_HELP = 1 };
+
+/* How --help prints the table: for people, as the body of a manual page (roff), as words of a
+ * completion in bash ("--name --name"), as arguments of zsh's _arguments. */
+enum args_style { ARGS_TEXT, ARGS_ROFF, ARGS_BASH, ARGS_ZSH };
+void args_style(enum args_style style); /* of this process; at first ARGS_TEXT */
 
 /* argv[0] is the verb. positional[0..*n_positional) are the words that are no options. ARGS_HELP:
  * help was printed to stdout, the verb returns 0. ERR_CONFIG names the option, its value, what is

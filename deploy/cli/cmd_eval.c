@@ -5,12 +5,13 @@
 #include "deploy/evaluate/evaluate.h"
 #include "deploy/evaluate/model.h"
 #include "deploy/preflight/preflight.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 
-static int evaluate_folder(const char *model, const struct recipe *r) {
+/* The recipe's data, reward and sampling, with the weights of `model` instead of the recipe's. */
+static int evaluate_model_folder(const char *model, const struct recipe *r) {
     struct model l = {0};
     struct evaluate *e = NULL;
     struct evaluate_report report;
@@ -65,7 +66,7 @@ int cmd_eval(int argc, char **argv) {
     if (!model && !r->model.path)
         rc = FAIL(ERR_CONFIG, "--model DIR is missing, and %s has no model.path", recipe);
     else
-        rc = evaluate_folder(model ? model : r->model.path, r);
+        rc = evaluate_model_folder(model ? model : r->model.path, r);
     recipe_close(&r);
     return rc;
 }

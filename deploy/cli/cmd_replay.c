@@ -49,8 +49,7 @@ static void print_json(struct json_write *w) {
     buf_close(w->out);
 }
 
-/* --- list: one line per step --------------------------------------------------------------------
- */
+/* --- list: one line per step ---------------------------------------------------------------- */
 
 static int list_step(struct replay_view *p, const struct runlog_batch *b, bool json) {
     char hash[HASH_HEX];
@@ -110,8 +109,7 @@ static int show(struct replay_view *p, const struct options *o) {
     return err_wrap(replay_show(p, &s), "%s", o->run);
 }
 
-/* --- stats
- * ------------------------------------------------------------------------------------------- */
+/* --- stats ---------------------------------------------------------------------------------- */
 
 struct stats {
     int64_t groups[GROUPS_REJECTED + 1], rejected[GROUPS_REASONS];
@@ -234,8 +232,7 @@ static int stats(struct replay_view *p, const struct options *o) {
     return show_evals(p, NULL);
 }
 
-/* --- verify
- * ------------------------------------------------------------------------------------------ */
+/* --- verify --------------------------------------------------------------------------------- */
 
 static void print_verified(void *ctx, const struct replay_step *s) {
     const struct options *o = ctx;

@@ -74,8 +74,7 @@ static void announce(const struct recipe *r, const struct preflight *f, const st
     buf_close(&text);
 }
 
-/* --- services ------------------------------------------------------------------------------------
- */
+/* --- services ------------------------------------------------------------------------------- */
 
 static int add(struct run *run, const char *verb, const char *name, int nice) {
     const char *args[] = {verb, "--run", rundir_path(run->dir), "--name", name, NULL};
@@ -108,8 +107,7 @@ static int connect_manager(struct run *run) {
     return rc;
 }
 
-/* --- while it runs
- * --------------------------------------------------------------------------------- */
+/* --- while it runs -------------------------------------------------------------------------- */
 
 static void ask_status(struct run *run, uint64_t now_us) {
     if (now_us - run->asked_us < STATUS_EVERY_US) return;

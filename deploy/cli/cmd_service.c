@@ -1,6 +1,7 @@
 /* cmd_service.c - `weir manager|relay|reward|rollout|trainer|evaluator --run RUN [--name NAME]`:
  * one service of a run. The supervisor starts them; by hand they serve to debug one service under
  * gdb or valgrind while the others run. */
+#include "base/crash.h"
 #include "base/log.h"
 #include "deploy/cli/args.h"
 #include "deploy/cli/verbs.h"
@@ -13,7 +14,7 @@
 #include "trainer/ranks/ranks.h"
 #include "trainer/trainer.h"
 
-static int parse(int argc, char **argv, const char **run, const char **name) {
+static int parse_service(int argc, char **argv, const char **run, const char **name) {
     *run = NULL;
     *name = argv[0];
     struct args_option options[] = {
@@ -31,13 +32,14 @@ static int parse(int argc, char **argv, const char **run, const char **name) {
     if (rc != 0) return rc;
     if (!*run) return FAIL(ERR_CONFIG, "--run RUN is missing");
     log_rename(*name);
+    crash_file(*run, *name);
     return 0;
 }
 
 #define SERVICE(verb, call)                                                                        \
     int cmd_##verb(int argc, char **argv) {                                                        \
         const char *run, *name;                                                                    \
-        int rc = parse(argc, argv, &run, &name);                                                   \
+        int rc = parse_service(argc, argv, &run, &name);                                           \
         if (rc != 0) return rc < 0 ? rc : 0;                                                       \
         return call;                                                                               \
     }

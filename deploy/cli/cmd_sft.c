@@ -24,7 +24,7 @@
 #include "deploy/supervise/rundir.h"
 #include "proto/metrics/metrics.h"
 #include "proto/recipe/recipe.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/learn/step.h"
 #include "trainer/learn/step_metrics.h"
@@ -70,8 +70,7 @@ struct sft {
     int64_t least_step;
 };
 
-/* --- signals: the step is finished and kept ----------------------------------------------------
- */
+/* --- signals: the step is finished and kept ------------------------------------------------- */
 
 static volatile sig_atomic_t stop_signal;
 
@@ -88,8 +87,7 @@ static void catch_signals(void) {
     sigaction(SIGHUP, &a, NULL);
 }
 
-/* --- before the first step ---------------------------------------------------------------------
- */
+/* --- before the first step ------------------------------------------------------------------ */
 
 static int parse(struct sft *f, int argc, char **argv) {
     struct args_option options[] = {
@@ -156,6 +154,7 @@ static int say_of_prompts(const struct recipe *r, const struct recipe_data *rows
 static int open_rows(struct sft *f) {
     const struct recipe *r = f->recipe;
     struct buf text = {0};
+    int rc = 0;
     struct sft_rows_config cfg = {.recipe = r,
                                   .data = &r->data.train,
                                   .section = "data.train",
@@ -173,14 +172,15 @@ static int open_rows(struct sft *f) {
         cfg.data = &r->data.eval[i].rows;
         cfg.section = s->name;
         cfg.held_out = 0;
-        TRY(sft_rows_open(&s->rows, &cfg));
+        TRY_OUT(sft_rows_open(&s->rows, &cfg));
         f->n_sets++;
         buf_str(&text, "\n           ");
         sft_rows_text(s->rows, &text);
     }
     fprintf(stderr, "rows       %s\n", text.data);
+out:
     buf_close(&text);
-    return 0;
+    return rc;
 }
 
 static int load_new(struct sft *f) {
@@ -257,8 +257,7 @@ static int open_all(struct sft *f) {
     return 0;
 }
 
-/* --- metrics ------------------------------------------------------------------------------------
- */
+/* --- metrics -------------------------------------------------------------------------------- */
 
 /* A line stays if it is of a step before the checkpoint, or an evaluation up to it. */
 static bool is_kept(struct sft *f, const char *line, size_t n) {
@@ -325,8 +324,7 @@ static int put_step(struct sft *f, const struct step_report *r, double seconds) 
     return rc;
 }
 
-/* --- evaluation ---------------------------------------------------------------------------------
- */
+/* --- evaluation ----------------------------------------------------------------------------- */
 
 struct sum {
     double loss; /* minus the log-probs */
@@ -414,8 +412,7 @@ static int evaluate(struct sft *f) {
     return 0;
 }
 
-/* --- training -----------------------------------------------------------------------------------
- */
+/* --- training ------------------------------------------------------------------------------- */
 
 static void show(const struct sft *f, const struct step_report *r) {
     int64_t steps = f->recipe->trainer.steps, done = r->step + 1;

@@ -7,8 +7,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { WEIR_MAJOR = 0, WEIR_MINOR = 1, WEIR_PATCH = 0 };
-
 int cmd_version(int argc, char **argv) {
     bool json = false;
     struct args_option options[] = {{"json", ARGS_FLAG, &json, NULL, "one JSON object", 0, 0}};
@@ -17,15 +15,13 @@ int cmd_version(int argc, char **argv) {
     int rc = args_parse(&verb, argc, argv, NULL, NULL);
     if (rc != 0) return rc < 0 ? rc : 0;
     if (!json) {
-        printf("weir %d.%d.%d (kernel ABI %d)\n", WEIR_MAJOR, WEIR_MINOR, WEIR_PATCH, KERN_ABI);
+        printf("weir %s (kernel ABI %d)\n", WEIR_VERSION, KERN_ABI);
         return 0;
     }
-    char version[32];
     struct buf line = {0};
     struct json_write w = json_write_to(&line, JSON_LINE);
-    snprintf(version, sizeof version, "%d.%d.%d", WEIR_MAJOR, WEIR_MINOR, WEIR_PATCH);
     json_write_object(&w, NULL);
-    json_write_str(&w, "version", version);
+    json_write_str(&w, "version", WEIR_VERSION);
     json_write_int(&w, "kern_abi", KERN_ABI);
     json_write_end(&w);
     printf("%s\n", line.data);

@@ -1,6 +1,7 @@
 /* main.c - `weir VERB ...`: finds the verb, runs it, prints the one line of an error. The only file
  * that reads the environment: WEIR_LOG (error, warn, info, debug). */
 #include "base/buf.h"
+#include "base/crash.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/nearest.h"
@@ -14,51 +15,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb {
-    const char *name;
-    verb_fn *run;
-    const char *about; /* NULL: a service, not listed */
-} verbs[] = {
-    {"bench", cmd_bench, "decode and training speed of a model on this machine"},
-    {"chat", cmd_chat, "a conversation with a model"},
-    {"doctor", cmd_doctor, "what this machine has, and what to fix"},
-    {"eval", cmd_eval, "accuracy of a model on held-out prompts"},
-    {"generate", cmd_generate, "the completion of a prompt"},
-    {"metrics", cmd_metrics, "what the numbers of a run mean"},
-    {"plan", cmd_plan, "batch arithmetic and memory of a recipe, before the start"},
-    {"replay", cmd_replay, "browse, export and re-execute a run from its log"},
-    {"run", cmd_run, "starts a run of a recipe on this machine, or continues one"},
-    {"score", cmd_score, "log-probs of given responses"},
-    {"sft", cmd_sft, "supervised fine-tuning on answers"},
-    {"step", cmd_step, "one optimizer step per file of trajectories"},
-    {"tokenize", cmd_tokenize, "text to token ids and back, by JSON lines"},
-    {"version", cmd_version, "what this binary is"},
-    {"evaluator", cmd_evaluator, NULL},
-    {"manager", cmd_manager, NULL},
-    {"relay", cmd_relay, NULL},
-    {"reward", cmd_reward, NULL},
-    {"rollout", cmd_rollout, NULL},
-    {"trainer", cmd_trainer, NULL},
-    {"trainer-rank", cmd_trainer_rank, NULL},
-};
-
-enum { N_VERBS = sizeof verbs / sizeof verbs[0] };
-
 static void usage(FILE *out) {
     fprintf(out, "usage: weir VERB [options]; `weir VERB --help` says more\n\n");
-    for (size_t i = 0; i < N_VERBS; i++)
-        if (verbs[i].about) fprintf(out, "  %-10s %s\n", verbs[i].name, verbs[i].about);
+    for (const struct verb *v = verbs; v->name; v++)
+        if (v->about) fprintf(out, "  %-10s %s\n", v->name, v->about);
 }
 
 /* The whole list besides the nearest: a peer's word ("train", "serve") is near nothing. */
 static int unknown_verb(const char *word) {
-    const char *names[N_VERBS];
+    const char *names[32];
     size_t n = 0;
     struct buf known = {0};
-    for (size_t i = 0; i < N_VERBS; i++) {
-        if (!verbs[i].about) continue;
-        buf_printf(&known, "%s%s", n ? ", " : "", verbs[i].name);
-        names[n++] = verbs[i].name;
+    for (const struct verb *v = verbs; v->name; v++) {
+        if (!v->about) continue;
+        ASSERT(n < sizeof names / sizeof names[0]);
+        buf_printf(&known, "%s%s", n ? ", " : "", v->name);
+        names[n++] = v->name;
     }
     int rc = FAIL(ERR_CONFIG, "unknown verb \"%s\"; the nearest is %s; known are: %s", word,
                   nearest_word(word, names, n), known.data);
@@ -86,12 +58,13 @@ int main(int argc, char **argv) {
         return 0;
     }
     const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
-    const struct verb *verb = NULL;
-    for (size_t i = 0; i < N_VERBS; i++)
-        if (strcmp(verbs[i].name, name) == 0) verb = &verbs[i];
+    const struct verb *verb = verbs_find(name);
     bool service = verb && !verb->about;
     int parsed = level ? log_level_from_name(level) : -1;
+    crash_open("weir " WEIR_VERSION);
     log_open(parsed >= 0 ? (enum log_level)parsed : service ? LOG_INFO : LOG_WARN, "weir");
+    if (level && parsed < 0)
+        LOG(WARN, DEPLOY, "WEIR_LOG=%s: known are error, warn, info, debug", level);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error with its name, not a death */
     int rc = verb ? verb->run(argc - 1, argv + 1) : unknown_verb(name);
     rc = flush_stdout(rc);

@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static void tokens_free(struct tokens *t) {
     mem_free(t->target);
 }
 
-static int tokens_of(const struct sft_rows *s, uint64_t row, struct tokens *t) {
+static int row_tokens(const struct sft_rows *s, uint64_t row, struct tokens *t) {
     const struct policy *p = s->cfg.policy;
     TRY(dataset_render(s->data, row, p->chat, p->tokenizer, NULL, &t->prompt, &t->n_prompt));
     TRY(target_of(s, row, &t->target, &t->n_target));
@@ -49,7 +49,7 @@ static int tokens_of(const struct sft_rows *s, uint64_t row, struct tokens *t) {
                 t->n_prompt ? "answer" : "prompt");
 }
 
-static enum kind judge(const struct sft_rows *s, const struct tokens *t) {
+static enum kind judge_row(const struct sft_rows *s, const struct tokens *t) {
     const struct recipe *r = s->cfg.recipe;
     size_t all = t->n_prompt + t->n_target;
     if (all > (size_t)s->cfg.policy->shape.context) return LONG_CONTEXT;
@@ -58,14 +58,14 @@ static enum kind judge(const struct sft_rows *s, const struct tokens *t) {
     return t->n_target > (size_t)r->rollout.max_new_tokens ? LONG_ANSWER : USED;
 }
 
-static int measure(struct sft_rows *s) {
+static int measure_row(struct sft_rows *s) {
     uint64_t rows = dataset_rows(s->data);
     s->first_left = rows;
     s->kind = mem_alloc((size_t)rows);
     for (uint64_t row = 0; row < rows; row++) {
         struct tokens t = {0};
-        int rc = tokens_of(s, row, &t);
-        enum kind k = rc == 0 ? judge(s, &t) : USED;
+        int rc = row_tokens(s, row, &t);
+        enum kind k = rc == 0 ? judge_row(s, &t) : USED;
         s->kind[row] = (uint8_t)k;
         s->count[k]++;
         if (k != USED && s->first_left == rows) {
@@ -100,12 +100,14 @@ static int hold_out(struct sft_rows *s) {
     return 0;
 }
 
-static int open_all(struct sft_rows *s) {
+/* A section without a usable row is refused with the limit that left them out and how long the
+ * first is: the number that the user has to set. */
+static int open_parts(struct sft_rows *s) {
     const struct recipe *r = s->cfg.recipe;
     TRY(setup_dataset(&s->data, s->cfg.data, s->cfg.section, r->seed));
     if (dataset_rows(s->data) > UINT32_MAX)
         return FAIL(ERR_CONFIG, "%s: more than %u rows", s->cfg.section, UINT32_MAX);
-    TRY(measure(s));
+    TRY(measure_row(s));
     if (s->count[USED] > 0) return hold_out(s);
     if (r->sft.max_tokens > 0)
         return FAIL(ERR_CONFIG,
@@ -124,7 +126,7 @@ static int open_all(struct sft_rows *s) {
 int sft_rows_open(struct sft_rows **out, const struct sft_rows_config *cfg) {
     struct sft_rows *s = mem_zalloc(sizeof *s);
     s->cfg = *cfg;
-    int rc = open_all(s);
+    int rc = open_parts(s);
     if (rc < 0)
         sft_rows_close(&s);
     else
@@ -148,6 +150,7 @@ uint64_t sft_rows_held(const struct sft_rows *s) {
     return s->count[HELD];
 }
 
+/* Every row is accounted for: used, held out, or left out by a limit that is named. */
 void sft_rows_text(const struct sft_rows *s, struct buf *out) {
     const struct recipe *r = s->cfg.recipe;
     uint64_t rows = dataset_rows(s->data), left = rows - s->count[USED] - s->count[HELD];
@@ -179,7 +182,7 @@ void sft_rows_text(const struct sft_rows *s, struct buf *out) {
 
 int sft_rows_fill(struct sft_rows *s, uint64_t row, struct batch *b, uint32_t i, int64_t version) {
     struct tokens t = {0};
-    int rc = tokens_of(s, row, &t);
+    int rc = row_tokens(s, row, &t);
     if (rc == 0)
         batch_set(b, i, t.prompt, (int32_t)t.n_prompt, t.target, (int32_t)t.n_target, NULL, NULL,
                   NULL, version);

@@ -41,6 +41,7 @@ static void rate(char out[16], double x) {
         snprintf(out, 16, "%.1fM", x / 1e6);
 }
 
+/* A part that is not known stays empty, and takes no room. */
 static void write_parts(char part[PARTS][64], const struct status_line *l) {
     char a[24], b[16];
     snprintf(part[STEP], 64, "step %" PRId64 "/%" PRId64, l->step, l->steps);

@@ -5,6 +5,8 @@
 #ifndef DEPLOY_CLI_VERBS_H
 #define DEPLOY_CLI_VERBS_H
 
+#define WEIR_VERSION "0.1.0"
+
 typedef int verb_fn(int argc, char **argv);
 
 verb_fn cmd_bench;
@@ -12,6 +14,7 @@ verb_fn cmd_chat;
 verb_fn cmd_doctor;
 verb_fn cmd_eval;
 verb_fn cmd_generate;
+verb_fn cmd_manual;
 verb_fn cmd_metrics;
 verb_fn cmd_plan;
 verb_fn cmd_replay;
@@ -30,5 +33,13 @@ verb_fn cmd_reward;
 verb_fn cmd_rollout;
 verb_fn cmd_trainer;
 verb_fn cmd_trainer_rank;
+
+struct verb {
+    const char *name;
+    verb_fn *run;
+    const char *about; /* NULL: a service, not listed */
+};
+extern const struct verb verbs[];                /* a row without a name ends it */
+const struct verb *verbs_find(const char *name); /* NULL: there is none */
 
 #endif

@@ -10,7 +10,8 @@
 #include "deploy/evaluate/passk.h"
 #include "reward/verify/verify_spec.h"
 #include "rollout/engine/engine.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -19,7 +19,7 @@
 #include "proto/metrics/metrics.h"
 #include "proto/train.pb-c.h"
 #include "relay/pull.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -14,22 +14,21 @@ static int32_t length_of(const struct score_item *it) {
     return it->n_prompt + it->n_response;
 }
 
-static int32_t longest_of(const struct score_item *items, int64_t n) {
+static int32_t longest_item(const struct score_item *items, int64_t n) {
     int32_t longest = 2;
     for (int64_t i = 0; i < n; i++)
         if (length_of(&items[i]) > longest) longest = length_of(&items[i]);
     return longest;
 }
 
-static int32_t pages_for(int32_t tokens, int32_t page) {
+static int32_t pages_of_tokens(int32_t tokens, int32_t page) {
     return (tokens + page - 1) / page;
 }
 
-/* --- rollout -----------------------------------------------------------------------------------
- */
+/* --- rollout -------------------------------------------------------------------------------- */
 
-static int add_items(struct engine *e, const struct score_config *cfg,
-                     const struct score_item *items, int64_t n, int64_t *added) {
+static int add_pack_items(struct engine *e, const struct score_config *cfg,
+                          const struct score_item *items, int64_t n, int64_t *added) {
     for (; *added < n; ++*added) {
         const struct score_item *it = &items[*added];
         if (it->n_response == 0) continue;
@@ -49,6 +48,7 @@ static int add_items(struct engine *e, const struct score_config *cfg,
     return 0;
 }
 
+/* The response goes in as forced tokens, so the path that samples computes the log-probs. */
 int score_rollout(const struct score_config *cfg, struct score_item *items, int64_t n) {
     const struct engine_token *events;
     int32_t n_events;
@@ -59,7 +59,7 @@ int score_rollout(const struct score_config *cfg, struct score_item *items, int6
         .backend = cfg->backend,
         .shape = *params_shape(cfg->weights),
         .seqs_max = cfg->batch,
-        .context = longest_of(items, n),
+        .context = longest_item(items, n),
         .chunk_tokens = cfg->chunk,
         .page = cfg->page,
         .pages = cfg->pages,
@@ -68,7 +68,7 @@ int score_rollout(const struct score_config *cfg, struct score_item *items, int6
     TRY_OUT(engine_open(&e, &engine));
     TRY_OUT(engine_swap(e, cfg->weights, 0));
     do {
-        TRY_OUT(add_items(e, cfg, items, n, &added));
+        TRY_OUT(add_pack_items(e, cfg, items, n, &added));
         TRY_OUT(engine_step(e, &events, &n_events));
         for (int32_t i = 0; i < n_events; i++)
             items[events[i].id].logprobs[events[i].position] = events[i].logprob;
@@ -78,10 +78,9 @@ out:
     return rc;
 }
 
-/* --- trainer -----------------------------------------------------------------------------------
- */
+/* --- trainer -------------------------------------------------------------------------------- */
 
-struct binpack { /* whole sequences in one forward */
+struct pack { /* whole sequences in one forward */
     const struct score_config *cfg;
     struct actor *actor;
     int32_t rows_max, pages_max; /* pages_max: of one sequence */
@@ -90,10 +89,12 @@ struct binpack { /* whole sequences in one forward */
     int32_t n_rows, n_seqs, n_pages, n_targets;
 };
 
-static int pack_open(struct binpack *p, const struct score_config *cfg, int32_t longest) {
+/* A pack has room for at least the longest item; shorter ones fill it up to the chunk. */
+static int pack_open(struct pack *p, const struct score_config *cfg, int32_t longest) {
     int32_t rows = cfg->chunk > longest ? cfg->chunk : longest;
     size_t n = (size_t)rows, seqs = (size_t)cfg->batch;
-    *p = (struct binpack){.cfg = cfg, .rows_max = rows, .pages_max = pages_for(longest, cfg->page)};
+    *p = (struct pack){
+        .cfg = cfg, .rows_max = rows, .pages_max = pages_of_tokens(longest, cfg->page)};
     p->ids = mem_array(n, sizeof *p->ids);
     p->pos = mem_array(n, sizeof *p->pos);
     p->slot = mem_array(n, sizeof *p->slot);
@@ -117,7 +118,7 @@ static int pack_open(struct binpack *p, const struct score_config *cfg, int32_t 
     return actor_use(p->actor, cfg->weights);
 }
 
-static void binpack_close(struct binpack *p) {
+static void pack_close(struct pack *p) {
     actor_close(&p->actor);
     mem_free(p->ids);
     mem_free(p->pos);
@@ -130,12 +131,12 @@ static void binpack_close(struct binpack *p) {
     mem_free(p->pages);
 }
 
-static void pack_add(struct binpack *p, const struct score_item *it) {
+static void pack_add(struct pack *p, const struct score_item *it) {
     int32_t n = length_of(it) - 1, page = p->cfg->page; /* the last token is only a target */
     int32_t *table = p->pages + (size_t)p->n_seqs * (size_t)p->pages_max;
     p->q_start[p->n_seqs] = p->n_rows;
     p->kv_len[p->n_seqs++] = n;
-    for (int32_t i = 0; i < pages_for(n, page); i++)
+    for (int32_t i = 0; i < pages_of_tokens(n, page); i++)
         table[i] = p->n_pages + i;
     for (int32_t i = 0; i < n; i++) {
         p->ids[p->n_rows + i] = it->ids[i];
@@ -147,12 +148,12 @@ static void pack_add(struct binpack *p, const struct score_item *it) {
         p->targets[p->n_targets++] = it->ids[it->n_prompt + i];
     }
     p->n_rows += n;
-    p->n_pages += pages_for(n, page);
+    p->n_pages += pages_of_tokens(n, page);
     p->q_start[p->n_seqs] = p->n_rows;
 }
 
 /* Runs what is packed and hands the log-probs to items, in the order they were added. */
-static int pack_run(struct binpack *p, struct score_item *items, int64_t n) {
+static int pack_run(struct pack *p, struct score_item *items, int64_t n) {
     if (p->n_seqs == 0) return 0;
     struct actor_batch batch = {.n_rows = p->n_rows,
                                 .n_seqs = p->n_seqs,
@@ -176,10 +177,10 @@ static int pack_run(struct binpack *p, struct score_item *items, int64_t n) {
 }
 
 int score_trainer(const struct score_config *cfg, struct score_item *items, int64_t n) {
-    struct binpack p;
+    struct pack p;
     int64_t first = 0;
     int rc;
-    TRY_OUT(pack_open(&p, cfg, longest_of(items, n)));
+    TRY_OUT(pack_open(&p, cfg, longest_item(items, n)));
     for (int64_t i = 0; i < n; i++) {
         if (items[i].n_response == 0) continue;
         if (p.n_rows + length_of(&items[i]) - 1 > p.rows_max || p.n_seqs == cfg->batch) {
@@ -190,6 +191,6 @@ int score_trainer(const struct score_config *cfg, struct score_item *items, int6
     }
     TRY_OUT(pack_run(&p, items + first, n - first));
 out:
-    binpack_close(&p);
+    pack_close(&p);
     return rc;
 }

@@ -7,7 +7,8 @@
 #include "deploy/preflight/preflight_rows.h"
 #include "reward/verify/verify_spec.h"
 #include "rollout/engine/seq.h"
-#include "rollout/setup.h"
+#include "rollout/manager/manager_setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ static int64_t eval_tokens(const struct recipe *r) {
     return r->eval.max_new_tokens ? r->eval.max_new_tokens : r->rollout.max_new_tokens;
 }
 
+/* What an evaluation generates must fit behind its prompt into the model's context. */
 static int check_evals(struct buf *notes, const struct recipe *r, const struct policy *p,
                        const struct verify *v) {
     int64_t room = p->shape.context - eval_tokens(r);
@@ -82,7 +84,7 @@ static int check_rows(struct buf *notes, const struct recipe *r, const struct po
                                .at_least = r->trainer.batch.groups,
                                .room = p->shape.context - r->rollout.max_new_tokens};
     TRY(preflight_rows(notes, &q));
-    TRY(setup_candidates(r, q.n));
+    TRY(manager_setup_candidates(r, q.n));
     return check_evals(notes, r, p, v);
 }
 
@@ -95,7 +97,7 @@ int preflight_sft(struct buf *notes, const struct recipe *r, const struct recipe
 
 /* What the services check when they open what the recipe asks for. */
 static int check_services(const struct recipe *r) {
-    struct groups_config cfg = setup_groups(r);
+    struct groups_config cfg = manager_setup_groups(r);
     struct groups *g;
     for (int64_t i = 0; i < r->rollout.n_stop; i++) {
         size_t n = strlen(r->rollout.stop[i]);
@@ -116,6 +118,7 @@ static int check_reward(const struct verify *v, const struct recipe *r) {
     return out.error == ERR_CONFIG ? FAIL(ERR_CONFIG, "reward: %s", out.reason) : 0;
 }
 
+/* In the order in which a user would mend it, cheap checks first: the rows may be millions. */
 int preflight(struct preflight *out, const struct recipe *r, bool resumed) {
     struct preflight f = {0};
     struct policy p = {0};

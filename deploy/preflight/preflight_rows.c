@@ -8,7 +8,7 @@
 #include "actor/text/dataset.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -95,6 +95,7 @@ static const char *reason_of(const struct look *l) {
     return colon ? colon + 2 : text;
 }
 
+/* One row may have several findings; it is unusable once, whichever of them makes it so. */
 static void look_at(struct look *l, uint64_t row) {
     const struct preflight_rows *q = l->q;
     struct dataset_look a;
@@ -206,13 +207,15 @@ static void say_warning(struct buf *out, const struct look *l, enum kind k) {
     buf_str(out, "\n");
 }
 
-static int refuse(const struct look *l, const struct buf *what) {
+static int refuse_row(const struct look *l, const struct buf *what) {
     bool setting = l->found[TOO_LONG].n == l->unusable;
     return FAIL(setting ? ERR_CONFIG : ERR_CORRUPT, "%s (%s): %s", l->q->section, l->q->rows->path,
                 what->data);
 }
 
-static int judge(struct buf *notes, const struct look *l) {
+/* Unusable rows are an error, or a warning where the recipe skips them and enough are left for a
+ * batch; what a run can live with is a warning of its own. */
+static int judge_bad_row(struct buf *notes, const struct look *l) {
     struct buf what = {0};
     uint64_t rows = dataset_rows(l->data), usable = rows - l->unusable;
     int rc = 0;
@@ -223,9 +226,9 @@ static int judge(struct buf *notes, const struct look *l) {
     }
     if (l->unusable > 0 && l->q->rows->bad_rows == RECIPE_BAD_ROWS_ERROR) {
         say_remedy(&what, l);
-        rc = refuse(l, &what);
+        rc = refuse_row(l, &what);
     } else if (usable == 0) {
-        rc = refuse(l, &what);
+        rc = refuse_row(l, &what);
     } else if ((int64_t)usable < l->q->at_least) {
         rc = FAIL(ERR_CONFIG,
                   "%s (%s): %" PRIu64 " row%s%s, trainer.batch.groups is %" PRId64
@@ -297,7 +300,7 @@ int preflight_rows(struct buf *notes, struct preflight_rows *q) {
     TRY(setup_dataset(&l.data, q->rows, q->section, q->seed));
     q->n = dataset_rows(l.data);
     look_at_all(&l);
-    int rc = judge(notes, &l);
+    int rc = judge_bad_row(notes, &l);
     dataset_close(&l.data);
     return rc;
 }

@@ -10,7 +10,7 @@
 #include "base/json_write.h"
 #include "proto/recipe/traps.h"
 #include "rollout/engine/engine.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
 #include "trainer/learn/step.h"
 
 #include <inttypes.h>

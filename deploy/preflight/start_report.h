@@ -13,7 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct start_report_plan {      /* bytes, exact: what the services allocate before the first step */
+/* Bytes, exact: what the services allocate before the first step */
+struct start_report_plan {
     size_t weights;             /* one version, f32 */
     size_t rollout, rollout_kv; /* one rollout process: everything; of it keys and values */
     size_t trainer;             /* everything, handover too */

@@ -10,7 +10,7 @@
 #include "deploy/supervise/resumable.h"
 #include "deploy/supervise/rundir.h"
 #include "rollout/log/runlog.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 
 #include <inttypes.h>
 
@@ -41,7 +41,7 @@ static int is_used(struct runlog *log, int64_t version) {
     return rc;
 }
 
-static int take_back(struct runlog *log, int64_t step, uint64_t size) {
+static int take_back_group(struct runlog *log, int64_t step, uint64_t size) {
     struct runlog_record r = {0};
     int rc;
     TRY_OUT(runlog_get(log, RUNLOG_BATCH, (uint64_t)step, &r));
@@ -60,7 +60,10 @@ out:
     return rc;
 }
 
-static int reject(struct reject_report *out, struct runlog *log, uint64_t group, uint64_t size) {
+/* A group that was trained is taken out of its batch too (take_back_group); what it taught the vade
+ * policy goes with it. One write, synced: the log has all of it or nothing. */
+static int reject_in_log(struct reject_report *out, struct runlog *log, uint64_t group,
+                         uint64_t size) {
     struct runlog_record r = {0};
     int rc;
     TRY_OUT(runlog_get(log, RUNLOG_GROUP, group, &r));
@@ -69,7 +72,7 @@ static int reject(struct reject_report *out, struct runlog *log, uint64_t group,
         TRY_OUT(FAIL(ERR_CONFIG, "it was rejected before: %s", groups_reason_name(g->reason)));
     out->batch = -1;
     if (g->state == GROUPS_TRAINED) {
-        TRY_OUT(take_back(log, g->step, size));
+        TRY_OUT(take_back_group(log, g->step, size));
         out->batch = g->step;
     }
     g->state = GROUPS_REJECTED;
@@ -83,6 +86,7 @@ out:
     return rc;
 }
 
+/* Holds the run's lock, so that no manager has the log open. */
 int reject_group(struct reject_report *out, const char *run_dir, uint64_t trajectory) {
     struct reject_report report = {0};
     struct rundir *dir = NULL;
@@ -92,14 +96,14 @@ int reject_group(struct reject_report *out, const char *run_dir, uint64_t trajec
     int rc;
     TRY_OUT(rundir_resume(&dir, run_dir, &recipe));
     struct runlog_meta meta;
-    TRY_OUT(setup_log(&meta, run_dir, recipe));
+    TRY_OUT(runlog_identity(&meta, run_dir, recipe));
     uint64_t size = (uint64_t)recipe_generated(recipe);
     report.group = trajectory / size;
     report.first = report.group * size;
     report.last = report.first + size - 1;
     path = rundir_file(dir, "log");
     TRY_OUT(resumable_damaged(runlog_open_existing(&log, path, &meta), run_dir));
-    rc = reject(&report, log, report.group, size);
+    rc = reject_in_log(&report, log, report.group, size);
     if (rc == ERR_NOTFOUND) rc = FAIL(ERR_NOTFOUND, "the log has no such trajectory");
     if (rc < 0)
         rc = err_wrap(rc, "trajectory %" PRIu64 " of group %" PRIu64, trajectory, report.group);

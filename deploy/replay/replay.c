@@ -15,7 +15,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-static int reward_of(struct runlog *log, uint64_t id, float *out) {
+static int batch_reward_of(struct runlog *log, uint64_t id, float *out) {
     struct runlog_record score = {0};
     TRY(err_wrap(runlog_get(log, RUNLOG_SCORE, id, &score), "score of trajectory %" PRIu64, id));
     *out = (float)score.u.score.total;
@@ -29,19 +29,20 @@ static int baseline_of(struct runlog *log, uint64_t group, float *out) {
     TRY(err_wrap(runlog_get(log, RUNLOG_GROUP, group, &r), "group %" PRIu64, group));
     uint64_t greedy = r.u.group.greedy;
     runlog_free(&r);
-    return greedy > 0 ? reward_of(log, greedy - 1, out) : 0;
+    return greedy > 0 ? batch_reward_of(log, greedy - 1, out) : 0;
 }
 
 /* Fills trajectory i of the batch from the log. *group: of the previous trajectory, then of this
  * one. */
-static int fill(struct batch *b, uint32_t i, struct runlog *log, uint64_t id, uint64_t *group) {
+static int fill_batch(struct batch *b, uint32_t i, struct runlog *log, uint64_t id,
+                      uint64_t *group) {
     struct runlog_record traj = {0};
     int rc;
     TRY_OUT(err_wrap(runlog_get(log, RUNLOG_TRAJ, id, &traj), "trajectory %" PRIu64, id));
     const struct runlog_traj *t = &traj.u.traj;
     batch_set(b, i, t->prompt, t->n_prompt, t->response, t->n_response, t->logprob, NULL,
               t->version, 0);
-    TRY_OUT(reward_of(log, id, &b->traj[i].reward));
+    TRY_OUT(batch_reward_of(log, id, &b->traj[i].reward));
     if (i == 0 || t->group != *group) {
         b->n_groups++;
         TRY_OUT(baseline_of(log, t->group, &b->traj[i].baseline));
@@ -64,7 +65,8 @@ int replay_batch(struct batch **out, struct runlog *log, const struct runlog_bat
     b->step = record->step;
     b->n_groups = 0;
     for (uint32_t i = 0; rc == 0 && i < record->n; i++)
-        rc = err_wrap(fill(b, i, log, record->ids[i], &group), "step %" PRId64, record->step + 1);
+        rc = err_wrap(fill_batch(b, i, log, record->ids[i], &group), "step %" PRId64,
+                      record->step + 1);
     if (rc < 0)
         batch_close(&b);
     else
@@ -162,8 +164,8 @@ static int open_state(struct step **out, const struct recipe *r, const char *run
     struct step *s;
     struct runlog_record record = {0};
     struct hash hash;
-    char *dir = file_join(run_dir, "checkpoints");
     TRY(step_open(&s, r, r->model.path));
+    char *dir = file_join(run_dir, "checkpoints");
     int rc = ERR_NOTFOUND;
     for (int64_t at = first; at > 0 && rc == ERR_NOTFOUND; at--)
         rc = step_load(s, dir, at);

@@ -19,7 +19,7 @@
 #include "deploy/replay/replay_view.h"
 #include "deploy/supervise/rundir.h"
 #include "proto/recipe/recipe_change.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/learn/step.h"
 #include "trainer/learn/step_metrics.h"

@@ -15,7 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct retrain_step {                 /* what became of one logged step */
+/* What became of one logged step */
+struct retrain_step {
     int64_t step;                     /* the version that it trains */
     const struct step_report *report; /* NULL: no group was left, nothing was trained */
     int64_t rejected;                 /* groups staler than the bound */

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "deploy/replay/salvage_log.h"
 #include "deploy/supervise/rundir.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 #include "trainer/checkpoint/ckpt.h"
 
 #include <dirent.h>
@@ -92,7 +92,7 @@ static int read_and_write(struct salvage_log *s, const char *run_dir, const char
     struct runlog *from = NULL, *to = NULL;
     struct runlog_meta meta;
     int rc;
-    TRY_OUT(setup_log(&meta, run_dir, r));
+    TRY_OUT(runlog_identity(&meta, run_dir, r));
     TRY_OUT(file_remove_tree(work));
     TRY_OUT(file_remove_tree(fresh));
     TRY_OUT(copy_dir(work, log, ".sst"));
@@ -209,6 +209,7 @@ static int check_out(const char *out) {
     return there ? FAIL(ERR_CONFIG, "%s holds a run already", out) : file_mkdirs(out);
 }
 
+/* The new log is complete before the old one moves, so that a crash in between costs neither. */
 int salvage_run(const char *run_dir, const char *out) {
     struct salvage_log s = {.done = 0};
     struct rundir *dir = NULL;

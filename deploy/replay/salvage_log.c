@@ -60,8 +60,8 @@ static void lose(struct work *w, int kind, uint64_t id) {
 }
 
 /* A record that is whole. *damaged (or NULL): it is there and is not. */
-static bool get(struct work *w, enum runlog_kind kind, uint64_t id, struct runlog_record *out,
-                bool *damaged) {
+static bool get_whole(struct work *w, enum runlog_kind kind, uint64_t id, struct runlog_record *out,
+                      bool *damaged) {
     int rc = runlog_get(w->from, kind, id, out);
     if (damaged) *damaged = rc < 0 && rc != ERR_NOTFOUND;
     return rc == 0;
@@ -69,12 +69,12 @@ static bool get(struct work *w, enum runlog_kind kind, uint64_t id, struct runlo
 
 /* The same of one that must be there: else it is counted as lost. */
 static bool want(struct work *w, enum runlog_kind kind, uint64_t id, struct runlog_record *out) {
-    if (get(w, kind, id, out, NULL)) return true;
-    lose(w, kind, id);
+    if (get_whole(w, kind, id, out, NULL)) return true;
+    lose(w, (int)kind, id);
     return false;
 }
 
-static int flush(struct work *w) {
+static int commit_if_full(struct work *w) {
     return runlog_pending(w->to) > EVENT_BYTES ? runlog_commit(w->to, false) : 0;
 }
 
@@ -84,7 +84,7 @@ static void find_steps(struct work *w) {
     int64_t gap = 0;
     for (int64_t s = 0; s < w->recipe->trainer.steps && gap < GAP; s++, gap++) {
         struct runlog_record r = {0};
-        if (!get(w, RUNLOG_BATCH, (uint64_t)s, &r, NULL)) continue;
+        if (!get_whole(w, RUNLOG_BATCH, (uint64_t)s, &r, NULL)) continue;
         gap = -1; /* 0 for the next one */
         mem_grow(&w->step, &w->steps_cap, (size_t)s + 1, sizeof *w->step);
         while (w->n_steps <= (size_t)s)
@@ -100,7 +100,7 @@ static void find_groups(struct work *w) {
     uint64_t gap = 0;
     for (uint64_t g = 0; gap < GAP; g++, gap++) {
         struct runlog_record r = {0};
-        if (!get(w, RUNLOG_GROUP, g, &r, NULL)) continue;
+        if (!get_whole(w, RUNLOG_GROUP, g, &r, NULL)) continue;
         gap = UINT64_MAX; /* 0 for the next one */
         mem_grow(&w->group, &w->groups_cap, (size_t)g + 1, sizeof *w->group);
         while (w->n_groups <= (size_t)g)
@@ -116,7 +116,7 @@ static void find_end(struct work *w) {
         struct runlog_record r = {0};
         int64_t step = w->group[g].state == GROUPS_TRAINED ? w->group[g].step : -1;
         if (step < w->s->had || step >= w->recipe->trainer.steps) continue;
-        if (!get(w, RUNLOG_WEIGHTS, (uint64_t)step + 1, &r, NULL)) continue;
+        if (!get_whole(w, RUNLOG_WEIGHTS, (uint64_t)step + 1, &r, NULL)) continue;
         w->s->had = step + 1;
         runlog_free(&r);
     }
@@ -131,7 +131,7 @@ static bool hash_of(struct work *w, int64_t version, struct hash *out) {
     } else if (v < w->n_steps && w->step[v].there && w->step[v].done) {
         *out = w->step[v].before;
     } else {
-        if (!get(w, RUNLOG_WEIGHTS, v, &r, NULL)) return false;
+        if (!get_whole(w, RUNLOG_WEIGHTS, v, &r, NULL)) return false;
         *out = r.u.weights.hash;
         runlog_free(&r);
     }
@@ -153,10 +153,10 @@ static bool ids_of(struct work *w, int64_t step, uint64_t *ids) {
 }
 
 /* The batch of a step, from its record or from what is beside it. ids: [per_batch * sampled]. */
-static bool batch_of(struct work *w, int64_t step, struct runlog_batch *out, uint64_t *ids) {
+static bool rebuild_batch(struct work *w, int64_t step, struct runlog_batch *out, uint64_t *ids) {
     struct runlog_record r = {0};
     uint64_t n = w->per_batch * w->sampled;
-    if (get(w, RUNLOG_BATCH, (uint64_t)step, &r, NULL)) {
+    if (get_whole(w, RUNLOG_BATCH, (uint64_t)step, &r, NULL)) {
         bool right = r.u.batch.n == n;
         if (right) memcpy(ids, r.u.batch.ids, n * sizeof *ids);
         *out = r.u.batch;
@@ -174,8 +174,8 @@ static bool batch_of(struct work *w, int64_t step, struct runlog_batch *out, uin
 
 static bool traj_is_whole(struct work *w, uint64_t id, bool tokens) {
     struct runlog_record t = {0}, s = {0};
-    bool whole = (!tokens || get(w, RUNLOG_TRAJ, id, &t, NULL)) &&
-                 get(w, RUNLOG_SCORE, id, &s, NULL) && s.u.score.error == 0;
+    bool whole = (!tokens || get_whole(w, RUNLOG_TRAJ, id, &t, NULL)) &&
+                 get_whole(w, RUNLOG_SCORE, id, &s, NULL) && s.u.score.error == 0;
     runlog_free(&t);
     runlog_free(&s);
     return whole;
@@ -184,7 +184,7 @@ static bool traj_is_whole(struct work *w, uint64_t id, bool tokens) {
 /* It can be executed again: all that the trainer is given is there. */
 static bool is_whole(struct work *w, int64_t step, uint64_t *ids) {
     struct runlog_batch b;
-    if (!batch_of(w, step, &b, ids)) return false;
+    if (!rebuild_batch(w, step, &b, ids)) return false;
     for (uint32_t i = 0; i < b.n; i++) {
         bool last = i + 1 == b.n || ids[i + 1] / w->size != ids[i] / w->size;
         if (!traj_is_whole(w, ids[i], true)) return false;
@@ -203,12 +203,12 @@ static int64_t reach_from(const bool *whole, int64_t dense, int64_t at) {
 }
 
 /* Fills done and from: the farthest step, then the newest start that leads there. */
-static void choose(struct work *w, uint64_t *ids) {
+static void choose_steps(struct work *w, uint64_t *ids) {
     struct salvage_log *s = w->s;
     struct runlog_batch b;
     int64_t dense = 0;
     bool *whole = mem_array((size_t)s->had + 1, sizeof *whole);
-    for (; dense < s->had && batch_of(w, dense, &b, ids) && b.done; dense++)
+    for (; dense < s->had && rebuild_batch(w, dense, &b, ids) && b.done; dense++)
         whole[dense] = is_whole(w, dense, ids);
     s->from = 0;
     s->done = reach_from(whole, dense, 0);
@@ -230,7 +230,7 @@ static int put_steps(struct work *w, uint64_t *ids) {
     for (int64_t step = 0; step < w->s->done; step++) {
         struct runlog_batch b;
         struct runlog_record r = {0};
-        if (!batch_of(w, step, &b, ids)) return FAIL(ERR_CORRUPT, "batch %" PRId64, step);
+        if (!rebuild_batch(w, step, &b, ids)) return FAIL(ERR_CORRUPT, "batch %" PRId64, step);
         TRY(runlog_put_batch(w->to, &b));
         w->s->kept[RUNLOG_BATCH]++;
         if ((size_t)step >= w->n_steps || !w->step[step].there) {
@@ -242,7 +242,7 @@ static int put_steps(struct work *w, uint64_t *ids) {
         runlog_free(&r);
         TRY(rc);
         w->s->kept[RUNLOG_REPORT]++;
-        TRY(flush(w));
+        TRY(commit_if_full(w));
     }
     return 0;
 }
@@ -254,7 +254,7 @@ static int put_versions(struct work *w, int64_t last) {
         struct runlog_record e = {0}, l = {0};
         bool damaged = false;
         int rc = 0;
-        if (get(w, RUNLOG_EVAL, (uint64_t)v, &e, &damaged)) {
+        if (get_whole(w, RUNLOG_EVAL, (uint64_t)v, &e, &damaged)) {
             rc = runlog_put_eval(w->to, &e.u.report);
             w->s->kept[RUNLOG_EVAL]++;
         } else if (damaged) {
@@ -262,7 +262,7 @@ static int put_versions(struct work *w, int64_t last) {
         }
         runlog_free(&e);
         TRY(rc);
-        if (get(w, RUNLOG_WEIGHTS, (uint64_t)v, &l, &damaged)) {
+        if (get_whole(w, RUNLOG_WEIGHTS, (uint64_t)v, &l, &damaged)) {
             rc = runlog_put_weights(w->to, &l.u.weights);
             w->s->kept[RUNLOG_WEIGHTS]++;
         } else if (damaged) {
@@ -293,19 +293,19 @@ static int put_traj(struct work *w, uint64_t id, bool finished) {
     struct runlog_record t = {0}, s = {0};
     bool damaged = false;
     int rc;
-    if (!get(w, RUNLOG_TRAJ, id, &t, &damaged)) {
+    if (!get_whole(w, RUNLOG_TRAJ, id, &t, &damaged)) {
         if (finished || damaged) lose(w, RUNLOG_TRAJ, id);
         return finished ? 0 : put_partial(w, id);
     }
     TRY_OUT(runlog_put_traj(w->to, &t.u.traj));
     w->s->kept[RUNLOG_TRAJ]++;
-    if (get(w, RUNLOG_SCORE, id, &s, &damaged)) {
+    if (get_whole(w, RUNLOG_SCORE, id, &s, &damaged)) {
         TRY_OUT(runlog_put_score(w->to, &s.u.score));
         w->s->kept[RUNLOG_SCORE]++;
     } else if (finished || damaged) {
         lose(w, RUNLOG_SCORE, id);
     }
-    rc = flush(w);
+    rc = commit_if_full(w);
 out:
     runlog_free(&t);
     runlog_free(&s);
@@ -335,7 +335,7 @@ static bool is_too_late(struct work *w, const struct runlog_group *g, int64_t fo
     for (uint64_t i = 0; i < w->size; i++) {
         struct runlog_record t = {0};
         uint64_t id = g->id * w->size + i;
-        if (!traj_is_whole(w, id, true) || !get(w, RUNLOG_TRAJ, id, &t, NULL)) return true;
+        if (!traj_is_whole(w, id, true) || !get_whole(w, RUNLOG_TRAJ, id, &t, NULL)) return true;
         for (int32_t k = 0; k < t.u.traj.n_response; k++)
             if (t.u.traj.version[k] < oldest) oldest = t.u.traj.version[k];
         runlog_free(&t);
@@ -345,7 +345,7 @@ static bool is_too_late(struct work *w, const struct runlog_group *g, int64_t fo
 
 /* What becomes of a group whose record is whole. It may be an older one than the last: by is the
  * step whose batch names the group, or -1. formed: batches of the new log. */
-static int put_group(struct work *w, struct runlog_group *g, int64_t by, int64_t formed) {
+static int put_whole_group(struct work *w, struct runlog_group *g, int64_t by, int64_t formed) {
     bool vade = w->recipe->rollout.sampling.policy == RECIPE_SAMPLING_VADE; /* learns from rows */
     bool trained = by >= 0 && (g->state == GROUPS_TRAINED || !vade);
     if (trained && g->state != GROUPS_TRAINED) {
@@ -374,7 +374,7 @@ static int put_groups(struct work *w, const int64_t *by, int64_t formed) {
         struct runlog_record r = {0};
         int rc;
         if (want(w, RUNLOG_GROUP, id, &r)) {
-            rc = put_group(w, &r.u.group, by[id], formed);
+            rc = put_whole_group(w, &r.u.group, by[id], formed);
             runlog_free(&r);
         } else {
             rc = put_lost(w, id, by[id]);
@@ -382,7 +382,7 @@ static int put_groups(struct work *w, const int64_t *by, int64_t formed) {
                 rc = put_traj(w, id * w->size + i, true);
         }
         TRY(rc);
-        TRY(flush(w));
+        TRY(commit_if_full(w));
     }
     return 0;
 }
@@ -393,7 +393,7 @@ static int put_tail(struct work *w, uint64_t *ids, int64_t *tail) {
     struct runlog_batch b;
     *tail = -1;
     if (w->back || (size_t)step >= w->n_steps || !w->step[step].there) return 0;
-    if (!is_whole(w, step, ids) || !batch_of(w, step, &b, ids)) return 0;
+    if (!is_whole(w, step, ids) || !rebuild_batch(w, step, &b, ids)) return 0;
     for (uint32_t i = 0; i < b.n; i++)
         if (ids[i] / w->size >= w->n_groups || !w->group[ids[i] / w->size].there) return 0;
     *tail = step;
@@ -401,6 +401,7 @@ static int put_tail(struct work *w, uint64_t *ids, int64_t *tail) {
     return runlog_put_batch(w->to, &b);
 }
 
+/* by[g] is the step that trained group g in the log that is written, -1: none. */
 static int write_all(struct work *w, uint64_t *ids) {
     int64_t tail = -1;
     int64_t *by = mem_array(w->n_groups + 1, sizeof *by);
@@ -411,7 +412,7 @@ static int write_all(struct work *w, uint64_t *ids) {
     TRY_OUT(put_tail(w, ids, &tail));
     for (int64_t step = 0; step < w->s->done + (tail >= 0); step++) {
         struct runlog_batch b;
-        if (!batch_of(w, step, &b, ids)) continue;
+        if (!rebuild_batch(w, step, &b, ids)) continue;
         for (uint32_t i = 0; i < b.n; i++)
             if (ids[i] / w->size < w->n_groups) by[ids[i] / w->size] = step;
     }
@@ -436,7 +437,7 @@ int salvage_log(struct salvage_log *s, struct runlog *from, struct runlog *to,
     find_steps(&w);
     find_groups(&w);
     find_end(&w);
-    choose(&w, ids);
+    choose_steps(&w, ids);
     int rc = write_all(&w, ids);
     mem_free(ids);
     mem_free(w.step);

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "rollout/log/runlog.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 #include "trainer/checkpoint/ckpt.h"
 
 #include <inttypes.h>
@@ -24,7 +24,7 @@ static int is_done(struct runlog *log, int64_t step, bool *done) {
 }
 
 /* Steps done; they are dense, so halving finds the last. */
-static int end_of(struct runlog *log, int64_t at_most, int64_t *end) {
+static int end_of_log(struct runlog *log, int64_t at_most, int64_t *end) {
     int64_t lo = 0, hi = at_most;
     while (lo < hi) {
         int64_t mid = lo + (hi - lo) / 2;
@@ -65,7 +65,8 @@ int resumable_damaged(int rc, const char *run_dir) {
                     run_dir, run_dir);
 }
 
-static int compare(const char *run_dir, const char *dir, const int64_t *version, size_t n) {
+static int compare_with_log(const char *run_dir, const char *dir, const int64_t *version,
+                            size_t n) {
     struct runlog *log = NULL;
     int64_t end = 0;
     int rc = runlog_open_readonly(&log, dir);
@@ -75,7 +76,7 @@ static int compare(const char *run_dir, const char *dir, const int64_t *version,
                     "back, or begin anew: `weir run %s/recipe.yaml` (%s/checkpoints/step-%" PRId64
                     " is a model folder: model.path)",
                     run_dir, version[0], dir, run_dir, run_dir, version[0]);
-    if (rc == 0) rc = end_of(log, version[0], &end);
+    if (rc == 0) rc = end_of_log(log, version[0], &end);
     runlog_close(&log);
     TRY(resumable_damaged(rc, run_dir));
     return end < version[0] ? fail_behind(run_dir, version, n, end) : 0;
@@ -86,7 +87,7 @@ int resumable_check(const char *run_dir) {
     int64_t *version = NULL;
     size_t n = 0;
     int rc = ckpt_list(&version, &n, checkpoints);
-    if (rc == 0 && n > 0) rc = compare(run_dir, dir, version, n);
+    if (rc == 0 && n > 0) rc = compare_with_log(run_dir, dir, version, n);
     mem_free(version);
     mem_free(checkpoints);
     mem_free(dir);
@@ -98,7 +99,7 @@ int resumable_adopt(const char *run_dir, const struct recipe *r, bool write) {
     struct runlog_meta want;
     char *dir = file_join(run_dir, "log");
     int rc;
-    TRY_OUT(setup_log(&want, run_dir, r));
+    TRY_OUT(runlog_identity(&want, run_dir, r));
     rc = runlog_open_readonly(&log, dir);
     if (rc == 0) rc = runlog_is_of(log, &want);
     if (rc == ERR_NOTFOUND) { /* stopped before its first record */

@@ -51,7 +51,7 @@ static int check_change(void *ctx, const char *key, const char *was, const char 
 }
 
 /* Batches in the log; a run that was stopped before its first one may have no log. */
-static int count_batches(int64_t *n, const struct rundir *dir) {
+static int count_logged_batches(int64_t *n, const struct rundir *dir) {
     struct runlog *log = NULL;
     struct runlog_scan *scan = NULL;
     const struct runlog_record *record;
@@ -84,7 +84,7 @@ int resume_recipe(struct recipe **out, const struct rundir *dir, const struct re
     int rc;
     TRY_OUT(recipe_load(&given, path, sets, n_sets));
     TRY_OUT(rundir_resolve(&is, given));
-    TRY_OUT(count_batches(&formed, dir));
+    TRY_OUT(count_logged_batches(&formed, dir));
     TRY_OUT(resume_check(was, is, formed, hf, changed));
     *out = is;
     is = NULL;

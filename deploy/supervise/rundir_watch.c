@@ -73,7 +73,7 @@ static int fail_gone(const char *path, const char *how) {
                 path, how);
 }
 
-static int check(struct place *p) {
+static int check_place(struct place *p) {
     struct stat st;
     bool there = stat(p->path, &st) == 0;
     if (!p->seen) {
@@ -151,7 +151,7 @@ int rundir_watch_check(struct rundir_watch *p, uint64_t now_us, pid_t manager) {
     if (now_us < p->looked_us + LOOK_US) return 0;
     p->looked_us = now_us;
     for (int i = 0; i < PLACES; i++)
-        TRY(check(&p->place[i]));
+        TRY(check_place(&p->place[i]));
     TRY(check_wal(p, now_us == UINT64_MAX));
     TRY(keep_recipe(p));
     return check_socket(p, manager);

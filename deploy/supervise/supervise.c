@@ -88,7 +88,7 @@ int supervise_add(struct supervise *s, const char *name, const char *const *args
 }
 
 /* In the child: only async-signal-safe calls. */
-static _Noreturn void become(const struct child *c, int log_fd, pid_t parent) {
+static _Noreturn void become_service(const struct child *c, int log_fd, pid_t parent) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -102,9 +102,10 @@ static _Noreturn void become(const struct child *c, int log_fd, pid_t parent) {
     _exit(127);
 }
 
-static void tell(struct supervise *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell_news(struct supervise *s, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
-static void tell(struct supervise *s, const char *fmt, ...) {
+static void tell_news(struct supervise *s, const char *fmt, ...) {
     char line[256];
     va_list ap;
     va_start(ap, fmt);
@@ -113,10 +114,10 @@ static void tell(struct supervise *s, const char *fmt, ...) {
     if (s->news.len < NEWS_BYTES_MAX) buf_printf(&s->news, "%s\n", line);
 }
 
-static int start(struct supervise *s, struct child *c, uint64_t now_us) {
+static int start_child(struct supervise *s, struct child *c, uint64_t now_us) {
     pid_t parent = getpid(), pid = fork();
     if (pid < 0) return FAIL(ERR_NOMEM, "cannot start %s: %s", c->name, strerror(errno));
-    if (pid == 0) become(c, s->log_fd, parent);
+    if (pid == 0) become_service(c, s->log_fd, parent);
     c->restarts += c->started_us > 0;
     c->pid = pid;
     c->state = SUPERVISE_RUNNING;
@@ -172,7 +173,7 @@ static int died(struct supervise *s, struct child *c, const char *how, uint64_t 
     c->due_us = now_us + pause;
     LOG(INFO, DEPLOY, "service=%s ended=\"%s\" restarts_before=%d restart_in_ms=%u", c->name, how,
         c->restarts, (unsigned)(pause / 1000));
-    tell(s, "%s ended with %s and is started again", c->name, how);
+    tell_news(s, "%s ended with %s and is started again", c->name, how);
     return 0;
 }
 
@@ -208,13 +209,13 @@ static void froze(struct supervise *s, struct child *c, int status, uint64_t now
         c->frozen_us = now_us;
         LOG(INFO, DEPLOY, "service=%s pid=%d frozen=\"signal %d (%s)\"", c->name, (int)c->pid,
             WSTOPSIG(status), strsignal(WSTOPSIG(status)));
-        tell(s, "%s (pid %d) was frozen by signal %d (%s); kill -CONT %d lets it go on", c->name,
-             (int)c->pid, WSTOPSIG(status), strsignal(WSTOPSIG(status)), (int)c->pid);
+        tell_news(s, "%s (pid %d) was frozen by signal %d (%s); kill -CONT %d lets it go on",
+                  c->name, (int)c->pid, WSTOPSIG(status), strsignal(WSTOPSIG(status)), (int)c->pid);
     } else if (WIFCONTINUED(status) && c->frozen_us) {
         double s_frozen = (double)(now_us - c->frozen_us) * 1e-6;
         c->frozen_us = 0;
         LOG(INFO, DEPLOY, "service=%s goes_on_after_s=%.1f", c->name, s_frozen);
-        tell(s, "%s goes on after %.1f s", c->name, s_frozen);
+        tell_news(s, "%s goes on after %.1f s", c->name, s_frozen);
     }
 }
 
@@ -236,7 +237,7 @@ int supervise_tick(struct supervise *s, uint64_t now_us) {
             }
     for (size_t i = 0; i < s->n; i++) {
         struct child *c = &s->children[i];
-        if (c->state == SUPERVISE_WAITING && now_us >= c->due_us) TRY(start(s, c, now_us));
+        if (c->state == SUPERVISE_WAITING && now_us >= c->due_us) TRY(start_child(s, c, now_us));
     }
     return 0;
 }
@@ -279,7 +280,7 @@ static void signal_all(const struct supervise *s, int signal) {
         if (s->children[i].pid > 0) kill(s->children[i].pid, signal);
 }
 
-static void reap(struct supervise *s) {
+static void reap_children(struct supervise *s) {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         for (size_t i = 0; i < s->n; i++)
@@ -291,7 +292,7 @@ void supervise_stop(struct supervise *s, int grace_ms, bool (*hurry)(void *), vo
     bool killed = false;
     signal_all(s, SIGTERM);
     signal_all(s, SIGCONT);
-    for (reap(s); running(s) > 0; reap(s)) {
+    for (reap_children(s); running(s) > 0; reap_children(s)) {
         if (!killed && (clock_us() > deadline || (hurry && hurry(ctx)))) {
             signal_all(s, SIGKILL);
             killed = true;

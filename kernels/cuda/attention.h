@@ -52,7 +52,8 @@ static __device__ __forceinline__ int32_t attn_div(const struct attn_divisor *x,
     return (int32_t)((high + (uint32_t)n) >> x->shift);
 }
 
-struct attn_rows {           /* a tile's place among the packed rows of one sequence and key head */
+/* A tile's place among the packed rows of one sequence and key head */
+struct attn_rows {
     int32_t seq, from;       /* the sequence; its first query in the batch */
     int32_t n, r0;           /* packed rows of the sequence; the tile's first */
     int32_t position, share; /* of query 0; query heads of a key head */

@@ -101,8 +101,9 @@ static __device__ __forceinline__ void mma_move(bf16 *dst, const bf16 *src) {
     MMA_UNROLL                                                                                     \
     for (int i = 0; i < (n); i++)
 
-/* --- tiles in shared memory: rows of WIDTH bf16, 16-byte pieces swizzled by row ------------------
- * Piece p of row r lies at p ^ (r % 8), so the eight rows that an ldmatrix reads at one p lie in
+/* --- tiles in shared memory: rows of WIDTH bf16, 16-byte pieces swizzled by row ------------- */
+
+/* Piece p of row r lies at p ^ (r % 8), so the eight rows that an ldmatrix reads at one p lie in
  * eight different banks. */
 
 template <int WIDTH> static __device__ __forceinline__ bf16 *mma_piece(bf16 *tile, int r, int p) {

@@ -9,7 +9,8 @@
 
 #include <math.h>
 
-struct head {                 /* one query row of one head and the keys it sees */
+/* One query row of one head and the keys it sees */
+struct head {
     int64_t row, first, last; /* row * H + h; keys first..last */
     const int32_t *pages;
     int64_t page, stride, offset; /* keys per page; elements from key to key; of this key head */

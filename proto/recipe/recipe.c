@@ -24,15 +24,16 @@
 enum { RECIPE_BYTES_MAX = 1 << 20 };
 static const char *const sets_key = "data.eval";
 
-static void *slot(struct recipe *r, const struct recipe_field *f, int64_t index) {
+static void *value_at(struct recipe *r, const struct recipe_field *f, int64_t index) {
     return (char *)r + f->offset + (size_t)index * f->stride;
 }
 
-static const void *slot_const(const struct recipe *r, const struct recipe_field *f, int64_t index) {
+static const void *value_at_const(const struct recipe *r, const struct recipe_field *f,
+                                  int64_t index) {
     return (const char *)r + f->offset + (size_t)index * f->stride;
 }
 
-static const struct recipe_field *find(const char *path) {
+static const struct recipe_field *find_field(const char *path) {
     for (size_t i = 0; i < recipe_table_count(); i++)
         if (strcmp(recipe_table_field(i)->path, path) == 0) return recipe_table_field(i);
     return NULL;
@@ -105,9 +106,9 @@ static int in_range(const struct recipe_field *f, double v) {
 }
 
 /* The text of a failure says only what is wrong with the value; the caller adds where. */
-static int set_value(struct recipe *r, const struct recipe_field *f, int64_t index,
+static int set_field(struct recipe *r, const struct recipe_field *f, int64_t index,
                      const char *text) {
-    void *p = slot(r, f, index);
+    void *p = value_at(r, f, index);
     switch (f->kind) {
     case RECIPE_STR: {
         char **s = p;
@@ -147,10 +148,11 @@ static int set_value(struct recipe *r, const struct recipe_field *f, int64_t ind
     return FAIL(ERR_CONFIG, "unknown kind of setting");
 }
 
-/* Item `at` of a list of numbers. Items before it that nobody sets stay 0: check() refuses them. */
-static int set_item(struct recipe *r, const struct recipe_field *f, int64_t index, int64_t at,
-                    const char *text) {
-    struct recipe_ints *list = slot(r, f, index);
+/* Item `at` of a list of numbers. Items before it that nobody sets stay 0: check_settings() refuses
+ * them. */
+static int set_list_item(struct recipe *r, const struct recipe_field *f, int64_t index, int64_t at,
+                         const char *text) {
+    struct recipe_ints *list = value_at(r, f, index);
     int64_t v;
     if (at >= RECIPE_INTS_MAX)
         return FAIL(ERR_CONFIG, "has more than %d elements", RECIPE_INTS_MAX);
@@ -164,27 +166,28 @@ static int set_item(struct recipe *r, const struct recipe_field *f, int64_t inde
 /* The default of element `index`: fixed lists have one word per element. */
 static int set_default(struct recipe *r, const struct recipe_field *f, int64_t index) {
     static const double absent = (double)NAN;
-    if (!f->otherwise && f->kind == RECIPE_NUM) memcpy(slot(r, f, index), &absent, sizeof absent);
+    if (!f->otherwise && f->kind == RECIPE_NUM)
+        memcpy(value_at(r, f, index), &absent, sizeof absent);
     if (!f->otherwise) return 0;
     if (f->otherwise[0] == '=') {
-        const struct recipe_field *from = find(f->otherwise + 1);
+        const struct recipe_field *from = find_field(f->otherwise + 1);
         ASSERT(from && from->kind == RECIPE_NUM && f->kind == RECIPE_NUM);
-        memcpy(slot(r, f, index), slot_const(r, from, 0), sizeof(double));
+        memcpy(value_at(r, f, index), value_at_const(r, from, 0), sizeof(double));
         return 0;
     }
     const char *text = f->otherwise;
-    if (!f->list_max || f->count_offset) return set_value(r, f, index, text);
+    if (!f->list_max || f->count_offset) return set_field(r, f, index, text);
     for (int64_t i = 0; i < index; i++)
         text = strchr(text, ' ') + 1;
     char word[64];
     snprintf(word, sizeof word, "%.*s", (int)strcspn(text, " "), text);
-    return set_value(r, f, index, word);
+    return set_field(r, f, index, word);
 }
 
 /* --- finding keys -------------------------------------------------------------------------- */
 
 /* "a[12].b[3]" -> "a[].b[]" and 12, 3; an index that is not there is -1. */
-static void generalise(char out[256], int64_t index[2], const char *path) {
+static void path_without_indices(char out[256], int64_t index[2], const char *path) {
     size_t n = 0;
     int found = 0;
     index[0] = index[1] = -1;
@@ -206,7 +209,7 @@ static const char *last_word(const char *path) {
 }
 
 /* A key of the same last word in another place is nearer than any spelling. */
-static const char *nearest(const char *path) {
+static const char *nearest_key(const char *path) {
     const char *known[256], *same[256];
     size_t n = recipe_table_count(), n_same = 0;
     ASSERT(n <= 256);
@@ -233,7 +236,7 @@ static int unknown_key(const char *path) {
                         "before a space needs quotes (\"%s:\")",
                         known, path + m + 1);
     }
-    return FAIL(ERR_CONFIG, "unknown key; the nearest known one is %s", nearest(path));
+    return FAIL(ERR_CONFIG, "unknown key; the nearest known one is %s", nearest_key(path));
 }
 
 /* A section or list that the file leaves empty ("eval:", "reward: []"). */
@@ -259,16 +262,16 @@ static int list_length(struct recipe *r, const struct recipe_field *f, int64_t i
     return 0;
 }
 
-static int apply(struct recipe *r, const struct yaml_entry *e) {
+static int apply_entry(struct recipe *r, const struct yaml_entry *e) {
     char path[256], one[300];
     int64_t index[2];
     size_t bare = strlen(sets_key);
     snprintf(one, sizeof one, "%s", e->path);
     if (strncmp(e->path, sets_key, bare) == 0 && e->path[bare] == '.') /* one set as a mapping */
         snprintf(one, sizeof one, "%s[0]%s", sets_key, e->path + bare);
-    generalise(path, index, one);
+    path_without_indices(path, index, one);
     if (!e->value && is_section(path)) return 0;
-    const struct recipe_field *f = find(path);
+    const struct recipe_field *f = find_field(path);
     if (!f || (f->list_max && index[0] < 0) || (f->kind == RECIPE_INTS && index[1] < 0))
         return unknown_key(path);
     if (index[0] >= 0)
@@ -279,13 +282,13 @@ static int apply(struct recipe *r, const struct yaml_entry *e) {
     if (!e->value && !e->empty && may_be_absent && f->kind == RECIPE_NUM)
         return set_default(r, f, index[0]);
     if (e->empty || (!e->value && !may_be_absent)) return FAIL(ERR_CONFIG, "has no value");
-    if (f->kind == RECIPE_INTS) return set_item(r, f, index[0], index[1], e->value);
-    return set_value(r, f, index[0], e->value);
+    if (f->kind == RECIPE_INTS) return set_list_item(r, f, index[0], index[1], e->value);
+    return set_field(r, f, index[0], e->value);
 }
 
 /* An override of data.eval in the form in which the file has it, so that it replaces what it names:
  * "data.eval.limit" of a list of one is data.eval[0].limit, and the other way round. */
-static int set_one(struct yaml *y, const char *text) {
+static int apply_override(struct yaml *y, const char *text) {
     size_t bare = strlen(sets_key);
     bool mapping = false;
     int64_t sets = 0;
@@ -294,7 +297,7 @@ static int set_one(struct yaml *y, const char *text) {
         int64_t index[2];
         if (strncmp(yaml_entry(y, i)->path, sets_key, bare) != 0) continue;
         mapping |= yaml_entry(y, i)->path[bare] == '.';
-        generalise(path, index, yaml_entry(y, i)->path);
+        path_without_indices(path, index, yaml_entry(y, i)->path);
         if (index[0] >= sets && path[bare] == '[') sets = index[0] + 1;
     }
     if (strncmp(text, sets_key, bare) != 0) return yaml_set(y, text);
@@ -310,14 +313,10 @@ static int set_one(struct yaml *y, const char *text) {
     return rc;
 }
 
-int64_t recipe_generated(const struct recipe *r) {
-    return r->rollout.group_size + (r->trainer.algorithm.advantage == RECIPE_ADV_REMAX);
-}
-
 /* --- what belongs together ------------------------------------------------------------------ */
 
 /* Bounds whose default follows from another key: -1 stands for it in the table. */
-static void fill_bounds(struct recipe *r) {
+static void fill_clip_bounds(struct recipe *r) {
 #define CLIPS(name, word, low, high, formula) {low, high},
     static const double clips[][2] = {RECIPE_LOSSES(CLIPS)};
     static const double bands[][2] = {[RECIPE_MASK_TOKEN] = {0.5, 5},
@@ -353,7 +352,7 @@ static int check_run_name(const char *name) {
                 name, RECIPE_NAME_MAX);
 }
 
-static int check(const struct recipe *r) {
+static int check_settings(const struct recipe *r) {
     TRY(check_run_name(r->name));
     if (r->rollout.update != RECIPE_UPDATE_TRAJECTORY)
         return FAIL(ERR_CONFIG, "rollout.update: token is not supported yet, only trajectory");
@@ -374,7 +373,7 @@ static int check(const struct recipe *r) {
 }
 
 /* A set's name is part of a metric's: eval/NAME/pass@4. */
-static int check_name(const struct recipe *r, int64_t i) {
+static int check_eval_name(const struct recipe *r, int64_t i) {
     const char *name = r->data.eval[i].name;
     size_t n = strlen(name);
     if (n == 0 || n >= RECIPE_EVAL_NAME ||
@@ -400,6 +399,7 @@ static int check_name(const struct recipe *r, int64_t i) {
     return 0;
 }
 
+/* k of pass@k: each once, and no larger than the number of answers that it is estimated from. */
 static int check_samples(const struct recipe_eval *e, int64_t i) {
     if (e->samples > 1 && e->temperature == 0)
         return FAIL(ERR_CONFIG,
@@ -423,7 +423,7 @@ static int check_samples(const struct recipe_eval *e, int64_t i) {
 }
 
 /* "data/math-500.jsonl" -> "math-500", "builtin:addition" -> "addition". */
-static char *name_of(const char *path) {
+static char *eval_name_of(const char *path) {
     const char *from = strrchr(path, '/');
     from = from ? from + 1 : path;
     if (strncmp(from, "builtin:", 8) == 0) from += 8;
@@ -437,13 +437,13 @@ static char *name_of(const char *path) {
 }
 
 /* Also fills in the names. A single set without a path is none: what an empty section says. */
-static int check_evals(struct recipe *r) {
+static int check_eval_sets(struct recipe *r) {
     if (r->data.n_eval == 1 && !r->data.eval[0].rows.path) r->data.n_eval = 0;
     for (int64_t i = 0; i < r->data.n_eval; i++) {
         struct recipe_eval *e = &r->data.eval[i];
         if (!e->rows.path) return FAIL(ERR_CONFIG, "data.eval[%" PRId64 "] has no path", i);
-        if (!e->name) e->name = name_of(e->rows.path);
-        TRY(check_name(r, i));
+        if (!e->name) e->name = eval_name_of(e->rows.path);
+        TRY(check_eval_name(r, i));
         TRY(check_samples(e, i));
     }
     return 0;
@@ -458,7 +458,7 @@ static int check_lengths(const struct yaml *y) {
         for (size_t k = 0; k < yaml_count(y); k++) {
             char path[256];
             int64_t index[2];
-            generalise(path, index, yaml_entry(y, k)->path);
+            path_without_indices(path, index, yaml_entry(y, k)->path);
             given += strcmp(path, f->path) == 0;
         }
         if (given != 0 && given != f->list_max)
@@ -470,7 +470,7 @@ static int check_lengths(const struct yaml *y) {
 
 static int apply_at(struct recipe *r, const struct yaml *y, const struct yaml_entry *e) {
     char at[32] = "";
-    int rc = apply(r, e);
+    int rc = apply_entry(r, e);
     if (rc == 0) return 0;
     if (e->line > 0) snprintf(at, sizeof at, " line %d", e->line);
     return err_wrap(rc, "%s%s: %s%s%s", e->line > 0 ? yaml_name(y) : "--set", at, e->path,
@@ -478,7 +478,7 @@ static int apply_at(struct recipe *r, const struct yaml *y, const struct yaml_en
 }
 
 /* Sets of held-out prompts come last: they take defaults from settings elsewhere. */
-static int fill(struct recipe *r, const struct yaml *y) {
+static int fill_settings(struct recipe *r, const struct yaml *y) {
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
         if (f->list_max && f->count_offset) continue;
@@ -492,10 +492,10 @@ static int fill(struct recipe *r, const struct yaml *y) {
             if (set == (round == 1)) TRY(apply_at(r, y, e));
         }
     TRY(err_wrap(check_lengths(y), "%s", yaml_name(y)));
-    fill_bounds(r);
+    fill_clip_bounds(r);
     fill_sampling(r);
-    TRY(err_wrap(check(r), "%s", yaml_name(y)));
-    TRY(err_wrap(check_evals(r), "%s", yaml_name(y)));
+    TRY(err_wrap(check_settings(r), "%s", yaml_name(y)));
+    TRY(err_wrap(check_eval_sets(r), "%s", yaml_name(y)));
     return err_wrap(traps_check(r, TRAPS_STEP), "%s", yaml_name(y));
 }
 
@@ -506,9 +506,9 @@ int recipe_parse(struct recipe **out, const char *text, size_t bytes, const char
     int rc;
     TRY_OUT(yaml_parse(&y, text, bytes, name));
     for (size_t i = 0; i < n_sets; i++)
-        TRY_OUT(set_one(y, sets[i]));
+        TRY_OUT(apply_override(y, sets[i]));
     r = mem_zalloc(sizeof *r);
-    TRY_OUT(fill(r, y));
+    TRY_OUT(fill_settings(r, y));
     *out = r;
     r = NULL;
 out:
@@ -528,7 +528,7 @@ int recipe_load(struct recipe **out, const char *path, const char *const *sets, 
     return rc;
 }
 
-static int64_t length_of(const struct recipe *r, const struct recipe_field *f) {
+static int64_t list_length_of(const struct recipe *r, const struct recipe_field *f) {
     if (!f->list_max) return 1;
     if (!f->count_offset) return f->list_max;
     return *(const int64_t *)(const void *)((const char *)r + f->count_offset);
@@ -539,7 +539,7 @@ void recipe_close(struct recipe **r) {
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
         for (int64_t k = 0; f->kind == RECIPE_STR && k < (f->list_max ? f->list_max : 1); k++)
-            mem_free(*(char **)slot(*r, f, k));
+            mem_free(*(char **)value_at(*r, f, k));
     }
     mem_free(*r);
     *r = NULL;
@@ -550,7 +550,7 @@ void recipe_close(struct recipe **r) {
 /* YAML reads texts, numbers and lists as JSON writes them. */
 static void print_value(const struct recipe *r, const struct recipe_field *f, int64_t index,
                         struct buf *out) {
-    const void *p = slot_const(r, f, index);
+    const void *p = value_at_const(r, f, index);
     struct json_write w = json_write_to(out, JSON_LINE);
     switch (f->kind) {
     case RECIPE_STR:
@@ -576,7 +576,7 @@ const char *recipe_word(const struct recipe *r, const char *key) {
     for (size_t i = 0; i < recipe_table_count(); i++) {
         const struct recipe_field *f = recipe_table_field(i);
         if (f->kind == RECIPE_ENUM && strcmp(f->path, key) == 0)
-            return f->names[*(const int *)slot_const(r, f, 0)];
+            return f->names[*(const int *)value_at_const(r, f, 0)];
     }
     ASSERT(!"a key of several words");
     return NULL;
@@ -601,7 +601,7 @@ static int print_sections(struct buf *out, const char *path, const char *previou
 /* A list of scalars: "betas: [0.9, 0.95]". */
 static void print_list(const struct recipe *r, const struct recipe_field *f, struct buf *out) {
     buf_str(out, "[");
-    for (int64_t k = 0; k < length_of(r, f); k++) {
+    for (int64_t k = 0; k < list_length_of(r, f); k++) {
         if (k) buf_str(out, ", ");
         print_value(r, f, k, out);
     }
@@ -613,7 +613,7 @@ static void print_list(const struct recipe *r, const struct recipe_field *f, str
 static size_t print_mappings(const struct recipe *r, size_t i, int depth, struct buf *out) {
     const struct recipe_field *first = recipe_table_field(i);
     int whole = (int)strcspn(first->path, "["), left = depth * 2;
-    int64_t n = length_of(r, first);
+    int64_t n = list_length_of(r, first);
     const char *name = first->path + whole;
     while (name > first->path && name[-1] != '.')
         name--;

@@ -45,7 +45,7 @@ bool recipe_change_allowed(const char *key) {
     return false;
 }
 
-static int flatten(struct yaml **out, const struct recipe *r) {
+static int flatten_recipe(struct yaml **out, const struct recipe *r) {
     struct buf text = {0};
     recipe_print(r, &text);
     int rc = yaml_parse(out, text.data, text.len, "recipe");
@@ -70,8 +70,8 @@ int recipe_identity(struct hash *out, const struct recipe *r) {
     struct buf text = {0};
     int rc;
     TRY_OUT(recipe_parse(&d, "", 0, "defaults", NULL, 0));
-    TRY_OUT(flatten(&defaults, d));
-    TRY_OUT(flatten(&y, r));
+    TRY_OUT(flatten_recipe(&defaults, d));
+    TRY_OUT(flatten_recipe(&y, r));
     for (size_t i = 0; i < yaml_count(y); i++) {
         const struct yaml_entry *e = yaml_entry(y, i);
         const char *plain = value_of(defaults, e->path);
@@ -91,8 +91,8 @@ int recipe_changes(const struct recipe *was, const struct recipe *is, recipe_cha
                    void *ctx) {
     struct yaml *x = NULL, *y = NULL;
     int rc;
-    TRY_OUT(flatten(&x, was));
-    TRY_OUT(flatten(&y, is));
+    TRY_OUT(flatten_recipe(&x, was));
+    TRY_OUT(flatten_recipe(&y, is));
     for (size_t i = 0; i < yaml_count(x); i++) {
         const struct yaml_entry *e = yaml_entry(x, i);
         const char *other = value_of(y, e->path);

@@ -3,7 +3,7 @@
 #ifndef PROTO_RECIPE_RECIPE_TABLE_H
 #define PROTO_RECIPE_RECIPE_TABLE_H
 
-#include "proto/recipe/recipe.h"
+#include "proto/recipe/recipe_settings.h"
 
 enum recipe_kind {
     RECIPE_STR,

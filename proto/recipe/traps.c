@@ -17,19 +17,19 @@ enum severity { TRAPS_ERROR, TRAPS_WARNING, TRAPS_NOTE };
 
 /* --- what a recipe is ------------------------------------------------------------------------ */
 
-static bool one_step(const struct recipe *r) {
+static bool has_one_step(const struct recipe *r) {
     return r->trainer.batch.minibatches == 1;
 }
 
-static bool recomputed(const struct recipe *r) {
+static bool is_recomputed(const struct recipe *r) {
     return ALGO(r)->denominator == RECIPE_DENOMINATOR_RECOMPUTED;
 }
 
-static bool decoupled(const struct recipe *r) {
+static bool is_decoupled(const struct recipe *r) {
     return ALGO(r)->loss == RECIPE_LOSS_DECOUPLED;
 }
 
-static bool corrects(const struct recipe *r) {
+static bool has_correction(const struct recipe *r) {
     return ALGO(r)->correction.tis != RECIPE_TIS_OFF || ALGO(r)->correction.mask != RECIPE_MASK_OFF;
 }
 
@@ -39,7 +39,7 @@ static bool group_baseline(const struct recipe *r) {
            a == RECIPE_ADV_REINFORCE_PP_BASELINE;
 }
 
-static bool band(const struct recipe *r) {
+static bool has_band(const struct recipe *r) {
     enum recipe_mask m = ALGO(r)->correction.mask;
     return m == RECIPE_MASK_TOKEN || m == RECIPE_MASK_SEQUENCE || m == RECIPE_MASK_GEOMETRIC;
 }
@@ -61,7 +61,7 @@ static bool kl_reward_without_reference(const struct recipe *r) {
 }
 
 static bool dppo_recomputed(const struct recipe *r) {
-    return ALGO(r)->loss == RECIPE_LOSS_DPPO && recomputed(r);
+    return ALGO(r)->loss == RECIPE_LOSS_DPPO && is_recomputed(r);
 }
 
 static bool baseline_elsewhere(const struct recipe *r) {
@@ -70,7 +70,7 @@ static bool baseline_elsewhere(const struct recipe *r) {
 }
 
 static bool interpolate_elsewhere(const struct recipe *r) {
-    return ALGO(r)->proximal == RECIPE_PROXIMAL_INTERPOLATE && !decoupled(r);
+    return ALGO(r)->proximal == RECIPE_PROXIMAL_INTERPOLATE && !is_decoupled(r);
 }
 
 static bool interpolate_sequence(const struct recipe *r) {
@@ -79,11 +79,11 @@ static bool interpolate_sequence(const struct recipe *r) {
 }
 
 static bool band_empty(const struct recipe *r) {
-    return band(r) && ALGO(r)->correction.low >= ALGO(r)->correction.high;
+    return has_band(r) && ALGO(r)->correction.low >= ALGO(r)->correction.high;
 }
 
 static bool band_without_one(const struct recipe *r) {
-    return band(r) && (ALGO(r)->correction.low > 1 || ALGO(r)->correction.high < 1);
+    return has_band(r) && (ALGO(r)->correction.low > 1 || ALGO(r)->correction.high < 1);
 }
 
 static bool minibatches_many(const struct recipe *r) {
@@ -98,20 +98,21 @@ static bool dapo_alone(const struct recipe *r) {
 
 static bool clip_dead(const struct recipe *r) {
     enum recipe_loss l = ALGO(r)->loss;
-    return one_step(r) && recomputed(r) && l != RECIPE_LOSS_DECOUPLED && l != RECIPE_LOSS_DPPO;
+    return has_one_step(r) && is_recomputed(r) && l != RECIPE_LOSS_DECOUPLED &&
+           l != RECIPE_LOSS_DPPO;
 }
 
 static bool decoupled_dead(const struct recipe *r) {
-    return one_step(r) && decoupled(r) && ALGO(r)->proximal == RECIPE_PROXIMAL_RECOMPUTE;
+    return has_one_step(r) && is_decoupled(r) && ALGO(r)->proximal == RECIPE_PROXIMAL_RECOMPUTE;
 }
 
 static bool uncorrected(const struct recipe *r) {
-    return recomputed(r) && !decoupled(r) && ALGO(r)->correction.tis == RECIPE_TIS_OFF &&
+    return is_recomputed(r) && !is_decoupled(r) && ALGO(r)->correction.tis == RECIPE_TIS_OFF &&
            r->trainer.staleness.max > 0;
 }
 
 static bool corrected_twice(const struct recipe *r) {
-    return ALGO(r)->correction.tis != RECIPE_TIS_OFF && !recomputed(r) && !decoupled(r);
+    return ALGO(r)->correction.tis != RECIPE_TIS_OFF && !is_recomputed(r) && !is_decoupled(r);
 }
 
 static bool gspo_token_tis(const struct recipe *r) {
@@ -137,11 +138,12 @@ static bool geometric_wide(const struct recipe *r) {
 }
 
 static bool m2po_recomputed(const struct recipe *r) {
-    return ALGO(r)->correction.mask == RECIPE_MASK_M2PO && (recomputed(r) || decoupled(r));
+    return ALGO(r)->correction.mask == RECIPE_MASK_M2PO && (is_recomputed(r) || is_decoupled(r));
 }
 
 static bool no_op_on_policy(const struct recipe *r) {
-    return r->trainer.staleness.max == 0 && r->model.exact && (corrects(r) || ALGO(r)->ess_lr);
+    return r->trainer.staleness.max == 0 && r->model.exact &&
+           (has_correction(r) || ALGO(r)->ess_lr);
 }
 
 static bool not_exact(const struct recipe *r) {
@@ -149,7 +151,7 @@ static bool not_exact(const struct recipe *r) {
 }
 
 static bool interpolate_fresh(const struct recipe *r) {
-    return decoupled(r) && ALGO(r)->proximal == RECIPE_PROXIMAL_INTERPOLATE &&
+    return is_decoupled(r) && ALGO(r)->proximal == RECIPE_PROXIMAL_INTERPOLATE &&
            r->trainer.staleness.max <= 1;
 }
 
@@ -175,11 +177,11 @@ static bool critic_untrained(const struct recipe *r) {
 }
 
 static bool ess_recomputed(const struct recipe *r) {
-    return ALGO(r)->ess_lr && recomputed(r) && ALGO(r)->correction.tis == RECIPE_TIS_OFF;
+    return ALGO(r)->ess_lr && is_recomputed(r) && ALGO(r)->correction.tis == RECIPE_TIS_OFF;
 }
 
 static bool value_clip_dead(const struct recipe *r) {
-    return ALGO(r)->advantage == RECIPE_ADV_GAE && ALGO(r)->critic.clip > 0 && one_step(r);
+    return ALGO(r)->advantage == RECIPE_ADV_GAE && ALGO(r)->critic.clip > 0 && has_one_step(r);
 }
 
 static bool dapo_with_gradient(const struct recipe *r) {
@@ -192,7 +194,7 @@ static bool idle_ranks(const struct recipe *r) {
 }
 
 static bool several_steps(const struct recipe *r) {
-    return !one_step(r);
+    return !has_one_step(r);
 }
 
 /* --- the table ------------------------------------------------------------------------------- */

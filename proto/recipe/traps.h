@@ -4,7 +4,9 @@
 #ifndef PROTO_RECIPE_TRAPS_H
 #define PROTO_RECIPE_TRAPS_H
 
-#include "proto/recipe/recipe.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "proto/recipe/recipe_settings.h"
 
 enum traps_where { TRAPS_STEP, TRAPS_RUN }; /* RUN: also what only a whole run cannot do */
 

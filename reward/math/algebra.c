@@ -12,7 +12,7 @@
 #include "reward/math/algebra.h"
 
 #include "base/err.h"
-#include "reward/math/algebra_form.h"
+#include "reward/math/algebra_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +41,7 @@ bool algebra_spend(struct algebra *g, int64_t work) {
 
 /* ---- terms ---- */
 
-static int64_t gcd(int64_t a, int64_t b) {
+int64_t algebra_gcd(int64_t a, int64_t b) {
     while (b) {
         int64_t t = a % b;
         a = b;
@@ -59,7 +59,7 @@ static int64_t floor_div(int64_t a, int64_t b) { /* b > 0 */
 static bool set_exponent(const struct algebra *g, struct rational *c, struct factor *f, int64_t num,
                          int64_t den) {
     const struct atom *a = &g->atom[f->atom];
-    int64_t d = gcd(num, den);
+    int64_t d = algebra_gcd(num, den);
     struct rational x;
     num /= d;
     den /= d;
@@ -341,7 +341,7 @@ static bool mul_integer_root(struct algebra *g, struct term *t, int64_t x, int64
 }
 
 /* Numerator and denominator of x as positive integers that fit, and its sign. */
-static bool split(const struct rational *x, int64_t *num, int64_t *den, bool *negative) {
+static bool split_fraction(const struct rational *x, int64_t *num, int64_t *den, bool *negative) {
     struct rational n = *x, d = *x;
     n.negative = false;
     n.den = rational_int(1).num;
@@ -363,7 +363,7 @@ static bool term_root(struct algebra *g, struct term *out, const struct term *a,
         bool even = a->f[i].num % 2 == 0 && den % 2 == 0; /* would be an absolute value */
         if (kind == ATOM_I || (kind != ATOM_PRIME && even)) return false;
     }
-    if (!split(&a->c, &n, &d, &negative)) return false;
+    if (!split_fraction(&a->c, &n, &d, &negative)) return false;
     if (!mul_integer_root(g, &r, n, num, den) || !mul_integer_root(g, &r, d, -num, den))
         return false;
     /* The root of -x is not i times that of x where x is negative itself. */
@@ -396,6 +396,8 @@ static const struct algebra_value *whole_power(struct algebra *g, const struct a
     return r;
 }
 
+/* Exact where the result is a value of this form: whole powers, and roots of a single term. 0 to
+ * the power 0 or below has no value; what cannot be computed stays a function equal to itself. */
 const struct algebra_value *algebra_pow(struct algebra *g, const struct algebra_value *base,
                                         const struct algebra_value *exponent) {
     struct rational e;
@@ -406,7 +408,8 @@ const struct algebra_value *algebra_pow(struct algebra *g, const struct algebra_
     if (!algebra_is_rational(&e, exponent)) return algebra_func(g, "^", base, exponent);
     if (rational_is_zero(&e)) return base->num.n == 0 ? NULL : algebra_int(g, 1);
     if (base->num.n == 0) return e.negative ? NULL : base;
-    bool fits = split(&e, &num, &den, &negative) && num <= EXPONENT_MAX && den <= EXPONENT_MAX;
+    bool fits =
+        split_fraction(&e, &num, &den, &negative) && num <= EXPONENT_MAX && den <= EXPONENT_MAX;
     if (!fits) return algebra_func(g, "^", base, exponent);
     if (negative) num = -num;
     if (den == 1) {

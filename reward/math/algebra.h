@@ -50,6 +50,7 @@ bool algebra_is_power(struct algebra *g, const struct algebra_value *a,
 bool algebra_mentions(const struct algebra *g, const struct algebra_value *a, const char *name);
 /* No variable and no unknown function in it. */
 bool algebra_is_constant(const struct algebra *g, const struct algebra_value *a);
+int64_t algebra_gcd(int64_t a, int64_t b); /* >= 0 */
 
 /* Takes work from what a comparison may cost; false when it is used up. For callers that do work of
  * their own. */

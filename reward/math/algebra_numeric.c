@@ -9,7 +9,7 @@
 #include "reward/math/algebra.h"
 
 #include "base/rng.h"
-#include "reward/math/algebra_form.h"
+#include "reward/math/algebra_impl.h"
 
 #include <complex.h>
 #include <math.h>
@@ -50,7 +50,7 @@ static struct approx mul(struct approx a, struct approx b) {
     return r;
 }
 
-static bool divide(struct approx *out, struct approx a, struct approx b) {
+static bool divide_complex(struct approx *out, struct approx a, struct approx b) {
     double size = cabs(b.v);
     if (size <= 2 * b.e) return false;
     out->v = a.v / b.v;
@@ -164,7 +164,8 @@ bool algebra_function_is_known(const char *name) {
 }
 
 /* f of x; the error is what f makes of x's, seen by moving the argument. */
-static bool apply(struct approx *out, double complex (*f)(double complex), struct approx x) {
+static bool apply_function(struct approx *out, double complex (*f)(double complex),
+                           struct approx x) {
     double complex y = f(x.v);
     double step = fmax(x.e, 8 * ROUNDING * fmax(cabs(x.v), 1)), moved = 0;
     const double complex way[4] = {step, -step, step * I, -step * I};
@@ -177,7 +178,7 @@ static bool apply(struct approx *out, double complex (*f)(double complex), struc
 /* ---- values ---- */
 
 /* What a variable or an unknown function is at this point: of a size near 1, of either sign. */
-static struct approx draw(const struct point *p, int32_t atom, bool complex_too) {
+static struct approx draw_value(const struct point *p, int32_t atom, bool complex_too) {
     double sign = rng_uniform(p->key, p->number, (uint64_t)atom * 4) < 0.4 ? -1 : 1;
     double x = sign * (0.4 + 1.6 * rng_uniform(p->key, p->number, (uint64_t)atom * 4 + 1));
     double y = complex_too ? rng_uniform(p->key, p->number, (uint64_t)atom * 4 + 2) : 0;
@@ -188,7 +189,7 @@ static bool at_function(struct approx *out, struct point *p, int32_t k) {
     const struct atom *a = &p->g->atom[k];
     struct approx x, y;
     if (!algebra_function_is_known(a->name)) {
-        *out = draw(p, k, true);
+        *out = draw_value(p, k, true);
         return true;
     }
     if (!at_value(&x, p, a->a) || (a->b && !at_value(&y, p, a->b))) return false;
@@ -196,10 +197,12 @@ static bool at_function(struct approx *out, struct point *p, int32_t k) {
     if (strcmp(a->name, "^") == 0) return a->b && power(out, x, y);
     for (size_t i = 0; i < FUNCTIONS; i++)
         if (strcmp(functions[i].name, a->name) == 0)
-            return !a->b && (!functions[i].real || is_real(x)) && apply(out, functions[i].f, x);
+            return !a->b && (!functions[i].real || is_real(x)) &&
+                   apply_function(out, functions[i].f, x);
     return false;
 }
 
+/* An atom has one value at a point, however often it occurs: drawn once, then remembered. */
 static bool at_atom(struct approx *out, struct point *p, int32_t k) {
     const struct atom *a = &p->g->atom[k];
     struct approx x = {0};
@@ -209,7 +212,7 @@ static bool at_atom(struct approx *out, struct point *p, int32_t k) {
         if (a->kind == ATOM_PRIME) x.v = (double)a->prime;
         if (a->kind == ATOM_SYMBOL) {
             if (strcmp(a->name, "infty") == 0) return false;
-            x = draw(p, k, false);
+            x = draw_value(p, k, false);
             if (strcmp(a->name, "pi") == 0) x = (struct approx){acos(-1), 4 * ROUNDING};
             if (strcmp(a->name, "e") == 0) x = (struct approx){exp(1), 4 * ROUNDING};
         }
@@ -251,8 +254,8 @@ static bool at_poly(struct approx *out, struct point *p, const struct poly *q) {
 
 static bool at_value(struct approx *out, struct point *p, const struct algebra_value *a) {
     struct approx num, den;
-    return at_poly(&num, p, &a->num) && at_poly(&den, p, &a->den) && divide(out, num, den) &&
-           is_fine(out);
+    return at_poly(&num, p, &a->num) && at_poly(&den, p, &a->den) &&
+           divide_complex(out, num, den) && is_fine(out);
 }
 
 static struct point point_at(struct algebra *g, uint64_t number) {
@@ -280,7 +283,7 @@ int algebra_ratio_sign(struct algebra *g, const struct algebra_value *a,
     for (uint64_t k = 0; k < POINTS; k++) {
         struct point p = point_at(g, k);
         struct approx x, y, r;
-        if (!at_value(&x, &p, a) || !at_value(&y, &p, b) || !divide(&r, x, y)) continue;
+        if (!at_value(&x, &p, a) || !at_value(&y, &p, b) || !divide_complex(&r, x, y)) continue;
         if (cabs(r.v) <= 2 * r.e) return 0;
         if (agree++ == 0) first = r;
         if (cabs(r.v - first.v) > r.e + first.e) return 0;

@@ -14,8 +14,8 @@
 #include "reward/math/mathfold.h"
 
 #include "base/mem.h"
+#include "base/textfold.h"
 #include "base/utf8.h"
-#include "reward/verify/text_match.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -274,7 +274,7 @@ static int digit_of(uint32_t cp) {
     return value;
 }
 
-static void add(struct folder *f, const char *s) {
+static void add_folded(struct folder *f, const char *s) {
     buf_add(f->out, s, strlen(s));
 }
 
@@ -292,7 +292,7 @@ static void add_quote(struct folder *f, uint32_t cp) {
     else if (f->quotes > 0)
         f->quotes--;
     else
-        add(f, "'");
+        add_folded(f, "'");
 }
 
 /* The last resort: what kind of character it is. */
@@ -303,17 +303,17 @@ static void add_by_category(struct folder *f, uint32_t cp) {
     switch (category_of(cp)) {
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: add(f, "\\,"); return;
-    case UTF8PROC_CATEGORY_PD: add(f, "-"); return;
+    case UTF8PROC_CATEGORY_ZP: add_folded(f, "\\,"); return;
+    case UTF8PROC_CATEGORY_PD: add_folded(f, "-"); return;
     case UTF8PROC_CATEGORY_CF:
     case UTF8PROC_CATEGORY_SC: return;
     case UTF8PROC_CATEGORY_PI:
     case UTF8PROC_CATEGORY_PF: add_quote(f, cp); return;
     case UTF8PROC_CATEGORY_PS:
         if (cp == 0x201A || cp == 0x201E) return; /* quotes that open low */
-        add(f, "(");
+        add_folded(f, "(");
         return;
-    case UTF8PROC_CATEGORY_PE: add(f, ")"); return;
+    case UTF8PROC_CATEGORY_PE: add_folded(f, ")"); return;
     case UTF8PROC_CATEGORY_ND:
         digit = (char)('0' + digit_of(cp));
         buf_add(f->out, &digit, 1);
@@ -347,7 +347,7 @@ static bool is_micro(const struct folder *f, uint32_t cp, size_t bytes) {
 /* One code point that is neither raised nor lowered. */
 static void add_sign(struct folder *f, uint32_t cp);
 
-static bool is_digit(uint32_t cp) {
+static bool is_ascii_digit(uint32_t cp) {
     return cp >= '0' && cp <= '9';
 }
 
@@ -363,18 +363,18 @@ static bool add_mapping(struct folder *f, uint32_t cp) {
         (utf8proc_option_t)(UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE), &boundary);
     if (n <= 0 || n > PIECES_MAX || (n == 1 && (uint32_t)piece[0] == cp)) return false;
     bool square = type == UTF8PROC_DECOMP_TYPE_SQUARE;
-    if (type == UTF8PROC_DECOMP_TYPE_FRACTION) add(f, "\\frac{");
-    if (square) add(f, "\\mathrm{");
+    if (type == UTF8PROC_DECOMP_TYPE_FRACTION) add_folded(f, "\\frac{");
+    if (square) add_folded(f, "\\mathrm{");
     for (utf8proc_ssize_t i = 0; i < n; i++) {
         uint32_t c = (uint32_t)piece[i];
         if (c == 0x2044 && type == UTF8PROC_DECOMP_TYPE_FRACTION)
-            add(f, "}{");
-        else if (square && i > 0 && is_digit(c) && !is_digit((uint32_t)piece[i - 1]))
-            add(f, "^"), add_sign(f, c);
+            add_folded(f, "}{");
+        else if (square && i > 0 && is_ascii_digit(c) && !is_ascii_digit((uint32_t)piece[i - 1]))
+            add_folded(f, "^"), add_sign(f, c);
         else
             add_sign(f, c);
     }
-    if (type == UTF8PROC_DECOMP_TYPE_FRACTION || square) add(f, "}");
+    if (type == UTF8PROC_DECOMP_TYPE_FRACTION || square) add_folded(f, "}");
     return true;
 }
 
@@ -387,13 +387,13 @@ static void add_sign(struct folder *f, uint32_t cp) {
     if (!to && cp >= 0x1D538 && cp <= 0x1D550) { /* the blackboard capitals without a place of
                                                     their own among the letterlike signs */
         char letter = (char)('A' + (cp - 0x1D538));
-        add(f, "\\mathbb{");
+        add_folded(f, "\\mathbb{");
         buf_add(f->out, &letter, 1);
         to = "}";
     }
     bool blank = category_of(cp) == UTF8PROC_CATEGORY_ZS; /* of any width */
     if (to)
-        add(f, to);
+        add_folded(f, to);
     else if (blank || !add_mapping(f, cp))
         add_by_category(f, cp);
 }
@@ -414,12 +414,12 @@ static bool is_small_digit(uint32_t cp) {
     return utf8proc_decompose_char((utf8proc_int32_t)cp, piece, PIECES_MAX,
                                    (utf8proc_option_t)(UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE),
                                    &boundary) == 1 &&
-           is_digit((uint32_t)piece[0]);
+           is_ascii_digit((uint32_t)piece[0]);
 }
 
 /* Bytes of the run at s whose characters all pass; *digits: they all are. */
-static size_t run_length(const struct folder *f, const char *s, bool (*pass)(uint32_t),
-                         bool *digits) {
+static size_t script_run_length(const struct folder *f, const char *s, bool (*pass)(uint32_t),
+                                bool *digits) {
     const char *from = s;
     size_t n;
     *digits = true;
@@ -440,31 +440,32 @@ static void add_run(struct folder *f, size_t bytes) {
 /* Raised and lowered runs: powers and indices, a fraction of small digits, the degree of a root. */
 static bool fold_small(struct folder *f) {
     bool raised_digits, lowered_digits, lowered;
-    size_t n = run_length(f, f->at, is_raised, &raised_digits), m, slash;
+    size_t n = script_run_length(f, f->at, is_raised, &raised_digits), m, slash;
     lowered = n == 0;
-    if (lowered) n = run_length(f, f->at, is_lowered, &lowered_digits);
+    if (lowered) n = script_run_length(f, f->at, is_lowered, &lowered_digits);
     if (n == 0) return false;
     uint32_t next = peek(f, f->at + n, &slash);
     if (!lowered && raised_digits && (next == 0x2044 || next == 0x2215 || next == '/') &&
-        (m = run_length(f, f->at + n + slash, is_lowered, &lowered_digits)) > 0 && lowered_digits) {
-        add(f, "\\frac{");
+        (m = script_run_length(f, f->at + n + slash, is_lowered, &lowered_digits)) > 0 &&
+        lowered_digits) {
+        add_folded(f, "\\frac{");
         add_run(f, n);
         f->at += slash;
-        add(f, "}{");
+        add_folded(f, "}{");
         add_run(f, m);
-        add(f, "}");
+        add_folded(f, "}");
         return true;
     }
     if (!lowered && raised_digits && next == 0x221A) {
-        add(f, "\\surd[");
+        add_folded(f, "\\surd[");
         add_run(f, n);
         f->at += slash;
-        add(f, "] ");
+        add_folded(f, "] ");
         return true;
     }
-    add(f, lowered ? "_{" : "^{");
+    add_folded(f, lowered ? "_{" : "^{");
     add_run(f, n);
-    add(f, "}");
+    add_folded(f, "}");
     return true;
 }
 
@@ -478,7 +479,7 @@ static bool fold_cycle(struct folder *f) {
     const char *s = f->at, *end = s;
     size_t n, m;
     bool dots = false;
-    for (uint32_t cp; cp = peek(f, s, &n), n > 0 && is_digit(cp);) {
+    for (uint32_t cp; cp = peek(f, s, &n), n > 0 && is_ascii_digit(cp);) {
         uint32_t mark = peek(f, s + n, &m);
         bool marked = m > 0 && is_cycle_mark(mark);
         if (s == f->at && !marked) return false;
@@ -488,10 +489,10 @@ static bool fold_cycle(struct folder *f) {
         if (marked) end = s;
     }
     if (end == f->at) return false;
-    add(f, "\\overline{");
+    add_folded(f, "\\overline{");
     for (; f->at < end; f->at++)
-        if (is_digit((unsigned char)*f->at)) buf_add(f->out, f->at, 1);
-    add(f, "}");
+        if (is_ascii_digit((unsigned char)*f->at)) buf_add(f->out, f->at, 1);
+    add_folded(f, "}");
     return true;
 }
 
@@ -503,7 +504,7 @@ static bool fold_stroke(struct folder *f) {
     for (size_t i = 0; i < sizeof stroke / sizeof stroke[0]; i++) {
         size_t n = strlen(stroke[i].relation);
         if ((size_t)(f->end - f->at) < n || memcmp(f->at, stroke[i].relation, n) != 0) continue;
-        add(f, stroke[i].negated);
+        add_folded(f, stroke[i].negated);
         f->at += n;
         return true;
     }
@@ -512,7 +513,7 @@ static bool fold_stroke(struct folder *f) {
 
 void mathfold(struct buf *out, const char *text) {
     size_t bytes;
-    char *composed = text_match_fold(text, strlen(text), false, &bytes);
+    char *composed = textfold(text, strlen(text), false, &bytes);
     struct folder f = {.out = out, .at = composed, .end = composed + bytes};
     while (f.at < f.end) {
         size_t n;
@@ -521,9 +522,9 @@ void mathfold(struct buf *out, const char *text) {
         if (cp == UINT32_MAX)
             buf_add(out, f.at, n);
         else if (is_micro(&f, cp, n))
-            add(&f, "\\micro ");
+            add_folded(&f, "\\micro ");
         else if (is_empty_set(&f, cp, n))
-            add(&f, "\\emptyset ");
+            add_folded(&f, "\\emptyset ");
         else
             add_sign(&f, cp);
         f.at += n;

@@ -108,15 +108,6 @@ static value logarithm(struct algebra *g, value x, value base) {
 
 /* ---- whole numbers, size ---- */
 
-static int64_t gcd(int64_t a, int64_t b) {
-    while (b) {
-        int64_t t = a % b;
-        a = b;
-        b = t;
-    }
-    return a < 0 ? -a : a;
-}
-
 /* gcd, lcm, max or min of two; NULL where it is not known. */
 static value of_two(struct algebra *g, const char *name, value a, value b) {
     int64_t x, y;
@@ -133,7 +124,7 @@ static value of_two(struct algebra *g, const char *name, value a, value b) {
         return less == (name[1] == 'a') ? b : a;
     }
     if (!to_int(&x, a) || !to_int(&y, b)) return NULL;
-    int64_t d = gcd(x, y);
+    int64_t d = algebra_gcd(x, y);
     if (*name == 'g') return algebra_int(g, d);
     return d == 0 ? algebra_int(g, 0) : algebra_mul(g, algebra_int(g, x / d), b);
 }
@@ -165,7 +156,7 @@ static value whole_part(struct algebra *g, const char *name, value x) {
     return algebra_func(g, name, x, NULL);
 }
 
-static value absolute(struct algebra *g, value x) {
+static value absolute_value(struct algebra *g, value x) {
     struct rational r;
     double d;
     if (!x) return NULL;
@@ -197,7 +188,7 @@ static value end_of_arc(struct algebra *g, const char *name, value x) {
 }
 
 /* f(-x) by f(x) for odd and even functions; NULL for others, and where x is not negative. */
-static value mirrored(struct algebra *g, const char *name, value x) {
+static value odd_or_even(struct algebra *g, const char *name, value x) {
     static const char *const odd[] = {"sin",  "tan",  "cot",  "csc",    "arcsin", "arctan", "sinh",
                                       "tanh", "coth", "csch", "arsinh", "artanh", NULL};
     static const char *const even[] = {"cos", "sec", "cosh", "sech", NULL};
@@ -236,8 +227,8 @@ value mathfunc_apply(struct algebra *g, const char *name, const value *arg, size
     if (strcmp(name, "ln") == 0) return ln(g, arg[0]);
     if (strcmp(name, "exp") == 0) return algebra_pow(g, algebra_symbol(g, "e", 1), arg[0]);
     if (strcmp(name, "floor") == 0 || strcmp(name, "ceil") == 0) return whole_part(g, name, arg[0]);
-    if (strcmp(name, "abs") == 0) return absolute(g, arg[0]);
+    if (strcmp(name, "abs") == 0) return absolute_value(g, arg[0]);
     value end = end_of_arc(g, name, arg[0]);
-    if (!end) end = mirrored(g, name, arg[0]);
+    if (!end) end = odd_or_even(g, name, arg[0]);
     return end ? end : algebra_func(g, name, arg[0], NULL);
 }

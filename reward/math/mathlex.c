@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/utf8.h"
+#include "base/words.h"
 #include "reward/math/mathfold.h"
 #include "reward/math/mathlooks.h"
 #include "reward/math/mathphrase.h"
@@ -79,25 +80,6 @@ static const struct {
     {"rceil", MATHLEX_CEIL_CLOSE},
 };
 
-static const char *const functions[] = {
-    "sin",     "cos",    "tan",    "cot",    "sec",    "csc",    "arcsin",  "arccos",
-    "arctan",  "sinh",   "cosh",   "tanh",   "log",    "ln",     "exp",     "lg",
-    "sqrt",    "frac",   "binom",  "gcd",    "lcm",    "max",    "min",     "deg",
-    "det",     "arccot", "arcsec", "arccsc", "coth",   "sech",   "csch",    "mod",
-    "bmod",    "pmod",   "floor",  "ceil",   "abs",    "sum",    "prod",    "int",
-    "lim",     "dbinom", "tbinom", "arsinh", "arcosh", "artanh", "arcsinh", "arccosh",
-    "arctanh", "asin",   "acos",   "atan",   "cosec",  "Re",     "Im",      NULL};
-
-static bool is_one_of(const char *const *list, const char *s, size_t n) {
-    for (; *list; list++)
-        if (strlen(*list) == n && memcmp(*list, s, n) == 0) return true;
-    return false;
-}
-
-bool mathlex_is_function(const char *s, size_t n) {
-    return is_one_of(functions, s, n);
-}
-
 struct lexer {
     struct mathlex_token *out;
     size_t n;
@@ -113,7 +95,8 @@ struct lexer {
 };
 
 /* Appends a token; the last place is kept for the END. */
-static void emit(struct lexer *l, enum mathlex_kind kind, char punct, const char *s, size_t n) {
+static void emit_token(struct lexer *l, enum mathlex_kind kind, char punct, const char *s,
+                       size_t n) {
     if (l->n >= MATHLEX_TOKENS - 1) {
         l->bad = true;
         return;
@@ -124,7 +107,7 @@ static void emit(struct lexer *l, enum mathlex_kind kind, char punct, const char
 }
 
 /* Exactly three digits: what a thousands separator must stand before. */
-static bool digits3(const char *s) {
+static bool three_digits(const char *s) {
     return isdigit((unsigned char)s[0]) && isdigit((unsigned char)s[1]) &&
            isdigit((unsigned char)s[2]) && !isdigit((unsigned char)s[3]);
 }
@@ -136,10 +119,10 @@ static bool marks_cycle(const char *s) {
 }
 
 /* Digits at s with their thousands, fraction and exponent. */
-static size_t number_length(const struct lexer *l, const char *s) {
+static size_t length_of_number(const struct lexer *l, const char *s) {
     size_t n = strspn(s, "0123456789");
     if (l->commas && l->depth == 0 && n >= 1 && n <= 3)
-        while (s[n] == ',' && digits3(s + n + 1))
+        while (s[n] == ',' && three_digits(s + n + 1))
             n += 4;
     if (s[n] == '.' && isdigit((unsigned char)s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
     if (n > 0 && s[n] == '.' && marks_cycle(s + n + 1)) n++;
@@ -170,7 +153,7 @@ static size_t abbreviation_length(const char *s) {
         isalpha((unsigned char)s[3]))
         return 0;
     char word[2] = {(char)tolower((unsigned char)s[0]), (char)tolower((unsigned char)s[2])};
-    if (!is_one_of(known, word, 2)) return 0;
+    if (!words_have(known, word, 2)) return 0;
     return s[3] == '.' ? 4 : 3;
 }
 
@@ -183,7 +166,7 @@ static size_t read_letters(struct lexer *l, const char *s) {
         for (size_t i = 0; i < 4; i++)
             if (tolower((unsigned char)s[0]) == spelled[i][0] &&
                 tolower((unsigned char)s[2]) == spelled[i][1])
-                emit(l, MATHLEX_TEXT, 0, spelled[i], 2);
+                emit_token(l, MATHLEX_TEXT, 0, spelled[i], 2);
         l->out[l->n - 1].face = MATHLEX_WORDS;
         return n;
     }
@@ -197,16 +180,16 @@ static size_t read_letters(struct lexer *l, const char *s) {
         n++;
     }
     if (l->face == MATHLEX_BARE && n == 2 && memcmp(s, "pi", 2) == 0)
-        emit(l, MATHLEX_SYMBOL, 0, s, n);
+        emit_token(l, MATHLEX_SYMBOL, 0, s, n);
     else if (l->face == MATHLEX_BARE && n == 8 && memcmp(s, "infinity", 8) == 0)
-        emit(l, MATHLEX_SYMBOL, 0, "infty", 5);
+        emit_token(l, MATHLEX_SYMBOL, 0, "infty", 5);
     else
-        emit(l, MATHLEX_TEXT, 0, s, n);
+        emit_token(l, MATHLEX_TEXT, 0, s, n);
     return n;
 }
 
 /* Bytes up to the brace that closes the one at s, both included; 0 if none does. */
-static size_t group_length(const char *s) {
+static size_t braces_length(const char *s) {
     int depth = 0;
     for (size_t i = 0; s[i]; i++) {
         if (s[i] == '{') depth++;
@@ -226,7 +209,7 @@ static void open_group(struct lexer *l, bool words, enum mathlex_face face) {
         l->face = face;
     } else {
         l->depth++;
-        emit(l, MATHLEX_PUNCT, '{', "{", 1);
+        emit_token(l, MATHLEX_PUNCT, '{', "{", 1);
     }
 }
 
@@ -237,12 +220,12 @@ static void close_group(struct lexer *l) {
         l->space = true;
     } else {
         l->depth--;
-        emit(l, MATHLEX_PUNCT, '}', "}", 1);
+        emit_token(l, MATHLEX_PUNCT, '}', "}", 1);
     }
 }
 
 /* \text or \mathrm behind its backslash: its group is words. Without a group it is dropped. */
-static size_t read_text(struct lexer *l, size_t n, const char *s, enum mathlex_face face) {
+static size_t lex_text(struct lexer *l, size_t n, const char *s, enum mathlex_face face) {
     size_t blanks = strspn(s + n, " ");
     if (s[n + blanks] != '{') return n;
     open_group(l, true, face);
@@ -258,11 +241,11 @@ static size_t shape_length(const char *s, size_t n) {
         "upsilon", "phi",    "chi",   "psi",     "omega",   "Gamma", "Delta", "Theta", "Lambda",
         "Xi",      "Pi",     "Sigma", "Upsilon", "Phi",     "Psi",   "Omega", NULL};
     size_t m = n > 3 && memcmp(s, "var", 3) == 0 ? 3 : n > 2 && memcmp(s, "up", 2) == 0 ? 2 : 0;
-    return m > 0 && is_one_of(letters, s + m, n - m) ? m : 0;
+    return m > 0 && words_have(letters, s + m, n - m) ? m : 0;
 }
 
 /* A command behind its backslash; s is its name. Bytes read. */
-static size_t read_command(struct lexer *l, const char *s) {
+static size_t lex_command(struct lexer *l, const char *s) {
     size_t n = 0;
     while (isalpha((unsigned char)s[n]))
         n++;
@@ -273,60 +256,61 @@ static size_t read_command(struct lexer *l, const char *s) {
         else if (*s != '{' && *s != '}' && *s != '\\')
             l->bad = true;
         l->depth += (*s == '{') - (*s == '}');
-        emit(l, MATHLEX_PUNCT, c, s, 1);
+        emit_token(l, MATHLEX_PUNCT, c, s, 1);
         return *s != 0;
     }
-    if (n == 4 && memcmp(s, "text", 4) == 0) return read_text(l, n, s, MATHLEX_WORDS);
-    if (n == 6 && memcmp(s, "mathrm", 6) == 0) return read_text(l, n, s, MATHLEX_UPRIGHT);
+    if (n == 4 && memcmp(s, "text", 4) == 0) return lex_text(l, n, s, MATHLEX_WORDS);
+    if (n == 6 && memcmp(s, "mathrm", 6) == 0) return lex_text(l, n, s, MATHLEX_UPRIGHT);
     if ((n == 5 && memcmp(s, "begin", 5) == 0) || (n == 3 && memcmp(s, "end", 3) == 0)) {
-        size_t m = s[n] == '{' ? group_length(s + n) : 0;
+        size_t m = s[n] == '{' ? braces_length(s + n) : 0;
         if (m == 0) l->bad = true;
         if (m > 0)
-            emit(l, MATHLEX_PUNCT, n == 5 ? MATHLEX_BEGIN : MATHLEX_FINISH, s + n + 1, m - 2);
+            emit_token(l, MATHLEX_PUNCT, n == 5 ? MATHLEX_BEGIN : MATHLEX_FINISH, s + n + 1, m - 2);
         bool columns = n == 5 && m == 7 && memcmp(s + n, "{array}", 7) == 0;
-        size_t k = columns && s[n + m] == '{' ? group_length(s + n + m) : 0;
-        if (k > 0) emit(l, MATHLEX_PUNCT, '{', s, 1), emit(l, MATHLEX_PUNCT, '}', s, 1);
+        size_t k = columns && s[n + m] == '{' ? braces_length(s + n + m) : 0;
+        if (k > 0) emit_token(l, MATHLEX_PUNCT, '{', s, 1), emit_token(l, MATHLEX_PUNCT, '}', s, 1);
         return n + m + k; /* the columns' alignment is looks */
     }
     for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++)
         if (strlen(signs[i].name) == n && memcmp(signs[i].name, s, n) == 0) {
-            emit(l, MATHLEX_PUNCT, signs[i].punct, s, n);
+            emit_token(l, MATHLEX_PUNCT, signs[i].punct, s, n);
             return n;
         }
     size_t shape = shape_length(s, n);
-    emit(l, is_one_of(functions, s, n) ? MATHLEX_COMMAND : MATHLEX_SYMBOL, 0, s + shape, n - shape);
+    emit_token(l, mathlex_is_function(s, n) ? MATHLEX_COMMAND : MATHLEX_SYMBOL, 0, s + shape,
+               n - shape);
     return n;
 }
 
 /* One token; returns the bytes read, at least 1. A character that no answer holds makes the text
  * unreadable; among words it is punctuation. */
-static size_t read_token(struct lexer *l, const char *s) {
-    size_t n = number_length(l, s);
+static size_t lex_token(struct lexer *l, const char *s) {
+    size_t n = length_of_number(l, s);
     if (n > 0) {
-        emit(l, MATHLEX_NUMBER, 0, s, n);
+        emit_token(l, MATHLEX_NUMBER, 0, s, n);
         return n;
     }
     if (letter_length(s, false) > 0) return read_letters(l, s);
-    if (*s == '\\') return 1 + read_command(l, s + 1);
+    if (*s == '\\') return 1 + lex_command(l, s + 1);
     if (*s == '{') return open_group(l, false, l->face), 1;
     if (*s == '}') return close_group(l), 1;
     if (*s == '<' && s[1] == '=') {
-        emit(l, MATHLEX_PUNCT, MATHLEX_LE, s, 2);
+        emit_token(l, MATHLEX_PUNCT, MATHLEX_LE, s, 2);
         return 2;
     }
     if (*s == '>' && s[1] == '=') {
-        emit(l, MATHLEX_PUNCT, MATHLEX_GE, s, 2);
+        emit_token(l, MATHLEX_PUNCT, MATHLEX_GE, s, 2);
         return 2;
     }
     if (*s == ':' && s[1] == '=') {
-        emit(l, MATHLEX_PUNCT, '=', s, 2);
+        emit_token(l, MATHLEX_PUNCT, '=', s, 2);
         return 2;
     }
     bool known = strchr("+-*/^_()[]|,;=<>%!&:'", *s) != NULL;
     if (!known && (l->face == MATHLEX_BARE || (unsigned char)*s >= 0x80)) l->bad = true;
     if (strchr("([", *s)) l->depth++;
     if (strchr(")]", *s)) l->depth--;
-    emit(l, MATHLEX_PUNCT, known ? *s : '?', s, 1);
+    emit_token(l, MATHLEX_PUNCT, known ? *s : '?', s, 1);
     return 1;
 }
 
@@ -354,12 +338,12 @@ size_t mathlex_read(struct mathlex_token out[MATHLEX_TOKENS], bool *only_words, 
             l.space = true;
             s++;
         } else if (strncmp(s, "...", 3) == 0) {
-            emit(&l, MATHLEX_SYMBOL, 0, "dots", 4);
+            emit_token(&l, MATHLEX_SYMBOL, 0, "dots", 4);
             s += 3;
         } else if (*s == '.' && !isdigit((unsigned char)s[1])) {
             s++; /* the end of a sentence */
         } else {
-            s += read_token(&l, s);
+            s += lex_token(&l, s);
         }
     }
     if (l.bad) return 0;

@@ -285,7 +285,7 @@ struct rewriter {
 static void rewrite(struct rewriter *r, const char *s, const char *end);
 static void rewrite_group(struct rewriter *r, const char *s, const char *end);
 
-static void add(struct rewriter *r, const char *s) {
+static void add_looks(struct rewriter *r, const char *s) {
     buf_add(r->out, s, strlen(s));
 }
 
@@ -296,7 +296,7 @@ static const char *skip_spaces(const char *s, const char *end) {
 }
 
 /* Bytes up to the bracket that closes the one at s, both included; 0 if none does. */
-static size_t group_length(const char *s, const char *end, char open, char close) {
+static size_t bracket_length(const char *s, const char *end, char open, char close) {
     int depth = 0;
     for (const char *at = s; at < end; at++) {
         if (*at == '\\' && at + 1 < end)
@@ -317,7 +317,7 @@ static size_t name_length(const char *s, const char *end) {
     return n;
 }
 
-static bool is_command(const char *s, const char *end, const char *name) {
+static bool is_command_at(const char *s, const char *end, const char *name) {
     size_t n = strlen(name);
     return s < end && *s == '\\' && name_length(s, end) == n && memcmp(s + 1, name, n) == 0;
 }
@@ -326,15 +326,15 @@ static bool is_command(const char *s, const char *end, const char *name) {
 static const char *skip_arguments(const char *s, const char *end, int n) {
     size_t options;
     if (n != 0 && s < end && *s == '*') s++;
-    while (n == OPTIONS && s < end && *s == '[' && (options = group_length(s, end, '[', ']')) > 0)
+    while (n == OPTIONS && s < end && *s == '[' && (options = bracket_length(s, end, '[', ']')) > 0)
         s += options;
     for (; n > 0; n--) {
         const char *at = skip_spaces(s, end);
         size_t m;
-        while (at < end && *at == '[' && (m = group_length(at, end, '[', ']')) > 0)
+        while (at < end && *at == '[' && (m = bracket_length(at, end, '[', ']')) > 0)
             at = skip_spaces(at + m, end);
         if (at == end) return at;
-        m = *at == '{' ? group_length(at, end, '{', '}') : 0;
+        m = *at == '{' ? bracket_length(at, end, '{', '}') : 0;
         s = at + (m > 0 ? m : *at == '\\' ? 1 + name_length(at, end) : 1);
     }
     return s;
@@ -342,7 +342,7 @@ static const char *skip_arguments(const char *s, const char *end, int n) {
 
 /* ---- digits ---- */
 
-static bool digits3(const char *s, const char *end) {
+static bool three_digits_at(const char *s, const char *end) {
     if (end - s < 3) return false;
     for (int i = 0; i < 3; i++)
         if (!isdigit((unsigned char)s[i])) return false;
@@ -379,19 +379,20 @@ static size_t separator_length(const char *s, const char *end) {
     bool comma = n_commas == 1 && n_tight > 0 && n_spaces == 0;
     bool space = n_commas == 0 && n_spaces == 1;
     bool blank = at == s + 1 && *s == ' ' && !(end - at > 3 && at[3] == '/'); /* 1 100/300 */
-    return depth == 0 && (comma || space || blank) && digits3(at, end) ? (size_t)(at - s) : 0;
+    return depth == 0 && (comma || space || blank) && three_digits_at(at, end) ? (size_t)(at - s)
+                                                                               : 0;
 }
 
 /* At the bracket of a repeating decimal, 0.(3) or 0.1(6): behind it, with its cycle written out;
  * NULL if it is none. */
 static const char *rewrite_cycle(struct rewriter *r, const char *s, const char *end) {
-    size_t n = s < end && *s == '(' ? group_length(s, end, '(', ')') : 0;
+    size_t n = s < end && *s == '(' ? bracket_length(s, end, '(', ')') : 0;
     if (n < 3) return NULL;
     for (size_t i = 1; i + 1 < n; i++)
         if (!isdigit((unsigned char)s[i])) return NULL;
-    add(r, "\\overline{");
+    add_looks(r, "\\overline{");
     buf_add(r->out, s + 1, n - 2);
-    add(r, "}");
+    add_looks(r, "}");
     return s + n;
 }
 
@@ -407,13 +408,13 @@ static const char *rewrite_digits(struct rewriter *r, const char *s, const char 
     if (fraction && (after = rewrite_cycle(r, s, end)) != NULL) return after;
     if (point && point < end && *point == '(') {
         size_t len = r->out->len;
-        add(r, ".");
+        add_looks(r, ".");
         if ((after = rewrite_cycle(r, point, end)) != NULL) return after;
         r->out->len = len;
     }
     if (first == 0 || first > 3 || (fraction && first != 3)) return s;
     for (;;) {
-        bool apostrophe = s < end && *s == '\'' && digits3(s + 1, end);
+        bool apostrophe = s < end && *s == '\'' && three_digits_at(s + 1, end);
         n = apostrophe ? 1 : separator_length(s, end);
         if (n == 0) return s;
         buf_add(r->out, s + n, 3);
@@ -426,9 +427,9 @@ static const char *rewrite_digits(struct rewriter *r, const char *s, const char 
 /* Behind "\sqrt" of a sign or a word ("√12", "sqrt12"): all digits are meant, not TeX's first. */
 static const char *rewrite_root(struct rewriter *r, const char *s, const char *end) {
     size_t n;
-    add(r, "\\sqrt");
+    add_looks(r, "\\sqrt");
     s = skip_spaces(s, end);
-    if (s < end && *s == '[' && (n = group_length(s, end, '[', ']')) > 0) {
+    if (s < end && *s == '[' && (n = bracket_length(s, end, '[', ']')) > 0) {
         buf_add(r->out, s, n);
         s = skip_spaces(s + n, end);
     }
@@ -437,11 +438,11 @@ static const char *rewrite_root(struct rewriter *r, const char *s, const char *e
                        (*s == '.' && s + 1 < end && isdigit((unsigned char)s[1]))))
         s++;
     if (s > from) {
-        add(r, "{");
+        add_looks(r, "{");
         buf_add(r->out, from, (size_t)(s - from));
-        add(r, "}");
+        add_looks(r, "}");
     } else {
-        add(r, " ");
+        add_looks(r, " ");
     }
     return s;
 }
@@ -459,17 +460,17 @@ static const char *skip_length(const char *s, const char *end) {
 
 /* Behind the space below a row of a matrix, \\[2pt], if that is what the bracket at s holds. */
 static const char *skip_row_space(const char *s, const char *end) {
-    size_t n = group_length(s, end, '[', ']');
+    size_t n = bracket_length(s, end, '[', ']');
     return n > 3 && skip_length(s + 1, end) == s + n - 1 && isalpha((unsigned char)s[n - 2]) ? s + n
                                                                                              : s;
 }
 
 static const char *rewrite_rest(struct rewriter *r, const char *s, const char *end,
                                 const char *command) {
-    add(r, command);
-    add(r, "{");
+    add_looks(r, command);
+    add_looks(r, "{");
     rewrite(r, s, end);
-    add(r, "}");
+    add_looks(r, "}");
     return end;
 }
 
@@ -483,9 +484,9 @@ static const struct command *find_command(const char *s, size_t n) {
 /* \not before a relation. */
 static const char *rewrite_not(struct rewriter *r, const char *s, const char *end) {
     s = skip_spaces(s, end);
-    if (s < end && *s == '=') return add(r, "\\ne "), s + 1;
-    if (is_command(s, end, "in")) return add(r, "\\notin "), s + 3;
-    return add(r, "\\not "), s;
+    if (s < end && *s == '=') return add_looks(r, "\\ne "), s + 1;
+    if (is_command_at(s, end, "in")) return add_looks(r, "\\notin "), s + 3;
+    return add_looks(r, "\\not "), s;
 }
 
 /* Environments that only place what is inside: one line of them is that line. */
@@ -504,7 +505,7 @@ static bool is_display(const char *s, size_t n) {
 static const char *continued(const char *s, const char *end) {
     const char *at = skip_spaces(s + 2, end);
     if (at < end && *at == '&') at = skip_spaces(at + 1, end);
-    bool relation = at < end && (*at == '=' || is_command(at, end, "approx"));
+    bool relation = at < end && (*at == '=' || is_command_at(at, end, "approx"));
     return relation ? at : NULL;
 }
 
@@ -530,12 +531,12 @@ static const char *row_break(const char *s, const char *end) {
  * none. */
 static const char *rewrite_display(struct rewriter *r, const char *s, const char *end) {
     const char *name = s + sizeof "\\begin" - 1;
-    size_t n = name < end && *name == '{' ? group_length(name, end, '{', '}') : 0;
+    size_t n = name < end && *name == '{' ? bracket_length(name, end, '{', '}') : 0;
     if (n < 3 || !is_display(name + 1, n - 2)) return NULL;
     const char *from = name + n, *to = NULL;
     for (const char *at = from; at + 4 + n <= end && !to; at++) {
         const char *next = skip_spaces(at + 2, end);
-        bool last = next < end && is_command(next, end, "end");
+        bool last = next < end && is_command_at(next, end, "end");
         if (at[0] == '\\' && at[1] == '\\' && !last && !continued(at, end)) return NULL;
         if (memcmp(at, "\\end", 4) == 0 && memcmp(at + 4, name, n) == 0) to = at;
         if (memcmp(at, "\\begin", 6) == 0) return NULL;
@@ -559,16 +560,17 @@ static const char *rewrite_command(struct rewriter *r, const char *s, const char
     const char *rest = s + 1 + n, *after;
     if (n == 0) {
         for (size_t i = 0; i < sizeof escapes / sizeof escapes[0]; i++)
-            if (s + 1 < end && escapes[i].name == s[1]) return add(r, escapes[i].to), s + 2;
+            if (s + 1 < end && escapes[i].name == s[1]) return add_looks(r, escapes[i].to), s + 2;
         size_t bytes = s + 1 < end ? 2 : 1;
         buf_add(r->out, s, bytes);
         s += bytes;
         bool row = bytes == 2 && s[-1] == '\\';
         return row && s < end && *s == '[' ? skip_row_space(s, end) : s;
     }
-    if (is_command(s, end, "surd")) return rewrite_root(r, rest, end);
-    if (is_command(s, end, "not")) return rewrite_not(r, rest, end);
-    if (is_command(s, end, "begin") && (after = rewrite_display(r, s, end)) != NULL) return after;
+    if (is_command_at(s, end, "surd")) return rewrite_root(r, rest, end);
+    if (is_command_at(s, end, "not")) return rewrite_not(r, rest, end);
+    if (is_command_at(s, end, "begin") && (after = rewrite_display(r, s, end)) != NULL)
+        return after;
     const struct command *c = find_command(s + 1, n);
     if (!c) {
         buf_add(r->out, s, n + 1);
@@ -581,18 +583,18 @@ static const char *rewrite_command(struct rewriter *r, const char *s, const char
         if (rest < end && *rest == '*') rest++;
         bool bracket = strcmp(c->name, "left") == 0 || strcmp(c->name, "right") == 0;
         if (bracket && rest < end && *rest == '.') rest++;
-        if (c->effect == EFFECT_SPACE) add(r, " ");
+        if (c->effect == EFFECT_SPACE) add_looks(r, " ");
         return rest;
-    case EFFECT_TEXT: return add(r, "\\text"), rest;
-    case EFFECT_ROMAN: return add(r, "\\mathrm"), rest + (rest < end && *rest == '*');
+    case EFFECT_TEXT: return add_looks(r, "\\text"), rest;
+    case EFFECT_ROMAN: return add_looks(r, "\\mathrm"), rest + (rest < end && *rest == '*');
     case EFFECT_UPRIGHT: return rewrite_rest(r, rest, end, "\\mathrm");
-    case EFFECT_LENGTH: return add(r, " "), skip_length(rest, end);
+    case EFFECT_LENGTH: return add_looks(r, " "), skip_length(rest, end);
     case EFFECT_LABELLED:
         after = skip_arguments(rest, end, 1);
         rewrite(r, rest, after);
         after = skip_spaces(after, end);
         return after < end && strchr("_^", *after) ? skip_arguments(after + 1, end, 1) : after;
-    case EFFECT_REPLACE: return add(r, c->to), rest;
+    case EFFECT_REPLACE: return add_looks(r, c->to), rest;
     }
     return rest;
 }
@@ -613,7 +615,7 @@ static size_t degree_length(const char *s, const char *end) {
     return 0;
 }
 
-static bool ends_value(const struct buf *b) {
+static bool text_ends_value(const struct buf *b) {
     size_t n = b->len;
     while (n > 0 && (b->data[n - 1] == ' ' || b->data[n - 1] == '{' || b->data[n - 1] == '}'))
         n--; /* {}^\circ */
@@ -631,20 +633,22 @@ static const char *stars(const char *start, const char *s, const char *end) {
 static const char *rewrite_character(struct rewriter *r, const char *s, const char *end) {
     size_t n;
     if (isdigit((unsigned char)*s)) return rewrite_digits(r, s, end);
-    if (*s == '*' && s + 1 < end && s[1] == '*') return add(r, stars(r->start, s, end)), s + 2;
-    if (*s == '~') return add(r, " "), s + 1;
+    if (*s == '*' && s + 1 < end && s[1] == '*')
+        return add_looks(r, stars(r->start, s, end)), s + 2;
+    if (*s == '~') return add_looks(r, " "), s + 1;
     if (*s == '$' || *s == '`' || *s == '"') return s + 1;
-    if (*s == '^' && (n = degree_length(s, end)) > 0 && (s[n - 1] != 'o' || ends_value(r->out)))
-        return add(r, "\\degree "), s + n;
+    if (*s == '^' && (n = degree_length(s, end)) > 0 &&
+        (s[n - 1] != 'o' || text_ends_value(r->out)))
+        return add_looks(r, "\\degree "), s + n;
     if (*s == '^') { /* f^{\prime} is f' */
         const char *at = s + 1, *close = NULL;
-        if (at < end && *at == '{' && (n = group_length(at, end, '{', '}')) > 0) {
+        if (at < end && *at == '{' && (n = bracket_length(at, end, '{', '}')) > 0) {
             close = at + n;
             at++;
         }
         const char *inside = at, *stop = close ? close - 1 : end;
-        while (is_command(inside, stop, "prime"))
-            inside = skip_spaces(inside + 6, stop), add(r, "'");
+        while (is_command_at(inside, stop, "prime"))
+            inside = skip_spaces(inside + 6, stop), add_looks(r, "'");
         if (inside > at && (!close || inside == stop)) return close ? close : inside;
     }
     buf_add(r->out, s, 1);
@@ -661,11 +665,11 @@ static bool is_bare_root(const char *start, const char *s, const char *end) {
 static void rewrite_plain(struct rewriter *r, const char *s, const char *end) {
     while (s < end) {
         size_t n;
-        if (*s == '{' && r->depth < DEPTH_MAX && (n = group_length(s, end, '{', '}')) > 0) {
+        if (*s == '{' && r->depth < DEPTH_MAX && (n = bracket_length(s, end, '{', '}')) > 0) {
             rewrite_group(r, s + 1, s + n - 1);
             s += n;
-        } else if (is_command(s, end, "circ") && ends_value(r->out)) {
-            add(r, "\\degree ");
+        } else if (is_command_at(s, end, "circ") && text_ends_value(r->out)) {
+            add_looks(r, "\\degree ");
             s += 5;
         } else if (is_bare_root(r->start, s, end)) {
             s = rewrite_root(r, s + 4, end);
@@ -686,7 +690,7 @@ static const char *find_infix(const char *s, const char *end, size_t *kind) {
         depth += *at == '{' && (at == s || at[-1] != '\\');
         depth -= *at == '}' && (at == s || at[-1] != '\\');
         for (*kind = 0; *kind < 2 && depth == 0; ++*kind)
-            if (is_command(at, end, infix[*kind][0])) return at;
+            if (is_command_at(at, end, infix[*kind][0])) return at;
     }
     return NULL;
 }
@@ -696,9 +700,9 @@ static const char *find_infix(const char *s, const char *end, size_t *kind) {
 static void rewrite_group(struct rewriter *r, const char *s, const char *end) {
     size_t kind, n = r->out->len;
     bool mixed = n > 0 && isdigit((unsigned char)r->out->data[n - 1]) && find_infix(s, end, &kind);
-    if (!mixed) add(r, "{");
+    if (!mixed) add_looks(r, "{");
     rewrite(r, s, end);
-    if (!mixed) add(r, "}");
+    if (!mixed) add_looks(r, "}");
 }
 
 /* TeX's infix fractions are of all that stands between the braces around them. */
@@ -707,11 +711,11 @@ static void rewrite(struct rewriter *r, const char *s, const char *end) {
     const char *at = NULL;
     if (++r->depth < DEPTH_MAX) at = find_infix(s, end, &kind);
     if (at) {
-        add(r, infix[kind][1]);
+        add_looks(r, infix[kind][1]);
         rewrite(r, s, at);
-        add(r, "}{");
+        add_looks(r, "}{");
         rewrite(r, at + 1 + strlen(infix[kind][0]), end);
-        add(r, "}");
+        add_looks(r, "}");
     } else {
         rewrite_plain(r, s, end);
     }

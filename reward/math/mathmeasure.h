@@ -3,7 +3,7 @@
 #ifndef REWARD_MATH_MATHMEASURE_H
 #define REWARD_MATH_MATHMEASURE_H
 
-#include "reward/math/mathlex.h"
+#include "reward/math/mathlex_token.h"
 
 /* Tokens of a unit at t, 0 if there is none: "km", "kg m^2 / s^2", "miles per hour",
  * \frac{m}{s}, with powers. letters: it may begin with one bare letter ("s" behind "/"). */

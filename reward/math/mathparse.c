@@ -3,6 +3,7 @@
  * a half-read answer must never be compared. */
 #include "reward/math/mathparse.h"
 
+#include "reward/math/mathlex.h"
 #include "reward/math/mathreader.h"
 
 #include <string.h>

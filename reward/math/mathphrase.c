@@ -39,20 +39,12 @@ struct resolver {
     bool strict;   /* only units may be left out, no other nouns */
 };
 
-static bool is(token t, char punct) {
-    return t->kind == MATHLEX_PUNCT && t->punct == punct;
-}
-
 static bool is_class(token t, enum mathlex_class c) {
     return t->kind == MATHLEX_TEXT && t->punct == (char)c;
 }
 
 static bool is_word(token t) {
     return is_class(t, MATHLEX_WORD);
-}
-
-static bool is_spelled(token t, const char *name) {
-    return strlen(name) == t->n && strncasecmp(t->s, name, t->n) == 0;
 }
 
 /* ---- what a run of letters is ---- */
@@ -78,24 +70,25 @@ static bool is_measure(const struct mathlex_token *raw, size_t i) {
         return false;
     if (t->n >= LONG_WORD) return true;
     if (!last || last->kind == MATHLEX_SYMBOL || last->kind == MATHLEX_COMMAND) return false;
-    bool hyphen = is(last, '-') && !last->space && !t->space;
-    if (is(last, '/') || is(last, '*') || hyphen)
-        return i > 1 && (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && is(&raw[i - 3], '^')));
-    if (is(last, '(')) return i > 1 && is(&raw[i - 2], '/');          /* J/(kg K) */
-    if (is(last, '{') && i > 2 && raw[i - 2].kind == MATHLEX_COMMAND) /* 5 \frac{km}{h} */
-        return is_spelled(&raw[i - 2], "frac") && !is_spelled(t, "mg") &&
-               (raw[i - 3].kind == MATHLEX_NUMBER || is(&raw[i - 3], '}'));
-    if (is(last, '{')) return i > 1 && raw[i - 2].kind == MATHLEX_NUMBER; /* 5 {eV} */
+    bool hyphen = mathlex_is(last, '-') && !last->space && !t->space;
+    if (mathlex_is(last, '/') || mathlex_is(last, '*') || hyphen)
+        return i > 1 &&
+               (raw[i - 2].kind == MATHLEX_TEXT || (i > 2 && mathlex_is(&raw[i - 3], '^')));
+    if (mathlex_is(last, '(')) return i > 1 && mathlex_is(&raw[i - 2], '/');  /* J/(kg K) */
+    if (mathlex_is(last, '{') && i > 2 && raw[i - 2].kind == MATHLEX_COMMAND) /* 5 \frac{km}{h} */
+        return mathlex_says(&raw[i - 2], "frac") && !mathlex_says(t, "mg") &&
+               (raw[i - 3].kind == MATHLEX_NUMBER || mathlex_is(&raw[i - 3], '}'));
+    if (mathlex_is(last, '{')) return i > 1 && raw[i - 2].kind == MATHLEX_NUMBER; /* 5 {eV} */
     if (last->kind == MATHLEX_PUNCT)
-        return (t->space || !is_spelled(t, "mg")) && last->punct &&
-               (strchr("})%!", last->punct) || is(last, MATHLEX_DEGREE));
+        return (t->space || !mathlex_says(t, "mg")) && last->punct &&
+               (strchr("})%!", last->punct) || mathlex_is(last, MATHLEX_DEGREE));
     return last->kind == MATHLEX_NUMBER || !is_class(last, MATHLEX_LETTERS);
 }
 
 /* Functions that are words in a sentence: "the sum is". */
 static bool is_noun_too(token t) {
-    return is_spelled(t, "sum") || is_spelled(t, "max") || is_spelled(t, "min") ||
-           is_spelled(t, "mod") || is_spelled(t, "int") || is_spelled(t, "lim");
+    return mathlex_says(t, "sum") || mathlex_says(t, "max") || mathlex_says(t, "min") ||
+           mathlex_says(t, "mod") || mathlex_says(t, "int") || mathlex_says(t, "lim");
 }
 
 static enum mathlex_class class_of(const struct mathlex_token *raw, size_t i, bool beside) {
@@ -128,7 +121,7 @@ static void classify(struct mathlex_token *raw, size_t n) {
 
 /* ---- writing tokens ---- */
 
-static void put(struct resolver *r, struct mathlex_token t) {
+static void emit(struct resolver *r, struct mathlex_token t) {
     if (r->m >= MATHLEX_TOKENS - 1) {
         r->bad = true;
         return;
@@ -137,14 +130,14 @@ static void put(struct resolver *r, struct mathlex_token t) {
 }
 
 static void put_punct(struct resolver *r, char punct, const char *s) {
-    put(r, (struct mathlex_token){.kind = MATHLEX_PUNCT, .punct = punct, .s = s, .n = strlen(s)});
+    emit(r, (struct mathlex_token){.kind = MATHLEX_PUNCT, .punct = punct, .s = s, .n = strlen(s)});
 }
 
 static void put_name(struct resolver *r, enum mathlex_kind kind, const char *s, size_t n) {
-    put(r, (struct mathlex_token){.kind = kind, .s = s, .n = n});
+    emit(r, (struct mathlex_token){.kind = kind, .s = s, .n = n});
 }
 
-static void put_number(struct resolver *r, int64_t value) {
+static void put_value(struct resolver *r, int64_t value) {
     char text[24];
     int n = snprintf(text, sizeof text, "%" PRId64, value);
     put_name(r, MATHLEX_NUMBER, arena_strndup(r->arena, text, (size_t)n), (size_t)n);
@@ -153,10 +146,10 @@ static void put_number(struct resolver *r, int64_t value) {
 static void put_fraction(struct resolver *r, int64_t num, int64_t den) {
     put_name(r, MATHLEX_COMMAND, "frac", 4);
     put_punct(r, '{', "{");
-    put_number(r, num);
+    put_value(r, num);
     put_punct(r, '}', "}");
     put_punct(r, '{', "{");
-    put_number(r, den);
+    put_value(r, den);
     put_punct(r, '}', "}");
 }
 
@@ -165,7 +158,7 @@ static void put_letters(struct resolver *r, token t) {
     for (size_t i = 0; i < t->n; i++) {
         struct mathlex_token one = {.kind = MATHLEX_SYMBOL, .s = t->s + i, .n = 1};
         one.space = i == 0 && t->space;
-        put(r, one);
+        emit(r, one);
     }
     r->variable = true;
 }
@@ -195,7 +188,7 @@ static token last(const struct resolver *r) {
     return r->m > 0 ? &r->out[r->m - 1] : &none;
 }
 
-static bool ends_value(const struct resolver *r) {
+static bool token_ends_value(const struct resolver *r) {
     static const char closing[] = {')',
                                    ']',
                                    '}',
@@ -235,12 +228,12 @@ static bool starts_operand(token t) {
 
 /* The same, or a sign before it. */
 static bool starts_value(token t) {
-    return starts_operand(t) || is(t, '-') || is(t, '+') || is(t, '|') ||
-           is(t, MATHLEX_PLUS_MINUS) || is(t, MATHLEX_MINUS_PLUS);
+    return starts_operand(t) || mathlex_is(t, '-') || mathlex_is(t, '+') || mathlex_is(t, '|') ||
+           mathlex_is(t, MATHLEX_PLUS_MINUS) || mathlex_is(t, MATHLEX_MINUS_PLUS);
 }
 
 static bool is_separator(token t) {
-    return is(t, ',') || is(t, ';') || t->kind == MATHLEX_END;
+    return mathlex_is(t, ',') || mathlex_is(t, ';') || t->kind == MATHLEX_END;
 }
 
 /* ---- behind a value: units, nouns, and words that do something ---- */
@@ -248,8 +241,8 @@ static bool is_separator(token t) {
 /* Whether the name before the words is more than a variable: \triangle, \angle. */
 static bool is_behind_name(const struct resolver *r) {
     token t = last(r);
-    return t->kind == MATHLEX_SYMBOL && t->n > 1 && !is_spelled(t, "pi") &&
-           !is_spelled(t, "infty") && t->s[0] != ' ' && isalpha((unsigned char)t->s[0]);
+    return t->kind == MATHLEX_SYMBOL && t->n > 1 && !mathlex_says(t, "pi") &&
+           !mathlex_says(t, "infty") && t->s[0] != ' ' && isalpha((unsigned char)t->s[0]);
 }
 
 /* The suffix of an ordinal right behind its number: 1st, 2nd, 3rd, 4th. */
@@ -261,21 +254,21 @@ static bool is_ordinal(token number, token t) {
                          : digit == '1'                ? "st"
                          : digit == '2'                ? "nd"
                                                        : "rd";
-    return is_spelled(t, suffix);
+    return mathlex_says(t, suffix);
 }
 
 /* Tokens of the raised suffix of an ordinal at t: ^{\text{th}}, ^{th}. Behind a letter, "n^{th}",
  * any suffix. */
 static size_t raised_ordinal_length(const struct resolver *r, token t) {
     size_t n = 1, depth = 0;
-    if (!is(t, '^')) return 0;
-    while (is(&t[n], '{') && depth < 4)
+    if (!mathlex_is(t, '^')) return 0;
+    while (mathlex_is(&t[n], '{') && depth < 4)
         n++, depth++;
-    bool letter = last(r)->kind == MATHLEX_SYMBOL && is_spelled(&t[n], "th");
+    bool letter = last(r)->kind == MATHLEX_SYMBOL && mathlex_says(&t[n], "th");
     if (t[n].kind != MATHLEX_TEXT || !(is_ordinal(last(r), &t[n]) || letter)) return 0;
     n++;
     for (; depth > 0; depth--, n++)
-        if (!is(&t[n], '}')) return 0;
+        if (!mathlex_is(&t[n], '}')) return 0;
     return n;
 }
 
@@ -284,10 +277,10 @@ static size_t half_length(const struct resolver *r, int64_t *num, int64_t *den) 
     struct mathword_part w[3];
     size_t n = 0;
     token t = &r->raw[r->i + 1];
-    if (last(r)->kind != MATHLEX_NUMBER || !is_spelled(&r->raw[r->i], "and")) return 0;
+    if (last(r)->kind != MATHLEX_NUMBER || !mathlex_says(&r->raw[r->i], "and")) return 0;
     for (; n < 3 && is_word(&t[n]); n++)
         w[n] = (struct mathword_part){t[n].s, t[n].n};
-    if (n < 3 && is_class(&t[0], MATHLEX_LETTERS) && is_spelled(&t[0], "a") && is_word(&t[1])) {
+    if (n < 3 && is_class(&t[0], MATHLEX_LETTERS) && mathlex_says(&t[0], "a") && is_word(&t[1])) {
         w[0] = (struct mathword_part){t[0].s, t[0].n};
         w[1] = (struct mathword_part){t[1].s, t[1].n};
         n = 2;
@@ -320,20 +313,21 @@ static bool apply_word(struct resolver *r, struct mathword does) {
         break;
     case MATHWORD_SCALE:
         put_punct(r, '*', "*");
-        put_number(r, does.factor);
+        put_value(r, does.factor);
         break;
     case MATHWORD_PART:
         put_punct(r, '/', "/");
-        put_number(r, does.factor);
+        put_value(r, does.factor);
         break;
     case MATHWORD_PERCENT:
-        if (next->kind == MATHLEX_TEXT && (is_spelled(next, "points") || is_spelled(next, "point")))
+        if (next->kind == MATHLEX_TEXT &&
+            (mathlex_says(next, "points") || mathlex_says(next, "point")))
             r->i++;
         put_punct(r, '%', "%");
         break;
     case MATHWORD_POWER:
         put_punct(r, '^', "^");
-        put_number(r, does.factor);
+        put_value(r, does.factor);
         break;
     case MATHWORD_INFIX:
         if (!starts_operand(next)) return does.sign != '*' ? (r->bad = true) : false;
@@ -341,7 +335,8 @@ static bool apply_word(struct resolver *r, struct mathword does) {
         break;
     case MATHWORD_EQUALS:
         while (next->kind == MATHLEX_TEXT &&
-               (is_spelled(next, "to") || is_spelled(next, "equal") || is_spelled(next, "equals")))
+               (mathlex_says(next, "to") || mathlex_says(next, "equal") ||
+                mathlex_says(next, "equals")))
             next = &r->raw[++r->i + 1];
         if (!starts_value(next) && !is_word(next)) return r->bad = true;
         if (is_word(next) && mathword_behind(next->s, next->n).behind == MATHWORD_CHANGE)
@@ -368,8 +363,8 @@ static bool apply_pair(struct resolver *r) {
                  {"per", "cent", {MATHWORD_PERCENT, 0, 0}}};
     token t = &r->raw[r->i];
     for (size_t k = 0; k < sizeof pairs / sizeof pairs[0]; k++) {
-        if (!is_spelled(t, pairs[k].first) || t[1].kind != MATHLEX_TEXT ||
-            !is_spelled(&t[1], pairs[k].second))
+        if (!mathlex_says(t, pairs[k].first) || t[1].kind != MATHLEX_TEXT ||
+            !mathlex_says(&t[1], pairs[k].second))
             continue;
         r->i++;
         return apply_word(r, pairs[k].does);
@@ -384,12 +379,13 @@ static void resolve_behind(struct resolver *r) {
     n = !t->space && is_ordinal(last(r), t) ? 1 : mathmeasure_letters(t);
     bool named =
         is_behind_name(r) && !(t->space && t->face == MATHLEX_WORDS && mathmeasure_is_unit(t));
-    bool call = is_class(t, MATHLEX_FUNCTION) && (is(&t[1], '(') || !t->space); /* min(a, b) */
+    bool call =
+        is_class(t, MATHLEX_FUNCTION) && (mathlex_is(&t[1], '(') || !t->space); /* min(a, b) */
     bool unit = mathmeasure_is_unit(t) || mathmeasure_special(t) > 0;
     if (n == 0 && !named && !call && unit) n = mathmeasure_length(t, false);
     if (n > 0) {
-        if (n == 1 && is_spelled(t, "am")) put_punct(r, MATHLEX_AM, "am");
-        if (n == 1 && is_spelled(t, "pm")) put_punct(r, MATHLEX_PM, "pm");
+        if (n == 1 && mathlex_says(t, "am")) put_punct(r, MATHLEX_AM, "am");
+        if (n == 1 && mathlex_says(t, "pm")) put_punct(r, MATHLEX_PM, "pm");
         skip_unit(r, n);
         return;
     }
@@ -420,7 +416,7 @@ static void resolve_behind(struct resolver *r) {
 /* ---- in front of a value ---- */
 
 /* The words from r->i on; how many. */
-static size_t gather(const struct resolver *r, struct mathword_part w[PHRASE_WORDS_MAX]) {
+static size_t gather_tokens(const struct resolver *r, struct mathword_part w[PHRASE_WORDS_MAX]) {
     size_t n = 0;
     for (; n < PHRASE_WORDS_MAX && is_word(&r->raw[r->i + n]); n++)
         w[n] = (struct mathword_part){r->raw[r->i + n].s, r->raw[r->i + n].n};
@@ -433,8 +429,8 @@ static size_t gather_number(const struct resolver *r, struct mathword_part w[PHR
     size_t n = 0;
     for (size_t i = r->i; n < PHRASE_WORDS_MAX;) {
         token t = &r->raw[i];
-        bool hyphen = n > 0 && is(t, '-') && !t->space && is_word(&t[1]) && !t[1].space;
-        bool article = is_class(t, MATHLEX_LETTERS) && is_spelled(t, "a") && is_word(&t[1]);
+        bool hyphen = n > 0 && mathlex_is(t, '-') && !t->space && is_word(&t[1]) && !t[1].space;
+        bool article = is_class(t, MATHLEX_LETTERS) && mathlex_says(t, "a") && is_word(&t[1]);
         if (!hyphen && !article && !is_word(t)) break;
         i += hyphen;
         w[n] = (struct mathword_part){r->raw[i].s, r->raw[i].n};
@@ -450,7 +446,7 @@ static bool resolve_number(struct resolver *r) {
     size_t n = mathword_number(w, gather_number(r, w, tokens), &num, &den);
     if (n == 0) return false;
     if (den == 1)
-        put_number(r, num);
+        put_value(r, num);
     else
         put_fraction(r, num, den);
     r->i += tokens[n - 1];
@@ -481,16 +477,17 @@ static bool is_denominator(const struct resolver *r, token t) {
     bool number = false;
     for (size_t i = 0; i < r->m; i++)
         number = number || r->out[i].kind == MATHLEX_NUMBER;
-    return number && n > 0 && is(&t[n], '}') && is(last(r), '{') && r->m > 1 &&
-           is(last(r) - 1, '}');
+    return number && n > 0 && mathlex_is(&t[n], '}') && mathlex_is(last(r), '{') && r->m > 1 &&
+           mathlex_is(last(r) - 1, '}');
 }
 
 /* Words where a value should begin. */
 static void resolve_front(struct resolver *r) {
     struct mathword_part w[PHRASE_WORDS_MAX];
     token t = &r->raw[r->i];
-    bool begins = r->m == 0 || is(last(r), ',') || is(last(r), ';'), negative;
-    bool index = is(last(r), '_') || (is(last(r), '{') && r->m > 1 && is(last(r) - 1, '_'));
+    bool begins = r->m == 0 || mathlex_is(last(r), ',') || mathlex_is(last(r), ';'), negative;
+    bool index = mathlex_is(last(r), '_') ||
+                 (mathlex_is(last(r), '{') && r->m > 1 && mathlex_is(last(r) - 1, '_'));
     if (is_class(t, MATHLEX_FUNCTION)) { /* v_{max} is a name */
         put_name(r, index ? MATHLEX_SYMBOL : MATHLEX_COMMAND, t->s, t->n);
         r->i++;
@@ -501,19 +498,20 @@ static void resolve_front(struct resolver *r) {
         r->i++;
         return;
     }
-    if (is(last(r), ',') && (is_spelled(t, "and") || is_spelled(t, "or"))) {
+    if (mathlex_is(last(r), ',') && (mathlex_says(t, "and") || mathlex_says(t, "or"))) {
         r->i++; /* ", and" */
         return;
     }
     if (resolve_number(r)) return;
-    size_t n = gather(r, w);
+    size_t n = gather_tokens(r, w);
     token next = &t[n];
-    if (begins && is(next, ':') && (starts_value(&next[1]) || is_word(&next[1]))) {
+    if (begins && mathlex_is(next, ':') && (starts_value(&next[1]) || is_word(&next[1]))) {
         if (!mathword_names(w, n)) r->bad = true;
         r->i += n + 1;
         return;
     }
-    if (begins && n == 1 && is(next, ',') && mathword_announces(w, n, &negative) && !negative) {
+    if (begins && n == 1 && mathlex_is(next, ',') && mathword_announces(w, n, &negative) &&
+        !negative) {
         r->i += 2; /* "So, 5" */
         return;
     }
@@ -525,13 +523,13 @@ static void resolve_front(struct resolver *r) {
         return;
     }
     if (is_denominator(r, t)) {
-        put_number(r, 1);
+        put_value(r, 1);
         r->i += mathmeasure_length(t, true);
         return;
     }
-    bool operand = starts_value(next) && !is(next, '|');
+    bool operand = starts_value(next) && !mathlex_is(next, '|');
     if (n == 1 && t->n == 1 && t->face != MATHLEX_BARE) operand = false; /* \mathrm{d}x */
-    if (n == 1 && t->face == MATHLEX_UPRIGHT && (starts_operand(next) || is(next, '_')))
+    if (n == 1 && t->face == MATHLEX_UPRIGHT && (starts_operand(next) || mathlex_is(next, '_')))
         operand = false; /* \mathrm{Var}(X) */
     if (!operand) {
         if (is_relation(next) && !mathword_names(w, n)) r->bad = true;
@@ -550,9 +548,10 @@ static void resolve_front(struct resolver *r) {
 static bool is_opener(token t) {
     static const char *const names[] = {"therefore", "Rightarrow", "implies",        "sim",
                                         "cong",      "doteq",      "Longrightarrow", NULL};
-    if (is(t, '=') || is(t, MATHLEX_APPROX) || is(t, MATHLEX_TO)) return true;
+    if (mathlex_is(t, '=') || mathlex_is(t, MATHLEX_APPROX) || mathlex_is(t, MATHLEX_TO))
+        return true;
     for (size_t i = 0; names[i]; i++)
-        if (t->kind == MATHLEX_SYMBOL && is_spelled(t, names[i])) return true;
+        if (t->kind == MATHLEX_SYMBOL && mathlex_says(t, names[i])) return true;
     return false;
 }
 
@@ -561,17 +560,18 @@ static size_t put_minutes(struct resolver *r) {
     token t = &r->raw[r->i + 1];
     int part = 60;
     size_t n = 0;
-    if (last(r)->kind != MATHLEX_NUMBER || t->kind != MATHLEX_NUMBER || !is(&t[1], '\'')) return 0;
+    if (last(r)->kind != MATHLEX_NUMBER || t->kind != MATHLEX_NUMBER || !mathlex_is(&t[1], '\''))
+        return 0;
     struct mathlex_token degrees = r->out[--r->m];
     put_punct(r, '(', "(");
-    put(r, degrees);
-    while (t[n].kind == MATHLEX_NUMBER && is(&t[n + 1], '\'') && part <= 3600) {
+    emit(r, degrees);
+    while (t[n].kind == MATHLEX_NUMBER && mathlex_is(&t[n + 1], '\'') && part <= 3600) {
         put_punct(r, '+', "+");
-        put(r, t[n]);
+        emit(r, t[n]);
         put_punct(r, '/', "/");
-        put_number(r, part);
+        put_value(r, part);
         n += 2;
-        while (is(&t[n], '\''))
+        while (mathlex_is(&t[n], '\''))
             n++;
         part *= 60;
     }
@@ -582,7 +582,7 @@ static size_t put_minutes(struct resolver *r) {
 /* The degree sign, which names a scale of temperature too. */
 static void resolve_degree(struct resolver *r) {
     size_t minutes = put_minutes(r);
-    put(r, r->raw[r->i]);
+    emit(r, r->raw[r->i]);
     r->i += 1 + minutes;
     token t = &r->raw[r->i];
     bool scale = t->kind == MATHLEX_TEXT && t->n == 1 && strchr("CFK", *t->s);
@@ -592,65 +592,67 @@ static void resolve_degree(struct resolver *r) {
 /* Whether the next group is the second argument of a fraction. */
 static bool expects_argument(const struct resolver *r) {
     size_t i = r->m, depth = 0;
-    if (!is(last(r), '}')) return false;
+    if (!mathlex_is(last(r), '}')) return false;
     while (i > 0) {
         token t = &r->out[--i];
-        depth += is(t, '}');
-        if (is(t, '{') && --depth == 0) break;
+        depth += mathlex_is(t, '}');
+        if (mathlex_is(t, '{') && --depth == 0) break;
     }
-    return i > 0 && r->out[i - 1].kind == MATHLEX_COMMAND && is_spelled(&r->out[i - 1], "frac");
+    return i > 0 && r->out[i - 1].kind == MATHLEX_COMMAND && mathlex_says(&r->out[i - 1], "frac");
 }
 
 /* Units that begin with a sign: "/ s", "* cm", "-inch"; a group or quotient of units; what is
  * behind a unit only. False if it is none of those. */
 static bool resolve_unit_sign(struct resolver *r) {
     token t = &r->raw[r->i];
-    if (is(t, '{') && expects_argument(r)) return false;
+    if (mathlex_is(t, '{') && expects_argument(r)) return false;
     size_t n = raised_ordinal_length(r, t);
     if (n == 0) n = mathmeasure_remark(t);
     if (n == 0 && mathmeasure_special(t) > 0 && !r->variable) {
         n = mathmeasure_length(t, false);
         if (starts_operand(&t[n])) n = 0;
     }
-    if (n == 0 &&
-        (is(t, '{') || is(t, '(') || (t->kind == MATHLEX_COMMAND && is_spelled(t, "frac"))))
-        n = is(t, '(') && !r->dropped && t[1].face == MATHLEX_BARE ? 0
-                                                                   : mathmeasure_length(t, false);
-    bool joint = is(t, '/') || is(t, '*');
+    if (n == 0 && (mathlex_is(t, '{') || mathlex_is(t, '(') ||
+                   (t->kind == MATHLEX_COMMAND && mathlex_says(t, "frac"))))
+        n = mathlex_is(t, '(') && !r->dropped && t[1].face == MATHLEX_BARE
+                ? 0
+                : mathmeasure_length(t, false);
+    bool joint = mathlex_is(t, '/') || mathlex_is(t, '*');
     if (n == 0 && joint && (mathmeasure_is_unit(&t[1]) || r->dropped)) {
         size_t m = mathmeasure_length(t + 1, r->dropped);
-        bool noun = is(t, '/') && is_word(&t[1]) && !r->variable && !r->strict &&
+        bool noun = mathlex_is(t, '/') && is_word(&t[1]) && !r->variable && !r->strict &&
                     mathword_behind(t[1].s, t[1].n).behind == MATHWORD_NOUN;
         n = m > 0 ? 1 + m : noun ? 2 + mathmeasure_exponent(&t[2]) : 0;
     }
-    bool noun = is(t, '/') && is_word(&t[1]) && !r->variable && !r->strict &&
+    bool noun = mathlex_is(t, '/') && is_word(&t[1]) && !r->variable && !r->strict &&
                 mathword_behind(t[1].s, t[1].n).behind == MATHWORD_NOUN;
     if (n == 0 && noun) n = 2 + mathmeasure_exponent(&t[2]);
-    bool hyphen = is(t, '-') && !t->space && is_word(&t[1]) && !t[1].space;
+    bool hyphen = mathlex_is(t, '-') && !t->space && is_word(&t[1]) && !t[1].space;
     if (n == 0 && hyphen && last(r)->kind == MATHLEX_NUMBER) {
         r->i++;
         resolve_behind(r);
         return true;
     }
-    if (n == 0 && is(t, '\'') && last(r)->kind == MATHLEX_NUMBER) { /* minutes, feet */
-        while (is(&t[n], '\''))
+    if (n == 0 && mathlex_is(t, '\'') && last(r)->kind == MATHLEX_NUMBER) { /* minutes, feet */
+        while (mathlex_is(&t[n], '\''))
             n++;
         if (!is_separator(&t[n])) n = 0;
     }
-    if (n == 0 && r->dropped && (is(t, '!') || is(t, '?'))) n = 1;
+    if (n == 0 && r->dropped && (mathlex_is(t, '!') || mathlex_is(t, '?'))) n = 1;
     if (n > 0) skip_unit(r, n);
     return n > 0;
 }
 
 static void resolve_token(struct resolver *r) {
     token t = &r->raw[r->i];
-    bool value = ends_value(r);
-    if (value && is(t, MATHLEX_DEGREE)) {
+    bool value = token_ends_value(r);
+    if (value && mathlex_is(t, MATHLEX_DEGREE)) {
         resolve_degree(r);
         return;
     }
     if (value && t->kind != MATHLEX_TEXT && resolve_unit_sign(r)) return;
-    if (value && t->kind == MATHLEX_TEXT && (is_spelled(t, "degrees") || is_spelled(t, "degree"))) {
+    if (value && t->kind == MATHLEX_TEXT &&
+        (mathlex_says(t, "degrees") || mathlex_says(t, "degree"))) {
         put_punct(r, MATHLEX_DEGREE, "degree"); /* counts in an argument of a function */
         r->i++;
         return;
@@ -667,10 +669,10 @@ static void resolve_token(struct resolver *r) {
         return;
     }
     if (r->dropped && starts_operand(t)) r->bad = true;
-    if (is(t, '|')) r->bars++;
-    if (t->kind == MATHLEX_SYMBOL && !is_spelled(t, "pi")) r->variable = true;
+    if (mathlex_is(t, '|')) r->bars++;
+    if (t->kind == MATHLEX_SYMBOL && !mathlex_says(t, "pi")) r->variable = true;
     if (is_separator(t) || is_relation(t)) r->variable = false;
-    put(r, *t);
+    emit(r, *t);
     r->dropped = false;
     r->i++;
 }
@@ -697,17 +699,18 @@ static bool is_operator(token t) {
  * all go. */
 static size_t unwrap(struct mathlex_token *raw, size_t n) {
     size_t m = 0;
-    bool quoted = n > 2 && is(&raw[0], '\'') && is(&raw[n - 1], '\'');
+    bool quoted = n > 2 && mathlex_is(&raw[0], '\'') && mathlex_is(&raw[n - 1], '\'');
     for (size_t i = quoted; i < n - quoted; i++) {
         size_t k = i + 1;
         bool argument =
-            m > 0 && (is(&raw[m - 1], '^') || is(&raw[m - 1], '_') || is(&raw[m - 1], '}') ||
-                      is(&raw[m - 1], MATHLEX_BEGIN) || raw[m - 1].kind == MATHLEX_COMMAND);
-        if (is(&raw[i], '{') && !argument) {
+            m > 0 && (mathlex_is(&raw[m - 1], '^') || mathlex_is(&raw[m - 1], '_') ||
+                      mathlex_is(&raw[m - 1], '}') || mathlex_is(&raw[m - 1], MATHLEX_BEGIN) ||
+                      raw[m - 1].kind == MATHLEX_COMMAND);
+        if (mathlex_is(&raw[i], '{') && !argument) {
             while (raw[k].kind == MATHLEX_TEXT)
                 k++;
             if (k == i + 1 && is_operator(&raw[k])) k++; /* \mathrel{=} */
-            if (is(&raw[k], '}') &&
+            if (mathlex_is(&raw[k], '}') &&
                 (k == i + 1 || raw[i + 1].kind == MATHLEX_PUNCT || is_word(&raw[i + 1]))) {
                 memmove(&raw[m], &raw[i + 1], (k - i - 1) * sizeof *raw);
                 if (k > i + 1) raw[m].space = true;
@@ -726,10 +729,10 @@ static size_t unwrap(struct mathlex_token *raw, size_t n) {
 static size_t unbrace(struct mathlex_token *raw, size_t n) {
     bool equation = false;
     size_t depth = 0, end = 0;
-    if (n < 3 || !is(&raw[0], '{')) return n;
+    if (n < 3 || !mathlex_is(&raw[0], '{')) return n;
     for (size_t i = 0; i < n && end == 0; i++) {
-        depth += is(&raw[i], '{');
-        depth -= is(&raw[i], '}');
+        depth += mathlex_is(&raw[i], '{');
+        depth -= mathlex_is(&raw[i], '}');
         equation = equation || is_relation(&raw[i]);
         if (depth == 0) end = i;
     }
@@ -749,13 +752,13 @@ static enum mathphrase_result resolve(struct resolver *r) {
 
 /* Words, letters and whole numbers that are told apart as text alone: "Quadrant I", "at least 5",
  * "x is odd". No sign may be lost in that. */
-static bool is_sentence(const struct mathlex_token *raw, size_t n) {
+static bool is_sentence_of_tokens(const struct mathlex_token *raw, size_t n) {
     bool word = false;
     for (size_t i = 0; i < n; i++) {
         token t = &raw[i];
         word = word || is_word(t);
         bool whole = t->kind == MATHLEX_NUMBER && strspn(t->s, "0123456789") >= t->n;
-        bool hyphen = is(t, '-') && !is(&t[1], '-') && t[1].kind == MATHLEX_TEXT;
+        bool hyphen = mathlex_is(t, '-') && !mathlex_is(&t[1], '-') && t[1].kind == MATHLEX_TEXT;
         bool mark = t->kind == MATHLEX_PUNCT && t->punct && strchr("(),:'?!", t->punct);
         if (t->kind != MATHLEX_TEXT && !whole && !hyphen && !mark) return false;
     }
@@ -763,10 +766,11 @@ static bool is_sentence(const struct mathlex_token *raw, size_t n) {
 }
 
 /* Whether words came to a value: numbers, or one letter ("answer: B"). */
-static bool is_value(const struct resolver *r) {
+static bool is_value_token(const struct resolver *r) {
     bool number = false;
     if (r->m == 1 && r->out[0].kind == MATHLEX_SYMBOL && r->out[0].n == 1) return true;
-    if (r->m == 3 && is(&r->out[0], '(') && r->out[1].kind == MATHLEX_SYMBOL && is(&r->out[2], ')'))
+    if (r->m == 3 && mathlex_is(&r->out[0], '(') && r->out[1].kind == MATHLEX_SYMBOL &&
+        mathlex_is(&r->out[2], ')'))
         return r->out[1].n == 1; /* "choice (B)" */
     for (size_t i = 0; i < r->m; i++) {
         number = number || r->out[i].kind == MATHLEX_NUMBER;
@@ -786,8 +790,8 @@ enum mathphrase_result mathphrase_resolve(struct mathlex_token out[MATHLEX_TOKEN
     enum mathphrase_result result = resolve(&r);
     *m = r.m;
     if (result == MATHPHRASE_UNREADABLE)
-        words = words || is_sentence(raw, n);
-    else if (!words || is_value(&r))
+        words = words || is_sentence_of_tokens(raw, n);
+    else if (!words || is_value_token(&r))
         return result;
     if (!words) return result;
     *m = 0;

@@ -3,7 +3,8 @@
 #ifndef REWARD_MATH_MATHPHRASE_H
 #define REWARD_MATH_MATHPHRASE_H
 
-#include "reward/math/mathlex.h"
+#include "base/arena.h"
+#include "reward/math/mathlex_token.h"
 
 enum mathphrase_result {
     MATHPHRASE_READ,

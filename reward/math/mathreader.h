@@ -4,8 +4,9 @@
 #ifndef REWARD_MATH_MATHREADER_H
 #define REWARD_MATH_MATHREADER_H
 
-#include "reward/math/mathlex.h"
-#include "reward/math/mathparse.h"
+#include "base/arena.h"
+#include "reward/math/mathlex_token.h"
+#include "reward/math/mathparse_node.h"
 
 enum { MATHREADER_DEPTH = 60 };
 

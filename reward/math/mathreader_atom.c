@@ -6,6 +6,7 @@
  * \zeta and whatever has a prime are functions; another capital, h, p or q is one where the
  * brackets hold a single letter or number, or several things: P(A), h(2), C(5,2), but P(1+r). All
  * other letters are factors. */
+#include "base/words.h"
 #include "reward/math/mathfunc.h"
 #include "reward/math/mathreader.h"
 
@@ -111,7 +112,7 @@ static bool continue_dots(struct rational *x, const struct mathlex_token *t) {
 }
 
 /* A number, or a mixed one: 1 1/2, 1\frac{1}{2}. */
-static value read_number(struct mathreader *r) {
+static value read_number_atom(struct mathreader *r) {
     struct rational x, a, b, part;
     const struct mathlex_token *t = r->at;
     if (!number_value(&x, t)) return NULL;
@@ -211,12 +212,6 @@ static value read_root(struct mathreader *r) {
 
 /* ---- functions ---- */
 
-static bool is_one_of(const char *const *list, const char *s) {
-    for (; *list; list++)
-        if (strcmp(*list, s) == 0) return true;
-    return false;
-}
-
 /* Whether an argument without brackets goes on: \sin 2x, \ln\frac{1}{2}, \cos 2(x+1). */
 static bool argument_goes_on(const struct mathreader *r, bool number) {
     if (r->at->kind == MATHLEX_SYMBOL) return !is_dots(r->at);
@@ -285,7 +280,7 @@ static value read_function(struct mathreader *r) {
         name = inverse_name(name);
         power = NULL;
     }
-    bool angle = is_one_of(angles, name);
+    bool angle = words_have_text(angles, name);
     r->angle += angle;
     size_t n = read_arguments(r, arg, sizeof arg / sizeof arg[0]);
     r->angle -= angle;
@@ -320,7 +315,7 @@ static bool read_bounds(struct mathreader *r, const struct mathlex_token **varia
 }
 
 /* A finite sum or product is added up by reading its body once for each value of the variable. */
-static value add_up(struct mathreader *r, bool product) {
+static value add_up_terms(struct mathreader *r, bool product) {
     const struct mathlex_token *variable, *outer = r->bound;
     int64_t a, b, outer_value = r->bound_value;
     value total = algebra_int(r->g, product ? 1 : 0);
@@ -362,7 +357,7 @@ static value read_large(struct mathreader *r) {
     bool product = mathreader_is_name(start, "prod");
     if (product || mathreader_is_name(start, "sum")) {
         struct mathreader_mark mark = mathreader_mark(r);
-        value v = add_up(r, product);
+        value v = add_up_terms(r, product);
         if (v) return v;
         mathreader_rewind(r, &mark);
     }
@@ -571,7 +566,7 @@ static bool has_bar(const struct mathlex_token *t) {
 }
 
 /* { x | condition } or { x : condition } behind its brace; NULL with nothing read if it is none. */
-static node read_builder(struct mathreader *r, const char *closing) {
+static node read_set_builder(struct mathreader *r, const char *closing) {
     if (!has_bar(r->at)) return NULL;
     struct mathreader_mark start = mathreader_mark(r);
     struct mathparse_node *n = mathreader_new(r, MATHPARSE_BUILDER);
@@ -628,7 +623,7 @@ static node read_brackets(struct mathreader *r) {
     if (n->open == MATHLEX_SET_OPEN || n->open == '{') {
         n->kind = MATHPARSE_SET;
         if (n->open == MATHLEX_SET_OPEN && mathreader_accept(r, MATHLEX_SET_CLOSE)) return n;
-        node builder = read_builder(r, closing);
+        node builder = read_set_builder(r, closing);
         if (builder) return builder;
     }
     bool no_bar = r->no_bar;
@@ -683,7 +678,7 @@ static node read_matrix(struct mathreader *r) {
     return cols == 0 ? n : NULL;
 }
 
-static node read_command(struct mathreader *r) {
+static node read_command_atom(struct mathreader *r) {
     if (mathreader_is_command(r, "frac")) return r->at++, mathreader_value(r, read_fraction(r));
     if (mathreader_is_command(r, "sqrt")) return r->at++, mathreader_value(r, read_root(r));
     if (mathreader_is_command(r, "binom") || mathreader_is_command(r, "dbinom") ||
@@ -696,9 +691,9 @@ static node read_command(struct mathreader *r) {
 }
 
 static node read_atom(struct mathreader *r) {
-    if (r->at->kind == MATHLEX_NUMBER) return mathreader_value(r, read_number(r));
+    if (r->at->kind == MATHLEX_NUMBER) return mathreader_value(r, read_number_atom(r));
     if (r->at->kind == MATHLEX_SYMBOL) return mathreader_value(r, read_name(r));
-    if (r->at->kind == MATHLEX_COMMAND) return read_command(r);
+    if (r->at->kind == MATHLEX_COMMAND) return read_command_atom(r);
     if (r->at->kind != MATHLEX_PUNCT) return NULL;
     switch (r->at->punct) {
     case '(':

@@ -25,8 +25,8 @@ static bool is_vector(node n) {
                  (n->kind == MATHPARSE_TUPLE && n->open == '(' && n->close == ')'));
 }
 
-static node multiply(struct mathreader *r, node a, node b);
-static node add(struct mathreader *r, node a, node b);
+static node multiply_nodes(struct mathreader *r, node a, node b);
+static node add_nodes(struct mathreader *r, node a, node b);
 
 /* Rows by columns. */
 static node multiply_matrices(struct mathreader *r, node a, node b) {
@@ -38,15 +38,15 @@ static node multiply_matrices(struct mathreader *r, node a, node b) {
         for (size_t j = 0; j < cols; j++) {
             node sum = mathreader_value(r, algebra_int(r->g, 0));
             for (size_t k = 0; k < inner && sum; k++) {
-                node x = multiply(r, a->item[i * inner + k], b->item[k * cols + j]);
-                sum = x ? add(r, sum, x) : NULL;
+                node x = multiply_nodes(r, a->item[i * inner + k], b->item[k * cols + j]);
+                sum = x ? add_nodes(r, sum, x) : NULL;
             }
             if (!mathreader_add(r, n, sum)) return NULL;
         }
     return n;
 }
 
-static node multiply(struct mathreader *r, node a, node b) {
+static node multiply_nodes(struct mathreader *r, node a, node b) {
     value x = mathreader_value_of(a), y = mathreader_value_of(b);
     if (a && b && a->kind == MATHPARSE_MATRIX && b->kind == MATHPARSE_MATRIX)
         return multiply_matrices(r, a, b);
@@ -60,24 +60,24 @@ static node multiply(struct mathreader *r, node a, node b) {
     *n = *vector;
     n->n = 0;
     for (size_t i = 0; i < vector->n; i++)
-        if (!mathreader_add(r, n, multiply(r, scale, vector->item[i]))) return NULL;
+        if (!mathreader_add(r, n, multiply_nodes(r, scale, vector->item[i]))) return NULL;
     return n;
 }
 
-static node divide(struct mathreader *r, node a, node b) {
+static node divide_nodes(struct mathreader *r, node a, node b) {
     value y = mathreader_value_of(b);
     if (!y || !mathreader_is_finite(r, y) || !mathreader_is_finite(r, mathreader_value_of(a)))
         return NULL;
-    return multiply(r, a, mathreader_value(r, algebra_div(r->g, algebra_int(r->g, 1), y)));
+    return multiply_nodes(r, a, mathreader_value(r, algebra_div(r->g, algebra_int(r->g, 1), y)));
 }
 
 static node negate(struct mathreader *r, node a) {
     value x = mathreader_value_of(a);
     if (x) return mathreader_value(r, algebra_neg(r->g, x));
-    return multiply(r, mathreader_value(r, algebra_int(r->g, -1)), a);
+    return multiply_nodes(r, mathreader_value(r, algebra_int(r->g, -1)), a);
 }
 
-static node add(struct mathreader *r, node a, node b) {
+static node add_nodes(struct mathreader *r, node a, node b) {
     value x = mathreader_value_of(a), y = mathreader_value_of(b);
     if (x && y)
         return mathreader_is_finite(r, x) && mathreader_is_finite(r, y)
@@ -89,7 +89,7 @@ static node add(struct mathreader *r, node a, node b) {
     *n = *a;
     n->n = 0;
     for (size_t i = 0; i < a->n; i++)
-        if (!mathreader_add(r, n, add(r, a->item[i], b->item[i]))) return NULL;
+        if (!mathreader_add(r, n, add_nodes(r, a->item[i], b->item[i]))) return NULL;
     return n;
 }
 
@@ -188,12 +188,12 @@ node mathreader_product(struct mathreader *r) {
     node n = mathreader_power(r);
     while (n) {
         if (mathreader_accept(r, '*')) {
-            n = multiply(r, n, read_signed(r));
+            n = multiply_nodes(r, n, read_signed(r));
         } else if (mathreader_accept(r, '/')) {
-            n = divide(r, n, read_signed(r));
+            n = divide_nodes(r, n, read_signed(r));
         } else if (starts_factor(r) && !is_modulus(r)) {
             node factor = mathreader_power(r);
-            n = is_interval(factor) ? NULL : multiply(r, n, factor);
+            n = is_interval(factor) ? NULL : multiply_nodes(r, n, factor);
         } else {
             break;
         }
@@ -244,7 +244,7 @@ static node read_sum(struct mathreader *r) {
         if (x && x->kind == MATHPARSE_SET && sign == SIGN_MINUS)
             n = pair(r, MATHLEX_WITHOUT, n, x); /* R - {0} */
         else
-            n = add(r, n, x && sign == SIGN_MINUS ? negate(r, x) : x);
+            n = add_nodes(r, n, x && sign == SIGN_MINUS ? negate(r, x) : x);
     }
     return n;
 }

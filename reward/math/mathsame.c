@@ -35,7 +35,7 @@ static int same_in_order(struct algebra *g, node want, node got) {
 }
 
 /* Each item of a is one of b's; a is the wanted side or the other. */
-static int within(struct algebra *g, node a, node b, bool a_wanted) {
+static int within_tolerance(struct algebra *g, node a, node b, bool a_wanted) {
     for (size_t i = 0; i < a->n; i++) {
         int found = 0;
         for (size_t j = 0; j < b->n && found == 0; j++)
@@ -46,13 +46,13 @@ static int within(struct algebra *g, node a, node b, bool a_wanted) {
 }
 
 static int same_any_order(struct algebra *g, node want, node got) {
-    int s = within(g, want, got, true);
-    return s == 1 ? within(g, got, want, false) : s;
+    int s = within_tolerance(g, want, got, true);
+    return s == 1 ? within_tolerance(g, got, want, false) : s;
 }
 
 /* ---- equations and chains ---- */
 
-static bool is_equation(node n) {
+static bool is_equation_node(node n) {
     if (n->kind != MATHPARSE_RELATION) return false;
     for (size_t i = 0; i + 1 < n->n; i++)
         if (n->op[i] != '=' && n->op[i] != MATHLEX_APPROX) return false;
@@ -115,8 +115,9 @@ static int same_as_value(struct algebra *g, node want, node got) {
     size_t k = 0;
     if (relation->op[0] == MATHLEX_IN && relation->n == 2 && relation->named)
         value[k++] = relation->item[1];
-    else if (is_equation(relation) && (!unpack_want || relation->named || relation->named_last ||
-                                       is_constant(g, relation->item[0])))
+    else if (is_equation_node(relation) &&
+             (!unpack_want || relation->named || relation->named_last ||
+              is_constant(g, relation->item[0])))
         k = values_of(g, relation, value);
     if (relation == got && is_implicit(g, got)) k = 0;
     int result = 0;
@@ -126,15 +127,8 @@ static int same_as_value(struct algebra *g, node want, node got) {
 }
 
 /* As it is read from the right. What was rounded is equal to what was rounded. */
-static char mirrored(char op) {
-    switch (op) {
-    case MATHLEX_APPROX: return '=';
-    case '<': return '>';
-    case '>': return '<';
-    case MATHLEX_LE: return MATHLEX_GE;
-    case MATHLEX_GE: return MATHLEX_LE;
-    default: return op;
-    }
+static char exact_mirrored(char op) {
+    return op == MATHLEX_APPROX ? '=' : mathlex_mirrored(op);
 }
 
 /* Also read from the right: 5 > x is x < 5. A ratio and a membership have a direction. */
@@ -142,9 +136,9 @@ static int same_items(struct algebra *g, node a, node b) {
     int forward = 1, backward = 1;
     if (a->n != b->n) return 0;
     for (size_t i = 0; i + 1 < a->n; i++) {
-        char back = mirrored(b->op[b->n - 2 - i]);
-        if (mirrored(a->op[i]) != mirrored(b->op[i])) forward = 0;
-        if (mirrored(mirrored(a->op[i])) != back || strchr(":IO", back)) backward = 0;
+        char back = exact_mirrored(b->op[b->n - 2 - i]);
+        if (exact_mirrored(a->op[i]) != exact_mirrored(b->op[i])) forward = 0;
+        if (exact_mirrored(exact_mirrored(a->op[i])) != back || strchr(":IO", back)) backward = 0;
     }
     for (size_t i = 0; i < a->n; i++) {
         if (forward == 1) forward = same(g, a->item[i], b->item[i]);
@@ -169,12 +163,13 @@ static int same_multiple(struct algebra *g, node a, node b) {
     int sign = algebra_ratio_sign(g, x, y);
     bool either = a->op[0] == '=' || a->op[0] == MATHLEX_NE;
     if (either) return sign != 0 && a->op[0] == b->op[0];
-    return (sign == 1 && a->op[0] == b->op[0]) || (sign == -1 && a->op[0] == mirrored(b->op[0]));
+    return (sign == 1 && a->op[0] == b->op[0]) ||
+           (sign == -1 && a->op[0] == exact_mirrored(b->op[0]));
 }
 
 /* x = 2+3 = 5 is x = 5. */
 static node shortened(struct algebra *g, node n, struct mathparse_node *out, node item[2]) {
-    if (n->n <= 2 || !is_equation(n) || !n->named || !is_consistent(g, n)) return n;
+    if (n->n <= 2 || !is_equation_node(n) || !n->named || !is_consistent(g, n)) return n;
     *out = *n;
     out->n = 2;
     out->item = item;
@@ -204,7 +199,7 @@ static int same_as_tuple(struct algebra *g, node list, node tuple, bool list_wan
     if (tuple->open != '(' || tuple->close != ')' || list->n != tuple->n) return 0;
     for (size_t i = 0; i < list->n; i++) {
         node n = list->item[i];
-        if (!is_equation(n) || n->n != 2 || n->item[0]->kind != MATHPARSE_VALUE) return 0;
+        if (!is_equation_node(n) || n->n != 2 || n->item[0]->kind != MATHPARSE_VALUE) return 0;
         const char *name = algebra_symbol_name(g, n->item[0]->value);
         if (!name || strcmp(last, name) >= 0) return 0;
         last = name;
@@ -217,7 +212,7 @@ static int same_as_tuple(struct algebra *g, node list, node tuple, bool list_wan
 
 /* (x, y) = (1, 2) against x = 1, y = 2. */
 static int same_as_equations(struct algebra *g, node relation, node list, bool list_wanted) {
-    if (!is_equation(relation) || relation->n != 2) return 0;
+    if (!is_equation_node(relation) || relation->n != 2) return 0;
     node names = relation->item[0], values = relation->item[1];
     if (names->kind != MATHPARSE_TUPLE || values->kind != MATHPARSE_TUPLE ||
         names->n != values->n || names->n != list->n)
@@ -238,7 +233,7 @@ static int same_as_equations(struct algebra *g, node relation, node list, bool l
 
 /* Whether n may be a set of reals that another notation writes differently. */
 static bool may_be_set(node n) {
-    return n->kind != MATHPARSE_RELATION || !is_equation(n);
+    return n->kind != MATHPARSE_RELATION || !is_equation_node(n);
 }
 
 static bool same_set(struct algebra *g, node want, node got) {

@@ -3,6 +3,8 @@
  * from small letters, words do not. */
 #include "reward/math/mathunit.h"
 
+#include "base/words.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -83,18 +85,12 @@ static bool is_ideograph(const char *s, size_t n) {
     return strstr(ideographs, name) != NULL;
 }
 
-static bool is_one_of(const char *const *list, const char *s, size_t n) {
-    for (; *list; list++)
-        if (strlen(*list) == n && memcmp(*list, s, n) == 0) return true;
-    return false;
-}
-
 /* The sign for micro is "u" here. */
 static bool is_symbol(const char *s, size_t n) {
-    if (is_one_of(bases, s, n) || is_one_of(plain, s, n)) return true;
+    if (words_have(bases, s, n) || words_have(plain, s, n)) return true;
     for (size_t i = 0; prefixes[i]; i++) {
         size_t m = strlen(prefixes[i]);
-        if (n > m && memcmp(prefixes[i], s, m) == 0 && is_one_of(bases, s + m, n - m)) return true;
+        if (n > m && memcmp(prefixes[i], s, m) == 0 && words_have(bases, s + m, n - m)) return true;
     }
     return false;
 }
@@ -107,16 +103,17 @@ static size_t singular(char out[NAME_MAX_BYTES], const char *s, size_t n) {
     return n > 3 && out[n - 1] == 's' ? n - 1 : n;
 }
 
-static bool is_word(const char *s, size_t n) {
+static bool is_unit_word(const char *s, size_t n) {
     char w[NAME_MAX_BYTES];
     size_t m = singular(w, s, n);
     if (m == 0) return false;
-    if (is_one_of(words, w, m) || is_one_of(words, w, n)) return true;
-    if (is_one_of(word_bases, w, m) || is_one_of(word_bases, w, n)) return true;
+    if (words_have(words, w, m) || words_have(words, w, n)) return true;
+    if (words_have(word_bases, w, m) || words_have(word_bases, w, n)) return true;
     for (size_t i = 0; word_prefixes[i]; i++) {
         size_t k = strlen(word_prefixes[i]);
         if (m <= k || memcmp(word_prefixes[i], w, k) != 0) continue;
-        if (is_one_of(word_bases, w + k, m - k) || is_one_of(word_bases, w + k, n - k)) return true;
+        if (words_have(word_bases, w + k, m - k) || words_have(word_bases, w + k, n - k))
+            return true;
     }
     return false;
 }
@@ -130,19 +127,19 @@ bool mathunit_is_quotient(char over, char under) {
 }
 
 bool mathunit_is_currency(const char *s, size_t n) {
-    return is_one_of(currencies, s, n);
+    return words_have(currencies, s, n);
 }
 
 bool mathunit_is(const char *s, size_t n, enum mathunit_face face) {
-    if (is_ideograph(s, n) || (n > 2 && is_one_of(currencies, s, n))) return true;
-    if (n > 2 && is_word(s, n)) return true;
-    if (face == MATHUNIT_UPRIGHT) return is_symbol(s, n) || is_one_of(currencies, s, n);
+    if (is_ideograph(s, n) || (n > 2 && words_have(currencies, s, n))) return true;
+    if (n > 2 && is_unit_word(s, n)) return true;
+    if (face == MATHUNIT_UPRIGHT) return is_symbol(s, n) || words_have(currencies, s, n);
     if (n < 2) return false;
-    if (is_one_of(glued, s, n)) return true;
+    if (words_have(glued, s, n)) return true;
     if (face == MATHUNIT_GLUED) return n > 3 && is_symbol(s, n);
     bool capital = false;
     for (size_t i = 0; i < n; i++)
         capital = capital || isupper((unsigned char)s[i]);
-    return is_one_of(spaced, s, n) || is_one_of(currencies, s, n) || (capital && is_symbol(s, n)) ||
-           (n > 2 && is_one_of(plain, s, n));
+    return words_have(spaced, s, n) || words_have(currencies, s, n) ||
+           (capital && is_symbol(s, n)) || (n > 2 && words_have(plain, s, n));
 }

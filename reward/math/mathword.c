@@ -3,6 +3,7 @@
  * change it: there are too many nouns to know, and few words of the other kind. */
 #include "reward/math/mathword.h"
 
+#include "base/words.h"
 #include "reward/math/mathunit.h"
 
 #include <ctype.h>
@@ -17,12 +18,6 @@ static const char *lower(char out[WORD_BYTES], const char *s, size_t n) {
         out[i] = (char)tolower((unsigned char)s[i]);
     out[n] = 0;
     return out;
-}
-
-static bool is_one_of(const char *const *list, const char *word) {
-    for (; *list; list++)
-        if (strcmp(*list, word) == 0) return true;
-    return false;
 }
 
 /* ---- behind a value ---- */
@@ -120,7 +115,7 @@ struct mathword mathword_behind(const char *s, size_t n) {
     const char *w = lower(word, s, n);
     for (size_t i = 0; i < sizeof behind / sizeof behind[0]; i++)
         if (strcmp(behind[i].name, w) == 0) return behind[i].does;
-    if (is_one_of(changes, w)) return (struct mathword){MATHWORD_CHANGE, 0, 0};
+    if (words_have_text(changes, w)) return (struct mathword){MATHWORD_CHANGE, 0, 0};
     return (struct mathword){MATHWORD_NOUN, 0, 0};
 }
 
@@ -146,8 +141,8 @@ bool mathword_is_short(const char *s, size_t n, bool beside) {
     char word[WORD_BYTES];
     const char *w = lower(word, s, n);
     bool vowel = strpbrk(w, "aeiouy") != NULL;
-    if (is_one_of(always, w) || is_one_of(three, w)) return true;
-    return beside && (is_one_of(two, w) || (n == 3 && vowel));
+    if (words_have_text(always, w) || words_have_text(three, w)) return true;
+    return beside && (words_have_text(two, w) || (n == 3 && vowel));
 }
 
 /* ---- in front of a value ---- */
@@ -186,26 +181,29 @@ static const char *const negatives[] = {"minus", "negative", NULL};
 bool mathword_names(const struct mathword_part *w, size_t n) {
     char word[WORD_BYTES];
     for (size_t i = 0; i < n; i++)
-        if (is_one_of(denials, lower(word, w[i].s, w[i].n))) return false;
+        if (words_have_text(denials, lower(word, w[i].s, w[i].n))) return false;
     return true;
 }
 
+/* Words up to the last copula ("the answer is") may be any that deny nothing; behind it only those
+ * that leave a value as it is. A helper alone announces nothing: "the". */
 bool mathword_announces(const struct mathword_part *w, size_t n, bool *negative) {
     char word[WORD_BYTES];
     size_t from = 0;
     bool helped = false;
     *negative = false;
     for (size_t i = 0; i < n; i++)
-        if (is_one_of(copulas, lower(word, w[i].s, w[i].n))) from = i + 1;
+        if (words_have_text(copulas, lower(word, w[i].s, w[i].n))) from = i + 1;
     if (!mathword_names(w, from)) return false;
-    if (n > from && is_one_of(negatives, lower(word, w[n - 1].s, w[n - 1].n))) {
+    if (n > from && words_have_text(negatives, lower(word, w[n - 1].s, w[n - 1].n))) {
         *negative = true;
         n--;
     }
     for (size_t i = from; i < n; i++) {
         const char *x = lower(word, w[i].s, w[i].n);
-        bool helper = is_one_of(helpers, x), currency = mathunit_is_currency(w[i].s, w[i].n);
-        if (!(currency || is_one_of(fillers, x)) || (helper && i == 0 && n == 1)) return false;
+        bool helper = words_have_text(helpers, x), currency = mathunit_is_currency(w[i].s, w[i].n);
+        if (!(currency || words_have_text(fillers, x)) || (helper && i == 0 && n == 1))
+            return false;
         helped = helped || !helper;
     }
     return helped || from > 0 || n == 0 || *negative;
@@ -247,7 +245,7 @@ static int index_of(const char *const *list, struct mathword_part p) {
     return -1;
 }
 
-static bool is_word(const struct number_words *w, size_t at, const char *name) {
+static bool is_known_word(const struct number_words *w, size_t at, const char *name) {
     return at < w->n && w->part[at].n == strlen(name) &&
            strncasecmp(w->part[at].s, name, w->part[at].n) == 0;
 }
@@ -274,20 +272,21 @@ static size_t read_whole(const struct number_words *w, size_t at, int64_t *value
     int64_t total = 0, group = 0, part;
     bool any = false;
     for (;;) {
-        bool joined = any && is_word(w, at, "and");
+        bool joined = any && is_known_word(w, at, "and");
         if ((n = read_small(w, at + joined, &part)) > 0 && group % 100 == 0 &&
             (!joined || group + total > 0) && (group > 0 || !any || total > 0)) {
             group += part;
             at += n + joined;
             any = true;
-            if (!is_word(w, at, "hundred") && !is_word(w, at, "thousand") &&
-                !is_word(w, at, "million") && !is_word(w, at, "billion") && !is_word(w, at, "and"))
+            if (!is_known_word(w, at, "hundred") && !is_known_word(w, at, "thousand") &&
+                !is_known_word(w, at, "million") && !is_known_word(w, at, "billion") &&
+                !is_known_word(w, at, "and"))
                 break;
             continue;
         }
         struct mathword scale =
             at < w->n ? mathword_behind(w->part[at].s, w->part[at].n) : (struct mathword){0};
-        bool article = !any && (is_word(w, at, "a")) && at + 1 < w->n;
+        bool article = !any && (is_known_word(w, at, "a")) && at + 1 < w->n;
         if (article) scale = mathword_behind(w->part[at + 1].s, w->part[at + 1].n);
         if (scale.behind != MATHWORD_SCALE || (scale.factor < 100 && !article) ||
             total + group > 1000000000)
@@ -329,7 +328,7 @@ static int64_t ordinal(struct mathword_part p) {
 /* A fraction's denominator in words; 0 if it is none. "second" is a unit of time. */
 static int64_t denominator(const struct number_words *w, size_t at) {
     if (at >= w->n) return 0;
-    if (is_word(w, at, "quarter") || is_word(w, at, "quarters")) return 4;
+    if (is_known_word(w, at, "quarter") || is_known_word(w, at, "quarters")) return 4;
     struct mathword part = mathword_behind(w->part[at].s, w->part[at].n);
     if (part.behind == MATHWORD_PART) return part.factor;
     return ordinal(w->part[at]);
@@ -338,9 +337,10 @@ static int64_t denominator(const struct number_words *w, size_t at) {
 /* "a half", "one third", "three quarters": a fraction at `at`. Words read. */
 static size_t read_part(const struct number_words *w, size_t at, int64_t *num, int64_t *den) {
     int64_t count = 1;
-    size_t n = is_word(w, at, "a") || is_word(w, at, "an") ? 1 : read_small(w, at, &count);
+    size_t n =
+        is_known_word(w, at, "a") || is_known_word(w, at, "an") ? 1 : read_small(w, at, &count);
     int64_t d = denominator(w, at + n);
-    bool alone = n == 0 && !is_word(w, at, "half"); /* "third" is a place, not a part */
+    bool alone = n == 0 && !is_known_word(w, at, "half"); /* "third" is a place, not a part */
     if (d == 0 || alone) return 0;
     *num = count;
     *den = d;
@@ -355,7 +355,8 @@ size_t mathword_number(const struct mathword_part *w, size_t n, int64_t *num, in
     if (at == 0) {
         at = read_whole(&words, 0, &whole);
         if (at == 0) return 0;
-        if (is_word(&words, at, "and") && (m = read_part(&words, at + 1, &a, &b)) > 0) at += 1 + m;
+        if (is_known_word(&words, at, "and") && (m = read_part(&words, at + 1, &a, &b)) > 0)
+            at += 1 + m;
     }
     while (at > 0 && words.origin[at - 1] == 0)
         at--;

@@ -10,14 +10,14 @@
 #include <ctype.h>
 #include <string.h>
 
-static void trim(struct rational_nat *a) {
+static void trim_zeros(struct rational_nat *a) {
     while (a->n > 0 && a->w[a->n - 1] == 0)
         a->n--;
 }
 
 static struct rational_nat nat_small(uint64_t x) {
     struct rational_nat a = {.n = 2, .w = {(uint32_t)x, (uint32_t)(x >> 32)}};
-    trim(&a);
+    trim_zeros(&a);
     return a;
 }
 
@@ -64,7 +64,7 @@ static void nat_sub(struct rational_nat *a, const struct rational_nat *b) {
         a->w[i] = (uint32_t)borrow;
         borrow >>= 32;
     }
-    trim(a);
+    trim_zeros(a);
 }
 
 static bool nat_mul(struct rational_nat *out, const struct rational_nat *a,
@@ -91,7 +91,7 @@ static bool nat_mul(struct rational_nat *out, const struct rational_nat *a,
 static void nat_half(struct rational_nat *a) {
     for (uint32_t i = 0; i < a->n; i++)
         a->w[i] = a->w[i] >> 1 | (i + 1 < a->n ? a->w[i + 1] << 31 : 0);
-    trim(a);
+    trim_zeros(a);
 }
 
 /* a = 2a + bit; false if a bit falls off */
@@ -153,7 +153,7 @@ static struct rational_nat nat_quotient(const struct rational_nat *a,
         nat_sub(&rest, b);
         q.w[i / 32] |= 1u << (i % 32);
     }
-    trim(&q);
+    trim_zeros(&q);
     return q;
 }
 

@@ -28,14 +28,14 @@ static void set_all(struct realset *out) {
 }
 
 /* The ends of different computations may differ in their last bits. */
-static int compare(double a, double b) {
+static int compare_ends(double a, double b) {
     bool near = isfinite(a) && isfinite(b) && fabs(a - b) <= 1e-12 * fmax(fabs(a), fabs(b));
     return a == b || near ? 0 : a < b ? -1 : 1;
 }
 
 /* Whether a piece that ends at high and one that starts at low leave nothing between them. */
 static bool touches(const struct realset_end *high, const struct realset_end *low) {
-    int order = compare(low->at, high->at);
+    int order = compare_ends(low->at, high->at);
     return order < 0 || (order == 0 && (low->closed || high->closed));
 }
 
@@ -55,9 +55,9 @@ static bool unite(struct realset *out, const struct realset *a, const struct rea
         const struct realset_end high = left ? a->piece[i++].high : b->piece[j++].high;
         struct realset_end *last = r.n > 0 ? &r.piece[r.n - 1].high : NULL;
         if (last && touches(last, &low)) {
-            if (compare(low.at, r.piece[r.n - 1].low.at) == 0 && low.closed)
+            if (compare_ends(low.at, r.piece[r.n - 1].low.at) == 0 && low.closed)
                 r.piece[r.n - 1].low.closed = true;
-            int order = compare(high.at, last->at);
+            int order = compare_ends(high.at, last->at);
             if (order > 0) *last = high;
             if (order == 0) last->closed = last->closed || high.closed;
             continue;
@@ -70,6 +70,8 @@ static bool unite(struct realset *out, const struct realset *a, const struct rea
     return true;
 }
 
+/* The gaps between the pieces, which are in order; an end that belongs to a piece does not belong
+ * to the gap. Infinity belongs to neither. */
 static bool complement(struct realset *out, const struct realset *a) {
     struct realset r = {.variable = a->variable};
     struct realset_end low = below_all;
@@ -77,7 +79,7 @@ static bool complement(struct realset *out, const struct realset *a) {
     for (size_t i = 0; i <= a->n; i++) {
         struct realset_end high = i < a->n ? a->piece[i].low : above_all;
         if (i < a->n && isfinite(high.at)) high.closed = !high.closed;
-        if (compare(low.at, high.at) < 0 || (low.closed && high.closed && low.at == high.at)) {
+        if (compare_ends(low.at, high.at) < 0 || (low.closed && high.closed && low.at == high.at)) {
             if (r.n == REALSET_PIECES) return false;
             r.piece[r.n].low = low;
             r.piece[r.n++].high = high;
@@ -126,7 +128,7 @@ static bool set_piece(struct realset *out, struct realset_end low, struct realse
     out->piece[0].low = low;
     out->piece[0].high = high;
     if (isnan(low.at) || isnan(high.at)) return low.at != INFINITY && high.at != -INFINITY;
-    int order = compare(low.at, high.at);
+    int order = compare_ends(low.at, high.at);
     return order < 0 || (order == 0 && low.closed && high.closed);
 }
 
@@ -138,16 +140,6 @@ static bool set_side(struct realset *out, char op, struct realset_end c) {
     if (op == '>' || op == MATHLEX_GE) return set_piece(out, c, above_all);
     if (!set_piece(out, c, c)) return false;
     return op == '=' || (op == MATHLEX_NE && complement(out, out));
-}
-
-static char mirrored(char op) {
-    switch (op) {
-    case '<': return '>';
-    case '>': return '<';
-    case MATHLEX_LE: return MATHLEX_GE;
-    case MATHLEX_GE: return MATHLEX_LE;
-    default: return op;
-    }
 }
 
 static const char *variable_of(const struct algebra *g, node n) {
@@ -175,7 +167,7 @@ static bool read_relation(struct realset *out, struct algebra *g, node n) {
         else if (!realset_read(out, g, n->item[1]))
             return false;
     } else if (n->n == 2) {
-        char op = at == 0 ? n->op[0] : mirrored(n->op[0]);
+        char op = at == 0 ? n->op[0] : mathlex_mirrored(n->op[0]);
         if (!read_end(&a, g, n->item[1 - at], false) || !set_side(out, op, a)) return false;
     } else {
         char left = n->op[0], right = n->op[1];
@@ -227,7 +219,7 @@ static bool read_conditions(struct realset *out, struct algebra *g, node n, size
 }
 
 /* { x | conditions }, { x \in R | conditions }: the name of x does not matter. */
-static bool read_builder(struct realset *out, struct algebra *g, node n) {
+static bool read_builder_set(struct realset *out, struct algebra *g, node n) {
     node head = n->item[0];
     struct realset within;
     set_all(&within);
@@ -253,7 +245,7 @@ static bool read_pair(struct realset *out, struct algebra *g, node n) {
 }
 
 /* A union of sets, or the points of a set. */
-static bool read_all(struct realset *out, struct algebra *g, node n) {
+static bool read_set_union(struct realset *out, struct algebra *g, node n) {
     struct realset r = {.n = 0}, next;
     for (size_t i = 0; i < n->n; i++) {
         struct realset_end point;
@@ -282,11 +274,11 @@ bool realset_read(struct realset *out, struct algebra *g, node n) {
         return true;
     case MATHPARSE_TUPLE: return read_interval(out, g, n);
     case MATHPARSE_UNION:
-    case MATHPARSE_SET: return read_all(out, g, n);
+    case MATHPARSE_SET: return read_set_union(out, g, n);
     case MATHPARSE_PAIR: return read_pair(out, g, n);
     case MATHPARSE_RELATION: return read_relation(out, g, n);
     case MATHPARSE_LIST: return read_conditions(out, g, n, 0);
-    case MATHPARSE_BUILDER: return read_builder(out, g, n);
+    case MATHPARSE_BUILDER: return read_builder_set(out, g, n);
     default: return false;
     }
 }

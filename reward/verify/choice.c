@@ -9,9 +9,9 @@
 #include "reward/verify/verify_type.h"
 
 #include "base/mem.h"
+#include "base/textfold.h"
 #include "reward/verify/answer.h"
 #include "reward/verify/statement.h"
-#include "reward/verify/text_match.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ enum { SHORT_BYTES = 4 }; /* a response that can hold nothing but the letter: "(
 
 enum found { FOUND_NONE = 0, FOUND_SEVERAL = 1 }; /* or the letter itself */
 
-static bool is_letter(char c, bool any_case) {
+static bool is_choice_letter(char c, bool any_case) {
     return (c >= 'A' && c <= 'J') || (any_case && c >= 'a' && c <= 'j');
 }
 
@@ -66,7 +66,7 @@ static int only_letter(struct formula_span a) {
         bool first = found == FOUND_NONE;
         bool lower_ok = a.n <= 2 || (i > 0 && a.s[i - 1] == '(') ||
                         (i > 0 && a.s[i - 1] == '{' && i + 1 < a.n && a.s[i + 1] == '}');
-        if (!is_letter(a.s[i], lower_ok) || !stands_alone(a.s, a.n, i)) continue;
+        if (!is_choice_letter(a.s[i], lower_ok) || !stands_alone(a.s, a.n, i)) continue;
         if (!first && is_english(a.s, a.n, i)) continue;
         int letter = toupper((unsigned char)a.s[i]);
         if (!first && letter != found) return FOUND_SEVERAL;
@@ -76,7 +76,7 @@ static int only_letter(struct formula_span a) {
 }
 
 /* Whether the line behind a mark is a heading: "#### A note", "#### Step B". */
-static bool is_heading(const char *s, size_t n) {
+static bool is_heading_line(const char *s, size_t n) {
     static const char *const leading[] = {"answer", "final",   "the",    "option",
                                           "choice", "correct", "letter", "text"};
     size_t i = 0, m = 0;
@@ -99,7 +99,7 @@ static int marked_letter(const char *text) {
         size_t n = strnlen(s, LINE_BYTES);
         const char *end = memchr(s, '\n', n);
         if (end) n = (size_t)(end - s);
-        int f = is_heading(s, n) ? FOUND_NONE : only_letter((struct formula_span){s, n});
+        int f = is_heading_line(s, n) ? FOUND_NONE : only_letter((struct formula_span){s, n});
         if (f != FOUND_NONE) found = f;
     }
     return found;
@@ -107,21 +107,17 @@ static int marked_letter(const char *text) {
 
 /* ---- among words ---- */
 
-static bool is_punct(const struct prose_token *t, const char *which) {
-    return t->kind == PROSE_PUNCT && formula_is_in(t->punct, which);
-}
-
 /* The letter that the token is, 0 if it is none. */
 static int letter_of(const struct prose *p, size_t t) {
     const struct prose_token *w = &p->token[t];
-    bool bracketed = t > 0 && is_punct(w - 1, "([") && is_punct(w + 1, ")]");
+    bool bracketed = t > 0 && prose_is_punct(w - 1, "([") && prose_is_punct(w + 1, ")]");
     if (w->kind == PROSE_FORMULA) {
         for (size_t i = 0; i < w->n; i++)
             if (isdigit((unsigned char)w->s[i]) || formula_is_in(w->s[i], "=<>+^,")) return 0;
         int only = only_letter((struct formula_span){w->s, w->n});
         return only == FOUND_SEVERAL ? 0 : only;
     }
-    if (w->kind != PROSE_WORD || w->n != 1 || !is_letter(*w->s, bracketed)) return 0;
+    if (w->kind != PROSE_WORD || w->n != 1 || !is_choice_letter(*w->s, bracketed)) return 0;
     bool before =
         t > 0 && w->s == w[-1].s + w[-1].n && joins(w->s[-1], w[-1].n > 1 || t > 1 ? w->s[-2] : 0);
     bool touched = before || joins(w->s[1], w->s[1] ? w->s[2] : 0);
@@ -146,13 +142,13 @@ static bool is_refuted(const struct prose *p, size_t t) {
                                         "never", "impossible", "invalid",    "isn't", "cannot",
                                         "can't", "isnt",       "eliminated", NULL};
     const struct prose_token *w = &p->token[t + 1];
-    if (is_punct(w, ")]")) w++;
+    if (prose_is_punct(w, ")]")) w++;
     if (w->kind == PROSE_WORD && (memmem(w->s, w->n, "\xe4\xb8\x8d", 3) ||
                                   memmem(w->s, w->n, "\xe9\x94\x99", 3))) /* no, wrong */
         return letter_of(p, (size_t)(w + 1 - p->token)) == 0; /* else it is the next one's */
     while (prose_is_one_of(w, verbs) && !prose_is_one_of(w, words))
         w++;
-    return prose_is_one_of(w, words) && !is_punct(w - 1, ",");
+    return prose_is_one_of(w, words) && !prose_is_punct(w - 1, ",");
 }
 
 /* Whether the letter at t is chosen and not only part of a name or sentence. */
@@ -169,7 +165,7 @@ static bool is_chosen(const struct prose *p, size_t t) {
     const struct prose_token *w = &p->token[t];
     if (statement_denied(p, t) || is_refuted(p, t)) return false;
     if (t > 0 && (prose_is(w - 1, "the") || prose_is(w - 1, "a"))) return false;
-    bool bracketed = is_punct(w + 1, ")]");
+    bool bracketed = prose_is_punct(w + 1, ")]");
     if (w->strong || bracketed || w->kind == PROSE_FORMULA) return true;
     if (begins_sentence(p, t)) return false;
     if (t == 0 || w[-1].kind != PROSE_WORD) return true;
@@ -180,12 +176,12 @@ static bool is_chosen(const struct prose *p, size_t t) {
 static int joined_letters(const struct prose *p, size_t t, size_t *end) {
     int first = letter_of(p, t), found = first;
     for (;;) {
-        while (is_punct(&p->token[t + 1], ")]"))
+        while (prose_is_punct(&p->token[t + 1], ")]"))
             t++;
         size_t i = t + 1;
-        if (is_punct(&p->token[i], ",/&+")) i++;
+        if (prose_is_punct(&p->token[i], ",/&+")) i++;
         if (prose_is(&p->token[i], "and") || prose_is(&p->token[i], "or")) i++;
-        if (is_punct(&p->token[i], "([")) i++;
+        if (prose_is_punct(&p->token[i], "([")) i++;
         *end = t + 1;
         if (i == t + 1 || i >= p->n) return found;
         int next = letter_of(p, i);
@@ -209,20 +205,21 @@ static int chosen(const struct prose *p, size_t from, size_t to, bool last) {
     return found;
 }
 
-static bool ends_sentence(const struct prose *p, size_t t) {
+static bool ends_choice_sentence(const struct prose *p, size_t t) {
     const struct prose_token *w = &p->token[t];
     if (w->kind == PROSE_LINE) return true;
     bool label = t > 0 && letter_of(p, t - 1) != 0 && w->punct == '.'; /* "B. Paris" */
-    return is_punct(w, ".?!") && !label;
+    return prose_is_punct(w, ".?!") && !label;
 }
 
 static int stated_letter(const struct prose *p) {
     size_t t = statement_begin(p), to = t;
     if (t >= p->n) return FOUND_NONE;
     const struct prose_token *w = &p->token[t];
-    if (w->kind == PROSE_WORD && w->n == 1 && is_letter(*w->s, true) && w[1].kind != PROSE_WORD)
+    if (w->kind == PROSE_WORD && w->n == 1 && is_choice_letter(*w->s, true) &&
+        w[1].kind != PROSE_WORD)
         return toupper((unsigned char)*w->s); /* "answer: b" */
-    while (to < p->n && !ends_sentence(p, to))
+    while (to < p->n && !ends_choice_sentence(p, to))
         to++;
     return chosen(p, t, to, false);
 }
@@ -231,16 +228,16 @@ static int stated_letter(const struct prose *p) {
 static int last_letter(const struct prose *p) {
     for (size_t to = p->n; to > 0;) {
         size_t from = to;
-        while (from > 0 && !ends_sentence(p, from - 1))
+        while (from > 0 && !ends_choice_sentence(p, from - 1))
             from--;
-        int found = is_punct(&p->token[to], "?") ? FOUND_NONE : chosen(p, from, to, true);
+        int found = prose_is_punct(&p->token[to], "?") ? FOUND_NONE : chosen(p, from, to, true);
         if (found != FOUND_NONE) return found;
         to = from > 0 ? from - 1 : 0;
     }
     return FOUND_NONE;
 }
 
-static int find(struct arena *arena, const char *response) {
+static int find_letter(struct arena *arena, const char *response) {
     struct prose p;
     const char *text = answer_element(arena, response);
     struct formula_span a = answer_boxed(text);
@@ -260,12 +257,14 @@ static int read_reference(const char *answer) {
     return found == FOUND_NONE ? only_letter((struct formula_span){answer, strlen(answer)}) : found;
 }
 
-static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
+/* A reference is judged before the response, so that a bad one is an error whatever was answered.
+ */
+static int run_choice(const void *state, const struct verify_input *in, double *value,
+                      char *reason) {
     (void)state;
     struct arena *arena = arena_open(1 << 14);
-    char *response = text_match_compatible(in->response),
-         *answer = text_match_compatible(in->answer);
-    int want = read_reference(answer), got = find(arena, response);
+    char *response = textfold_compatible(in->response), *answer = textfold_compatible(in->answer);
+    int want = read_reference(answer), got = find_letter(arena, response);
     mem_free(response);
     mem_free(answer);
     arena_close(&arena);
@@ -287,5 +286,5 @@ const struct verify_type choice_type = {
     .doc = "the letter A..J that the response settles on is the answer's",
     .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
-    .run = run,
+    .run = run_choice,
 };

@@ -7,6 +7,7 @@
 #include "reward/verify/formula.h"
 
 #include "base/utf8.h"
+#include "base/words.h"
 
 #include <ctype.h>
 #include <stdint.h>
@@ -15,25 +16,19 @@
 /* A longer one is none, so that openings that nothing closes cost little. */
 enum { FORMULA_BYTES = 8192, GROUP_BYTES = 1024, BARE_BYTES = 512 };
 
-static bool is_digit(char c) {
+static bool is_decimal(char c) {
     return c >= '0' && c <= '9';
 }
 
-static bool is_letter(char c) {
+static bool is_latin(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static size_t letters(const char *s) {
+static size_t letter_run(const char *s) {
     size_t n = 0;
-    while (is_letter(s[n]))
+    while (is_latin(s[n]))
         n++;
     return n;
-}
-
-static bool is_one_of(const char *const *list, const char *s, size_t n) {
-    for (; *list; list++)
-        if (strlen(*list) == n && memcmp(*list, s, n) == 0) return true;
-    return false;
 }
 
 static size_t spaces(const char *s) {
@@ -63,13 +58,13 @@ static bool has_prose(const char *s, size_t n) {
                                             "lcm", "max", "min", "mod", NULL};
     size_t depth = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t m = letters(s + i);
+        size_t m = letter_run(s + i);
         if (s[i] == '\\') {
-            m = letters(s + i + 1);
+            m = letter_run(s + i + 1);
             i += m > 0 ? m : 1;
         } else if (m > 0) {
             bool lower = m >= 3 && s[i + 1] >= 'a' && s[i + 2] >= 'a'; /* not ABC */
-            if (depth == 0 && lower && !is_one_of(functions, s + i, m)) return true;
+            if (depth == 0 && lower && !words_have(functions, s + i, m)) return true;
             i += m - 1;
         }
         if (s[i] == '{') depth++;
@@ -88,7 +83,7 @@ static size_t closing_dollar(const char *s) {
         } else if (s[n] == '$') {
             bool tight = n > 0 && !isspace((unsigned char)s[n - 1]);
             bool loose = n > 1 && isspace((unsigned char)s[0]) && !tight;
-            if (!(tight || loose) || is_digit(s[n + 1]) || has_prose(s, n)) return 0;
+            if (!(tight || loose) || is_decimal(s[n + 1]) || has_prose(s, n)) return 0;
             return n;
         }
     }
@@ -165,7 +160,7 @@ static enum item unicode_item(uint32_t cp) {
 }
 
 /* Digits at s with thousands, a fraction and a currency sign before them. */
-static size_t number_length(const char *s) {
+static size_t bare_number_length(const char *s) {
     static const char *const currency[] = {"US$",      "\\$",      "$", "\xe2\x82\xac",
                                            "\xc2\xa3", "\xc2\xa5", NULL};
     size_t c = 0, n;
@@ -182,18 +177,18 @@ static size_t number_length(const char *s) {
         if (gap == 0 || strspn(s + n + gap, "0123456789") != 3) break;
         n += gap + 3;
     }
-    if (s[n] == '.' && is_digit(s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
-    if (n > 0 && s[n] == ':' && is_digit(s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
+    if (s[n] == '.' && is_decimal(s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
+    if (n > 0 && s[n] == ':' && is_decimal(s[n + 1])) n += 1 + strspn(s + n + 1, "0123456789");
     if (n > 0 && (s[n] == 'e' || s[n] == 'E')) {
         size_t sign = s[n + 1] == '-' || s[n + 1] == '+',
                m = strspn(s + n + 1 + sign, "0123456789");
-        if (m > 0 && !is_letter(s[n + 1 + sign + m])) n += 1 + sign + m;
+        if (m > 0 && !is_latin(s[n + 1 + sign + m])) n += 1 + sign + m;
     }
     return n > 0 ? c + n : 0;
 }
 
 /* A command with its arguments, \left and \right with nothing. */
-static enum item command(const char *s, size_t *n) {
+static enum item command_length(const char *s, size_t *n) {
     static const char *const relations[] = {"le",      "leq", "ge",     "geq", "lt",
                                             "gt",      "ne",  "neq",    "in",  "approx",
                                             "implies", "to",  "subset", NULL};
@@ -202,28 +197,28 @@ static enum item command(const char *s, size_t *n) {
     static const char *const environments[] = {"begin", "end", NULL};
     static const char *const spacing[] = {"left", "right", "quad", "qquad", "big",
                                           "Big",  "bigl",  "bigr", NULL};
-    size_t m = letters(s + 1);
+    size_t m = letter_run(s + 1);
     *n = 1 + m;
     if (m == 0) {
         *n = 2;
         if (s[1] == '%') return ITEM_POSTFIX;
         return s[1] && formula_is_in(s[1], ",;:! ") ? ITEM_POSTFIX : ITEM_NONE;
     }
-    if (is_one_of(environments, s + 1, m)) return ITEM_NONE;
-    if (is_one_of(relations, s + 1, m)) return ITEM_RELATION;
-    if (is_one_of(operators, s + 1, m)) return ITEM_OPERATOR;
-    if (is_one_of(spacing, s + 1, m)) return ITEM_POSTFIX;
+    if (words_have(environments, s + 1, m)) return ITEM_NONE;
+    if (words_have(relations, s + 1, m)) return ITEM_RELATION;
+    if (words_have(operators, s + 1, m)) return ITEM_OPERATOR;
+    if (words_have(spacing, s + 1, m)) return ITEM_POSTFIX;
     for (size_t g; s[*n] == '{' || s[*n] == '['; *n += g) {
         const char *end = s[*n] == '[' ? memchr(s + *n, ']', strnlen(s + *n, 40)) : NULL;
         g = s[*n] == '{' ? formula_group(s + *n) : end ? (size_t)(end + 1 - s) - *n : 0;
         if (g == 0 && s[*n] == '{') return ITEM_NONE;
         if (g == 0) break;
     }
-    if (m >= 4 && memcmp(s + 2, "frac", 4) == 0 && is_digit(s[*n])) *n += 1; /* \frac{1}2 */
+    if (m >= 4 && memcmp(s + 2, "frac", 4) == 0 && is_decimal(s[*n])) *n += 1; /* \frac{1}2 */
     if (m == 4 && memcmp(s + 1, "frac", 4) == 0)
-        while (is_digit(s[*n]))
+        while (is_decimal(s[*n]))
             *n += 1; /* \frac12 */
-    if (m == 4 && memcmp(s + 1, "sqrt", 4) == 0 && is_digit(s[*n])) *n += 1;
+    if (m == 4 && memcmp(s + 1, "sqrt", 4) == 0 && is_decimal(s[*n])) *n += 1;
     return ITEM_OPERAND;
 }
 
@@ -244,10 +239,10 @@ struct run {
 static size_t letter_operand(const struct run *r, const char *s, bool glued) {
     static const char *const names[] = {"sin", "cos", "tan", "log", "ln",  "sqrt", "pi", "exp",
                                         "gcd", "lcm", "max", "min", "mod", "cot",  NULL};
-    size_t n = letters(s), gap = spaces(s + n);
+    size_t n = letter_run(s), gap = spaces(s + n);
     const char *next = s + n + gap;
     if (n == 0 || (unsigned char)s[n] >= 0x80 || s[n] == '\'') return 0;
-    if (n > 1 && is_one_of(names, s, n)) return r->at > 0 || *next == '(' || n == 2 ? n : 0;
+    if (n > 1 && words_have(names, s, n)) return r->at > 0 || *next == '(' || n == 2 ? n : 0;
     if (glued) return n <= 2 ? n : 0;
     bool relation = *next == '=' || *next == '<' || *next == '>' ||
                     strncmp(next, "\xe2\x89", 2) == 0 || strncmp(next, "\\le", 3) == 0 ||
@@ -256,9 +251,9 @@ static size_t letter_operand(const struct run *r, const char *s, bool glued) {
     if (n > 1) return named ? n : 0;
     if (r->at > 0 && r->want) return 1;
     if (r->depth > 0) return 1;
-    if (s[1] == '(' && is_letter(s[2]) && s[3] == ')') return 1;
+    if (s[1] == '(' && is_latin(s[2]) && s[3] == ')') return 1;
     if (s[1] == '_' || s[1] == '^') return 1;
-    return relation || (*next && formula_is_in(*next, "+*/")) || (s[1] == '-' && is_digit(s[2]))
+    return relation || (*next && formula_is_in(*next, "+*/")) || (s[1] == '-' && is_decimal(s[2]))
                ? 1
                : 0;
 }
@@ -341,14 +336,14 @@ static bool postfix(struct run *r) {
         size_t p = s[1] == '(' ? strcspn(s + 1, ")\n") + 1 : 0;
         n = 1 + (s[1] == '{' ? formula_group(s + 1) : p > 0 && s[p] == ')' ? p : 0);
         if (n == 1) n += (s[1] == '-') + strspn(s + 1 + (s[1] == '-'), "0123456789");
-        if (n == 1 && s[1] == '\\' && command(s + 1, &m) == ITEM_OPERAND) n += m;
-        if (n == 1 && is_letter(s[1])) n = 2;
+        if (n == 1 && s[1] == '\\' && command_length(s + 1, &m) == ITEM_OPERAND) n += m;
+        if (n == 1 && is_latin(s[1])) n = 2;
         if (n == 1) n = 0;
     } else if (*s == '%') {
         n = 1;
     } else if (*s == '!' && is_factorial(s)) {
         n = 1;
-    } else if (*s == '\\' && command(s, &m) == ITEM_POSTFIX) {
+    } else if (*s == '\\' && command_length(s, &m) == ITEM_POSTFIX) {
         n = m;
     } else {
         int len = utf8_decode(s, strnlen(s, 4), &cp);
@@ -376,15 +371,15 @@ static bool read_operand(struct run *r, size_t gap) {
         r->at += gap + n;
         return true;
     }
-    if ((n = number_length(s)) > 0) {
+    if ((n = bare_number_length(s)) > 0) {
         size_t den = n + strspn(s + n, "/");
-        bool mixed = r->last_number && gap > 0 && s[n] == '/' && is_digit(s[den]);
+        bool mixed = r->last_number && gap > 0 && s[n] == '/' && is_decimal(s[den]);
         if (!r->want && !mixed) return false;
         if (mixed) n = den + strspn(s + den, "0123456789");
         operand(r, gap + n, true, true);
         return true;
     }
-    if (*s == '.' && is_digit(s[1]) && r->want) {
+    if (*s == '.' && is_decimal(s[1]) && r->want) {
         operand(r, gap + 1 + strspn(s + 1, "0123456789"), true, true);
         return true;
     }
@@ -393,7 +388,7 @@ static bool read_operand(struct run *r, size_t gap) {
         operand(r, gap + n, true, false);
         return true;
     }
-    if (*s == '\\' && command(s, &m) == ITEM_OPERAND && s[1] != '{' && s[1] != '}') {
+    if (*s == '\\' && command_length(s, &m) == ITEM_OPERAND && s[1] != '{' && s[1] != '}') {
         operand(r, gap + m, true, false);
         return true;
     }
@@ -422,7 +417,7 @@ static bool read_operator(struct run *r, size_t gap) {
     size_t n = operator_length(s, &kind);
     if (n == 0 && *s == ',' && r->depth > 0) n = 1;
     if (n == 0 && *s == '\\') {
-        kind = command(s, &n);
+        kind = command_length(s, &n);
         if (kind != ITEM_OPERATOR && kind != ITEM_RELATION) n = 0;
     }
     if (n == 0 && (unsigned char)*s >= 0x80) {
@@ -430,7 +425,7 @@ static bool read_operator(struct run *r, size_t gap) {
         kind = len > 0 ? unicode_item(cp) : ITEM_NONE;
         if (kind == ITEM_OPERATOR || kind == ITEM_RELATION) n = (size_t)len;
     }
-    if (n == 0 && *s == 'x' && gap > 0 && s[1] == ' ' && is_digit(s[2])) n = 1; /* 2 x 3 */
+    if (n == 0 && *s == 'x' && gap > 0 && s[1] == ' ' && is_decimal(s[2])) n = 1; /* 2 x 3 */
     if (n == 0 || !binary(r, gap, n)) return false;
     r->solid = r->solid || !formula_is_in(*s, ",/"); /* "A/B" is no formula */
     return true;
@@ -440,9 +435,9 @@ static bool read_operator(struct run *r, size_t gap) {
 static bool may_begin(const char *text, const char *s) {
     if (s == text) return true;
     char before = s[-1];
-    if (is_letter(*s) || *s == '.') return !is_letter(before) && !is_digit(before);
-    if (*s == '-' || *s == '+') return !is_letter(before) && !is_digit(before) && before != *s;
-    return !is_digit(before);
+    if (is_latin(*s) || *s == '.') return !is_latin(before) && !is_decimal(before);
+    if (*s == '-' || *s == '+') return !is_latin(before) && !is_decimal(before) && before != *s;
+    return !is_decimal(before);
 }
 
 size_t formula_bare(const char *text, const char *s) {
@@ -479,9 +474,9 @@ static struct formula_span trimmed(const char *s, const char *end) {
 }
 
 /* Whether the command at s[0..n) is \\name. */
-static bool is_command(const char *s, const char *name) {
+static bool is_bare_command(const char *s, const char *name) {
     size_t m = strlen(name);
-    return s[0] == '\\' && strncmp(s + 1, name, m) == 0 && !is_letter(s[1 + m]);
+    return s[0] == '\\' && strncmp(s + 1, name, m) == 0 && !is_latin(s[1 + m]);
 }
 
 /* The environment of lines that f ends with, maybe behind something. */
@@ -494,7 +489,7 @@ static struct formula_span final_lines(struct formula_span f) {
     struct formula_span inside;
     while ((s = memmem(s, (size_t)(end - s), begin, sizeof begin - 1)) != NULL) {
         size_t n = strcspn(s + 7, "}");
-        if (is_one_of(lines, s + 7, n) && environment(&inside, s) == (size_t)(end - s))
+        if (words_have(lines, s + 7, n) && environment(&inside, s) == (size_t)(end - s))
             return inside;
         s += sizeof begin - 1;
     }
@@ -512,7 +507,7 @@ static struct formula_span last_line(struct formula_span f) {
     int depth = 0; /* of environments inside: their rows are not ours */
     for (; s < end; s++) {
         if (*s != '\\') continue;
-        depth += is_command(s, "begin") - is_command(s, "end");
+        depth += is_bare_command(s, "begin") - is_bare_command(s, "end");
         if (s[1] == '\\' && depth == 0) {
             if (trimmed(row, s).n > 0) best = trimmed(row, s);
             row = s + 2;
@@ -526,13 +521,13 @@ static struct formula_span last_line(struct formula_span f) {
 static bool is_calculation(const char *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (s[i] == '\\') {
-            size_t m = letters(s + i + 1);
+            size_t m = letter_run(s + i + 1);
             bool words = (m >= 4 && memcmp(s + i + 1, "text", 4) == 0) ||
                          (m == 6 && memcmp(s + i + 1, "mathrm", 6) == 0) ||
-                         is_command(s + i, "begin") || is_command(s + i, "end");
+                         is_bare_command(s + i, "begin") || is_bare_command(s + i, "end");
             i += m > 0 ? m : 1;
             if (words && s[i + 1] == '{') i += formula_group(s + i + 1);
-        } else if (is_letter(s[i])) {
+        } else if (is_latin(s[i])) {
             bool times = s[i] == 'x' && i > 0 && s[i - 1] == ' ' && s[i + 1] == ' ';
             if (!times) return false; /* "3 x 4" has no variable */
         }
@@ -551,18 +546,19 @@ struct outline {
 static void outline_command(struct outline *o, const char *s) {
     static const char *const implies[] = {
         "implies", "Rightarrow", "Longrightarrow", "therefore", "Longleftarrow", "iff", NULL};
-    size_t m = letters(s + 1);
-    if (is_one_of(implies, s + 1, m)) {
+    size_t m = letter_run(s + 1);
+    if (words_have(implies, s + 1, m)) {
         *o = (struct outline){.implied = s + 1 + m};
-    } else if (is_command(s, "equiv")) { /* 17 \\equiv 2 \\pmod{5} comes to 2 */
+    } else if (is_bare_command(s, "equiv")) { /* 17 \\equiv 2 \\pmod{5} comes to 2 */
         o->n_equal += 2;
         o->last_equal = s + 1 + m;
         o->modulus = NULL;
     } else if (o->last_equal && !o->modulus &&
-               (is_command(s, "pmod") || is_command(s, "bmod") || is_command(s, "mod"))) {
+               (is_bare_command(s, "pmod") || is_bare_command(s, "bmod") ||
+                is_bare_command(s, "mod"))) {
         o->modulus = s;
-    } else if (is_command(s, "le") || is_command(s, "leq") || is_command(s, "ge") ||
-               is_command(s, "geq") || is_command(s, "lt") || is_command(s, "gt")) {
+    } else if (is_bare_command(s, "le") || is_bare_command(s, "leq") || is_bare_command(s, "ge") ||
+               is_bare_command(s, "geq") || is_bare_command(s, "lt") || is_bare_command(s, "gt")) {
         o->order = true;
     } else if (m >= 4 && memcmp(s + 1, "text", 4) == 0 && s[1 + m] == '{') {
         const char *word = s + 2 + m + spaces(s + 2 + m);
@@ -570,12 +566,13 @@ static void outline_command(struct outline *o, const char *s) {
     }
 }
 
+/* Signs count at depth 0 only: the = of \sum_{i=1} says nothing about the formula. */
 static struct outline outline(struct formula_span f) {
     struct outline o = {0};
     int depth = 0;
     for (const char *s = f.s; s < f.s + f.n; s++) {
         if (*s == '\\') {
-            depth += is_command(s, "begin") - is_command(s, "end");
+            depth += is_bare_command(s, "begin") - is_bare_command(s, "end");
             if (s[1] == '{') depth++;
             if (s[1] == '}') depth--;
             if (depth == 0) outline_command(&o, s);
@@ -591,7 +588,7 @@ static struct outline outline(struct formula_span f) {
             o.order = false;
         } else if (depth == 0 && (*s == '<' || *s == '>')) {
             o.order = true;
-        } else if (depth == 0 && (*s == ',' || *s == ';') && !is_digit(s[1]) && s[1] != '\\') {
+        } else if (depth == 0 && (*s == ',' || *s == ';') && !is_decimal(s[1]) && s[1] != '\\') {
             o.list = true;
         }
     }
@@ -620,11 +617,11 @@ bool formula_is_name(struct formula_span f) {
                                          "sqrt", "text",  "tfrac",    "begin",      NULL};
     f = trimmed(f.s, f.s + f.n);
     for (size_t i = 0; i < f.n; i++) {
-        size_t m = f.s[i] == '\\' ? letters(f.s + i + 1) : 0;
-        if (m > 0 && is_one_of(values, f.s + i + 1, m)) return false;
+        size_t m = f.s[i] == '\\' ? letter_run(f.s + i + 1) : 0;
+        if (m > 0 && words_have(values, f.s + i + 1, m)) return false;
         i += m;
-        bool ok = m > 0 || is_letter(f.s[i]) || formula_is_in(f.s[i], " (),'{}_\\") ||
-                  (i > 0 && is_digit(f.s[i]) && formula_is_in(f.s[i - 1], "_{"));
+        bool ok = m > 0 || is_latin(f.s[i]) || formula_is_in(f.s[i], " (),'{}_\\") ||
+                  (i > 0 && is_decimal(f.s[i]) && formula_is_in(f.s[i - 1], "_{"));
         if (!ok) return false;
     }
     return f.n > 0;
@@ -670,6 +667,7 @@ static bool ends_in_decimal_dots(struct formula_span a) {
     return n > 0 && n < a.n - 3 && a.s[n - 1] == '.';
 }
 
+/* Until nothing more comes off: what is at an edge may hide behind something else ("**$5$.**"). */
 struct formula_span formula_strip(struct formula_span a) {
     static const char edge[] = " \t\r\n$*_`\"~";
     while (a.n > 0) {

@@ -27,7 +27,7 @@ static const char *const decoration[] = {
     "~",        "\xe2\x89\x88", NULL};
 
 /* Bytes of prefix if s starts with it, else 0. */
-static size_t starts_with(const char *s, const char *prefix) {
+static size_t prefix_length(const char *s, const char *prefix) {
     size_t n = strlen(prefix);
     return strncmp(s, prefix, n) == 0 ? n : 0;
 }
@@ -38,8 +38,8 @@ static const char *skip_decoration(const char *s, bool *negative) {
     *negative = false;
     for (;;) {
         size_t n = 0, minus = 0;
-        if (!sign && (minus = starts_with(s, "-")) == 0) minus = starts_with(s, "\xe2\x88\x92");
-        if (minus == 0 && !sign) n = starts_with(s, "+");
+        if (!sign && (minus = prefix_length(s, "-")) == 0) minus = prefix_length(s, "\xe2\x88\x92");
+        if (minus == 0 && !sign) n = prefix_length(s, "+");
         if (minus || n) {
             sign = true;
             *negative = minus > 0;
@@ -47,14 +47,14 @@ static const char *skip_decoration(const char *s, bool *negative) {
             continue;
         }
         for (size_t i = 0; decoration[i] && n == 0; i++)
-            n = starts_with(s, decoration[i]);
+            n = prefix_length(s, decoration[i]);
         if (n == 0) return s;
         s += n;
     }
 }
 
 /* A number at s: 18, 1,234.50, 3/4, 1 1/2. Bytes read, 0 for none. */
-static size_t read_number(struct rational *out, const char *s) {
+static size_t read_marked_number(struct rational *out, const char *s) {
     struct rational whole, part, under;
     size_t n = rational_read(&whole, s, true), m, k;
     if (n == 0) return 0;
@@ -76,7 +76,7 @@ static size_t read_number(struct rational *out, const char *s) {
 enum found { FOUND_NONE, FOUND_SEVERAL, FOUND_NUMBER };
 
 /* Whether the line at s numbers a heading that text follows: "1. Find the price", "2) Add". */
-static bool is_heading(const char *s) {
+static bool is_markdown_heading(const char *s) {
     size_t n = strspn(s, digits);
     if (n == 0 || n > 2 || !s[n] || !strchr(".):", s[n]) || s[n + 1] != ' ') return false;
     s += n + 1 + strspn(s + n + 1, " *");
@@ -94,7 +94,7 @@ static const char *skip_name(const char *s) {
 
 /* The word behind a number that makes another one of it: "18 million". False if what it makes is
  * not known ("18 squared"). */
-static bool apply_word(struct rational *x, const char *s) {
+static bool apply_magnitude(struct rational *x, const char *s) {
     s += strspn(s, " *");
     size_t n = 0;
     while (isalpha((unsigned char)s[n]))
@@ -110,12 +110,12 @@ static enum found read_line(struct rational *out, const char *s) {
     bool negative;
     struct rational x;
     s = skip_decoration(skip_name(s), &negative);
-    size_t n = is_heading(s) ? 0 : read_number(&x, s);
+    size_t n = is_markdown_heading(s) ? 0 : read_marked_number(&x, s);
     if (n == 0) return FOUND_NONE;
     const char *behind = s + n;
     for (s += n; *s && *s != '\n'; s++)
         if (isdigit((unsigned char)*s)) return FOUND_SEVERAL;
-    if (!apply_word(&x, behind)) return FOUND_SEVERAL;
+    if (!apply_magnitude(&x, behind)) return FOUND_SEVERAL;
     if (negative) rational_negate(&x);
     *out = x;
     return FOUND_NUMBER;
@@ -139,7 +139,7 @@ static enum found read_last(struct rational *out, const char *text) {
     enum found found = FOUND_NONE;
     for (const char *s = text; *s;) {
         struct rational x;
-        size_t n = isdigit((unsigned char)*s) || *s == '.' ? read_number(&x, s) : 0;
+        size_t n = isdigit((unsigned char)*s) || *s == '.' ? read_marked_number(&x, s) : 0;
         if (n == 0) {
             s += isdigit((unsigned char)*s) ? strspn(s, digits) : 1;
             continue;
@@ -157,7 +157,10 @@ static enum found read_last(struct rational *out, const char *text) {
     return found;
 }
 
-static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
+/* A reference is judged before the response, so that a bad one is an error whatever was answered.
+ */
+static int run_gsm8k(const void *state, const struct verify_input *in, double *value,
+                     char *reason) {
     struct rational want = rational_int(0), got = rational_int(0);
     const char *answer = in->answer;
     enum found found;
@@ -181,7 +184,7 @@ static int run(const void *state, const struct verify_input *in, double *value, 
 }
 
 /* The state only says whether the last number may count. */
-static int open(void **state, const struct verify_spec *spec) {
+static int open_gsm8k(void **state, const struct verify_spec *spec) {
     static char flexible;
     if (spec->flexible) *state = &flexible;
     return 0;
@@ -192,6 +195,6 @@ const struct verify_type gsm8k_type = {
     .doc = "the number after the last ####; with flexible, else the last number",
     .uses = VERIFY_USES_FLEXIBLE | VERIFY_USES_AFTER,
     .needs_answer = true,
-    .open = open,
-    .run = run,
+    .open = open_gsm8k,
+    .run = run_gsm8k,
 };

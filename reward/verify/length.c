@@ -20,7 +20,7 @@ struct state {
     double penalty;
 };
 
-static int check_range(int64_t min, int64_t max, int64_t buffer) {
+static int check_length_limits(int64_t min, int64_t max, int64_t buffer) {
     if (buffer > max || min > max - buffer)
         return FAIL(ERR_CONFIG,
                     "min_tokens %" PRId64 " + buffer_tokens %" PRId64
@@ -29,7 +29,7 @@ static int check_range(int64_t min, int64_t max, int64_t buffer) {
     return 0;
 }
 
-static int open(void **state, const struct verify_spec *s) {
+static int open_length(void **state, const struct verify_spec *s) {
     struct state st = {s->min_tokens, s->max_tokens, s->buffer_tokens, s->penalty};
     if (st.min < 0 || st.max < 0 || st.buffer < 0 || st.min > INT32_MAX || st.max > INT32_MAX ||
         st.buffer > INT32_MAX)
@@ -40,21 +40,23 @@ static int open(void **state, const struct verify_spec *s) {
     if (!(st.penalty >= 0) || !isfinite(st.penalty))
         return FAIL(ERR_CONFIG, "penalty must be a finite number, 0 or above");
     if (st.penalty <= 0) st.penalty = 1;
-    if (st.max > 0) TRY(check_range(st.min, st.max, st.buffer));
+    if (st.max > 0) TRY(check_length_limits(st.min, st.max, st.buffer));
     struct state *p = mem_alloc(sizeof *p);
     *p = st;
     *state = p;
     return 0;
 }
 
-static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
+/* The two ranges do not overlap (open_length), so whichever applies is the score. */
+static int score_length(const void *state, const struct verify_input *in, double *value,
+                        char *reason) {
     const struct state *s = state;
     int64_t n = in->n_tokens, max = s->max ? s->max : in->max_tokens, soft = max - s->buffer;
     double score = 0;
     if (n < 0) return FAIL(ERR_CORRUPT, "the response has %" PRId64 " tokens", n);
     if (s->buffer > 0) {
         if (max <= 0) return FAIL(ERR_CONFIG, "max_tokens is neither set nor known");
-        TRY(check_range(s->min, max, s->buffer));
+        TRY(check_length_limits(s->min, max, s->buffer));
         if (n > max)
             score = -1;
         else if (n > soft)
@@ -73,9 +75,9 @@ const struct verify_type length_type = {
     .graded = true,
     .doc = "0, falling to -penalty over the last buffer_tokens before max_tokens (DAPO)",
     .uses = VERIFY_USES_TOKENS,
-    .open = open,
+    .open = open_length,
     .close = mem_free,
-    .run = run,
+    .run = score_length,
 };
 
 static int run_finished(const void *state, const struct verify_input *in, double *value,

@@ -86,7 +86,7 @@ static void normalize(struct buf *out, const char *text) {
 }
 
 /* Only letters and numbers with their signs, in lower case. */
-static void letters(struct buf *out, const char *s) {
+static void only_letters(struct buf *out, const char *s) {
     buf_reset(out);
     for (; *s; s++) {
         bool part = strchr("-./", *s) && isdigit((unsigned char)s[1]); /* of a number */
@@ -109,8 +109,8 @@ static bool same_text(const char *a, const char *b, bool plain) {
     normalize(&y, b);
     bool equal = strcmp(text_of(&x), text_of(&y)) == 0 && x.len > 0;
     if (plain && !equal) {
-        letters(&p, text_of(&x));
-        letters(&q, text_of(&y));
+        only_letters(&p, text_of(&x));
+        only_letters(&q, text_of(&y));
         equal = strcmp(text_of(&p), text_of(&q)) == 0 && p.len > 0;
     }
     buf_close(&x);
@@ -122,7 +122,7 @@ static bool same_text(const char *a, const char *b, bool plain) {
 
 /* A word of three letters or more, or "no": a product of one-letter variables is rarely that long.
  */
-static bool is_word(const char *s) {
+static bool is_single_word(const char *s) {
     struct buf x = {0};
     normalize(&x, s);
     size_t n = 0;
@@ -145,7 +145,7 @@ static const char *without_words(const char *s) {
     };
     struct buf x = {0}, y = {0};
     normalize(&x, s);
-    letters(&y, text_of(&x));
+    only_letters(&y, text_of(&x));
     for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
         if (strcmp(text_of(&y), set[i][0]) == 0) s = set[i][1];
     buf_close(&x);
@@ -159,7 +159,7 @@ enum verdict { VERDICT_WRONG, VERDICT_RIGHT, VERDICT_UNREADABLE, VERDICT_TEXT };
 
 /* Five words or more outside commands: a sentence, whatever formulas are in it. It is text, equal
  * to the same text only. */
-static bool is_sentence(const char *s) {
+static bool is_sentence_text(const char *s) {
     size_t words = 0, n;
     while (*s) {
         if (*s == '\\') {
@@ -177,7 +177,8 @@ static bool is_sentence(const char *s) {
 }
 
 /* One reading of both. UNREADABLE: the reference; TEXT: the reference is words. */
-static enum verdict judge(const char *want, const char *got, bool commas, const char **why) {
+static enum verdict judge_reading(const char *want, const char *got, bool commas,
+                                  const char **why) {
     struct arena *arena = arena_open(1 << 16);
     struct algebra *g = algebra_init(arena);
     node a = mathparse_read(g, arena, without_words(want), commas);
@@ -237,13 +238,14 @@ static bool is_number(const char *want) {
 static int verdict(const char *want, const char *got, double *value, char *reason) {
     const char *why = "is not";
     enum verdict v = VERDICT_UNREADABLE;
-    if (same_text(want, got, is_word(want) && is_word(got))) v = VERDICT_RIGHT;
+    if (same_text(want, got, is_single_word(want) && is_single_word(got))) v = VERDICT_RIGHT;
     for (int commas = 1; commas >= 0 && v != VERDICT_RIGHT && v != VERDICT_TEXT; commas--) {
-        enum verdict w = judge(want, got, commas, &why);
+        enum verdict w = judge_reading(want, got, commas, &why);
         if (w != VERDICT_UNREADABLE) v = w;
     }
     if (v == VERDICT_TEXT) v = same_text(want, got, true) ? VERDICT_RIGHT : VERDICT_WRONG;
-    if (v == VERDICT_UNREADABLE && is_sentence(want)) v = VERDICT_WRONG; /* not the same text */
+    if (v == VERDICT_UNREADABLE && is_sentence_text(want))
+        v = VERDICT_WRONG; /* not the same text */
     if (v == VERDICT_UNREADABLE)
         return FAIL(ERR_UNSUP, "the reference answer \"%.80s\" cannot be read as mathematics",
                     want);
@@ -262,7 +264,7 @@ static const char *find_reference(struct arena *arena, const char *answer) {
     return arena_strndup(arena, a.s, a.n);
 }
 
-static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
+static int run_math(const void *state, const struct verify_input *in, double *value, char *reason) {
     int rc = 0;
     struct arena *arena = arena_open(1 << 14);
     const char *want = find_reference(arena, in->answer);
@@ -287,5 +289,5 @@ const struct verify_type mathans_type = {
     .doc = "the final answer (boxed, stated or last number) equals the reference, exactly",
     .uses = VERIFY_USES_AFTER,
     .needs_answer = true,
-    .run = run,
+    .run = run_math,
 };

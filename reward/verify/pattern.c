@@ -9,7 +9,7 @@
 #include "reward/verify/verify_type.h"
 
 #include "base/mem.h"
-#include "reward/verify/text_match.h"
+#include "base/textfold.h"
 
 #include <pcre2.h>
 #include <stdio.h>
@@ -45,7 +45,9 @@ static void close_state(void *state) {
     mem_free(s);
 }
 
-static int compile(struct state *s, const char *pattern) {
+/* The limits hold for each match: a pattern such as (a+)+$ ends with an error, in the same number
+ * of steps on every machine, instead of holding up the worker. */
+static int compile_pcre(struct state *s, const char *pattern) {
     uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C;
     pcre2_general_context *general =
         pcre2_general_context_create(pattern_alloc, pattern_free, NULL);
@@ -74,7 +76,7 @@ static int open_pattern(void **state, const struct verify_spec *spec, bool captu
     int rc = 0;
     struct state *s = mem_zalloc(sizeof *s);
     s->ignore_case = spec->ignore_case;
-    TRY_OUT(compile(s, spec->pattern));
+    TRY_OUT(compile_pcre(s, spec->pattern));
     int group = pcre2_substring_number_from_name(s->code, (PCRE2_SPTR) "answer");
     if (group == PCRE2_ERROR_NOUNIQUESUBSTRING)
         TRY_OUT(FAIL(ERR_CONFIG, "pattern has more than one group called answer"));
@@ -111,19 +113,21 @@ static int match_error(int code) {
 static int compare_group(const struct state *s, const char *found, size_t n, const char *answer,
                          double *value) {
     size_t m;
-    char *want = text_match_fold(answer, strlen(answer), s->ignore_case, &m);
+    char *want = textfold(answer, strlen(answer), s->ignore_case, &m);
     if (m == 0) {
         mem_free(want);
         return FAIL(ERR_CORRUPT, "the reference answer is blank");
     }
-    char *got = text_match_fold(found, n, s->ignore_case, NULL);
+    char *got = textfold(found, n, s->ignore_case, NULL);
     *value = strcmp(got, want) == 0 ? 1 : 0;
     mem_free(got);
     mem_free(want);
     return 0;
 }
 
-static int run(const void *state, const struct verify_input *in, double *value, char *reason) {
+/* A group that took no part in the match, or ends before it begins (\K), is no answer. */
+static int run_regex(const void *state, const struct verify_input *in, double *value,
+                     char *reason) {
     const struct state *s = state;
     int rc = 0;
     pcre2_match_data *data = pcre2_match_data_create_from_pattern(s->code, NULL);
@@ -147,7 +151,7 @@ out:
 }
 
 /* Only a pattern that captures an answer looks at the reference. */
-static int check(const void *state, const char *answer) {
+static int check_regex(const void *state, const char *answer) {
     const struct state *s = state;
     double value;
     return s->group == 0 ? 0 : compare_group(s, "", 0, answer, &value);
@@ -159,8 +163,8 @@ const struct verify_type pattern_regex_type = {
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE | VERIFY_USES_AFTER,
     .open = open_regex,
     .close = close_state,
-    .run = run,
-    .check = check,
+    .run = run_regex,
+    .check = check_regex,
 };
 
 const struct verify_type pattern_format_type = {
@@ -169,5 +173,5 @@ const struct verify_type pattern_format_type = {
     .uses = VERIFY_USES_PATTERN | VERIFY_USES_CASE,
     .open = open_format,
     .close = close_state,
-    .run = run,
+    .run = run_regex,
 };

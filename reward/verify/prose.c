@@ -17,7 +17,8 @@ struct reader {
     bool strong;
 };
 
-static void emit(struct reader *r, enum prose_kind kind, char punct, const char *s, size_t n) {
+static void emit_prose(struct reader *r, enum prose_kind kind, char punct, const char *s,
+                       size_t n) {
     r->token[r->n++] = (struct prose_token){kind, punct, r->strong, s, n};
 }
 
@@ -111,16 +112,16 @@ static void read_line_head(struct reader *r, bool first) {
     size_t breaks = 0, n;
     for (; isspace((unsigned char)*s); s++)
         breaks += *s == '\n';
-    if (!first) emit(r, PROSE_LINE, breaks > 1 ? 'B' : 0, r->s, (size_t)(s - r->s));
+    if (!first) emit_prose(r, PROSE_LINE, breaks > 1 ? 'B' : 0, r->s, (size_t)(s - r->s));
     if (breaks > 1) r->strong = false; /* emphasis does not go on behind a blank line */
     if ((n = strspn(s, "#")) > 0 && n <= 6) {
-        emit(r, PROSE_LINE, '#', s, n);
+        emit_prose(r, PROSE_LINE, '#', s, n);
         s += n + strspn(s + n, " \t");
     }
     if (strncmp(s, "```", 3) == 0) {
         s += code_length(s);
     } else if ((n = list_mark(s)) > 0) {
-        emit(r, PROSE_LINE, '-', s, n);
+        emit_prose(r, PROSE_LINE, '-', s, n);
         s += n;
     }
     r->s = s;
@@ -154,7 +155,7 @@ static size_t skip(struct reader *r) {
         return n > 1 || !s[1] ? n : 2;
     }
     n = tag_length(s);
-    if (n > 0 && strncasecmp(s, "<br", 3) == 0) emit(r, PROSE_LINE, 0, s, n);
+    if (n > 0 && strncasecmp(s, "<br", 3) == 0) emit_prose(r, PROSE_LINE, 0, s, n);
     return n;
 }
 
@@ -163,12 +164,12 @@ static void end_of_formula(struct reader *r, struct formula_span f) {
     while (f.n > 0 && isspace((unsigned char)f.s[f.n - 1]))
         f.n--;
     if (f.n > 1 && f.s[f.n - 1] == '.' && f.s[f.n - 2] != '\\' && f.s[f.n - 2] != '.')
-        emit(r, PROSE_PUNCT, '.', f.s + f.n - 1, 1);
+        emit_prose(r, PROSE_PUNCT, '.', f.s + f.n - 1, 1);
     else if (f.n > 1 && f.s[f.n - 1] == ',' && f.s[f.n - 2] != '\\')
-        emit(r, PROSE_PUNCT, ',', f.s + f.n - 1, 1);
+        emit_prose(r, PROSE_PUNCT, ',', f.s + f.n - 1, 1);
 }
 
-static void read_token(struct reader *r) {
+static void read_prose_token(struct reader *r) {
     struct formula_span inside;
     uint32_t cp = 0;
     size_t n = formula_delimited(&inside, r->s);
@@ -177,22 +178,22 @@ static void read_token(struct reader *r) {
         return;
     }
     if (n > 0) {
-        emit(r, PROSE_FORMULA, 0, inside.s, inside.n);
+        emit_prose(r, PROSE_FORMULA, 0, inside.s, inside.n);
         end_of_formula(r, inside);
     } else if (annotation(r->s) == 0 && tag_length(r->s) == 0 &&
                (n = formula_bare(r->text, r->s)) > 0) {
-        emit(r, PROSE_BARE, 0, r->s, n);
+        emit_prose(r, PROSE_BARE, 0, r->s, n);
     } else if ((n = skip(r)) > 0) {
         /* nothing */
     } else if ((n = word_length(r->s)) > 0) {
-        emit(r, PROSE_WORD, 0, r->s, n);
+        emit_prose(r, PROSE_WORD, 0, r->s, n);
     } else if ((unsigned char)*r->s < 0x80) {
-        emit(r, PROSE_PUNCT, *r->s, r->s, n = 1);
+        emit_prose(r, PROSE_PUNCT, *r->s, r->s, n = 1);
     } else {
         int len = utf8_decode(r->s, strnlen(r->s, 4), &cp);
         char punct = len > 0 ? unicode_punct(cp) : ' ';
         n = len > 0 ? (size_t)len : 1;
-        if (punct != ' ') emit(r, PROSE_PUNCT, punct, r->s, n);
+        if (punct != ' ') emit_prose(r, PROSE_PUNCT, punct, r->s, n);
     }
     r->s += n;
 }
@@ -214,14 +215,18 @@ void prose_read(struct prose *out, struct arena *arena, const char *text) {
         if (*r.s == '\n')
             read_line_head(&r, false);
         else
-            read_token(&r);
+            read_prose_token(&r);
     }
-    emit(&r, PROSE_END, 0, r.s, 0);
+    emit_prose(&r, PROSE_END, 0, r.s, 0);
     *out = (struct prose){r.token, r.n - 1};
 }
 
 bool prose_is(const struct prose_token *t, const char *word) {
     return t->kind == PROSE_WORD && strlen(word) == t->n && strncasecmp(t->s, word, t->n) == 0;
+}
+
+bool prose_is_punct(const struct prose_token *t, const char *which) {
+    return t->kind == PROSE_PUNCT && formula_is_in(t->punct, which);
 }
 
 bool prose_is_one_of(const struct prose_token *t, const char *const *words) {

@@ -36,6 +36,8 @@ void prose_read(struct prose *out, struct arena *arena, const char *text);
 
 /* Whether t is the word, which is in lower case, in any case. */
 bool prose_is(const struct prose_token *t, const char *word);
+/* Whether t is one of these punctuation marks. */
+bool prose_is_punct(const struct prose_token *t, const char *which);
 /* Whether t is one of the words of a list that ends with NULL. */
 bool prose_is_one_of(const struct prose_token *t, const char *const *words);
 

@@ -42,13 +42,15 @@ static const char *behind_last(const char *s, const char *mark) {
 }
 
 /* Whether the text, trailing white space aside, ends with mark. */
-static bool ends_with(const char *text, const char *mark) {
+static bool ends_with_mark(const char *text, const char *mark) {
     size_t n = strlen(text), m = strlen(mark);
     while (n > 0 && isspace((unsigned char)text[n - 1]))
         n--;
     return n >= m && memcmp(text + n - m, mark, m) == 0;
 }
 
+/* The last closing mark counts: reasoning may quote one. Behind it an opening mark without its
+ * closing one means that the response was cut while it reasoned. */
 const char *reasoning_end(const char *prompt, const char *response, const char *after) {
     struct mark mark[KNOWN + 1];
     char open[REASONING_MARK];
@@ -65,7 +67,7 @@ const char *reasoning_end(const char *prompt, const char *response, const char *
     for (size_t i = 0; i < n; i++) {
         if (!*mark[i].open) continue;
         if (strstr(start, mark[i].open)) return NULL;
-        if (start == response && ends_with(prompt, mark[i].open)) return NULL;
+        if (start == response && ends_with_mark(prompt, mark[i].open)) return NULL;
     }
     return start;
 }

@@ -101,11 +101,7 @@ static const char *const naming[] = {"step",   "steps",   "equation", "case",   
                                      "method", "section", "theorem",  "exercise", "line",
                                      "case",   "choice",  "eq",       NULL};
 
-static bool is_punct(const struct prose_token *t, const char *which) {
-    return t->kind == PROSE_PUNCT && formula_is_in(t->punct, which);
-}
-
-static bool is_value(const struct prose_token *t) {
+static bool is_value_word(const struct prose_token *t) {
     return t->kind == PROSE_BARE || (t->kind == PROSE_FORMULA && t->n > 0);
 }
 
@@ -146,18 +142,18 @@ bool statement_denied(const struct prose *p, size_t t) {
 }
 
 /* A full stop behind an abbreviation ends nothing. */
-static bool ends_sentence(const struct prose *p, size_t t) {
+static bool ends_stated_sentence(const struct prose *p, size_t t) {
     static const char *const abbreviations[] = {"vs",  "approx", "eq", "fig", "mr",
                                                 "mrs", "dr",     "st", "no",  NULL};
     const struct prose_token *w = &p->token[t];
     if (w->kind == PROSE_LINE) return true;
-    return is_punct(w, ".?!") &&
+    return prose_is_punct(w, ".?!") &&
            !(t > 0 && w->punct == '.' && prose_is_one_of(w - 1, abbreviations));
 }
 
 /* The end of the sentence that t is in. */
 static size_t sentence_end(const struct prose *p, size_t t) {
-    while (t < p->n && !ends_sentence(p, t))
+    while (t < p->n && !ends_stated_sentence(p, t))
         t++;
     return t;
 }
@@ -172,7 +168,7 @@ static bool fills(const struct prose_token *t) {
 static size_t skip_filling(const struct prose *p, size_t t) {
     size_t from = t;
     while (t < p->n && t < from + 40 &&
-           (is_punct(&p->token[t], ":-=,(>|;") || p->token[t].kind == PROSE_LINE ||
+           (prose_is_punct(&p->token[t], ":-=,(>|;") || p->token[t].kind == PROSE_LINE ||
             fills(&p->token[t])))
         t++;
     return t;
@@ -222,13 +218,13 @@ static size_t link_behind(const struct prose *p, size_t t) {
     for (; i < p->n && i < first + 14; i++) {
         const struct prose_token *w = &p->token[i];
         if (denies(w)) return 0;
-        if (w->kind == PROSE_LINE || is_punct(w, ".?!;")) return 0;
-        if (is_punct(w, ":=")) return i + 1;
-        if (is_punct(w, "-") && i == first) return i + 1;
+        if (w->kind == PROSE_LINE || prose_is_punct(w, ".?!;")) return 0;
+        if (prose_is_punct(w, ":=")) return i + 1;
+        if (prose_is_punct(w, "-") && i == first) return i + 1;
         bool to_link = prose_is(w, "to") && i == first; /* Polish "to" is a link, English is none */
         if (!to_link && prose_is_one_of(w, links)) return i + 1;
         bool may_go_on =
-            prose_is_one_of(w, qualifying) || is_punct(w, ",(") || w->kind == PROSE_FORMULA;
+            prose_is_one_of(w, qualifying) || prose_is_punct(w, ",(") || w->kind == PROSE_FORMULA;
         if (i == first && !may_go_on) return 0;
     }
     return 0;
@@ -245,7 +241,7 @@ static bool ends_line(const struct prose *p, size_t t) {
 /* Whether a value stands anywhere from t on. */
 static bool has_value(const struct prose *p, size_t t, size_t end) {
     for (; t < end; t++)
-        if (is_value(&p->token[t])) return true;
+        if (is_value_word(&p->token[t])) return true;
     return false;
 }
 
@@ -263,10 +259,10 @@ static size_t stated_at(const struct prose *p, size_t t) {
     size_t value = skip_filling(p, v), end = sentence_end(p, value);
     if (value >= p->n) return 0;
     const struct prose_token *w = &p->token[value];
-    if (denies(w) || is_punct(w, ".?!") || prose_is_one_of(w, judging)) return 0;
-    if (is_punct(&p->token[end], "?")) return 0; /* "could the answer be 7?" */
+    if (denies(w) || prose_is_punct(w, ".?!") || prose_is_one_of(w, judging)) return 0;
+    if (prose_is_punct(&p->token[end], "?")) return 0; /* "could the answer be 7?" */
     bool section = w->kind == PROSE_WORD && !prose_is_one_of(w, changing) &&
-                   (is_punct(&p->token[v - 1], ":") || p->token[v].kind == PROSE_LINE);
+                   (prose_is_punct(&p->token[v - 1], ":") || p->token[v].kind == PROSE_LINE);
     if (section && has_value(p, end, p->n)) return 0; /* "Answer: We first add ..." */
     return value;
 }
@@ -278,7 +274,7 @@ static size_t stated_before(const struct prose *p, size_t t) {
     while (v > 0 && (prose_is(&p->token[v - 1], "final") || prose_is(&p->token[v - 1], "correct") ||
                      prose_is(&p->token[v - 1], "the") || prose_is(&p->token[v - 1], "our")))
         v--;
-    bool is = v > 1 && v < t && prose_is(&p->token[v - 1], "is") && is_value(&p->token[v - 2]);
+    bool is = v > 1 && v < t && prose_is(&p->token[v - 1], "is") && is_value_word(&p->token[v - 2]);
     return is ? v - 2 : 0;
 }
 
@@ -301,27 +297,27 @@ struct group {
 
 /* Behind the words between a value and the next one that is joined to it, 0 if none is. A unit may
  * stand before "and" and "or": "7 apples or 8". */
-static size_t joined(const struct prose *p, size_t t) {
+static size_t join_tokens(const struct prose *p, size_t t) {
     size_t i = t;
     while (i < t + 2 && p->token[i].kind == PROSE_WORD && !prose_is_one_of(&p->token[i], joining))
         i++;
     if (i > t && !prose_is_one_of(&p->token[i], joining)) return 0;
     size_t j = i;
-    if (is_punct(&p->token[j], ",")) j++;
+    if (prose_is_punct(&p->token[j], ",")) j++;
     if (prose_is_one_of(&p->token[j], joining)) j++;
     if (j > i && prose_is_one_of(&p->token[j], hedging)) j++;
-    return j > i && is_value(&p->token[j]) ? j : 0;
+    return j > i && is_value_word(&p->token[j]) ? j : 0;
 }
 
 static struct group group_at(const struct prose *p, size_t t) {
     struct group g = {t, t + 1};
     size_t next;
-    while (g.to < p->n && (next = joined(p, g.to)) > 0)
+    while (g.to < p->n && (next = join_tokens(p, g.to)) > 0)
         g.to = next + 1;
     bool scaled = prose_is_one_of(&p->token[g.to], scaling);
-    if (scaled) g.to += is_value(&p->token[g.to + 1]) ? 2 : 1; /* "5 million", "3 times 4" */
+    if (scaled) g.to += is_value_word(&p->token[g.to + 1]) ? 2 : 1; /* "5 million", "3 times 4" */
     if (prose_is(&p->token[g.to], "am") || prose_is(&p->token[g.to], "pm")) g.to++; /* 5:30 PM */
-    bool range = prose_is(&p->token[g.to], "to") && is_value(&p->token[g.to + 1]) &&
+    bool range = prose_is(&p->token[g.to], "to") && is_value_word(&p->token[g.to + 1]) &&
                  !(t > 0 && prose_is(&p->token[t - 1], "from"));
     if (range && g.to == t + 1) g.to += 2; /* "3 to 4" */
     return g;
@@ -405,7 +401,7 @@ static bool ends_open(const struct prose_token *t) {
     return t->kind == PROSE_FORMULA && n > 0 && t->s[n - 1] == '=';
 }
 
-static bool is_equation(const struct prose_token *t) {
+static bool is_equation_text(const struct prose_token *t) {
     for (size_t i = 1; i + 1 < t->n; i++)
         if (t->s[i] == '=' && !formula_is_in(t->s[i - 1], "<>!:")) return !ends_open(t);
     return false;
@@ -440,15 +436,16 @@ static enum standing standing(const struct prose *p, struct group g, size_t star
     const struct prose_token *before = t > start ? &p->token[t - 1] : NULL;
     if (before && prose_is_one_of(before, naming)) return STANDING_NONE;
     if (prose_is(first, "divisible") || prose_is(first, "multiple")) return STANDING_CIRCUMSTANCE;
-    if (is_punct(behind, "-") && behind[1].kind == PROSE_WORD &&
+    if (prose_is_punct(behind, "-") && behind[1].kind == PROSE_WORD &&
         behind[1].s == behind->s + behind->n && behind->s == behind[-1].s + behind[-1].n)
         return STANDING_NONE; /* "a 5-day week" */
     bool subject =
         prose_is(behind, "is") && (prose_is(behind + 1, "the") || prose_is(behind + 1, "our"));
-    if (subject && is_value(&p->token[g.to - 1])) return STANDING_SUBJECT;
-    if (before && (prose_is_one_of(before, stating) || is_punct(before, "=:") || ends_open(before)))
+    if (subject && is_value_word(&p->token[g.to - 1])) return STANDING_SUBJECT;
+    if (before &&
+        (prose_is_one_of(before, stating) || prose_is_punct(before, "=:") || ends_open(before)))
         return STANDING_STATED;
-    if (is_equation(&p->token[g.to - 1])) return STANDING_STATED;
+    if (is_equation_text(&p->token[g.to - 1])) return STANDING_STATED;
     if (first->kind == PROSE_FORMULA && formula_is_name((struct formula_span){first->s, first->n}))
         return STANDING_NAME;
     if (first->kind == PROSE_BARE && is_circumstance(p, g.from, start))
@@ -469,13 +466,13 @@ static bool begins_clause(const struct prose *p, size_t t) {
                                         "giving", "leaving", "meaning", "making",
                                         "which",  "then",    NULL};
     return t > 0 && prose_is_one_of(&p->token[t], words) &&
-           (is_punct(&p->token[t - 1], ",") || prose_is(&p->token[t], "so"));
+           (prose_is_punct(&p->token[t - 1], ",") || prose_is(&p->token[t], "so"));
 }
 
 /* Of values that are joined but are equations of different things only the last one. */
 static struct group last_equation(const struct prose *p, struct group g) {
     const struct prose_token *a = &p->token[g.from], *b = &p->token[g.to - 1];
-    if (a == b || !is_value(b) || !is_equation(b)) return g;
+    if (a == b || !is_value_word(b) || !is_equation_text(b)) return g;
     size_t n = 0;
     while (n < a->n && n < b->n && a->s[n] == b->s[n] && a->s[n] != '=')
         n++;
@@ -502,7 +499,7 @@ static struct candidate best_of_clause(const struct prose *p, size_t from, size_
     for (size_t t = from; t < to;) {
         if (best.standing >= STANDING_MENTIONED && prose_is_one_of(&p->token[t], restricting))
             break;
-        if (!is_value(&p->token[t])) {
+        if (!is_value_word(&p->token[t])) {
             t++;
             continue;
         }
@@ -551,7 +548,7 @@ static bool is_aside(const struct prose *p, size_t from) {
     static const char *const notes[] = {"note",         "remark",   "check",
                                         "verification", "checking", NULL};
     const struct prose_token *w = &p->token[from + prose_is(&p->token[from], "i")];
-    if (prose_is_one_of(w, notes)) return is_punct(w + 1, ":");
+    if (prose_is_one_of(w, notes)) return prose_is_punct(w + 1, ":");
     return prose_is(w, "hope") || prose_is(w, "please") ||
            (prose_is(w, "let") && prose_is(w + 1, "me")) ||
            (prose_is(w, "feel") && prose_is(w + 1, "free"));
@@ -564,7 +561,7 @@ static size_t checked_from(const struct prose *p) {
                                         "check",        "verifying", NULL};
     size_t from = p->n;
     for (size_t t = 0; t < p->n; t++) {
-        if (t > 0 && !ends_sentence(p, t - 1)) continue;
+        if (t > 0 && !ends_stated_sentence(p, t - 1)) continue;
         if (prose_is_one_of(&p->token[t + prose_is(&p->token[t], "let's")], words))
             from = t;
         else if (p->token[t].punct == '#' || draws_conclusion(p, t, sentence_end(p, t)))
@@ -587,10 +584,10 @@ static struct group last_value(const struct prose *p) {
     size_t check = checked_from(p);
     for (size_t to = p->n; to > 0;) {
         size_t from = to;
-        while (from > 0 && !ends_sentence(p, from - 1))
+        while (from > 0 && !ends_stated_sentence(p, from - 1))
             from--;
         struct candidate c = {0};
-        if (!is_punct(&p->token[to], "?")) c = best_of(p, from, to);
+        if (!prose_is_punct(&p->token[to], "?")) c = best_of(p, from, to);
         bool formula = has_formula(p, c.group);
         if (c.standing == STANDING_NAME ||
             (c.standing != STANDING_NONE && (is_aside(p, from) || from >= check))) {
@@ -611,7 +608,8 @@ static const char *words_at(struct arena *arena, const struct prose *p, size_t t
     static const char *const going_on[] = {"because", "since", "as",   "which", "where",
                                            "who",     "so",    "when", "for",   NULL};
     size_t end = sentence_end(p, t), i = t + 1;
-    while (i < end && !is_punct(&p->token[i], "();") && !prose_is_one_of(&p->token[i], going_on))
+    while (i < end && !prose_is_punct(&p->token[i], "();") &&
+           !prose_is_one_of(&p->token[i], going_on))
         i++;
     const struct prose_token *last = &p->token[i - 1];
     struct formula_span a = {p->token[t].s, (size_t)(last->s + last->n - p->token[t].s)};
@@ -624,11 +622,12 @@ static const char *stated(struct arena *arena, const struct prose *p, size_t t) 
     size_t end = sentence_end(p, t);
     bool name = p->token[t].kind == PROSE_FORMULA &&
                 formula_is_name((struct formula_span){p->token[t].s, p->token[t].n});
-    if (name && (is_punct(&p->token[t + 1], "=:") || prose_is_one_of(&p->token[t + 1], links))) {
+    if (name &&
+        (prose_is_punct(&p->token[t + 1], "=:") || prose_is_one_of(&p->token[t + 1], links))) {
         size_t v = skip_filling(p, t + 2); /* "$x$ is 5" */
-        if (is_value(&p->token[v])) t = v;
+        if (is_value_word(&p->token[v])) t = v;
     }
-    if (is_value(&p->token[t])) return text_of(arena, p, with_changes(p, group_at(p, t)));
+    if (is_value_word(&p->token[t])) return text_of(arena, p, with_changes(p, group_at(p, t)));
     size_t v = t, reason = t; /* what only explains a name holds no answer */
     while (reason < end && !prose_is(&p->token[reason], "because") &&
            !prose_is(&p->token[reason], "since"))
@@ -636,7 +635,7 @@ static const char *stated(struct arena *arena, const struct prose *p, size_t t) 
     while (v < end && (prose_is_one_of(&p->token[v], changing) || prose_is(&p->token[v], "than") ||
                        prose_is(&p->token[v], "of") || prose_is(&p->token[v], "at")))
         v++;
-    if (v > t && is_value(&p->token[v])) {
+    if (v > t && is_value_word(&p->token[v])) {
         struct group g = group_at(p, v);
         g.from = t;
         return text_of(arena, p, g);
@@ -649,15 +648,15 @@ static const char *stated(struct arena *arena, const struct prose *p, size_t t) 
 /* The name that the last sentence ends with, if it has no values: "So the winner is Evelyn." */
 static const char *named(struct arena *arena, const struct prose *p) {
     size_t to = p->n, t;
-    while (to > 0 && ends_sentence(p, to - 1))
+    while (to > 0 && ends_stated_sentence(p, to - 1))
         to--;
     for (t = to; t > 0 && t + 3 > to && !prose_is_one_of(&p->token[t - 1], links); t--)
         if (p->token[t - 1].kind != PROSE_WORD) return NULL;
     bool name = t > 0 && t < to && prose_is_one_of(&p->token[t - 1], links) &&
-                isupper((unsigned char)*p->token[t].s) && !is_punct(&p->token[to], "?");
+                isupper((unsigned char)*p->token[t].s) && !prose_is_punct(&p->token[to], "?");
     if (!name || statement_denied(p, t)) return NULL;
-    for (size_t i = t; i > 0 && !ends_sentence(p, i - 1); i--)
-        if (is_value(&p->token[i - 1])) return NULL;
+    for (size_t i = t; i > 0 && !ends_stated_sentence(p, i - 1); i--)
+        if (is_value_word(&p->token[i - 1])) return NULL;
     return words_at(arena, p, t);
 }
 

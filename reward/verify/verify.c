@@ -69,29 +69,47 @@ static int find_type(const struct verify_type **out, const char *name, size_t i)
                 i, name, nearest_word(name, names, n_types));
 }
 
+/* The keys that not every type reads. */
+static const struct verify_key {
+    unsigned bit;
+    const char *name;
+} keys[] = {{VERIFY_USES_PATTERN, "pattern"},   {VERIFY_USES_AFTER, "after"},
+            {VERIFY_USES_FLEXIBLE, "flexible"}, {VERIFY_USES_CASE, "ignore_case"},
+            {VERIFY_USES_WORD, "whole_word"},   {VERIFY_USES_TOKENS, "min_tokens"},
+            {VERIFY_USES_TOKENS, "max_tokens"}, {VERIFY_USES_TOKENS, "buffer_tokens"},
+            {VERIFY_USES_TOKENS, "penalty"}};
+enum { N_KEYS = sizeof keys / sizeof keys[0] };
+
+void verify_document(struct buf *out) {
+    for (size_t t = 0; t < n_types; t++) {
+        const char *before = "";
+        buf_printf(out, "| `%s` | ", types[t]->name);
+        for (size_t k = 0; k < N_KEYS; k++) {
+            if (!(types[t]->uses & keys[k].bit)) continue;
+            buf_printf(out, "%s`%s`", before, keys[k].name);
+            before = ", ";
+        }
+        buf_printf(out, " | %s |\n", types[t]->doc);
+    }
+}
+
 /* Refuses what the type would silently ignore. */
 static int check_unused(const struct verify_type *t, const struct verify_spec *s, size_t i) {
-    const struct {
-        unsigned bit;
-        bool given;
-        const char *name;
-    } rule[] = {
-        {VERIFY_USES_PATTERN, s->pattern && *s->pattern, "pattern"},
-        {VERIFY_USES_AFTER, s->after != NULL, "after"},
-        {VERIFY_USES_FLEXIBLE, s->flexible, "flexible"},
-        {VERIFY_USES_CASE, s->ignore_case, "ignore_case"},
-        {VERIFY_USES_WORD, s->whole_word, "whole_word"},
-        {VERIFY_USES_TOKENS, s->min_tokens != 0, "min_tokens"},
-        {VERIFY_USES_TOKENS, s->max_tokens != 0, "max_tokens"},
-        {VERIFY_USES_TOKENS, s->buffer_tokens != 0, "buffer_tokens"},
-        {VERIFY_USES_TOKENS,
-         !(s->penalty >= 0 && s->penalty <= 0) && !(s->penalty >= 1 && s->penalty <= 1), "penalty"},
-    };
-    for (size_t r = 0; r < sizeof rule / sizeof rule[0]; r++)
-        if (rule[r].given && !(t->uses & rule[r].bit))
+    const bool given[N_KEYS] = {s->pattern && *s->pattern,
+                                s->after != NULL,
+                                s->flexible,
+                                s->ignore_case,
+                                s->whole_word,
+                                s->min_tokens != 0,
+                                s->max_tokens != 0,
+                                s->buffer_tokens != 0,
+                                !(s->penalty >= 0 && s->penalty <= 0) &&
+                                    !(s->penalty >= 1 && s->penalty <= 1)};
+    for (size_t k = 0; k < N_KEYS; k++)
+        if (given[k] && !(t->uses & keys[k].bit))
             return FAIL(ERR_CONFIG, "reward[%zu]: type %s has no setting %s", i, t->name,
-                        rule[r].name);
-    if ((t->uses & VERIFY_USES_PATTERN) && !(s->pattern && *s->pattern))
+                        keys[k].name);
+    if ((t->uses & VERIFY_USES_PATTERN) && !given[0])
         return FAIL(ERR_CONFIG, "reward[%zu]: type %s needs a pattern", i, t->name);
     return 0;
 }
@@ -132,7 +150,7 @@ static void close_entry(struct entry *e) {
 }
 
 /* v->n grows last: a failed entry is never closed. */
-static int add_entry(struct verify *v, const struct verify_spec *s, size_t i) {
+static int add_verifier(struct verify *v, const struct verify_spec *s, size_t i) {
     struct entry *e = &v->entry[v->n];
     TRY(find_type(&e->type, s->type, i));
     TRY(check_unused(e->type, s, i));
@@ -152,7 +170,7 @@ int verify_open(struct verify **out, const struct verify_spec *specs, size_t n) 
     if (n == 0 || n > VERIFY_MAX)
         TRY_OUT(FAIL(ERR_CONFIG, "reward: %zu entries, allowed 1 to %d", n, VERIFY_MAX));
     for (size_t i = 0; i < n; i++)
-        TRY_OUT(add_entry(v, &specs[i], i));
+        TRY_OUT(add_verifier(v, &specs[i], i));
     *out = v;
     v = NULL;
 out:
@@ -230,6 +248,8 @@ static bool too_long(const char *s) {
     return strnlen(s, VERIFY_TEXT_MAX + 1) > VERIFY_TEXT_MAX;
 }
 
+/* An error empties the result: scores that were computed before it would be a sum on another scale.
+ */
 void verify_run(const struct verify *v, const struct verify_input *in, struct verify_result *out) {
     struct verify_input safe = *in;
     if (!safe.prompt) safe.prompt = "";

@@ -6,40 +6,8 @@
 #ifndef REWARD_VERIFY_VERIFY_H
 #define REWARD_VERIFY_VERIFY_H
 
-#include "base/err.h"
-
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-enum {
-    VERIFY_MAX = 16,          /* verifiers in one set */
-    VERIFY_NAME = 32,         /* bytes of a score's name, with the NUL */
-    VERIFY_REASON = 200,      /* bytes of a reason, with the NUL */
-    VERIFY_TEXT_MAX = 1 << 24 /* bytes of prompt, response or answer */
-};
-
-/* One entry of the recipe's reward list. A parameter that the type does not use must be 0/NULL. */
-struct verify_spec {
-    const char *type; /* one of verify_types() */
-    const char *name; /* name of the score; NULL: the type. Names of a set differ */
-    double weight;
-    const char *pattern; /* regex, format: PCRE2, UTF-8 */
-    const char *after;   /* a closing mark of reasoning beside </think>; "": no marks; NULL: none */
-    bool flexible;       /* gsm8k: without ####, the last number */
-    bool ignore_case;    /* exact, contains, regex, format */
-    bool whole_word;     /* contains */
-    int64_t min_tokens, max_tokens, buffer_tokens; /* length; max_tokens 0: the input's */
-    double penalty;                                /* length; 0 is read as 1 */
-};
-
-/* Texts are NUL-terminated; a NULL text is read as "". Invalid UTF-8 is allowed. */
-struct verify_input {
-    const char *prompt, *response, *answer;
-    int32_t n_tokens;   /* tokens of the response */
-    int32_t max_tokens; /* most tokens a response may have; 0: unknown */
-    bool truncated;     /* the response ended there, not by itself */
-};
+#include "base/buf.h"
+#include "reward/verify/verify_type.h"
 
 struct verify_score {
     char name[VERIFY_NAME];
@@ -68,6 +36,11 @@ void verify_run(const struct verify *v, const struct verify_input *in, struct ve
  * response, with the verifier's name in front. */
 MUST_CHECK int verify_check(const struct verify *v, const char *answer);
 
+/* Adds a type, for tests. Before the first verify_open; at most 23. */
+void verify_register(const struct verify_type *type);
+
+/* Appends a row of Markdown for each type: its name, the keys that it reads, what it scores. */
+void verify_document(struct buf *out);
 /* The i-th known type, NULL after the last; *doc (if not NULL): one line about it. */
 const char *verify_types(size_t i, const char **doc);
 /* False if the type's scores are 1 (right) and 0 (wrong) only. An unknown type is graded. */

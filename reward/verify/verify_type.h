@@ -4,7 +4,40 @@
 #ifndef REWARD_VERIFY_VERIFY_TYPE_H
 #define REWARD_VERIFY_VERIFY_TYPE_H
 
-#include "reward/verify/verify.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    VERIFY_MAX = 16,          /* verifiers in one set */
+    VERIFY_NAME = 32,         /* bytes of a score's name, with the NUL */
+    VERIFY_REASON = 200,      /* bytes of a reason, with the NUL */
+    VERIFY_TEXT_MAX = 1 << 24 /* bytes of prompt, response or answer */
+};
+
+/* One entry of the recipe's reward list. A parameter that the type does not use must be 0/NULL. */
+struct verify_spec {
+    const char *type; /* the name of one of VERIFY_TYPES */
+    const char *name; /* name of the score; NULL: the type. Names of a set differ */
+    double weight;
+    const char *pattern; /* regex, format: PCRE2, UTF-8 */
+    const char *after;   /* a closing mark of reasoning beside </think>; "": no marks; NULL: none */
+    bool flexible;       /* gsm8k: without ####, the last number */
+    bool ignore_case;    /* exact, contains, regex, format */
+    bool whole_word;     /* contains */
+    int64_t min_tokens, max_tokens, buffer_tokens; /* length; max_tokens 0: the input's */
+    double penalty;                                /* length; 0 is read as 1 */
+};
+
+/* Texts are NUL-terminated; a NULL text is read as "". Invalid UTF-8 is allowed. */
+struct verify_input {
+    const char *prompt, *response, *answer;
+    int32_t n_tokens;   /* tokens of the response */
+    int32_t max_tokens; /* most tokens a response may have; 0: unknown */
+    bool truncated;     /* the response ended there, not by itself */
+};
 
 /* Parameters of struct verify_spec that a type uses. */
 enum {
@@ -45,8 +78,5 @@ struct verify_type {
     X(length_finished_type)
 #define VERIFY_TYPE_DECLARE(type) extern const struct verify_type type;
 VERIFY_TYPES(VERIFY_TYPE_DECLARE)
-
-/* Adds a type, for tests. Before the first verify_open; at most 8. */
-void verify_register(const struct verify_type *type);
 
 #endif

@@ -128,8 +128,7 @@ void decode_counts(const struct decode *d, struct decode_counts *out) {
     *out = d->counts;
 }
 
-/* --- the block ----------------------------------------------------------------------------------
- */
+/* --- the block ------------------------------------------------------------------------------ */
 
 static int32_t *words(const struct decode *d, int64_t at) {
     return (int32_t *)d->host + at;
@@ -183,8 +182,7 @@ static struct actor_batch batch_of(const struct decode *d, const struct block *x
                                 .pages = words(d, x->pages)};
 }
 
-/* --- issuing, recording -------------------------------------------------------------------------
- */
+/* --- issuing, recording --------------------------------------------------------------------- */
 
 /* All of a step, of the bucket d->now. */
 static int issue(const struct decode *d, const struct block *x) {

@@ -56,8 +56,7 @@ struct engine {
     int64_t prefill_tokens, decode_tokens, steps;
 };
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------------- */
 
 static int check_range(const char *name, int64_t value, int64_t min, int64_t max) {
     if (value >= min && value <= max) return 0;
@@ -217,8 +216,7 @@ void engine_close(struct engine **pe) {
     *pe = NULL;
 }
 
-/* --- requests and weights
- * ------------------------------------------------------------------------- */
+/* --- requests and weights ------------------------------------------------------------------- */
 
 int engine_swap(struct engine *e, const struct params *weights, int64_t version) {
     if (version < 0) return FAIL(ERR_CONFIG, "engine: version is %" PRId64, version);
@@ -280,8 +278,7 @@ void engine_stats(const struct engine *e, struct engine_stats *out) {
     };
 }
 
-/* --- a step
- * ---------------------------------------------------------------------------------------- */
+/* --- a step --------------------------------------------------------------------------------- */
 
 /* Makes the next token of sequence s the n-th that the sampler draws in this step, from `row` of
  * the logits. */

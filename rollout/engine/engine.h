@@ -13,11 +13,10 @@
 #include "actor/params.h"
 #include "actor/text/tokenizer.h"
 #include "base/err.h"
+#include "rollout/engine/engine_request.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-enum engine_finish { ENGINE_RUNNING, ENGINE_STOP, ENGINE_LENGTH, ENGINE_ABORTED };
 
 struct engine; /* opaque; one thread */
 
@@ -36,26 +35,6 @@ struct engine_config {
     bool plain;         /* decode steps are never recorded, whatever the backend can */
     int32_t graph_keys; /* least keys of a recording, 0: a default (decode.h) */
     bool fast;          /* as in struct actor_config: a token's bits may depend on its company */
-};
-
-struct engine_request { /* host memory, copied */
-    uint64_t id;        /* trajectory id: the sampling key */
-    const int32_t *prompt;
-    int32_t n_prompt; /* >= 1 */
-    const int32_t
-        *resume; /* tokens generated earlier (elsewhere), with their log-probs and versions */
-    const float *resume_logprob;   /* may be NULL: the engine reports only what it generates, */
-    const int64_t *resume_version; /* recorded values of earlier tokens stay with the caller */
-    int32_t n_resume;
-    const int32_t *forced;    /* NULL, or max_new_tokens ids: not drawn but taken from here, their
-                                 log-probs reported as if drawn (scoring); nothing else ends it */
-    int32_t max_new_tokens;   /* resumed ones included */
-    float temperature, top_p; /* temperature 0: greedy */
-    int32_t top_k;            /* 0: off */
-    const int32_t *stop_ids;  /* any of these ends the response (kept as its last token) */
-    int32_t n_stop_ids;
-    const char *const *stop; /* strings; the response ends with the token that completes one */
-    int32_t n_stop;
 };
 
 struct engine_token { /* one generated token, reported by engine_step */

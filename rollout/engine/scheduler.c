@@ -242,8 +242,7 @@ void scheduler_restart(struct scheduler *p) {
     pages_forget(p->pages);
 }
 
-/* --- the next step -----------------------------------------------------------------------------
- */
+/* --- the next step -------------------------------------------------------------------------- */
 
 /* Every running sequence gets the page its newest token goes to; the youngest give way. */
 static void grow_running(struct scheduler *p) {

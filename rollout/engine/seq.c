@@ -164,8 +164,7 @@ static struct seq *seq_copy(const struct engine_request *r, const struct seq_lim
     return s;
 }
 
-/* --- what ends it ------------------------------------------------------------------------------
- */
+/* --- what ends it --------------------------------------------------------------------------- */
 
 static bool is_stop_id(const struct seq *s, int32_t token) {
     for (int32_t i = 0; i < s->n_stop_ids; i++)

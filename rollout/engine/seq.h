@@ -2,9 +2,14 @@
 #ifndef ROLLOUT_ENGINE_SEQ_H
 #define ROLLOUT_ENGINE_SEQ_H
 
+#include "actor/text/tokenizer.h"
 #include "base/buf.h"
+#include "base/err.h"
 #include "base/hash.h"
-#include "rollout/engine/engine.h"
+#include "rollout/engine/engine_request.h"
+
+#include <stdbool.h>
+#include <stddef.h>
 
 enum { SEQ_STOP_IDS_MAX = 64, SEQ_STOPS_MAX = 16, SEQ_STOP_BYTES_MAX = 256 };
 

@@ -27,7 +27,8 @@ struct level {
     int64_t bound;  /* most: staleness.max * B */
     int64_t groups; /* the level now, 0 .. bound */
     enum level_why why;
-    struct level_seen {             /* batches that started under this level */
+    /* Batches that started under this level */
+    struct level_seen {
         int32_t n;                  /* -1: the next one did not */
         double share, square, held; /* sums: of the share of time that the trainer waited, ... */
         int64_t spare;              /* the least */

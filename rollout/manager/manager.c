@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
+#include "rollout/log/runlog_identity.h"
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
@@ -31,10 +32,11 @@
 #include "rollout/manager/manager_rollouts.h"
 #include "rollout/manager/manager_sampling.h"
 #include "rollout/manager/manager_scores.h"
+#include "rollout/manager/manager_setup.h"
 #include "rollout/manager/manager_status.h"
 #include "rollout/manager/manager_trainer.h"
 #include "rollout/manager/manager_weights.h"
-#include "rollout/setup.h"
+#include "rollout/setup/setup_policy.h"
 
 #include <inttypes.h>
 
@@ -185,7 +187,7 @@ static int loop(struct manager *m) {
 
 static int open_log(struct manager *m) {
     struct runlog_meta meta;
-    TRY(setup_log(&meta, m->run_dir, m->recipe));
+    TRY(runlog_identity(&meta, m->run_dir, m->recipe));
     char *dir = file_join(m->run_dir, "log");
     int rc = runlog_open(&m->log, dir, &meta);
     mem_free(dir);
@@ -203,7 +205,7 @@ static int open_data(struct manager *m) {
 }
 
 static int open_groups(struct manager *m) {
-    struct groups_config cfg = setup_groups(m->recipe);
+    struct groups_config cfg = manager_setup_groups(m->recipe);
     TRY(groups_open(&m->groups, &cfg));
     m->size = cfg.size;
     manager_level_open(m);

@@ -9,6 +9,7 @@
 #include "rollout/manager/manager_clients.h"
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -96,6 +97,7 @@ static void send_ack(struct manager *m, const struct net_id *to, uint64_t sessio
     Weir__HeartbeatAck a = WEIR__HEARTBEAT_ACK__INIT;
     a.incarnation = session;
     a.step = n.done;
+    crash_note(CRASH_STEP, n.done);
     a.done = n.done >= m->recipe->trainer.steps;
     err_ignore(manager_outbox_say(m, to, WIRE_HEARTBEAT_ACK, &a, NULL, 0),
                "the client beats again, or is dead");

@@ -58,8 +58,8 @@ void manager_clients_lose(struct manager *m, struct manager_client *c, const cha
 MUST_CHECK int manager_clients_send(struct manager *m, struct manager_client *c,
                                     enum wire_type type, const void *body,
                                     const struct wire_frame *frames, size_t n);
-void manager_clients_deaf(
-    struct manager *m); /* loses those who did not read the outbox's letters */
+/* loses those who did not read the outbox's letters */
+void manager_clients_deaf(struct manager *m);
 void manager_clients_tick(struct manager *m); /* loses those who are silent for too long */
 struct manager_client *manager_clients_reward(struct manager *m); /* NULL: none alive */
 uint64_t manager_clients_writer(const char *name); /* a name's number in manager_tokens.writer */

@@ -13,8 +13,8 @@ struct manager_level_view {
 void manager_level_open(struct manager *m);
 void manager_level_close(struct manager *m);
 void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
-void manager_level_asked(
-    struct manager *m); /* the trainer wants a batch that it had not asked for */
+/* the trainer wants a batch that it had not asked for */
+void manager_level_asked(struct manager *m);
 void manager_level_starved(struct manager *m); /* that batch cannot be formed yet */
 void manager_level_formed(struct manager *m);
 struct manager_level_view manager_level_view(const struct manager *m);

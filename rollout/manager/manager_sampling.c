@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_prompts.h"
-#include "rollout/setup.h"
+#include "rollout/manager/manager_setup.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -19,7 +19,7 @@
 int manager_sampling_open(struct manager *m) {
     const struct recipe *r = m->recipe;
     bool vade = r->rollout.sampling.policy == RECIPE_SAMPLING_VADE;
-    TRY(setup_candidates(r, dataset_rows(m->data)));
+    TRY(manager_setup_candidates(r, dataset_rows(m->data)));
     struct sampling_config cfg = {.seed = r->seed,
                                   .shuffle = r->data.train.shuffle,
                                   .vade = vade,

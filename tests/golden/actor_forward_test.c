@@ -145,8 +145,7 @@ TEST_TIMEOUT(actor_cuda_logprobs_equal_transformers, 300) {
         check_logprobs(test_device(), models[m]);
 }
 
-/* --- I6 ------------------------------------------------------------------------------------------
- */
+/* --- I6 ------------------------------------------------------------------------------------- */
 
 struct way {
     int32_t page, chunk, head_rows; /* chunk: rows prefilled at a time, 0: all at once */
@@ -240,8 +239,7 @@ TEST(actor_rows_are_batch_invariant_bf16) {
     check_invariance("cpu bf16", "mistral-window");
 }
 
-/* --- a released model ----------------------------------------------------------------------------
- */
+/* --- a released model ----------------------------------------------------------------------- */
 
 /* The text of an id by the vocabulary of tokenizer.json: the metaspace becomes a space. */
 static void append_piece(char *text, size_t n, const struct json *vocab, int32_t id) {

@@ -196,8 +196,7 @@ TEST(actor_refuses_bad_configs) {
     BAD_CONFIG(c.head_rows = -1, "head_rows is -1");
 }
 
-/* --- the memory plan -----------------------------------------------------------------------------
- */
+/* --- the memory plan ------------------------------------------------------------------------ */
 
 static const struct kern_backend *inner;
 static size_t taken, calls;

@@ -7,7 +7,6 @@
 #include "deploy/supervise/rundir.h"
 #include "proto/recipe/recipe_change.h"
 #include "rollout/log/runlog.h"
-#include "rollout/setup.h"
 #include "tests/test.h"
 
 #include <string.h>

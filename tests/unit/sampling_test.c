@@ -11,8 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* --- rows --------------------------------------------------------------------------------------
- */
+/* --- rows ----------------------------------------------------------------------------------- */
 
 static struct dataset *rows(int64_t n) {
     struct dataset *d = NULL;
@@ -156,8 +155,7 @@ TEST(sampling_restores_exactly) {
     dataset_close(&d);
 }
 
-/* --- dynamic sampling in the state machine ------------------------------------------------------
- */
+/* --- dynamic sampling in the state machine -------------------------------------------------- */
 
 enum { ROLLOUTS = 3, SEATS = 6, IDS = 4096, SIZE_MAX_ = 4, BATCH_MAX = 5, STEPS_MAX = 6 };
 

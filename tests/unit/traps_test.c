@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "proto/recipe/recipe.h"
 #include "tests/test.h"
 
 #include <string.h>

@@ -10,8 +10,8 @@
 
 struct batch_traj { /* one trajectory; arrays owned by the batch */
     uint64_t id;
-    uint32_t
-        group; /* index of its group within the batch: equal for the trajectories of one prompt */
+    /* Index of its group within the batch: equal for the trajectories of one prompt */
+    uint32_t group;
     int32_t n_prompt, n_response;
     int32_t *ids;     /* [n_prompt + n_response] */
     float *logprob;   /* [n_response] behaviour log-probs */
@@ -38,8 +38,8 @@ void batch_close(struct batch **b);
 void batch_set(struct batch *b, uint32_t i, const int32_t *prompt, int32_t n_prompt,
                const int32_t *response, int32_t n_response, const float *logprob,
                const uint8_t *mask, const int64_t *versions, int64_t version);
-int64_t batch_oldest(
-    const struct batch_traj *t); /* oldest version among trained tokens; INT64_MAX if none */
+/* Oldest version among trained tokens; INT64_MAX if none */
+int64_t batch_oldest(const struct batch_traj *t);
 int64_t batch_trained(const struct batch *b); /* trained tokens */
 
 /* The batch as bytes, appended to out, and back: all but what the step fills. ERR_CORRUPT where

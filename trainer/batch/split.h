@@ -53,7 +53,8 @@ struct split_unit {
     int32_t a, b, base; /* order[a .. b-1], over segments of base rows */
 };
 
-struct split {             /* zero-initialised by the owner; memory is kept between plans */
+/* zero-initialised by the owner; memory is kept between plans */
+struct split {
     int32_t n_ops, passes; /* passes: segments and waves */
     struct split_op *op;
     int32_t *order;               /* trajectories in the order of their tokens, those with rows */

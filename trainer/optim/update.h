@@ -22,7 +22,8 @@ enum { UPDATE_SAMPLES_MAX = 256, UPDATE_SLABS_MAX = 3 };
 
 struct update; /* opaque; one thread */
 
-struct update_state {   /* what a checkpoint holds beside the slabs; the same on every rank */
+/* what a checkpoint holds beside the slabs; the same on every rank */
+struct update_state {
     int64_t steps;      /* optimizer steps taken */
     int64_t skips;      /* steps skipped in a row by alignment control */
     int64_t not_finite; /* steps in a row whose gradient was not finite */

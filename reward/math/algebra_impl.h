@@ -1,7 +1,7 @@
-/* algebra_form.h - the normal form of algebra.h's values, for the files that compute on it: a value
+/* algebra_impl.h - the normal form of algebra.h's values, for the files that compute on it: a value
  * is num/den, both polynomials; a term is a rational times powers of atoms. */
-#ifndef REWARD_MATH_ALGEBRA_FORM_H
-#define REWARD_MATH_ALGEBRA_FORM_H
+#ifndef REWARD_MATH_ALGEBRA_IMPL_H
+#define REWARD_MATH_ALGEBRA_IMPL_H
 
 #include "reward/math/algebra.h"
 

@@ -1,12 +1,8 @@
-/* setup.c - see setup.h. */
-#include "rollout/setup.h"
+/* setup_engine.c - see setup_engine.h. */
+#include "rollout/setup/setup_engine.h"
 
 #include "actor/params.h"
-#include "base/file.h"
-#include "base/hash.h"
 #include "base/log.h"
-#include "base/mem.h"
-#include "proto/recipe/recipe_change.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -93,78 +89,8 @@ int setup_fit(struct engine_config *cfg, const struct recipe *r) {
     return setup_fit_within(cfg, r, left, total);
 }
 
-struct groups_config setup_groups(const struct recipe *r) {
-    return (struct groups_config){.groups = r->trainer.batch.groups,
-                                  .size = recipe_generated(r),
-                                  .eta = r->trainer.staleness.max,
-                                  .concurrency = r->rollout.concurrency,
-                                  .steps = r->trainer.steps,
-                                  .tokens_max = r->rollout.max_new_tokens,
-                                  .drop = r->trainer.staleness.late == RECIPE_LATE_DROP,
-                                  .dynamic = r->rollout.sampling.policy == RECIPE_SAMPLING_DAPO};
-}
-
-int setup_candidates(const struct recipe *r, uint64_t rows) {
-    int64_t k = r->rollout.sampling.candidates, most = (int64_t)rows / r->trainer.batch.groups;
-    if (r->rollout.sampling.policy != RECIPE_SAMPLING_VADE || k <= most) return 0;
-    return FAIL(ERR_CONFIG,
-                "rollout.sampling.candidates is %" PRId64 ", at most %" PRId64
-                " are possible: %s has %" PRIu64 " rows and each of the %" PRId64
-                " groups of a batch needs its own",
-                k, most, r->data.train.path, rows, r->trainer.batch.groups);
-}
-
 size_t setup_kv_bytes(const struct engine_config *cfg) {
     int64_t one = (cfg->context + cfg->page - 1) / cfg->page;
     return (size_t)(cfg->pages ? cfg->pages : one * cfg->seqs_max) *
            page_bytes(&cfg->shape, cfg->page);
-}
-
-static int apply_kwargs(enum chat_format *f, const struct recipe *r) {
-    if (r->model.thinking == RECIPE_THINKING_AUTO) return 0;
-    return err_wrap(chat_set_thinking(f, r->model.thinking == RECIPE_THINKING_TRUE),
-                    "model.chat_template_kwargs");
-}
-
-int setup_chat(enum chat_format *out, const struct recipe *r, const char *dir) {
-    TRY(chat_choose(out, r->model.chat, dir ? dir : r->model.path));
-    return apply_kwargs(out, r);
-}
-
-int setup_policy(struct policy *out, const struct recipe *r, const char *dir) {
-    struct policy p;
-    TRY(policy_open(&p, dir ? dir : r->model.path, r->model.chat));
-    int rc = apply_kwargs(&p.chat, r);
-    if (rc < 0)
-        policy_close(&p);
-    else
-        *out = p;
-    return rc;
-}
-
-int setup_dataset(struct dataset **out, const struct recipe_data *d, const char *section,
-                  uint64_t seed) {
-    struct dataset_config cfg = {.path = d->path,
-                                 .prompt = d->prompt,
-                                 .answer = d->answer,
-                                 .system = d->system,
-                                 .template_ = d->template_,
-                                 .limit = d->limit,
-                                 .skip = d->skip,
-                                 .seed = seed,
-                                 .special = (enum dataset_special)d->special};
-    if (!d->path) return FAIL(ERR_CONFIG, "%s.path is missing", section);
-    return dataset_open(out, &cfg);
-}
-
-int setup_log(struct runlog_meta *out, const char *run_dir, const struct recipe *r) {
-    char *path = file_join(run_dir, "recipe.yaml"), *text = NULL;
-    size_t bytes = 0;
-    int rc = file_read(&text, &bytes, path, SIZE_MAX);
-    if (rc == 0)
-        *out = (struct runlog_meta){
-            .seed = r->seed, .text = hash_bytes(text, bytes), .format = RUNLOG_FORMAT};
-    mem_free(text);
-    mem_free(path);
-    return rc < 0 ? rc : recipe_identity(&out->recipe, r);
 }
