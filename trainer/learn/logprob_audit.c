@@ -87,7 +87,7 @@ static int open_actor(struct logprob_audit *a, const struct shape *shape, const 
                                .context = a->context,
                                .pages = audit_pages(a->context, a->page),
                                .page = a->page,
-                               .fast = !r->model.exact};
+                               .inexact = !r->model.exact};
     a->ints = mem_array((size_t)rows * 4 + 3 + (size_t)cfg.pages, sizeof *a->ints);
     a->logprob = mem_array((size_t)a->context, sizeof *a->logprob);
     return actor_open(&a->actor, &cfg);

@@ -143,7 +143,7 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .segment_keys = train && has_segments(r) ? segment_keys_of(l) : 0,
                                .offload_segments = train && offloads(r),
                                .pack = true,
-                               .fast = !r->model.exact};
+                               .inexact = !r->model.exact};
     if (!train) cfg.shape.value_head = false;
     return cfg;
 }
