@@ -68,6 +68,22 @@ static bool hex_word(uint64_t *out, const char *s) {
     return true;
 }
 
+void hash_put(uint8_t out[16], struct hash h) {
+    for (int i = 0; i < 8; i++) {
+        out[i] = (uint8_t)(h.hi >> (8 * i));
+        out[8 + i] = (uint8_t)(h.lo >> (8 * i));
+    }
+}
+
+struct hash hash_get(const uint8_t in[16]) {
+    struct hash h = {0};
+    for (int i = 0; i < 8; i++) {
+        h.hi |= (uint64_t)in[i] << (8 * i);
+        h.lo |= (uint64_t)in[8 + i] << (8 * i);
+    }
+    return h;
+}
+
 bool hash_from_hex(struct hash *out, const char *hex) {
     struct hash h;
     if (!hex_word(&h.hi, hex) || !hex_word(&h.lo, hex + 16) || hex[32] != '\0') return false;

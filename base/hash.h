@@ -22,6 +22,9 @@ uint64_t hash64(const void *data, size_t bytes, uint64_t seed);
 bool hash_equal(struct hash a, struct hash b);
 bool hash_is_zero(struct hash h);
 void hash_hex(struct hash h, char out[HASH_HEX]);
+/* The 16 bytes of a hash in messages and records: hi, then lo, little endian. */
+void hash_put(uint8_t out[16], struct hash h);
+struct hash hash_get(const uint8_t in[16]);
 bool hash_from_hex(struct hash *out, const char *hex); /* false unless exactly 32 hex digits */
 
 enum { HASH_BLOCK = 1 << 18 };    /* bytes of a block; the last one may be shorter */

@@ -19,7 +19,8 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -72,6 +73,7 @@ struct world {
     int32_t *ids;
     float *logprob;
     int64_t *version;
+    struct trajectory_list parts;
 };
 
 static void say(struct peer *p, enum wire_type type, const void *body, const struct wire_frame *f,
@@ -94,8 +96,7 @@ static void keep_alive(struct peer *p, uint64_t now_us) {
         h.service = h.name = (char *)(uintptr_t)p->service;
         h.incarnation = 1;
         h.pid = getpid();
-        struct wire_frame f[2] = {{NULL, 0}, {NULL, 0}};
-        say(p, WIRE_HELLO, &h, f, 2);
+        say(p, WIRE_HELLO, &h, NULL, 0);
         p->hello_us = now_us;
     }
     if (p->welcome && now_us >= p->beat_us + BEAT_US) {
@@ -119,34 +120,33 @@ static void ask_work(struct peer *p) {
 }
 
 static void answer_work(struct world *w, struct peer *p, const Weir__Work *k) {
-    static Weir__TokensItem items[SEATS], *list[SEATS];
+    struct trajectory_list *l = &w->parts;
     Weir__Tokens t = WEIR__TOKENS__INIT;
-    size_t n = k->n_items * TOKENS;
     p->asked = false;
     if (k->n_items == 0) p->version = w->published;
     if (w->start_us == 0 && k->n_items > 0) w->start_us = clock_us();
     if (k->n_items > SEATS) bench_must(FAIL(ERR_CORRUPT, "more work than asked for"), "work");
+    for (int j = 0; j < TOKENS; j++)
+        w->version[j] = p->version;
+    trajectory_list_reset(l);
     for (size_t i = 0; i < k->n_items; i++) {
-        items[i] = (Weir__TokensItem)WEIR__TOKENS_ITEM__INIT;
-        items[i].trajectory = k->items[i]->trajectory;
-        items[i].n = TOKENS;
-        items[i].finish = ENGINE_LENGTH;
-        list[i] = &items[i];
-        for (int j = 0; j < TOKENS; j++)
-            w->version[i * TOKENS + (size_t)j] = p->version;
+        struct trajectory part = {
+            .id = k->items[i]->trajectory, .n_response = TOKENS, .finish = TRAJECTORY_LENGTH};
+        part.response = w->ids;
+        part.logprob = w->logprob;
+        part.version = w->version;
+        trajectory_list_add(l, &part);
     }
+    trajectory_list_end(l);
     Weir__TokensWeights weights = WEIR__TOKENS_WEIGHTS__INIT, *said = &weights;
     uint64_t hash[2] = {1, (uint64_t)p->version + 1};
     weights.version = p->version;
     weights.hash = (ProtobufCBinaryData){16, (uint8_t *)hash};
-    t.n_items = k->n_items;
-    t.items = list;
+    t.n_items = l->n;
+    t.items = l->items;
     t.n_weights = p->version >= 0;
     t.weights = &said;
-    struct wire_frame f[3] = {{w->ids, n * sizeof *w->ids},
-                              {w->logprob, n * sizeof *w->logprob},
-                              {w->version, n * sizeof *w->version}};
-    if (n > 0) say(p, WIRE_TOKENS, &t, f, 3);
+    if (l->n > 0) say(p, WIRE_TOKENS, &t, l->frames, l->n_frames);
     p->running += (uint32_t)k->n_items;
 }
 
@@ -424,5 +424,6 @@ int bench_manager(void) {
     mem_free(w.ids);
     mem_free(w.logprob);
     mem_free(w.version);
+    trajectory_list_free(&w.parts);
     return 0;
 }

@@ -12,6 +12,8 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "proto/weights.pb-c.h"
 
 #include <inttypes.h>
@@ -28,15 +30,17 @@ struct rule { /* min, max: the value's range, or the range of the length in byte
     int64_t min, max;
 };
 
-enum frame { NO_FRAME, IDS, LOGPROBS, VERSIONS, MASK, COUNTS, NUMBERS, TEXT, RAW };
+enum frame { NO_FRAME, IDS, LOGPROBS, VERSIONS, MASK, TURNS, COUNTS, NUMBERS, TEXT, RAW };
 
 static const struct frame_kind {
     const char *name;
     size_t bytes;
 } frame_kinds[] = {
-    [NO_FRAME] = {"none", 1},     [IDS] = {"token ids", 4}, [LOGPROBS] = {"log-probs", 4},
-    [VERSIONS] = {"versions", 8}, [MASK] = {"mask", 1},     [COUNTS] = {"counts", 4},
-    [NUMBERS] = {"ids", 8},       [TEXT] = {"text", 1},     [RAW] = {"bytes", 1},
+    [NO_FRAME] = {"none", 1},      [IDS] = {"token ids", 4},
+    [LOGPROBS] = {"log-probs", 4}, [VERSIONS] = {"versions", 8},
+    [MASK] = {"mask", 1},          [COUNTS] = {"counts", 4},
+    [NUMBERS] = {"ids", 8},        [TEXT] = {"text", 1},
+    [RAW] = {"bytes", 1},          [TURNS] = {"turns", sizeof(struct trajectory_turn)},
 };
 
 enum { ANY = -1 }; /* a frame of any length */
@@ -53,6 +57,7 @@ struct spec {
     int64_t items_max;
     count_fn *count;
     enum frame frame[WIRE_FRAMES_MAX];
+    bool trajectories; /* the items are Trajectory messages, or the body is one */
 };
 
 #define RULE(type, field, kind, min, max)                                                          \
@@ -82,11 +87,17 @@ static const struct rule work_request_rules[] = {
     RULE(WorkRequest, trajectories, U32, 0, CHECK_ITEMS_MAX), VERSION(WorkRequest, version, -1),
     RULE(WorkRequest, places, U32, 0, CHECK_ITEMS_MAX)};
 static const struct rule work_rules[] = {VERSION(Work, min_version, -1)};
-static const struct rule work_items[] = {TOKENS(WorkItem, n_prompt, 1),
-                                         TOKENS(WorkItem, n_resume, 0),
-                                         TOKENS(WorkItem, max_new_tokens, 1)};
-static const struct rule tokens_items[] = {TOKENS(TokensItem, offset, 0), TOKENS(TokensItem, n, 0),
-                                           RULE(TokensItem, finish, U32, 0, CHECK_FINISH_MAX)};
+static const struct rule trajectory_rules[] = {
+    TOKENS(Trajectory, n_prompt, 0),
+    TOKENS(Trajectory, offset, 0),
+    TOKENS(Trajectory, n_response, 0),
+    TOKENS(Trajectory, n_turns, 0),
+    RULE(Trajectory, finish, U32, 0, TRAJECTORY_FINISHES - 1),
+    RULE(Trajectory, rollout, STR, 0, CHECK_NAME_MAX),
+    VERSION(Trajectory, step, 0),
+    TOKENS(Trajectory, max_new_tokens, 0),
+    RULE(Trajectory, reward, F32, INT64_MIN, INT64_MAX),
+    RULE(Trajectory, baseline, F32, INT64_MIN, INT64_MAX)};
 static const struct rule tokens_ack_items[] = {
     RULE(TokensAckItem, received, I32, -1, CHECK_TOKENS_MAX)};
 static const struct rule score_request_items[] = {
@@ -102,11 +113,6 @@ static const struct rule batch_request_rules[] = {VERSION(BatchRequest, step, 0)
                                                   HASH_OR_NONE(BatchRequest, hash)};
 static const struct rule batch_rules[] = {VERSION(Batch, step, 0),
                                           HASH_OR_NONE(Batch, expect_hash)};
-static const struct rule batch_items[] = {TOKENS(BatchItem, n_prompt, 1),
-                                          TOKENS(BatchItem, n_response, 1),
-                                          RULE(BatchItem, rollout, STR, 0, CHECK_NAME_MAX),
-                                          RULE(BatchItem, baseline, F32, INT64_MIN, INT64_MAX),
-                                          RULE(BatchItem, reward, F32, INT64_MIN, INT64_MAX)};
 static const struct rule step_done_rules[] = {
     VERSION(StepDone, step, 0), HASH(StepDone, hash_before), HASH(StepDone, hash_after)};
 static const struct rule step_ack_rules[] = {VERSION(StepAck, step, 0)};
@@ -133,10 +139,6 @@ static const struct rule group_record_rules[] = {VERSION(GroupRecord, slot, -1),
                                                  RULE(GroupRecord, reason, STR, 0, CHECK_TEXT_MAX),
                                                  RULE(GroupRecord, answer, BYTES, 0, 1 << 20),
                                                  RULE(GroupRecord, prompt, BYTES, 0, 8 << 20)};
-static const struct rule trajectory_record_rules[] = {
-    TOKENS(TrajectoryRecord, n_prompt, 0), TOKENS(TrajectoryRecord, n_response, 0),
-    RULE(TrajectoryRecord, finish, U32, 0, CHECK_FINISH_MAX),
-    RULE(TrajectoryRecord, rollout, STR, 0, CHECK_NAME_MAX), VERSION(TrajectoryRecord, step, 0)};
 static const struct rule batch_record_rules[] = {
     VERSION(BatchRecord, step, 0),          RULE(BatchRecord, n, U32, 0, CHECK_BATCH_MAX),
     VERSION(BatchRecord, staleness_max, 0), VERSION(BatchRecord, level, 0),
@@ -152,49 +154,52 @@ static int check_rules(const struct rule *rules, size_t n, const void *message);
 
 static int count_hello(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Hello *m = body;
-    want[0] = want[1] = m->n_running;
+    want[FRAME_IDS] = want[FRAME_RECEIVED] = m->n_running;
     return 0;
 }
 
 static int count_welcome(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Welcome *m = body;
-    want[0] = want[1] = m->n_running;
+    want[FRAME_IDS] = want[FRAME_RECEIVED] = m->n_running;
     return 0;
 }
 
-/* Items in order of their groups; a group's items share one prompt. */
+static int count_item(Weir__Trajectory *const *items, size_t i, int64_t want[WIRE_FRAMES_MAX]) {
+    return err_wrap(trajectory_count(items[i], i ? items[i - 1] : NULL, want), "items[%zu]", i);
+}
+
+/* What is handed out has a prompt and room for at least one token more than it has, or none. */
 static int count_work(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Work *m = body;
     for (size_t i = 0; i < m->n_items; i++) {
-        const Weir__WorkItem *x = m->items[i], *before = i ? m->items[i - 1] : NULL;
-        bool same = before && before->group == x->group;
-        if (before && before->group > x->group)
-            return FAIL(ERR_CORRUPT, "items[%zu].group: not in order", i);
-        if (same && before->n_prompt != x->n_prompt)
-            return FAIL(ERR_CORRUPT, "items[%zu].n_prompt: %u, but %u before in its group", i,
-                        x->n_prompt, before->n_prompt);
-        if (x->n_resume > x->max_new_tokens)
-            return FAIL(ERR_CORRUPT, "items[%zu].n_resume: %u, more than max_new_tokens %u", i,
-                        x->n_resume, x->max_new_tokens);
-        if (!same) want[0] += x->n_prompt;
-        want[1] += x->n_resume;
+        const Weir__Trajectory *x = m->items[i];
+        if (x->n_prompt == 0 || x->max_new_tokens == 0)
+            return FAIL(ERR_CORRUPT, "items[%zu]: n_prompt %u, max_new_tokens %u", i, x->n_prompt,
+                        x->max_new_tokens);
+        if (x->n_response > x->max_new_tokens)
+            return FAIL(ERR_CORRUPT, "items[%zu].n_response: %u, more than max_new_tokens %u", i,
+                        x->n_response, x->max_new_tokens);
+        if (x->offset != 0)
+            return FAIL(ERR_CORRUPT, "items[%zu].offset: %u of a whole one", i, x->offset);
+        TRY(count_item(m->items, i, want));
     }
-    want[2] = want[3] = want[1];
     return 0;
 }
 
+/* Parts: new tokens, an end, or both. */
 static int count_tokens(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Tokens *m = body;
     for (size_t i = 0; i < m->n_items; i++) {
-        const Weir__TokensItem *x = m->items[i];
-        if (x->n == 0 && x->finish == 0)
-            return FAIL(ERR_CORRUPT, "items[%zu].n: 0 without an end", i);
-        if (x->offset + x->n > CHECK_TOKENS_MAX)
-            return FAIL(ERR_CORRUPT, "items[%zu].offset + n: %u, limit %d", i, x->offset + x->n,
-                        CHECK_TOKENS_MAX);
-        want[0] += x->n;
+        const Weir__Trajectory *x = m->items[i];
+        if (x->n_response == 0 && x->finish == 0)
+            return FAIL(ERR_CORRUPT, "items[%zu].n_response: 0 without an end", i);
+        if (x->offset + x->n_response > CHECK_TOKENS_MAX)
+            return FAIL(ERR_CORRUPT, "items[%zu].offset + n_response: %u, limit %d", i,
+                        x->offset + x->n_response, CHECK_TOKENS_MAX);
+        if (x->n_prompt != 0)
+            return FAIL(ERR_CORRUPT, "items[%zu].n_prompt: %u of a part", i, x->n_prompt);
+        TRY(count_item(m->items, i, want));
     }
-    want[1] = want[2] = want[0];
     if (m->n_weights > CHECK_ITEMS_MAX)
         return FAIL(ERR_CORRUPT, "%zu weights, limit %d", m->n_weights, CHECK_ITEMS_MAX);
     for (size_t i = 0; i < m->n_weights; i++)
@@ -207,37 +212,38 @@ static int count_tokens(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
 /* By group, then trajectory, none twice: the order in which a batch is trained. */
 static int count_batch_frames(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Batch *m = body;
-    int64_t response = 0;
     for (size_t i = 0; i < m->n_items; i++) {
-        const Weir__BatchItem *x = m->items[i], *before = i ? m->items[i - 1] : NULL;
+        const Weir__Trajectory *x = m->items[i], *before = i ? m->items[i - 1] : NULL;
         if (before && (before->group > x->group ||
                        (before->group == x->group && before->trajectory >= x->trajectory)))
             return FAIL(ERR_CORRUPT, "items[%zu]: not in order of group and trajectory", i);
-        want[0] += (int64_t)x->n_prompt + x->n_response;
-        response += x->n_response;
+        if (x->n_prompt == 0 || x->n_response == 0 || x->offset != 0)
+            return FAIL(ERR_CORRUPT, "items[%zu]: n_prompt %u, n_response %u, offset %u", i,
+                        x->n_prompt, x->n_response, x->offset);
+        TRY(count_item(m->items, i, want));
     }
     if (m->done && m->n_items > 0) return FAIL(ERR_CORRUPT, "items: %zu, but done", m->n_items);
-    want[1] = want[2] = want[3] = response;
     return 0;
 }
 
 static int count_text(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     (void)body;
-    want[0] = ANY;
+    want[FRAME_TEXT] = ANY;
     return 0;
 }
 
+/* A whole one, or a part as the log keeps it: without the prompt. */
 static int count_trajectory(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
-    const Weir__TrajectoryRecord *m = body;
-    if (m->n_prompt == 0 && m->finish != 0) return FAIL(ERR_CORRUPT, "n_prompt: 0 is for partials");
-    want[0] = m->n_prompt;
-    want[1] = want[2] = want[3] = m->n_response;
-    return 0;
+    const Weir__Trajectory *m = body;
+    if (m->n_prompt == 0 && m->finish != 0) return FAIL(ERR_CORRUPT, "n_prompt: 0 is for parts");
+    if (m->offset + m->n_response > CHECK_TOKENS_MAX || (m->n_prompt > 0 && m->offset > 0))
+        return FAIL(ERR_CORRUPT, "offset: %u", m->offset);
+    return trajectory_count(m, NULL, want);
 }
 
 static int count_batch_record(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__BatchRecord *m = body;
-    want[0] = m->n;
+    want[FRAME_MEMBERS] = m->n;
     return 0;
 }
 
@@ -258,7 +264,8 @@ static int check_items(const struct spec *s, const void *body);
 static int count_score_request(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__ScoreRequest *m = body;
     for (size_t i = 0; i < m->n_items; i++)
-        want[0] += (int64_t)m->items[i]->prompt + m->items[i]->response + m->items[i]->answer;
+        want[FRAME_TEXT] +=
+            (int64_t)m->items[i]->prompt + m->items[i]->response + m->items[i]->answer;
     return 0;
 }
 
@@ -277,41 +284,51 @@ static int count_score_reply(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     .n_items = offsetof(Weir__##type, n_items), .items = offsetof(Weir__##type, items),            \
     .items_max = max
 
+#define RUNNING                                                                                    \
+    { [FRAME_IDS] = NUMBERS, [FRAME_RECEIVED] = COUNTS }
+_Static_assert(TRAJECTORY_COLUMNS == 4, "each column has its place in TRAJECTORIES");
+#define COLUMN(name) FRAME_COLUMN + TRAJECTORY_##name
+#define TRAJECTORIES                                                                               \
+    .trajectories = true, .frame = {[FRAME_PROMPT] = IDS,         [FRAME_TURN] = TURNS,            \
+                                    [COLUMN(RESPONSE)] = IDS,     [COLUMN(LOGPROB)] = LOGPROBS,    \
+                                    [COLUMN(VERSION)] = VERSIONS, [COLUMN(MASK)] = MASK}
+
 static const struct spec specs[WIRE_TYPES] = {
-    [WIRE_HELLO] = {RULES(hello_rules), .count = count_hello, .frame = {NUMBERS, COUNTS}},
-    [WIRE_WELCOME] = {RULES(welcome_rules), .count = count_welcome, .frame = {NUMBERS, COUNTS}},
+    [WIRE_HELLO] = {RULES(hello_rules), .count = count_hello, .frame = RUNNING},
+    [WIRE_WELCOME] = {RULES(welcome_rules), .count = count_welcome, .frame = RUNNING},
     [WIRE_HEARTBEAT] = {RULES(heartbeat_rules)},
     [WIRE_HEARTBEAT_ACK] = {RULES(heartbeat_ack_rules)},
     [WIRE_STATUS_REQUEST] = {.rules = NULL},
     [WIRE_STATUS] = {RULES(status_rules)},
     [WIRE_WORK_REQUEST] = {RULES(work_request_rules)},
-    [WIRE_WORK] = {RULES(work_rules), ITEMS(Work, work_items, CHECK_ITEMS_MAX), .count = count_work,
-                   .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
-    [WIRE_TOKENS] = {ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
-                     .frame = {IDS, LOGPROBS, VERSIONS}},
+    [WIRE_WORK] = {RULES(work_rules), ITEMS(Work, trajectory_rules, CHECK_ITEMS_MAX),
+                   .count = count_work, TRAJECTORIES},
+    [WIRE_TOKENS] = {ITEMS(Tokens, trajectory_rules, CHECK_ITEMS_MAX), .count = count_tokens,
+                     TRAJECTORIES},
     [WIRE_TOKENS_ACK] = {ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
     [WIRE_SCORE_REQUEST] = {ITEMS(ScoreRequest, score_request_items, CHECK_SCORES_MAX),
-                            .count = count_score_request, .frame = {RAW}},
+                            .count = count_score_request, .frame = {[FRAME_TEXT] = RAW}},
     [WIRE_SCORE_REPLY] = {ITEMS(ScoreReply, score_record_rules, CHECK_SCORES_MAX),
                           .count = count_score_reply},
     [WIRE_SCORE_RECORD] = {RULES(score_record_rules), .item_rules = score_items, .n_item_rules = 2,
                            .n_items = offsetof(Weir__ScoreRecord, n_scores),
                            .items = offsetof(Weir__ScoreRecord, scores), .items_max = 64},
     [WIRE_BATCH_REQUEST] = {RULES(batch_request_rules)},
-    [WIRE_BATCH] = {RULES(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
-                    .count = count_batch_frames, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
-    [WIRE_STEP_DONE] = {RULES(step_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_BATCH] = {RULES(batch_rules), ITEMS(Batch, trajectory_rules, CHECK_BATCH_MAX),
+                    .count = count_batch_frames, TRAJECTORIES},
+    [WIRE_STEP_DONE] = {RULES(step_done_rules), .count = count_text,
+                        .frame = {[FRAME_TEXT] = TEXT}},
     [WIRE_STEP_ACK] = {RULES(step_ack_rules)},
-    [WIRE_EVAL_DONE] = {RULES(eval_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_EVAL_DONE] = {RULES(eval_done_rules), .count = count_text,
+                        .frame = {[FRAME_TEXT] = TEXT}},
     [WIRE_OFFER] = {RULES(offer_rules)},
     [WIRE_OFFERED] = {RULES(offered_rules)},
     [WIRE_PULL] = {RULES(pull_rules)},
     [WIRE_VERSION] = {RULES(version_rules), .count = count_version},
     [WIRE_GROUP_RECORD] = {RULES(group_record_rules)},
-    [WIRE_TRAJECTORY_RECORD] = {RULES(trajectory_record_rules), .count = count_trajectory,
-                                .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
+    [WIRE_TRAJECTORY_RECORD] = {RULES(trajectory_rules), .count = count_trajectory, TRAJECTORIES},
     [WIRE_BATCH_RECORD] = {RULES(batch_record_rules), .count = count_batch_record,
-                           .frame = {NUMBERS}},
+                           .frame = {[FRAME_MEMBERS] = NUMBERS}},
     [WIRE_WEIGHTS_RECORD] = {RULES(weights_record_rules)},
 };
 
@@ -429,6 +446,7 @@ static inline bool piece_good(enum frame kind, const void *data, size_t n) {
         break;
     case TEXT: bad = n > 0 && utf8_valid_prefix(data, n) < n; break;
     case NO_FRAME:
+    case TURNS: /* check_turns */
     case RAW:
     case NUMBERS: break;
     }
@@ -462,6 +480,22 @@ static int check_frame(enum frame kind, const struct wire_frame *f, int64_t want
     return check_elements(kind, f->data, n);
 }
 
+/* Turns are in order and within their tokens: what a frame alone cannot say. */
+static int check_turns(const struct spec *s, const void *body, const struct wire_frame *frames) {
+    Weir__Trajectory *const *items = NULL;
+    struct trajectory_reader r = trajectory_read(frames);
+    size_t n = 1;
+    if (s->items > 0) {
+        n = *(const size_t *)(const void *)((const char *)body + s->n_items);
+        items = *(Weir__Trajectory *const *const *)(const void *)((const char *)body + s->items);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct trajectory t = trajectory_next(&r, items ? items[i] : body);
+        TRY(err_wrap(trajectory_check(&t), "items[%zu]", i));
+    }
+    return 0;
+}
+
 int check_message(enum wire_type type, const void *body, const struct wire_frame *frames) {
     const struct spec *s = &specs[type];
     int64_t want[WIRE_FRAMES_MAX] = {0};
@@ -471,5 +505,7 @@ int check_message(enum wire_type type, const void *body, const struct wire_frame
     if (rc == 0 && s->count) rc = s->count(body, want);
     for (size_t i = 0; rc == 0 && i < WIRE_FRAMES_MAX && s->frame[i] != NO_FRAME; i++)
         rc = err_wrap(check_frame(s->frame[i], &frames[i], want[i]), "frame %zu", i);
+    if (rc == 0 && s->trajectories && frames[FRAME_TURN].bytes > 0)
+        rc = check_turns(s, body, frames);
     return rc;
 }

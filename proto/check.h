@@ -14,7 +14,6 @@ enum {
     CHECK_ITEMS_MAX = 1 << 16,  /* items of Work, Tokens, TokensAck; trajectories of a Hello */
     CHECK_SCORES_MAX = 4096,    /* items of ScoreRequest and ScoreReply */
     CHECK_BATCH_MAX = 1 << 18,  /* trajectories of a batch */
-    CHECK_FINISH_MAX = 3,       /* enum engine_finish */
     CHECK_STATE_MAX = 15        /* enum groups_state */
 };
 

@@ -79,7 +79,8 @@ bool client_hello_due(const struct client *c, uint64_t now_us) {
 int client_hello(struct client *c, uint64_t now_us, int64_t version, const uint64_t *ids,
                  const int32_t *received, uint32_t n) {
     Weir__Hello h = WEIR__HELLO__INIT;
-    struct wire_frame frames[2] = {{ids, n * sizeof *ids}, {received, n * sizeof *received}};
+    struct wire_frame frames[FRAMES_HELLO] = {
+        [FRAME_IDS] = {ids, n * sizeof *ids}, [FRAME_RECEIVED] = {received, n * sizeof *received}};
     h.service = c->service;
     h.name = c->name;
     h.incarnation = c->incarnation;
@@ -89,7 +90,7 @@ int client_hello(struct client *c, uint64_t now_us, int64_t version, const uint6
     c->welcome = false;
     c->silent_us = 0;
     c->hello_us = now_us;
-    int rc = link_send(c->sock, NULL, WIRE_HELLO, &h, frames, 2, 0);
+    int rc = link_send(c->sock, NULL, WIRE_HELLO, &h, frames, FRAMES_HELLO, 0);
     return rc == ERR_AGAIN ? 0 : rc; /* nobody reads: said again later */
 }
 

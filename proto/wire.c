@@ -15,6 +15,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
 #include "proto/weights.pb-c.h"
 
 #include <inttypes.h>
@@ -109,10 +110,10 @@ static uint32_t checksum(const void *header, const void *body, size_t n_body,
     return (uint32_t)h;
 }
 
-/* All frames of a type, empty ones when none were given. */
+/* All frames of a type: those at its end that were not given are empty. */
 static int all_frames(struct wire_frame out[WIRE_FRAMES_MAX], const struct kind *k,
                       const struct wire_frame *frames, size_t n) {
-    if (n != 0 && n != k->n_frames)
+    if (n > k->n_frames)
         return FAIL(ERR_CORRUPT, "%s: %zu frames, wanted %zu", k->name, n, k->n_frames);
     for (size_t i = 0; i < WIRE_FRAMES_MAX; i++)
         out[i] = i < n ? frames[i] : (struct wire_frame){"", 0};

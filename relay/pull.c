@@ -96,7 +96,7 @@ static void on_version(struct pull *p, const struct link_msg *m, uint64_t now_us
     if (asked && (!p->waiting || m->wire.trace != p->trace)) return;
     struct place at = {
         .version = v->version, .bytes = (size_t)v->bytes, .pid = v->pid, .fd = v->fd};
-    if (v->version >= 0) at.hash = sealed_hash_get(v->hash.data);
+    if (v->version >= 0) at.hash = hash_get(v->hash.data);
     if (asked) {
         p->waiting = false;
         p->answered_us = now_us;

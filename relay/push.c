@@ -142,7 +142,7 @@ void push_note(struct push *p, const struct sealed_note *note) {
 static int offer(struct push *p, struct kept *k) {
     Weir__Offer o = WEIR__OFFER__INIT;
     uint8_t hash[16];
-    sealed_hash_put(hash, k->hash);
+    hash_put(hash, k->hash);
     o.version = k->version;
     o.hash = (ProtobufCBinaryData){sizeof hash, hash};
     o.bytes = k->file->s.bytes;

@@ -48,7 +48,7 @@ static int tell(struct relay *r, const struct net_id *to, const struct store_ver
     a.pid = getpid();
     a.incarnation = r->incarnation;
     if (v) {
-        sealed_hash_put(hash, v->hash);
+        hash_put(hash, v->hash);
         a.version = v->version;
         a.hash = (ProtobufCBinaryData){sizeof hash, hash};
         a.bytes = v->file.bytes;
@@ -75,8 +75,8 @@ static int on_offer(struct relay *r, const struct net_id *from, const struct lin
     bool known = store_find(r->store, o->version) != NULL;
     bool news = !newest || o->version > newest->version;
     uint64_t start = clock_us();
-    int rc = store_offer(r->store, o->version, sealed_hash_get(o->hash.data), (size_t)o->bytes,
-                         o->pid, o->fd);
+    int rc =
+        store_offer(r->store, o->version, hash_get(o->hash.data), (size_t)o->bytes, o->pid, o->fd);
     if (rc == 0 && news) TRY(tell_all(r));
     if (rc == ERR_NOTFOUND)
         LOG_LIMITED(INFO, RELAY, "version=%" PRId64 " came and went: %s", o->version, err_text());

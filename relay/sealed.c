@@ -185,19 +185,3 @@ void sealed_close(struct sealed *s) {
     }
     s->fd = -1;
 }
-
-void sealed_hash_put(uint8_t out[16], struct hash h) {
-    for (int i = 0; i < 8; i++) {
-        out[i] = (uint8_t)(h.hi >> (8 * i));
-        out[8 + i] = (uint8_t)(h.lo >> (8 * i));
-    }
-}
-
-struct hash sealed_hash_get(const uint8_t in[16]) {
-    struct hash h = {0};
-    for (int i = 0; i < 8; i++) {
-        h.hi |= (uint64_t)in[i] << (8 * i);
-        h.lo |= (uint64_t)in[8 + i] << (8 * i);
-    }
-    return h;
-}

@@ -56,8 +56,4 @@ void sealed_passed(const struct sealed *s, size_t at, size_t n);
 void sealed_unmap(struct sealed *s); /* keeps file and lock */
 void sealed_close(struct sealed *s); /* accepts an empty one */
 
-/* A hash as the 16 bytes of a message: hi, then lo, little endian. */
-void sealed_hash_put(uint8_t out[16], struct hash h);
-struct hash sealed_hash_get(const uint8_t in[16]);
-
 #endif

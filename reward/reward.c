@@ -173,7 +173,7 @@ static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) 
 static void submit_held(struct reward *r) {
     if (!r->held.net) return;
     const Weir__ScoreRequest *q = r->held.wire.body;
-    const char *text = r->held.wire.frame[0].data;
+    const char *text = r->held.wire.frame[FRAME_TEXT].data;
     for (; r->next < q->n_items; r->next++) {
         const Weir__ScoreItem *x = q->items[r->next];
         if (submit(r, x, text + r->text_at) == ERR_AGAIN) return;

@@ -25,7 +25,6 @@
 #include "proto/recipe/recipe.h"
 #include "proto/rollout.pb-c.h"
 #include "relay/pull.h"
-#include "relay/sealed.h"
 #include "rollout/engine/engine.h"
 #include "rollout/inflight.h"
 #include "rollout/setup/setup_engine.h"
@@ -139,25 +138,15 @@ static int take_weights(struct rollout *r, uint64_t now_us) {
 
 /* --- work in ------------------------------------------------------------------------------- */
 
-/* Ids and the like of one item of a Work message, with its tokens. */
-struct item {
-    const Weir__WorkItem *w;
-    const int32_t *prompt, *resume;
-    const float *logprob;
-    const int64_t *version;
-};
-
-static int engine_request(struct rollout *r, const struct item *i) {
+static int engine_request(struct rollout *r, const struct trajectory *w) {
     const struct recipe *c = r->recipe;
-    struct engine_request q = {.id = i->w->trajectory,
-                               .prompt = i->prompt,
-                               .n_prompt = (int32_t)i->w->n_prompt,
-                               .resume = i->resume,
-                               .resume_logprob = i->logprob,
-                               .resume_version = i->version,
-                               .n_resume = (int32_t)i->w->n_resume,
-                               .max_new_tokens = (int32_t)i->w->max_new_tokens,
-                               .temperature = i->w->greedy ? 0 : (float)c->rollout.temperature,
+    struct engine_request q = {.id = w->id,
+                               .prompt = w->prompt,
+                               .n_prompt = w->n_prompt,
+                               .resume = w->response,
+                               .n_resume = w->n_response,
+                               .max_new_tokens = w->max_new_tokens,
+                               .temperature = w->greedy ? 0 : (float)c->rollout.temperature,
                                .top_p = (float)c->rollout.top_p,
                                .top_k = (int32_t)c->rollout.top_k,
                                .stop_ids = r->policy.stop_ids,
@@ -168,17 +157,16 @@ static int engine_request(struct rollout *r, const struct item *i) {
 }
 
 /* What the engine refuses goes back to the manager, which tries elsewhere and counts. */
-static int add_item(struct rollout *r, const struct item *i) {
-    if (inflight_find(r->runset, i->w->trajectory)) return 0; /* the same work again */
-    struct inflight_traj *t = inflight_add(r->runset, i->w->trajectory, i->resume, i->logprob,
-                                           i->version, (int32_t)i->w->n_resume);
+static int add_item(struct rollout *r, const struct trajectory *w) {
+    if (inflight_find(r->runset, w->id)) return 0; /* the same work again */
+    struct inflight_traj *t = inflight_add(r->runset, w);
     if (!t) return FAIL(ERR_CLOSED, "more than %d trajectories were handed out", INFLIGHT_MAX);
-    if (i->w->n_resume == i->w->max_new_tokens) {
-        t->finish = ENGINE_LENGTH;
+    if (w->n_response == w->max_new_tokens) {
+        t->traj.finish = TRAJECTORY_LENGTH;
         r->ended = true;
         return 0;
     }
-    int rc = engine_request(r, i);
+    int rc = engine_request(r, w);
     if (rc < 0) {
         /* A full list is no fault: with each new version a rollout asks anew, and the manager may
          * have answered the request before in the meantime. */
@@ -186,29 +174,20 @@ static int add_item(struct rollout *r, const struct item *i) {
             LOG_LIMITED(DEBUG, ROLLOUT, "work given back: %s", err_text());
         else
             LOG_LIMITED(WARN, ROLLOUT, "work given back: %s", err_text());
-        t->finish = ENGINE_ABORTED;
+        t->traj.finish = TRAJECTORY_ABORTED;
         r->ended = true;
     }
     return 0;
 }
 
-/* Frame sizes agree with the counts: the validator saw to it. */
 static int on_work(struct rollout *r, const struct wire_msg *m) {
     const Weir__Work *w = m->body;
-    const int32_t *prompt = m->frame[0].data;
-    struct item i = {NULL, prompt, m->frame[1].data, m->frame[2].data, m->frame[3].data};
+    struct trajectory_reader in = trajectory_read(m->frame);
     r->asked = false;
     if (w->min_version > r->need) r->need = w->min_version;
     for (size_t k = 0; k < w->n_items; k++) {
-        i.w = w->items[k];
-        if (k == 0 || w->items[k - 1]->group != i.w->group) {
-            i.prompt = prompt;
-            prompt += i.w->n_prompt;
-        }
-        TRY(add_item(r, &i));
-        i.resume += i.w->n_resume;
-        i.logprob += i.w->n_resume;
-        i.version += i.w->n_resume;
+        struct trajectory t = trajectory_next(&in, w->items[k]);
+        TRY(add_item(r, &t));
     }
     return 0;
 }
@@ -224,8 +203,8 @@ static void on_ack(struct rollout *r, const Weir__TokensAck *a) {
 
 static void on_welcome(struct rollout *r, const struct wire_msg *m) {
     const Weir__Welcome *w = m->body;
-    const uint64_t *ids = m->frame[0].data;
-    const int32_t *received = m->frame[1].data;
+    const uint64_t *ids = m->frame[FRAME_IDS].data;
+    const int32_t *received = m->frame[FRAME_RECEIVED].data;
     for (uint32_t i = 0; i < w->n_running; i++)
         forget_or_keep(r, ids[i], received[i], true);
     r->asked = false;
@@ -264,18 +243,20 @@ struct said {
 static void said_add(struct said *s, const struct model *l) {
     Weir__TokensWeights *w = &s->body[s->n];
     *w = (Weir__TokensWeights)WEIR__TOKENS_WEIGHTS__INIT;
-    sealed_hash_put(s->hash[s->n], l->hash);
+    hash_put(s->hash[s->n], l->hash);
     w->version = l->version;
     w->hash = (ProtobufCBinaryData){sizeof s->hash[0], s->hash[s->n]};
     s->list[s->n++] = w;
 }
 
-static void said_open(struct said *s, const struct rollout *r, const struct inflight_out *o) {
+static void said_open(struct said *s, const struct rollout *r, const struct trajectory_list *l) {
+    const struct wire_frame *f = &l->frames[FRAME_COLUMN + TRAJECTORY_VERSION];
+    const int64_t *version = f->data;
     bool *used = mem_zalloc((r->n_loaded + 1) * sizeof *used);
     *s = (struct said){.n = 0};
-    for (size_t i = 0, at = 0; i < o->n_tokens; i++) {
-        if (i > 0 && o->version[i] == o->version[i - 1]) continue;
-        for (at = r->n_loaded; at > 0 && r->loaded[at - 1].version != o->version[i];)
+    for (size_t i = 0, at = 0; i < f->bytes / sizeof *version; i++) {
+        if (i > 0 && version[i] == version[i - 1]) continue;
+        for (at = r->n_loaded; at > 0 && r->loaded[at - 1].version != version[i];)
             at--;
         if (at > 0) used[at - 1] = true;
     }
@@ -296,46 +277,31 @@ static void said_close(struct said *s) {
     mem_free(s->hash);
 }
 
-static int send_tokens(struct rollout *r, const struct inflight_out *o) {
+static int send_tokens(struct rollout *r, const struct trajectory_list *l) {
     Weir__Tokens m = WEIR__TOKENS__INIT;
     struct said said;
-    Weir__TokensItem *item = mem_array(o->n_pieces, sizeof *item), **items;
-    items = mem_array(o->n_pieces, sizeof *items);
-    for (size_t i = 0; i < o->n_pieces; i++) {
-        items[i] = &item[i];
-        item[i] = (Weir__TokensItem)WEIR__TOKENS_ITEM__INIT;
-        item[i].trajectory = o->piece[i].id;
-        item[i].offset = o->piece[i].offset;
-        item[i].n = o->piece[i].n;
-        item[i].finish = o->piece[i].finish;
-    }
-    m.n_items = o->n_pieces;
-    m.items = items;
-    said_open(&said, r, o);
+    said_open(&said, r, l);
+    m.n_items = l->n;
+    m.items = l->items;
     m.n_weights = said.n;
     m.weights = said.list;
-    struct wire_frame frames[3] = {{o->token, o->n_tokens * sizeof *o->token},
-                                   {o->logprob, o->n_tokens * sizeof *o->logprob},
-                                   {o->version, o->n_tokens * sizeof *o->version}};
-    int rc = client_send(r->client, WIRE_TOKENS, &m, frames, 3);
+    int rc = client_send(r->client, WIRE_TOKENS, &m, l->frames, l->n_frames);
     said_close(&said);
-    mem_free(item);
-    mem_free(items);
     return rc;
 }
 
 /* Streams when it is time to; a manager that does not read gets it at a later turn. */
 static int stream(struct rollout *r, uint64_t now_us) {
-    struct inflight_out out;
     bool due = r->steps_unsent >= r->recipe->rollout.stream_every;
     if (!client_welcome(r->client) || (!due && !r->ended)) return 0;
     for (int i = 0; i < ROLLOUT_SENDS_MAX; i++) {
-        if (!inflight_collect(r->runset, !due, &out)) {
+        const struct trajectory_list *parts = inflight_collect(r->runset, !due);
+        if (!parts) {
             if (due) r->steps_unsent = 0;
             r->ended = false;
             return 0;
         }
-        int rc = send_tokens(r, &out);
+        int rc = send_tokens(r, parts);
         if (rc == ERR_AGAIN) return 0;
         TRY(rc);
         inflight_sent(r->runset, now_us);
@@ -400,7 +366,7 @@ static int generate(struct rollout *r) {
     TRY(engine_step(r->engine, &events, &n));
     for (int32_t i = 0; i < n; i++) {
         inflight_append(r->runset, &events[i]);
-        r->ended |= events[i].finish != ENGINE_RUNNING;
+        r->ended |= events[i].finish != TRAJECTORY_RUNNING;
     }
     r->steps_unsent++;
     r->step_us = clock_us() - start;

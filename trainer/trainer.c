@@ -22,8 +22,9 @@
 #include "proto/client.h"
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "relay/push.h"
-#include "relay/sealed.h"
 #include "trainer/checkpoint/export.h"
 #include "trainer/checkpoint/saver.h"
 #include "trainer/learn/logprob_audit.h"
@@ -224,31 +225,16 @@ static int ask_manager(struct trainer *t, const struct wait *w, struct link_msg 
 
 /* --- one step ------------------------------------------------------------------------------ */
 
-/* Counts and sizes agree: the validator saw to it. Items come by group. */
+/* Items come by group: the validator saw to it. */
 static struct batch *batch_of_message(const struct wire_msg *m) {
     const Weir__Batch *w = m->body;
-    const int32_t *ids = m->frame[0].data;
-    const float *logprob = m->frame[1].data;
-    const uint8_t *mask = m->frame[2].data;
-    const int64_t *version = m->frame[3].data;
+    struct trajectory_reader r = trajectory_read(m->frame);
     struct batch *b = batch_open((uint32_t)w->n_items);
     b->step = w->step;
-    b->n_groups = 0;
     for (uint32_t i = 0; i < b->n; i++) {
-        const Weir__BatchItem *x = w->items[i];
-        int32_t n_prompt = (int32_t)x->n_prompt, n = (int32_t)x->n_response;
-        if (i == 0 || w->items[i - 1]->group != x->group) b->n_groups++;
-        batch_set(b, i, ids, n_prompt, ids + n_prompt, n, logprob, mask, version, 0);
-        b->traj[i].id = x->trajectory;
-        b->traj[i].group = b->n_groups - 1;
-        b->traj[i].reward = x->reward;
-        if (x->has_baseline) b->traj[i].baseline = x->baseline;
-        b->traj[i].truncated = x->truncated;
-        b->traj[i].rollout = x->rollout;
-        ids += n_prompt + n;
-        logprob += n;
-        mask += n;
-        version += n;
+        struct trajectory t = trajectory_next(&r, w->items[i]);
+        bool same = i > 0 && w->items[i - 1]->group == t.group;
+        batch_put(b, i, &t, b->n_groups - same);
     }
     return b;
 }
@@ -256,7 +242,7 @@ static struct batch *batch_of_message(const struct wire_msg *m) {
 static int check_expected(const Weir__Batch *m, struct hash after) {
     char was[HASH_HEX], now[HASH_HEX];
     if (m->expect_hash.len == 0) return 0;
-    struct hash before = sealed_hash_get(m->expect_hash.data);
+    struct hash before = hash_get(m->expect_hash.data);
     if (hash_equal(before, after)) return 0;
     hash_hex(before, was);
     hash_hex(after, now);
@@ -289,8 +275,8 @@ static int report_step(struct trainer *t, const struct step_report *r, struct ha
     struct metrics metrics = {.json = &w};
     struct link_msg m;
     bool got = false;
-    sealed_hash_put(hash_before, before);
-    sealed_hash_put(hash_after, t->hash);
+    hash_put(hash_before, before);
+    hash_put(hash_after, t->hash);
     json_write_object(&w, NULL);
     step_metrics(&metrics, r);
     step_metrics_times(&metrics, r, times);
@@ -431,7 +417,7 @@ static int run_steps(struct trainer *t) {
         bool got = false;
         uint64_t asked_us = clock_us();
         uint8_t hash[16];
-        sealed_hash_put(hash, t->hash);
+        hash_put(hash, t->hash);
         q.step = step_version(t->step);
         q.hash = (ProtobufCBinaryData){sizeof hash, hash};
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};

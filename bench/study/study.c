@@ -180,7 +180,7 @@ static void generate(struct study *y, uint64_t first) {
             struct traj *t = &y->traj[e[i].id - first];
             t->ids[t->n] = e[i].token;
             t->logprob[t->n++] = e[i].logprob;
-            t->truncated = e[i].finish == ENGINE_LENGTH;
+            t->truncated = e[i].finish == TRAJECTORY_LENGTH;
         }
     }
 }

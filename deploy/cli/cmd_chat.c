@@ -102,7 +102,7 @@ static int answer(struct chat *c, const int32_t *ids, int32_t n_ids) {
     struct buf all = {0};
     int32_t n = 0;
     int64_t room = c->context - n_ids;
-    enum engine_finish finish = ENGINE_RUNNING;
+    enum trajectory_finish finish = TRAJECTORY_RUNNING;
     struct engine_request r = {
         .id = c->turn++,
         .prompt = ids,
@@ -117,12 +117,12 @@ static int answer(struct chat *c, const int32_t *ids, int32_t n_ids) {
     int rc;
     TRY_OUT(model_text_open(&text, &c->loaded.policy, ids, n_ids));
     TRY_OUT(engine_add(c->engine, &r));
-    while (finish == ENGINE_RUNNING) {
+    while (finish == TRAJECTORY_RUNNING) {
         TRY_OUT(engine_step(c->engine, &event, &n));
         if (n == 0) continue;
         finish = event->finish;
         size_t before = all.len;
-        TRY_OUT(model_text_add(&text, event->token, finish != ENGINE_RUNNING, &all));
+        TRY_OUT(model_text_add(&text, event->token, finish != TRAJECTORY_RUNNING, &all));
         if (all.len > before) fwrite(all.data + before, 1, all.len - before, stdout);
         fflush(stdout);
     }

@@ -32,7 +32,7 @@ struct sample {
     struct buf out;
     int32_t *tokens, n;
     float *logprobs;
-    enum engine_finish finish;
+    enum trajectory_finish finish;
 };
 
 struct generate {
@@ -141,7 +141,7 @@ static void json_sample(const struct generate *g, int64_t i, struct buf *out) {
     json_write_ids(&w, "tokens", s->tokens, (size_t)s->n);
     json_write_f32s(&w, "logprobs", s->logprobs, (size_t)s->n);
     json_write_int(&w, "prompt_tokens", g->n_ids);
-    json_write_str(&w, "finish", s->finish == ENGINE_STOP ? "stop" : "length");
+    json_write_str(&w, "finish", s->finish == TRAJECTORY_STOP ? "stop" : "length");
     json_write_end(&w);
     json_write_newline(&w);
 }
@@ -154,7 +154,7 @@ static int write_out(const struct buf *b) {
 
 /* Writes every sample that is complete and whose turn it is. */
 static int write_complete(struct generate *g) {
-    while (g->written < g->n && g->samples[g->written].finish != ENGINE_RUNNING) {
+    while (g->written < g->n && g->samples[g->written].finish != TRAJECTORY_RUNNING) {
         struct sample *s = &g->samples[g->written];
         if (g->json) {
             struct buf line = {0};
@@ -182,7 +182,7 @@ static int take_events(struct generate *g, const struct engine_token *events, in
         s->tokens[s->n] = t->token;
         s->logprobs[s->n++] = t->logprob;
         s->finish = t->finish;
-        TRY(model_text_add(&s->text, t->token, t->finish != ENGINE_RUNNING, &s->out));
+        TRY(model_text_add(&s->text, t->token, t->finish != TRAJECTORY_RUNNING, &s->out));
         if (g->n == 1 && !g->json) {
             TRY(write_out(&s->out));
             buf_reset(&s->out);

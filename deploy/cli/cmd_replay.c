@@ -20,7 +20,7 @@
 #include "deploy/replay/staleness_report.h"
 #include "deploy/supervise/rundir.h"
 #include "proto/metrics/metrics.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
@@ -135,10 +135,10 @@ static void count_group(struct stats *s, const struct runlog_record *r) {
 }
 
 static void count_traj(struct stats *s, const struct runlog_record *r) {
-    const struct runlog_traj *t = &r->u.traj;
+    const struct trajectory *t = &r->u.traj;
     s->trajectories++;
     s->tokens += t->n_response;
-    s->truncated += t->finish == ENGINE_LENGTH;
+    s->truncated += t->finish == TRAJECTORY_LENGTH;
     for (int32_t i = 1; i < t->n_response; i++)
         if (t->version[i] != t->version[0]) {
             s->mixed++;
@@ -222,7 +222,7 @@ static int stats(struct replay_view *p, const struct options *o) {
     for (int i = 1; i < GROUPS_REASONS; i++)
         if (s.rejected[i])
             printf("  rejected    %" PRId64 " %s\n", s.rejected[i],
-                   groups_reason_name((enum groups_reason)i));
+                   group_reason_name((enum groups_reason)i));
     printf("trajectories  %" PRId64 ", %.1f tokens each, %" PRId64 " truncated, %" PRId64
            " of mixed versions\n",
            s.trajectories, mean_tokens, s.truncated, s.mixed);

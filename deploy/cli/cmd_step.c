@@ -46,6 +46,7 @@ static int parse(struct cmd_step_args *a, int argc, char **argv) {
         "as a Hugging Face folder. A line of a batch file is one trajectory:\n"
         "{\"group\": \"g0\", \"prompt_ids\": [..], \"response_ids\": [..], \"logprobs\": [..],\n"
         " \"reward\": 1.0, \"version\": 3}, and optionally \"loss_mask\", \"versions\" by token,\n"
+        "\"turns\" ([{\"start\": 0, \"role\": \"tool\", \"trained\": false}, ..]),\n"
         "\"truncated\" (cut at the length limit), \"baseline\" (score of the greedy response).",
         options,
         sizeof options / sizeof options[0],

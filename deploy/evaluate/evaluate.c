@@ -268,9 +268,9 @@ static int take_events(struct evaluate *e) {
         struct answer *a = find(e, events[i].id);
         ASSERT(a && a->n < e->max_new_tokens);
         a->ids[a->n++] = events[i].token;
-        if (events[i].finish == ENGINE_RUNNING) continue;
+        if (events[i].finish == TRAJECTORY_RUNNING) continue;
         a->used = false;
-        TRY(score(e, a, events[i].finish == ENGINE_LENGTH));
+        TRY(score(e, a, events[i].finish == TRAJECTORY_LENGTH));
     }
     return 0;
 }

@@ -69,7 +69,7 @@ static int reject_in_log(struct reject_report *out, struct runlog *log, uint64_t
     TRY_OUT(runlog_get(log, RUNLOG_GROUP, group, &r));
     struct runlog_group *g = &r.u.group;
     if (g->state == GROUPS_REJECTED)
-        TRY_OUT(FAIL(ERR_CONFIG, "it was rejected before: %s", groups_reason_name(g->reason)));
+        TRY_OUT(FAIL(ERR_CONFIG, "it was rejected before: %s", group_reason_name(g->reason)));
     out->batch = -1;
     if (g->state == GROUPS_TRAINED) {
         TRY_OUT(take_back_group(log, g->step, size));

@@ -9,7 +9,7 @@
 #include "deploy/replay/replay_view.h"
 #include "deploy/supervise/rundir.h"
 #include "proto/recipe/recipe.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.h"
 #include "trainer/learn/step.h"
 
 #include <inttypes.h>
@@ -33,26 +33,23 @@ static int baseline_of(struct runlog *log, uint64_t group, float *out) {
 }
 
 /* Fills trajectory i of the batch from the log. *group: of the previous trajectory, then of this
- * one. */
-static int fill_batch(struct batch *b, uint32_t i, struct runlog *log, uint64_t id,
-                      uint64_t *group) {
+ * one; *baseline: the same. */
+static int fill_batch(struct batch *b, uint32_t i, struct runlog *log, uint64_t id, uint64_t *group,
+                      float *baseline) {
     struct runlog_record traj = {0};
     int rc;
     TRY_OUT(err_wrap(runlog_get(log, RUNLOG_TRAJ, id, &traj), "trajectory %" PRIu64, id));
-    const struct runlog_traj *t = &traj.u.traj;
-    batch_set(b, i, t->prompt, t->n_prompt, t->response, t->n_response, t->logprob, NULL,
-              t->version, 0);
-    TRY_OUT(batch_reward_of(log, id, &b->traj[i].reward));
-    if (i == 0 || t->group != *group) {
-        b->n_groups++;
-        TRY_OUT(baseline_of(log, t->group, &b->traj[i].baseline));
-    } else {
-        b->traj[i].baseline = b->traj[i - 1].baseline;
+    struct trajectory *t = &traj.u.traj;
+    bool new_group = i == 0 || t->group != *group;
+    TRY_OUT(batch_reward_of(log, id, &t->reward));
+    if (new_group) {
+        *baseline = NAN;
+        TRY_OUT(baseline_of(log, t->group, baseline));
     }
     *group = t->group;
-    b->traj[i].id = id;
-    b->traj[i].group = b->n_groups - 1;
-    b->traj[i].truncated = traj.u.traj.finish == ENGINE_LENGTH;
+    t->baseline = *baseline;
+    t->rollout = NULL; /* it dies with the record */
+    batch_put(b, i, t, b->n_groups - !new_group);
 out:
     runlog_free(&traj);
     return rc;
@@ -61,11 +58,11 @@ out:
 int replay_batch(struct batch **out, struct runlog *log, const struct runlog_batch *record) {
     struct batch *b = batch_open(record->n);
     uint64_t group = 0;
+    float baseline = NAN;
     int rc = 0;
     b->step = record->step;
-    b->n_groups = 0;
     for (uint32_t i = 0; rc == 0 && i < record->n; i++)
-        rc = err_wrap(fill_batch(b, i, log, record->ids[i], &group), "step %" PRId64,
+        rc = err_wrap(fill_batch(b, i, log, record->ids[i], &group, &baseline), "step %" PRId64,
                       record->step + 1);
     if (rc < 0)
         batch_close(&b);

@@ -18,7 +18,7 @@ static void write_version(void *ctx, int64_t version, const struct replay_conten
     json_write_str(w, key, hex);
 }
 
-static void write_group(struct json_write *w, const struct runlog_traj *t,
+static void write_group(struct json_write *w, const struct trajectory *t,
                         const struct runlog_score *s, const struct runlog_group *g) {
     char group[24];
     snprintf(group, sizeof group, "g%" PRIu64, t->group);
@@ -30,15 +30,34 @@ static void write_group(struct json_write *w, const struct runlog_traj *t,
     else
         json_write_null(w, "step");
     json_write_uint(w, "row", g->row);
-    if (g->state == GROUPS_REJECTED) json_write_str(w, "reason", groups_reason_name(g->reason));
+    if (g->state == GROUPS_REJECTED) json_write_str(w, "reason", group_reason_name(g->reason));
 }
 
-static int write_tokens(struct replay_view *v, struct json_write *w, const struct runlog_traj *t) {
+/* Which tokens are trained and who said them, where not all are and not one did. */
+static void write_structure(struct json_write *w, const struct trajectory *t) {
+    if (t->mask) json_write_array(w, "loss_mask");
+    for (int32_t k = 0; t->mask && k < t->n_response; k++)
+        json_write_int(w, NULL, t->mask[k]);
+    if (t->mask) json_write_end(w);
+    if (t->n_turns > 0) json_write_array(w, "turns");
+    for (int32_t k = 0; k < t->n_turns; k++) {
+        const struct trajectory_turn *x = &t->turn[k];
+        json_write_object(w, NULL);
+        json_write_int(w, "start", x->start);
+        json_write_str(w, "role", trajectory_role_name((enum trajectory_role)x->role));
+        json_write_bool(w, "trained", x->trained);
+        json_write_end(w);
+    }
+    if (t->n_turns > 0) json_write_end(w);
+}
+
+static int write_tokens(struct replay_view *v, struct json_write *w, const struct trajectory *t) {
     json_write_ids(w, "prompt_ids", t->prompt, (size_t)t->n_prompt);
     json_write_ids(w, "response_ids", t->response, (size_t)t->n_response);
     json_write_f32s(w, "logprobs", t->logprob, (size_t)t->n_response);
     json_write_int(w, "version", t->n_response ? t->version[0] : 0);
     json_write_ints(w, "versions", t->version, (size_t)t->n_response);
+    write_structure(w, t);
     json_write_object(w, "weights");
     TRY(replay_view_versions(v, t, w, write_version));
     json_write_end(w);
@@ -70,7 +89,7 @@ static int write_text(struct replay_view *v, struct json_write *w, const char *k
     return 0;
 }
 
-int replay_export_line(struct replay_view *v, const struct runlog_traj *t,
+int replay_export_line(struct replay_view *v, const struct trajectory *t,
                        const struct runlog_group *g, const char *event, struct buf *out) {
     struct json_write w = json_write_to(out, JSON_LINE);
     struct runlog_record score = {0}, greedy = {0};
@@ -84,7 +103,7 @@ int replay_export_line(struct replay_view *v, const struct runlog_traj *t,
     write_group(&w, t, s, g);
     TRY_OUT(write_tokens(v, &w, t));
     write_reward(&w, s, baseline);
-    json_write_str(&w, "finish", replay_view_finish(t->finish));
+    json_write_str(&w, "finish", trajectory_finish_name(t->finish));
     TRY_OUT(write_text(v, &w, "prompt", t->prompt, t->n_prompt));
     json_write_text(&w, "answer", g->answer, g->answer ? g->n_answer : 0);
     TRY_OUT(write_text(v, &w, "text", t->response, t->n_response));
@@ -104,7 +123,7 @@ int replay_export(struct replay_view *v, int64_t step, const char *run) {
     int rc;
     TRY(runlog_scan_open(&scan, v->log, RUNLOG_TRAJ, 0));
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
-        const struct runlog_traj *t = &record->u.traj;
+        const struct trajectory *t = &record->u.traj;
         struct runlog_record group = {0};
         rc = runlog_get(v->log, RUNLOG_GROUP, t->group, &group);
         const struct runlog_group *g = &group.u.group;

@@ -18,7 +18,7 @@ static const char MARGIN[] = "  | ";
 /* --- one trajectory ------------------------------------------------------------------------ */
 
 struct shown { /* a trajectory with what belongs to it */
-    const struct runlog_traj *t;
+    const struct trajectory *t;
     const struct runlog_group *g; /* NULL: not in the log */
     const struct runlog_score *s; /* NULL: no score */
 };
@@ -55,7 +55,7 @@ static void add_staleness(struct buf *out, const struct shown *x) {
     else if (x->g)
         buf_printf(out, ", not trained: %s", replay_view_state(x->g, x->s, x->t->id));
     if (x->g && x->g->state == GROUPS_REJECTED)
-        buf_printf(out, " (%s)", groups_reason_name(x->g->reason));
+        buf_printf(out, " (%s)", group_reason_name(x->g->reason));
     buf_str(out, "\n");
 }
 
@@ -102,7 +102,7 @@ static int add_text(struct replay_view *v, struct buf *out, const char *title, c
     return 0;
 }
 
-static int add_tokens(struct replay_view *v, struct buf *out, const struct runlog_traj *t) {
+static int add_tokens(struct replay_view *v, struct buf *out, const struct trajectory *t) {
     buf_printf(out, "%8s %8s %10s %8s  text\n", "position", "token", "logprob", "version");
     for (int32_t i = 0; i < t->n_response; i++) {
         char *piece = NULL;
@@ -118,11 +118,11 @@ static int add_tokens(struct replay_view *v, struct buf *out, const struct runlo
 }
 
 static int add_shown(struct replay_view *v, const struct shown *x, bool tokens, struct buf *out) {
-    const struct runlog_traj *t = x->t;
+    const struct trajectory *t = x->t;
     buf_printf(out, "trajectory %" PRIu64 "  group %" PRIu64, t->id, t->group);
     if (x->g) buf_printf(out, "  row %" PRIu64, x->g->row);
     buf_printf(out, "  by %s  finish %s, %d tokens, %.3f s\n", t->rollout,
-               replay_view_finish(t->finish), t->n_response,
+               trajectory_finish_name(t->finish), t->n_response,
                (double)(t->finished - t->started) * 1e-6);
     add_staleness(out, x);
     add_reward(out, v->recipe, x->s);

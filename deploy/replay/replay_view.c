@@ -5,7 +5,6 @@
 #include "base/mem.h"
 #include "deploy/supervise/resumable.h"
 #include "deploy/supervise/rundir.h"
-#include "rollout/engine/engine.h"
 
 #include <stdio.h>
 
@@ -39,10 +38,6 @@ int replay_view_text(struct replay_view *v, const int32_t *ids, int32_t n, char 
                      size_t *bytes) {
     if (!v->tokenizer) TRY(tokenizer_open(&v->tokenizer, v->recipe->model.path));
     return tokenizer_decode(v->tokenizer, ids, (size_t)n, false, text, bytes);
-}
-
-const char *replay_view_finish(uint32_t finish) {
-    return finish == ENGINE_STOP ? "stop" : finish == ENGINE_LENGTH ? "length" : "partial";
 }
 
 const char *replay_view_state(const struct runlog_group *g, const struct runlog_score *s,
@@ -86,7 +81,7 @@ static int content_of(struct replay_view *v, int64_t version, struct replay_cont
 }
 
 /* As often as the version changes: responses have one or two. */
-int replay_view_versions(struct replay_view *v, const struct runlog_traj *t, void *ctx,
+int replay_view_versions(struct replay_view *v, const struct trajectory *t, void *ctx,
                          void (*each)(void *ctx, int64_t version, const struct replay_content *c)) {
     struct replay_content c;
     for (int32_t i = 0; i < t->n_response; i++) {

@@ -26,7 +26,6 @@ void replay_view_close(struct replay_view *v);
 MUST_CHECK int replay_view_text(struct replay_view *v, const int32_t *ids, int32_t n, char **text,
                                 size_t *bytes);
 
-const char *replay_view_finish(uint32_t finish);
 /* What became of a trajectory; s: NULL without a score. */
 const char *replay_view_state(const struct runlog_group *g, const struct runlog_score *s,
                               uint64_t id);
@@ -42,7 +41,7 @@ struct replay_content {
 };
 
 /* Each version of the response once. */
-MUST_CHECK int replay_view_versions(struct replay_view *v, const struct runlog_traj *t, void *ctx,
+MUST_CHECK int replay_view_versions(struct replay_view *v, const struct trajectory *t, void *ctx,
                                     void (*each)(void *ctx, int64_t version,
                                                  const struct replay_content *c));
 

@@ -282,7 +282,7 @@ static int put_partial(struct work *w, uint64_t id) {
         lose(w, SALVAGE_PARTIAL, id);
         return 0;
     }
-    rc = runlog_put_partial(w->to, &r.u.traj, 0);
+    rc = runlog_put_partial(w->to, &r.u.traj);
     runlog_free(&r);
     w->s->kept[SALVAGE_PARTIAL]++;
     return rc;

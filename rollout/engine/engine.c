@@ -396,7 +396,7 @@ static int push_tokens(struct engine *e, int32_t n) {
     for (int32_t i = 0; i < n; i++) {
         struct seq *s = e->drawing[i];
         const struct sampler_token *t = &e->drawn[i];
-        enum engine_finish finish;
+        enum trajectory_finish finish;
         TRY(seq_push(s, t->token, &finish));
         e->events[i] = (struct engine_token){
             .id = s->id,
@@ -407,7 +407,7 @@ static int push_tokens(struct engine *e, int32_t n) {
             .version = e->version,
             .finish = finish,
         };
-        if (finish != ENGINE_RUNNING) ASSERT(scheduler_remove(e->plan, s->id));
+        if (finish != TRAJECTORY_RUNNING) ASSERT(scheduler_remove(e->plan, s->id));
     }
     return 0;
 }

@@ -13,6 +13,7 @@
 #include "actor/params.h"
 #include "actor/text/tokenizer.h"
 #include "base/err.h"
+#include "proto/trajectory.h"
 #include "rollout/engine/engine_request.h"
 
 #include <stdbool.h>
@@ -42,7 +43,7 @@ struct engine_token { /* one generated token, reported by engine_step */
     int32_t token, position; /* position: 0 for the first token of the response */
     float logprob, kept;     /* kept: mass of the top-k/top-p set, 1 when not cut */
     int64_t version;
-    enum engine_finish finish; /* not RUNNING on the last token */
+    enum trajectory_finish finish; /* not RUNNING on the last token */
 };
 
 struct engine_stats {

@@ -240,14 +240,14 @@ void seq_close(struct seq **s) {
     *s = NULL;
 }
 
-int seq_push(struct seq *s, int32_t token, enum engine_finish *finish) {
+int seq_push(struct seq *s, int32_t token, enum trajectory_finish *finish) {
     ASSERT(s->n < s->n_max);
     bool found = false;
     if (s->stream) TRY(look_for_stop(s, token, &found));
     s->tokens[s->n++] = token;
     if (!s->forced && (found || is_stop_id(s, token)))
-        *finish = ENGINE_STOP;
+        *finish = TRAJECTORY_STOP;
     else
-        *finish = s->n == s->n_max ? ENGINE_LENGTH : ENGINE_RUNNING;
+        *finish = s->n == s->n_max ? TRAJECTORY_LENGTH : TRAJECTORY_RUNNING;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "proto/trajectory.h"
 #include "rollout/engine/engine_request.h"
 
 #include <stdbool.h>
@@ -50,6 +51,6 @@ void seq_close(struct seq **s);
 size_t seq_bytes(const struct seq_limits *l); /* host memory of the largest sequence */
 
 /* Appends a generated token; *finish says whether it ends the response. */
-MUST_CHECK int seq_push(struct seq *s, int32_t token, enum engine_finish *finish);
+MUST_CHECK int seq_push(struct seq *s, int32_t token, enum trajectory_finish *finish);
 
 #endif

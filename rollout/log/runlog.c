@@ -14,8 +14,9 @@
 #include "base/mem.h"
 #include "proto/reward.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "proto/wire.h"
-#include "relay/sealed.h"
 #include "rollout/log/runlog_impl.h"
 
 #include <inttypes.h>
@@ -69,8 +70,10 @@ static int meta_parse(struct runlog_meta *out, const char *text, const char *dir
     if (strncmp(text, "weir-log ", 9) != 0 || !meta_number(text, " format=", &m.format))
         return FAIL(ERR_CORRUPT, "%s: key M/run is not a rollout log's", dir);
     if (m.format != RUNLOG_FORMAT)
-        return FAIL(ERR_UNSUP, "%s has format %" PRIu64 ", this program reads %d", dir, m.format,
-                    RUNLOG_FORMAT);
+        return FAIL(ERR_UNSUP,
+                    "%s has format %" PRIu64 ", this program reads format %d only: the weir that "
+                    "made it can resume, show and export it",
+                    dir, m.format, RUNLOG_FORMAT);
     if (!meta_number(text, " seed=", &m.seed) || !hex || !hash_from_hex(&m.recipe, hex + 8))
         return FAIL(ERR_CORRUPT, "%s: key M/run: \"%.200s\"", dir, text);
     *out = m;
@@ -156,6 +159,8 @@ int runlog_open_damaged(struct runlog **out, const char *dir) {
     struct runlog *l = mem_zalloc(sizeof *l);
     l->dir = mem_strdup(dir);
     int rc = kv_open_damaged(&l->kv, dir);
+    /* Another format is no damage, and every record of it would count as lost. */
+    if (rc == 0 && meta_read(l) == ERR_UNSUP) rc = ERR_UNSUP;
     if (rc < 0)
         runlog_close(&l);
     else
@@ -229,36 +234,22 @@ int runlog_put_group(struct runlog *l, const struct runlog_group *r) {
     m.alpha = r->alpha;
     m.beta = r->beta;
     m.state = (uint32_t)r->state;
-    m.reason = lend_text(groups_reason_name(r->reason));
+    m.reason = lend_text(group_reason_name(r->reason));
     m.step = r->step;
     m.prompt = lend(r->prompt, r->n_prompt);
     m.answer = lend(r->answer, r->n_answer);
     return put(l, runlog_key('G', r->id), WIRE_GROUP_RECORD, &m, NULL, 0);
 }
 
-static int put_tokens(struct runlog *l, struct runlog_key key, const struct runlog_traj *r) {
-    Weir__TrajectoryRecord m = WEIR__TRAJECTORY_RECORD__INIT;
-    m.trajectory = r->id;
-    m.group = r->group;
-    m.n_prompt = (uint32_t)r->n_prompt;
-    m.n_response = (uint32_t)r->n_response;
-    m.finish = r->finish;
-    m.rollout = lend_text(r->rollout);
-    m.started_us = r->started;
-    m.finished_us = r->finished;
-    m.step = r->step;
-    size_t n = (size_t)r->n_response;
-    struct wire_frame frames[4] = {
-        {r->prompt, (size_t)r->n_prompt * sizeof *r->prompt},
-        {r->response, n * sizeof *r->response},
-        {r->logprob, n * sizeof *r->logprob},
-        {r->version, n * sizeof *r->version},
-    };
-    return put(l, key, WIRE_TRAJECTORY_RECORD, &m, frames, 4);
+static int put_tokens(struct runlog *l, struct runlog_key key, const struct trajectory *t) {
+    Weir__Trajectory m;
+    struct wire_frame frames[FRAMES_TRAJECTORY];
+    size_t n = trajectory_encode(&m, frames, t);
+    return put(l, key, WIRE_TRAJECTORY_RECORD, &m, frames, n);
 }
 
-int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t offset) {
-    return put_tokens(l, runlog_key_partial(r->id, (uint32_t)offset), r);
+int runlog_put_partial(struct runlog *l, const struct trajectory *part) {
+    return put_tokens(l, runlog_key_partial(part->id, (uint32_t)part->offset), part);
 }
 
 static void drop(struct runlog *l, struct runlog_key key) {
@@ -285,8 +276,8 @@ int runlog_drop_partials(struct runlog *l, uint64_t traj) {
     return rc;
 }
 
-int runlog_put_traj(struct runlog *l, const struct runlog_traj *r) {
-    return put_tokens(l, runlog_key('T', r->id), r);
+int runlog_put_traj(struct runlog *l, const struct trajectory *t) {
+    return put_tokens(l, runlog_key('T', t->id), t);
 }
 
 int runlog_put_score(struct runlog *l, const struct runlog_score *r) {
@@ -317,13 +308,15 @@ int runlog_put_batch(struct runlog *l, const struct runlog_batch *r) {
     m.skipped = r->skipped;
     uint8_t before[16], after[16];
     if (r->done) {
-        sealed_hash_put(before, r->before);
-        sealed_hash_put(after, r->after);
+        hash_put(before, r->before);
+        hash_put(after, r->after);
         m.hash_before = lend(before, sizeof before);
         m.hash_after = lend(after, sizeof after);
     }
-    struct wire_frame frame = {r->ids, r->n * sizeof *r->ids};
-    return put(l, runlog_key('B', (uint64_t)r->step), WIRE_BATCH_RECORD, &m, &frame, 1);
+    struct wire_frame frames[FRAMES_BATCH_RECORD] = {
+        [FRAME_MEMBERS] = {r->ids, r->n * sizeof *r->ids}};
+    return put(l, runlog_key('B', (uint64_t)r->step), WIRE_BATCH_RECORD, &m, frames,
+               FRAMES_BATCH_RECORD);
 }
 
 void runlog_drop_batch(struct runlog *l, int64_t step) {
@@ -339,21 +332,21 @@ int runlog_put_report(struct runlog *l, const struct runlog_report *r) {
     uint8_t none[16] = {0}; /* the hashes are in the batch record */
     m.step = r->step;
     m.hash_before = m.hash_after = lend(none, sizeof none);
-    struct wire_frame frame = {r->json, r->bytes};
-    return put(l, runlog_key('R', (uint64_t)r->step), WIRE_STEP_DONE, &m, &frame, 1);
+    struct wire_frame frames[FRAMES_TEXT] = {[FRAME_TEXT] = {r->json, r->bytes}};
+    return put(l, runlog_key('R', (uint64_t)r->step), WIRE_STEP_DONE, &m, frames, FRAMES_TEXT);
 }
 
 int runlog_put_eval(struct runlog *l, const struct runlog_report *r) {
     Weir__EvalDone m = WEIR__EVAL_DONE__INIT;
     m.version = r->step;
-    struct wire_frame frame = {r->json, r->bytes};
-    return put(l, runlog_key('E', (uint64_t)r->step), WIRE_EVAL_DONE, &m, &frame, 1);
+    struct wire_frame frames[FRAMES_TEXT] = {[FRAME_TEXT] = {r->json, r->bytes}};
+    return put(l, runlog_key('E', (uint64_t)r->step), WIRE_EVAL_DONE, &m, frames, FRAMES_TEXT);
 }
 
 int runlog_put_weights(struct runlog *l, const struct runlog_weights *r) {
     Weir__WeightsRecord m = WEIR__WEIGHTS_RECORD__INIT;
     uint8_t hash[16];
-    sealed_hash_put(hash, r->hash);
+    hash_put(hash, r->hash);
     m.version = r->version;
     m.hash = lend(hash, sizeof hash);
     m.rollout = lend_text(r->rollout);

@@ -5,7 +5,7 @@
  * Keys are a letter and big-endian numbers, so that a scan is in order:
  *   M name -> meta              S traj -> ScoreRecord
  *   G group -> GroupRecord      B step -> BatchRecord
- *   T traj -> TrajectoryRecord  R step -> report of a step (StepDone and its JSON)
+ *   T traj -> Trajectory        R step -> report of a step (StepDone and its JSON)
  *   P traj offset -> a partial  E version -> an evaluation (EvalDone and its JSON)
  *                               W version -> WeightsRecord
  * Values are flat framed messages (proto/wire.h): checksummed and validated when read.
@@ -20,13 +20,14 @@
 
 #include "base/err.h"
 #include "base/hash.h"
-#include "rollout/manager/groups.h"
+#include "proto/trajectory.h"
+#include "rollout/log/group_state.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RUNLOG_FORMAT = 3, RUNLOG_SCORES_MAX = 16, RUNLOG_NAME_MAX = 64 };
+enum { RUNLOG_FORMAT = 4, RUNLOG_SCORES_MAX = 16, RUNLOG_NAME_MAX = 64 };
 
 struct runlog;
 struct runlog_scan;
@@ -48,19 +49,6 @@ struct runlog_group {
     enum groups_reason reason;
     const char *prompt, *answer; /* text */
     size_t n_prompt, n_answer;
-};
-
-struct runlog_traj {
-    uint64_t id, group;
-    int32_t n_prompt, n_response;
-    uint32_t finish;            /* enum engine_finish; 0: a partial */
-    const char *rollout;        /* that finished (or wrote) it */
-    uint64_t started, finished; /* wall clock, us */
-    int64_t step;               /* steps done when it was finished */
-    const int32_t *prompt;      /* [n_prompt] */
-    const int32_t *response;    /* [n_response] */
-    const float *logprob;       /* [n_response] */
-    const int64_t *version;     /* [n_response] */
 };
 
 struct runlog_score {
@@ -102,8 +90,9 @@ MUST_CHECK int runlog_open_existing(struct runlog **out, const char *dir,
                                     const struct runlog_meta *meta);
 /* A view of the log as it is now. Writes are a bug. */
 MUST_CHECK int runlog_open_readonly(struct runlog **out, const char *dir);
-/* What can be read of a damaged log, of a copy that is changed by it: kv_open_damaged. Without
- * meta; reading a record that is damaged is ERR_CORRUPT or ERR_NOTFOUND. */
+/* What can be read of a damaged log, of a copy that is changed by it: kv_open_damaged. Its meta may
+ * be damaged too, but a log of another format is ERR_UNSUP here as well; reading a record that is
+ * damaged is ERR_CORRUPT or ERR_NOTFOUND. */
 MUST_CHECK int runlog_open_damaged(struct runlog **out, const char *dir);
 void runlog_close(struct runlog **l);
 struct runlog_meta runlog_meta(const struct runlog *l);
@@ -113,10 +102,10 @@ const char *runlog_dir(const struct runlog *l);
 
 /* An event is some puts and a commit, which writes them all or none. */
 MUST_CHECK int runlog_put_group(struct runlog *l, const struct runlog_group *r);
-/* Tokens from offset on; n_prompt is 0. */
-MUST_CHECK int runlog_put_partial(struct runlog *l, const struct runlog_traj *r, int32_t offset);
+/* A part of an unfinished one, without its prompt. */
+MUST_CHECK int runlog_put_partial(struct runlog *l, const struct trajectory *part);
 /* The whole trajectory. Its partials are to be dropped in the same event. */
-MUST_CHECK int runlog_put_traj(struct runlog *l, const struct runlog_traj *r);
+MUST_CHECK int runlog_put_traj(struct runlog *l, const struct trajectory *t);
 void runlog_drop_partial(struct runlog *l, uint64_t traj, uint32_t offset);
 /* All that are committed: after a restart, when nobody knows their offsets. */
 MUST_CHECK int runlog_drop_partials(struct runlog *l, uint64_t traj);
@@ -155,7 +144,7 @@ struct runlog_record {
     enum runlog_kind kind;
     union {
         struct runlog_group group;
-        struct runlog_traj traj;
+        struct trajectory traj;
         struct runlog_score score;
         struct runlog_batch batch;
         struct runlog_report report; /* and evaluations */

@@ -6,11 +6,12 @@
 #include "base/mem.h"
 #include "proto/reward.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "proto/wire.h"
-#include "relay/sealed.h"
 #include "rollout/log/runlog_impl.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 struct runlog_scan {
@@ -46,11 +47,6 @@ static int same_id(uint64_t id, uint64_t key) {
     return FAIL(ERR_CORRUPT, "holds the record of %" PRIu64, id);
 }
 
-static int frame_is(const struct wire_msg *m, size_t i, size_t n, size_t size) {
-    if (i < m->n_frames && m->frame[i].bytes == n * size) return 0;
-    return FAIL(ERR_CORRUPT, "frame %zu has not %zu elements", i, n);
-}
-
 static int read_group(struct runlog_group *out, const struct wire_msg *msg, uint64_t key,
                       struct arena *a) {
     const Weir__GroupRecord *m = msg->body;
@@ -79,30 +75,13 @@ static int read_group(struct runlog_group *out, const struct wire_msg *msg, uint
     return 0;
 }
 
-static int read_traj(struct runlog_traj *out, const struct wire_msg *msg, uint64_t key,
+static int read_traj(struct trajectory *out, const struct wire_msg *msg, uint64_t key,
                      struct arena *a) {
-    const Weir__TrajectoryRecord *m = msg->body;
-    size_t n = m->n_response;
-    TRY(same_id(m->trajectory, key));
-    if (m->n_prompt > INT32_MAX || m->n_response > INT32_MAX)
-        return FAIL(ERR_CORRUPT, "%" PRIu32 " and %" PRIu32 " tokens", m->n_prompt, m->n_response);
-    TRY(frame_is(msg, 0, m->n_prompt, sizeof(int32_t)));
-    TRY(frame_is(msg, 1, n, sizeof(int32_t)));
-    TRY(frame_is(msg, 2, n, sizeof(float)));
-    TRY(frame_is(msg, 3, n, sizeof(int64_t)));
-    *out = (struct runlog_traj){.id = m->trajectory,
-                                .group = m->group,
-                                .n_prompt = (int32_t)m->n_prompt,
-                                .n_response = (int32_t)n,
-                                .finish = m->finish,
-                                .rollout = arena_strndup(a, m->rollout, strlen(m->rollout)),
-                                .started = m->started_us,
-                                .finished = m->finished_us,
-                                .step = m->step,
-                                .prompt = copy(a, msg->frame[0].data, msg->frame[0].bytes),
-                                .response = copy(a, msg->frame[1].data, msg->frame[1].bytes),
-                                .logprob = copy(a, msg->frame[2].data, msg->frame[2].bytes),
-                                .version = copy(a, msg->frame[3].data, msg->frame[3].bytes)};
+    const Weir__Trajectory *m = msg->body;
+    struct trajectory_reader r = trajectory_read(msg->frame);
+    struct trajectory t = trajectory_next(&r, m);
+    TRY(same_id(t.id, key));
+    *out = trajectory_copy(a, &t);
     return 0;
 }
 
@@ -126,7 +105,7 @@ static int read_score(struct runlog_score *out, const struct wire_msg *msg, uint
 
 static int read_hash(struct hash *out, ProtobufCBinaryData d) {
     if (d.len != sizeof *out) return FAIL(ERR_CORRUPT, "a hash of %zu bytes", d.len);
-    *out = sealed_hash_get(d.data);
+    *out = hash_get(d.data);
     return 0;
 }
 
@@ -140,25 +119,23 @@ static int read_batch(struct runlog_batch *out, const struct wire_msg *msg, uint
                              .skipped = m->skipped,
                              .done = m->hash_after.len > 0};
     TRY(same_id((uint64_t)m->step, key));
-    TRY(frame_is(msg, 0, m->n, sizeof(uint64_t)));
     if (b.done) {
         TRY(read_hash(&b.before, m->hash_before));
         TRY(read_hash(&b.after, m->hash_after));
     }
-    b.ids = copy(a, msg->frame[0].data, msg->frame[0].bytes);
+    b.ids = copy(a, msg->frame[FRAME_MEMBERS].data, msg->frame[FRAME_MEMBERS].bytes);
     *out = b;
     return 0;
 }
 
 static int read_report(struct runlog_report *out, const struct wire_msg *msg, int64_t step,
                        uint64_t key, struct arena *a) {
+    const struct wire_frame *text = &msg->frame[FRAME_TEXT];
     TRY(same_id((uint64_t)step, key));
-    if (msg->n_frames != 1) return FAIL(ERR_CORRUPT, "no report");
-    *out = (struct runlog_report){
-        .step = step,
-        .json =
-            arena_strndup(a, msg->frame[0].bytes ? msg->frame[0].data : "", msg->frame[0].bytes),
-        .bytes = msg->frame[0].bytes};
+    *out =
+        (struct runlog_report){.step = step,
+                               .json = arena_strndup(a, text->bytes ? text->data : "", text->bytes),
+                               .bytes = text->bytes};
     return 0;
 }
 
@@ -236,30 +213,25 @@ static uint64_t get_big(const char *at, size_t bytes) {
     return x;
 }
 
-/* Arrays that grow while chunks are joined. */
-struct joined {
-    size_t n, cap[3];
-    int32_t *response;
-    float *logprob;
-    int64_t *version;
-};
-
-static void join(struct joined *j, const struct runlog_traj *t) {
-    size_t n = (size_t)t->n_response;
-    mem_grow(&j->response, &j->cap[0], j->n + n, sizeof *j->response);
-    mem_grow(&j->logprob, &j->cap[1], j->n + n, sizeof *j->logprob);
-    mem_grow(&j->version, &j->cap[2], j->n + n, sizeof *j->version);
-    memcpy(j->response + j->n, t->response, n * sizeof *t->response);
-    memcpy(j->logprob + j->n, t->logprob, n * sizeof *t->logprob);
-    memcpy(j->version + j->n, t->version, n * sizeof *t->version);
-    j->n += n;
+/* Appends the next part, which must start where the ones before ended; it is what the newest one
+ * says who has the trajectory. */
+static int join_part(struct trajectory *all, const struct trajectory *part, uint64_t offset) {
+    if (offset != (uint64_t)all->n_response || part->offset != all->n_response ||
+        part->n_response > INT32_MAX / 2 - part->offset)
+        return FAIL(ERR_CORRUPT, "the part after %d tokens is not there", all->n_response);
+    trajectory_append(all, part);
+    all->id = part->id;
+    all->group = part->group;
+    all->rollout = part->rollout;
+    all->started = part->started;
+    all->finished = part->finished;
+    all->step = part->step;
+    return 0;
 }
 
-/* Reads chunk after chunk; each must start where the one before ended. */
-static int read_chunks(struct runlog *l, uint64_t traj, struct joined *j, struct runlog_traj *last,
-                       struct arena *a) {
+static int read_parts(struct runlog *l, uint64_t traj, struct trajectory *all, struct arena *a) {
     struct runlog_key prefix = runlog_key('P', traj);
-    struct runlog_record chunk = {0};
+    struct runlog_record part = {0};
     struct kv_iter *it = NULL;
     const char *key = NULL, *value = NULL;
     size_t n_key = 0, bytes = 0;
@@ -267,14 +239,10 @@ static int read_chunks(struct runlog *l, uint64_t traj, struct joined *j, struct
     int rc = kv_iter_open(&it, l->kv, prefix.bytes, prefix.n, NULL, 0);
     TRY(rc);
     while ((rc = kv_iter_next(it, &key, &n_key, &value, &bytes)) > 0) {
-        if (n_key != RUNLOG_KEY || get_big(key + 9, 4) != j->n || j->n > INT32_MAX / 2) {
-            rc = FAIL(ERR_CORRUPT, "the partial after %zu tokens is not there", j->n);
-            break;
-        }
-        rc = decode(&chunk, RUNLOG_TRAJ, traj, value, bytes, a);
+        uint64_t offset = n_key == RUNLOG_KEY ? get_big(key + 9, 4) : UINT64_MAX;
+        rc = decode(&part, RUNLOG_TRAJ, traj, value, bytes, a);
+        if (rc == 0) rc = join_part(all, &part.u.traj, offset);
         if (rc < 0) break;
-        join(j, &chunk.u.traj);
-        *last = chunk.u.traj;
     }
     kv_iter_close(&it);
     return err_wrap(rc, "%s: key P/%" PRIu64, l->dir, traj);
@@ -282,25 +250,20 @@ static int read_chunks(struct runlog *l, uint64_t traj, struct joined *j, struct
 
 int runlog_get_partial(struct runlog *l, uint64_t traj, struct runlog_record *out) {
     struct runlog_record r = {.kind = RUNLOG_TRAJ};
-    struct joined j = {0};
+    struct trajectory all = {.baseline = NAN};
     struct arena *a = arena_open(4096);
     int rc = 0;
-    TRY_OUT(read_chunks(l, traj, &j, &r.u.traj, a));
-    if (j.n == 0) {
+    TRY_OUT(read_parts(l, traj, &all, a));
+    if (all.n_response == 0) {
         rc = FAIL(ERR_NOTFOUND, "%s: no key P/%" PRIu64, l->dir, traj);
         goto out;
     }
-    r.u.traj.n_response = (int32_t)j.n;
-    r.u.traj.response = copy(a, j.response, j.n * sizeof *j.response);
-    r.u.traj.logprob = copy(a, j.logprob, j.n * sizeof *j.logprob);
-    r.u.traj.version = copy(a, j.version, j.n * sizeof *j.version);
+    r.u.traj = trajectory_copy(a, &all);
     r.owned = a;
     a = NULL;
     *out = r;
 out:
-    mem_free(j.response);
-    mem_free(j.logprob);
-    mem_free(j.version);
+    trajectory_free(&all);
     arena_close(&a);
     return rc;
 }

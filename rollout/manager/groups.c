@@ -47,19 +47,6 @@ struct groups {
     uint64_t expect; /* restoring: next group id */
 };
 
-static const char *const reason_names[GROUPS_REASONS] = {
-    "", "stale", "reward", "prompt", "aborted", "zero", "weights", "manual", "lost"};
-
-const char *groups_reason_name(enum groups_reason r) {
-    return reason_names[r];
-}
-
-enum groups_reason groups_reason_from(const char *name) {
-    for (int i = 1; i < GROUPS_REASONS; i++)
-        if (strcmp(name, reason_names[i]) == 0) return (enum groups_reason)i;
-    return GROUPS_KEPT;
-}
-
 static int check(const char *name, int64_t value, int64_t min, int64_t max) {
     if (value >= min && value <= max) return 0;
     return FAIL(ERR_CONFIG, "%s is %" PRId64 ", allowed are %" PRId64 " to %" PRId64, name, value,

@@ -10,27 +10,12 @@
 #define ROLLOUT_MANAGER_GROUPS_H
 
 #include "base/err.h"
+#include "rollout/log/group_state.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { GROUPS_TRAJECTORIES_MAX = 1 << 20, GROUPS_ABORTS_MAX = 5 };
-
-enum groups_state { GROUPS_RUNNING = 1, GROUPS_FINISHED, GROUPS_TRAINED, GROUPS_REJECTED };
-enum groups_reason {
-    GROUPS_KEPT,
-    GROUPS_STALE,   /* `drop` mode: its deadline passed */
-    GROUPS_REWARD,  /* the reward of a trajectory is an error */
-    GROUPS_PROMPT,  /* the dataset's row cannot be used */
-    GROUPS_ABORTED, /* rollouts gave a trajectory back GROUPS_ABORTS_MAX times */
-    GROUPS_ZERO,    /* dynamic sampling: its rewards are all equal */
-    GROUPS_WEIGHTS, /* it has tokens of other weights than the trainer's */
-    GROUPS_MANUAL,  /* `weir replay RUN reject` */
-    GROUPS_LOST,    /* its records were damaged: `weir replay RUN salvage` */
-    GROUPS_REASONS
-};
-const char *groups_reason_name(enum groups_reason r);
-enum groups_reason groups_reason_from(const char *name); /* GROUPS_KEPT for an unknown name */
 
 struct groups_config {
     int64_t groups;      /* B: groups per training step */

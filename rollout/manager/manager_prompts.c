@@ -12,6 +12,7 @@
 #include "rollout/manager/manager_counts.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,13 +37,9 @@ static void take_row(struct manager_prompt *p, uint64_t group, uint64_t row, uin
     *p = (struct manager_prompt){.used = true, .group = group, .row = row, .epoch = epoch};
 }
 
-static size_t bytes_of(const struct manager_tokens *t) {
-    return t->cap * (sizeof *t->version + sizeof *t->response + sizeof *t->logprob);
-}
-
 static void release(struct manager *m, struct manager_tokens *t) {
-    if (t->kept) m->prompts->kept_bytes -= bytes_of(t);
-    mem_free(t->version);
+    if (t->kept) m->prompts->kept_bytes -= trajectory_owned(&t->traj);
+    trajectory_free(&t->traj);
     mem_free(t->partial);
     *t = (struct manager_tokens){0};
 }
@@ -144,76 +141,40 @@ struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajec
     int64_t i = groups_index(m->groups, trajectory);
     ASSERT(i >= 0);
     struct manager_tokens *t = &m->prompts->tokens[i];
-    if (t->id != trajectory || t->started_us == 0) {
+    if (t->traj.id != trajectory || t->traj.started == 0) {
         release(m, t);
-        t->id = trajectory;
-        t->started_us = m->wall_us;
+        t->traj = (struct trajectory){.id = trajectory,
+                                      .group = manager_group_of(m, trajectory),
+                                      .started = m->wall_us,
+                                      .baseline = NAN};
     }
     return t;
 }
 
-/* One piece of memory for the three arrays: most trajectories come whole. */
-static void grow(struct manager_tokens *t, size_t n) {
-    size_t cap = 2 * t->cap > n ? 2 * t->cap : n, have = (size_t)t->n, bytes = 0;
-    ASSERT(mem_mul(&bytes, cap, sizeof *t->version + sizeof *t->response + sizeof *t->logprob));
-    int64_t *version = mem_alloc(bytes);
-    int32_t *response = (int32_t *)(version + cap);
-    float *logprob = (float *)(response + cap);
-    if (have > 0) {
-        memcpy(version, t->version, have * sizeof *version);
-        memcpy(response, t->response, have * sizeof *response);
-        memcpy(logprob, t->logprob, have * sizeof *logprob);
-    }
-    mem_free(t->version);
-    t->version = version;
-    t->response = response;
-    t->logprob = logprob;
-    t->cap = cap;
-}
-
-void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *response,
-                         const float *logprob, const int64_t *version) {
-    size_t at = (size_t)t->n, k = (size_t)n;
-    if (k == 0) return;
-    if (at + k > t->cap) grow(t, at + k);
-    memcpy(t->version + at, version, k * sizeof *version);
-    memcpy(t->response + at, response, k * sizeof *response);
-    memcpy(t->logprob + at, logprob, k * sizeof *logprob);
-    t->n += n;
-}
-
 void manager_prompts_keep(struct manager *m, struct manager_tokens *t) {
-    if (m->prompts->kept_bytes + bytes_of(t) > KEEP_BYTES) {
+    if (m->prompts->kept_bytes + trajectory_owned(&t->traj) > KEEP_BYTES) {
         release(m, t);
         return;
     }
     t->kept = true;
-    m->prompts->kept_bytes += bytes_of(t);
+    m->prompts->kept_bytes += trajectory_owned(&t->traj);
 }
 
-int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
+int manager_prompts_load(struct manager *m, uint64_t id, struct trajectory *out,
                          struct runlog_record *hold) {
     int64_t i = groups_index(m->groups, id);
     const struct manager_tokens *t = i >= 0 ? &m->prompts->tokens[i] : NULL;
     const struct manager_prompt *p = NULL;
-    uint64_t group = manager_group_of(m, id);
-    if (!t || t->id != id || !t->kept) {
+    if (!t || t->traj.id != id || !t->kept) {
         TRY(runlog_get(m->log, RUNLOG_TRAJ, id, hold));
         *out = hold->u.traj;
         return 0;
     }
-    TRY(manager_prompts_get(m, group, &p));
-    *out = (struct runlog_traj){.id = id,
-                                .group = group,
-                                .n_prompt = (int32_t)p->n,
-                                .n_response = t->n,
-                                .finish = t->finish,
-                                .rollout = manager_clients_name(m, t->writer),
-                                .step = t->step,
-                                .prompt = p->ids,
-                                .response = t->response,
-                                .logprob = t->logprob,
-                                .version = t->version};
+    TRY(manager_prompts_get(m, t->traj.group, &p));
+    *out = trajectory_slice(&t->traj, 0, t->traj.n_response);
+    out->n_prompt = (int32_t)p->n;
+    out->prompt = p->ids;
+    out->rollout = manager_clients_name(m, t->writer);
     return 0;
 }
 

@@ -16,16 +16,10 @@ struct manager_prompt {
 /* What is there of a trajectory. An unfinished one is all here; a finished one stays until its
  * group leaves the pool, as long as there is room for such (KEEP_BYTES), else it is in the log. */
 struct manager_tokens {
-    uint64_t id, writer; /* writer: hash of the name of the rollout that sent the newest tokens */
-    uint64_t life;       /* incarnation of that rollout: a process's versions never go back */
-    uint64_t started_us; /* wall clock; 0: nothing is here */
-    int32_t n;
-    uint32_t finish;  /* enum engine_finish */
-    int64_t step;     /* steps done when it was finished */
-    int64_t *version; /* [cap], and in the same memory the others */
-    int32_t *response;
-    float *logprob;
-    size_t cap;
+    struct trajectory
+        traj;          /* its tokens so far, owned, without prompt; started 0: nothing is here */
+    uint64_t writer;   /* hash of the name of the rollout that sent the newest tokens */
+    uint64_t life;     /* incarnation of that rollout: a process's versions never go back */
     uint32_t *partial; /* offsets of its partials in the log */
     size_t n_partials, partials_cap;
     bool restored; /* there may be more of them, from before this manager */
@@ -43,12 +37,10 @@ MUST_CHECK int manager_prompts_get(struct manager *m, uint64_t group,
                                    const struct manager_prompt **out);
 /* The tokens of a trajectory of the pool; empty for a new one. */
 struct manager_tokens *manager_prompts_tokens(struct manager *m, uint64_t trajectory);
-void manager_prompts_add(struct manager_tokens *t, int32_t n, const int32_t *response,
-                         const float *logprob, const int64_t *version);
 /* It is finished: keeps its tokens, if there is room. */
 void manager_prompts_keep(struct manager *m, struct manager_tokens *t);
-/* A finished one, from memory or the log, without its times. hold (zeroed) owns: runlog_free. */
-MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct runlog_traj *out,
+/* A finished one, from memory or the log. hold (zeroed) owns: runlog_free. */
+MUST_CHECK int manager_prompts_load(struct manager *m, uint64_t id, struct trajectory *out,
                                     struct runlog_record *hold);
 /* The group's greedy trajectory, plus 1; 0: the recipe wants none. */
 uint64_t manager_prompts_greedy(const struct manager *m, uint64_t group);

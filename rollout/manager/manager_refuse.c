@@ -10,10 +10,10 @@
  * ends with its last offence, because it could only go round in circles. */
 #include "rollout/manager/manager_refuse.h"
 
+#include "actor/shape.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "rollout/engine/engine.h"
 #include "rollout/manager/manager_prompts.h"
 #include "rollout/manager/manager_weights.h"
 
@@ -59,30 +59,29 @@ void manager_refuse_close(struct manager *m) {
 
 /* --- tokens ---------------------------------------------------------------------------------- */
 
-static int check_values(const struct manager *m, const struct manager_span *s) {
-    for (uint32_t i = 0; i < s->n; i++) {
-        if (s->response[i] < 0 || s->response[i] >= m->refuse->vocab)
-            return FAIL(ERR_CORRUPT, "token %" PRIu32 " has id %d, the vocabulary has %" PRId64,
-                        s->offset + i, s->response[i], m->refuse->vocab);
-        if (!isfinite(s->logprob[i]) || s->logprob[i] > logprob_max)
-            return FAIL(ERR_CORRUPT, "token %" PRIu32 " has log-prob %g", s->offset + i,
-                        (double)s->logprob[i]);
-        if (i > 0 && s->version[i] < s->version[i - 1])
-            return FAIL(ERR_CORRUPT,
-                        "token %" PRIu32 " is of version %" PRId64 " after one of %" PRId64,
-                        s->offset + i, s->version[i], s->version[i - 1]);
+static int check_values(const struct manager *m, const struct trajectory *part) {
+    for (int32_t i = 0; i < part->n_response; i++) {
+        if (part->response[i] < 0 || part->response[i] >= m->refuse->vocab)
+            return FAIL(ERR_CORRUPT, "token %d has id %d, the vocabulary has %" PRId64,
+                        part->offset + i, part->response[i], m->refuse->vocab);
+        if (!isfinite(part->logprob[i]) || part->logprob[i] > logprob_max)
+            return FAIL(ERR_CORRUPT, "token %d has log-prob %g", part->offset + i,
+                        (double)part->logprob[i]);
+        if (i > 0 && part->version[i] < part->version[i - 1])
+            return FAIL(ERR_CORRUPT, "token %d is of version %" PRId64 " after one of %" PRId64,
+                        part->offset + i, part->version[i], part->version[i - 1]);
     }
     return 0;
 }
 
-static int check_length(const struct manager *m, const struct manager_span *s, int64_t n_prompt) {
-    int64_t n = (int64_t)s->offset + s->n;
+static int check_length(const struct manager *m, const struct trajectory *part, int64_t n_prompt) {
+    int64_t n = (int64_t)part->offset + part->n_response;
     int64_t most = min64(m->recipe->rollout.max_new_tokens, m->refuse->context - n_prompt);
     if (n > most)
         return FAIL(ERR_CORRUPT,
                     "%" PRId64 " tokens after a prompt of %" PRId64 ", at most %" PRId64, n,
                     n_prompt, most);
-    if (s->finish == ENGINE_LENGTH && n < most)
+    if (part->finish == TRAJECTORY_LENGTH && n < most)
         return FAIL(ERR_CORRUPT, "ends at the length limit with %" PRId64 " of %" PRId64 " tokens",
                     n, most);
     return 0;
@@ -90,40 +89,51 @@ static int check_length(const struct manager *m, const struct manager_span *s, i
 
 /* What was stored before and comes again is the same; what is new is not older, unless another
  * process had the trajectory before. */
-static int check_stored(const struct manager_client *c, const struct manager_span *s,
+static int check_stored(const struct manager_client *c, const struct trajectory *part,
                         const struct manager_tokens *t) {
-    int64_t n = min64(t->n, (int64_t)s->offset + s->n);
-    for (int64_t k = s->offset; k < n; k++) {
-        int64_t i = k - s->offset;
-        if (t->response[k] == s->response[i] && t->version[k] == s->version[i] &&
-            memcmp(&t->logprob[k], &s->logprob[i], sizeof *s->logprob) == 0)
-            continue;
-        return FAIL(ERR_CORRUPT, "token %" PRId64 " is another one than was sent before", k);
-    }
-    int64_t next = (int64_t)t->n - s->offset;
-    if (t->n == 0 || t->life != c->incarnation || next < 0 || next >= s->n) return 0;
-    if (s->version[next] >= t->version[t->n - 1]) return 0;
-    return FAIL(ERR_CORRUPT, "token %" PRId32 " is of version %" PRId64 " after one of %" PRId64,
-                t->n, s->version[next], t->version[t->n - 1]);
+    const struct trajectory *old = &t->traj;
+    int32_t differs = trajectory_differs(old, part);
+    if (differs >= 0)
+        return FAIL(ERR_CORRUPT, "token %d is another one than was sent before", differs);
+    int32_t next = old->n_response - part->offset;
+    if (old->n_response == 0 || t->life != c->incarnation || next < 0 || next >= part->n_response)
+        return 0;
+    if (part->version[next] >= old->version[old->n_response - 1]) return 0;
+    return FAIL(ERR_CORRUPT, "token %d is of version %" PRId64 " after one of %" PRId64,
+                old->n_response, part->version[next], old->version[old->n_response - 1]);
 }
 
-static int check_span(struct manager *m, const struct manager_client *c,
-                      const struct manager_span *s) {
+/* A batch in which nothing is trained is none: no trajectory ends without a token that is. A part
+ * without mask and turns, which is what a rollout sends, has only such. */
+static int check_trained(const struct trajectory *part, const struct trajectory *old) {
+    bool plain = !part->mask && part->n_turns == 0 && !old->mask && old->n_turns == 0;
+    if (plain || part->finish == TRAJECTORY_RUNNING) return 0;
+    for (int32_t k = 0; k < old->n_response; k++)
+        if (trajectory_trains(old, k)) return 0;
+    for (int32_t k = 0; k < part->n_response; k++)
+        if (trajectory_trains(part, part->offset + k)) return 0;
+    return FAIL(ERR_CORRUPT, "none of its tokens is trained");
+}
+
+static int check_part(struct manager *m, const struct manager_client *c,
+                      const struct trajectory *part) {
     const struct manager_prompt *p = NULL;
-    TRY(check_values(m, s));
-    TRY(manager_prompts_get(m, manager_group_of(m, s->id), &p));
-    TRY(check_length(m, s, (int64_t)p->n));
-    TRY(check_stored(c, s, manager_prompts_tokens(m, s->id)));
-    if (manager_weights_known(m, s->version, s->n)) return 0;
+    const struct manager_tokens *t = manager_prompts_tokens(m, part->id);
+    TRY(check_values(m, part));
+    TRY(manager_prompts_get(m, manager_group_of(m, part->id), &p));
+    TRY(check_length(m, part, (int64_t)p->n));
+    TRY(check_stored(c, part, t));
+    TRY(check_trained(part, &t->traj));
+    if (manager_weights_known(m, part->version, (size_t)part->n_response)) return 0;
     return FAIL(ERR_CORRUPT, "nobody said the hash of their weights");
 }
 
-int manager_refuse_span(struct manager *m, const struct manager_client *c,
-                        const struct manager_span *s) {
-    const struct groups_traj *t = groups_traj(m->groups, s->id);
+int manager_refuse_part(struct manager *m, const struct manager_client *c,
+                        const struct trajectory *part) {
+    const struct groups_traj *t = groups_traj(m->groups, part->id);
     bool its_own = t && t->state == GROUPS_LEASED && t->rollout == manager_clients_number(m, c);
     if (!its_own) return 0; /* it is told to forget it */
-    return err_wrap(check_span(m, c, s), "trajectory %" PRIu64, s->id);
+    return err_wrap(check_part(m, c, part), "trajectory %" PRIu64, part->id);
 }
 
 /* --- those who send it ----------------------------------------------------------------------- */

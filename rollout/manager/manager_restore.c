@@ -42,19 +42,12 @@ static int count_batches(struct manager *m, int64_t *formed, int64_t *done) {
     return rc;
 }
 
-static int64_t oldest_of(const struct runlog_traj *t) {
-    int64_t oldest = INT64_MAX;
-    for (int32_t i = 0; i < t->n_response; i++)
-        if (t->version[i] < oldest) oldest = t->version[i];
-    return oldest;
-}
-
-static int restore_finished(struct manager *m, uint64_t id, const struct runlog_traj *t) {
+static int restore_finished(struct manager *m, uint64_t id, const struct trajectory *t) {
     struct runlog_record score = {0};
     int rc = runlog_get(m->log, RUNLOG_SCORE, id, &score);
     if (rc < 0 && rc != ERR_NOTFOUND) return rc;
     bool scored = rc == 0 && score.u.score.error == 0;
-    rc = groups_restore_traj(m->groups, id, t->n_response, oldest_of(t), true, scored,
+    rc = groups_restore_traj(m->groups, id, t->n_response, trajectory_oldest(t), true, scored,
                              scored ? (float)score.u.score.total : 0);
     runlog_free(&score);
     TRY(rc);
@@ -67,14 +60,14 @@ static int restore_partial(struct manager *m, uint64_t id) {
     int rc = runlog_get_partial(m->log, id, &r);
     if (rc == ERR_NOTFOUND) return 0; /* nothing streamed yet */
     TRY(rc);
-    const struct runlog_traj *t = &r.u.traj;
-    rc = groups_restore_traj(m->groups, id, t->n_response, oldest_of(t), false, false, 0);
+    const struct trajectory *t = &r.u.traj;
+    rc = groups_restore_traj(m->groups, id, t->n_response, trajectory_oldest(t), false, false, 0);
     if (rc == 0) {
         struct manager_tokens *tokens = manager_prompts_tokens(m, id);
-        manager_prompts_add(tokens, t->n_response, t->response, t->logprob, t->version);
+        trajectory_append(&tokens->traj, t);
         tokens->restored = true;
         tokens->writer = manager_clients_writer(t->rollout);
-        if (t->started > 0) tokens->started_us = t->started;
+        if (t->started > 0) tokens->traj.started = t->started;
     }
     runlog_free(&r);
     return rc;

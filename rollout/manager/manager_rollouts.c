@@ -9,8 +9,7 @@
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
 #include "proto/rollout.pb-c.h"
-#include "relay/sealed.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory_wire.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_prompts.h"
 #include "rollout/manager/manager_refuse.h"
@@ -50,9 +49,9 @@ void manager_rollouts_close(struct manager *m) {
 }
 
 static int send_work(struct manager *m, struct manager_client *c, Weir__Work *w,
-                     const struct wire_frame *frames) {
+                     const struct wire_frame *frames, size_t n) {
     c->credit = 0;
-    return manager_clients_send(m, c, WIRE_WORK, w, frames, frames ? 4 : 0);
+    return manager_clients_send(m, c, WIRE_WORK, w, frames, n);
 }
 
 void manager_rollouts_request(struct manager *m, struct manager_client *c,
@@ -70,63 +69,36 @@ void manager_rollouts_request(struct manager *m, struct manager_client *c,
     if (q->trajectories > 0) return;
     Weir__Work nothing = WEIR__WORK__INIT;
     nothing.min_version = q->version;
-    err_ignore(send_work(m, c, &nothing, NULL), "it asked for nothing");
+    err_ignore(send_work(m, c, &nothing, NULL, 0), "it asked for nothing");
 }
 
-struct work { /* a Work message being built */
-    Weir__Work body;
-    Weir__WorkItem *items, **list;
-    struct buf prompts, resume, logprob, version;
-};
-
-static int add_item(struct manager *m, struct work *w, const struct groups_item *it) {
+/* What a rollout needs to know to start a trajectory, or to go on with what others made of it. */
+static int add_item(struct manager *m, struct trajectory_list *l, const struct groups_item *it) {
     const struct manager_prompt *p = NULL;
-    const struct manager_tokens *t = manager_prompts_tokens(m, it->trajectory);
+    struct trajectory t = manager_prompts_tokens(m, it->trajectory)->traj;
     TRY(manager_prompts_get(m, it->group, &p));
-    size_t i = w->body.n_items++, n = (size_t)t->n;
-    if (i == 0 || w->items[i - 1].group != it->group)
-        buf_add(&w->prompts, p->ids, p->n * sizeof *p->ids);
-    w->items[i] = (Weir__WorkItem)WEIR__WORK_ITEM__INIT;
-    w->items[i].trajectory = it->trajectory;
-    w->items[i].group = it->group;
-    w->items[i].n_prompt = (uint32_t)p->n;
-    w->items[i].n_resume = (uint32_t)n;
-    w->items[i].max_new_tokens = (uint32_t)m->recipe->rollout.max_new_tokens;
-    w->items[i].greedy = manager_prompts_greedy(m, it->group) == it->trajectory + 1;
-    w->list[i] = &w->items[i];
-    buf_add(&w->resume, t->response, n * sizeof *t->response);
-    buf_add(&w->logprob, t->logprob, n * sizeof *t->logprob);
-    buf_add(&w->version, t->version, n * sizeof *t->version);
+    t.n_prompt = (int32_t)p->n;
+    t.prompt = p->ids;
+    t.max_new_tokens = (int32_t)m->recipe->rollout.max_new_tokens;
+    t.greedy = manager_prompts_greedy(m, it->group) == it->trajectory + 1;
+    trajectory_list_add(l, &t);
     return 0;
-}
-
-static void work_free(struct work *w) {
-    mem_free(w->items);
-    mem_free(w->list);
-    buf_close(&w->prompts);
-    buf_close(&w->resume);
-    buf_close(&w->logprob);
-    buf_close(&w->version);
-}
-
-static struct wire_frame frame_of(const struct buf *b) {
-    return (struct wire_frame){b->len ? b->data : "", b->len};
 }
 
 static int send_items(struct manager *m, struct manager_client *c, const struct groups_item *items,
                       uint32_t n) {
-    struct work w = {.items = mem_array(n, sizeof *w.items), .list = mem_array(n, sizeof *w.list)};
+    struct trajectory_list l = {.n = 0};
+    Weir__Work w = WEIR__WORK__INIT;
     int rc = 0;
-    w.body = (Weir__Work)WEIR__WORK__INIT;
-    w.body.items = w.list;
-    w.body.min_version = c->credit_version;
     for (uint32_t i = 0; i < n; i++)
-        TRY_OUT(add_item(m, &w, &items[i]));
-    struct wire_frame frames[4] = {frame_of(&w.prompts), frame_of(&w.resume), frame_of(&w.logprob),
-                                   frame_of(&w.version)};
-    TRY_OUT(send_work(m, c, &w.body, frames));
+        TRY_OUT(add_item(m, &l, &items[i]));
+    trajectory_list_end(&l);
+    w.n_items = l.n;
+    w.items = l.items;
+    w.min_version = c->credit_version;
+    TRY_OUT(send_work(m, c, &w, l.frames, l.n_frames));
 out:
-    work_free(&w);
+    trajectory_list_free(&l);
     return rc;
 }
 
@@ -189,7 +161,7 @@ static int serve(struct manager *m, struct manager_client *c) {
     } else if (want > c->credit_version) {
         Weir__Work pull = WEIR__WORK__INIT;
         pull.min_version = want;
-        TRY_OUT(send_work(m, c, &pull, NULL));
+        TRY_OUT(send_work(m, c, &pull, NULL, 0));
     }
 out:
     mem_free(items);
@@ -214,59 +186,46 @@ int manager_rollouts_dispatch(struct manager *m) {
 }
 
 static int store_finished(struct manager *m, const struct manager_client *c,
-                          const struct manager_span *s, struct manager_tokens *t) {
+                          enum trajectory_finish finish, struct manager_tokens *t) {
     const struct manager_prompt *p = NULL;
-    uint64_t group = manager_group_of(m, s->id);
-    TRY(manager_prompts_get(m, group, &p));
-    t->finish = s->finish;
-    t->step = groups_counts(m->groups).done;
-    struct runlog_traj r = {.id = s->id,
-                            .group = group,
-                            .n_prompt = (int32_t)p->n,
-                            .n_response = t->n,
-                            .finish = s->finish,
-                            .rollout = c->name,
-                            .started = t->started_us,
-                            .finished = m->wall_us,
-                            .step = t->step,
-                            .prompt = p->ids,
-                            .response = t->response,
-                            .logprob = t->logprob,
-                            .version = t->version};
-    TRY(runlog_put_traj(m->log, &r));
+    struct trajectory *traj = &t->traj;
+    TRY(manager_prompts_get(m, traj->group, &p));
+    traj->finish = finish;
+    traj->finished = m->wall_us;
+    traj->step = groups_counts(m->groups).done;
+    struct trajectory record = *traj;
+    record.n_prompt = (int32_t)p->n;
+    record.prompt = p->ids;
+    record.rollout = c->name;
+    TRY(runlog_put_traj(m->log, &record));
     for (size_t i = 0; i < t->n_partials; i++)
-        runlog_drop_partial(m->log, s->id, t->partial[i]);
-    if (t->restored) TRY(runlog_drop_partials(m->log, s->id));
-    manager_counts_finished(m, t->n);
+        runlog_drop_partial(m->log, traj->id, t->partial[i]);
+    if (t->restored) TRY(runlog_drop_partials(m->log, traj->id));
+    manager_counts_finished(m, traj->n_response);
+    manager_scores_add(m, traj->id);
     manager_prompts_keep(m, t);
-    manager_scores_add(m, s->id);
     return 0;
 }
 
-/* New tokens: all of the span but the first `known`. */
-static int store(struct manager *m, const struct manager_client *c, const struct manager_span *s,
+/* New tokens: all of the part but the first `known`. */
+static int store(struct manager *m, const struct manager_client *c, const struct trajectory *part,
                  uint32_t known) {
-    struct manager_tokens *t = manager_prompts_tokens(m, s->id);
-    int32_t offset = t->n, n = (int32_t)(s->n - known);
-    manager_prompts_add(t, n, s->response + known, s->logprob + known, s->version + known);
+    struct manager_tokens *t = manager_prompts_tokens(m, part->id);
+    struct trajectory fresh = trajectory_slice(part, (int32_t)known, part->n_response);
+    trajectory_append(&t->traj, &fresh);
     t->writer = c->writer;
     t->life = c->incarnation;
-    manager_counts_tokens(m, (uint32_t)n);
+    manager_counts_tokens(m, (uint32_t)fresh.n_response);
     manager_progress(m);
-    if (s->finish != ENGINE_RUNNING) return store_finished(m, c, s, t);
+    if (part->finish != TRAJECTORY_RUNNING) return store_finished(m, c, part->finish, t);
     mem_grow(&t->partial, &t->partials_cap, t->n_partials + 1, sizeof *t->partial);
-    t->partial[t->n_partials++] = (uint32_t)offset;
-    struct runlog_traj r = {.id = s->id,
-                            .group = manager_group_of(m, s->id),
-                            .n_response = n,
-                            .rollout = c->name,
-                            .started = t->started_us,
-                            .finished = m->wall_us,
-                            .step = groups_counts(m->groups).done,
-                            .response = t->response + offset,
-                            .logprob = t->logprob + offset,
-                            .version = t->version + offset};
-    return runlog_put_partial(m->log, &r, offset);
+    t->partial[t->n_partials++] = (uint32_t)fresh.offset;
+    fresh.group = t->traj.group;
+    fresh.rollout = c->name;
+    fresh.started = t->traj.started;
+    fresh.finished = m->wall_us;
+    fresh.step = groups_counts(m->groups).done;
+    return runlog_put_partial(m->log, &fresh);
 }
 
 /* The rollout cannot or must not go on with it: somebody else tries. */
@@ -278,31 +237,32 @@ static int give_back(struct manager *m, const struct manager_client *c, uint64_t
                                 GROUPS_ABORTS_MAX);
 }
 
-/* One span; *ack: the answer for it. */
-static int take_span(struct manager *m, struct manager_client *c, const struct manager_span *s,
+/* One part; *ack: the answer for it. */
+static int take_part(struct manager *m, struct manager_client *c, const struct trajectory *part,
                      int32_t *ack) {
+    bool ends = part->finish != TRAJECTORY_RUNNING;
     uint32_t known = 0;
     *ack = -1;
-    if (s->finish == ENGINE_ABORTED) return give_back(m, c, s->id);
-    if (manager_refuse_span(m, c, s) < 0) {
+    if (part->finish == TRAJECTORY_ABORTED) return give_back(m, c, part->id);
+    if (manager_refuse_part(m, c, part) < 0) {
         manager_refuse(m, c, "tokens refused", err_text());
-        return give_back(m, c, s->id);
+        return give_back(m, c, part->id);
     }
-    switch (groups_tokens(m->groups, manager_clients_number(m, c), s->id, s->offset, s->n,
-                          s->version, s->finish != ENGINE_RUNNING, &known)) {
-    case GROUPS_TAKE: TRY(store(m, c, s, known)); break;
+    switch (groups_tokens(m->groups, manager_clients_number(m, c), part->id, (uint32_t)part->offset,
+                          (uint32_t)part->n_response, part->version, ends, &known)) {
+    case GROUPS_TAKE: TRY(store(m, c, part, known)); break;
     case GROUPS_KNOWN: break;
     case GROUPS_FORGET: return 0;
     case GROUPS_MALFORMED:
         manager_refuse(m, c, "tokens refused", err_text());
-        return give_back(m, c, s->id);
+        return give_back(m, c, part->id);
     }
-    *ack = groups_traj(m->groups, s->id)->received;
+    *ack = groups_traj(m->groups, part->id)->received;
     return 0;
 }
 
 static int take_hash(struct manager *m, struct manager_client *c, const Weir__TokensWeights *w) {
-    int rc = manager_weights_loaded(m, w->version, sealed_hash_get(w->hash.data), c->name);
+    int rc = manager_weights_loaded(m, w->version, hash_get(w->hash.data), c->name);
     if (rc != ERR_MISMATCH || !manager_weights_confirmed(m, w->version)) return rc;
     manager_refuse_ban(m, c, "weights refused", err_text(), rc);
     return 0;
@@ -325,28 +285,20 @@ int manager_rollouts_tokens(struct manager *m, struct manager_client *c,
                             const struct wire_msg *msg) {
     struct manager_rollouts *k = m->rollouts;
     const Weir__Tokens *t = msg->body;
-    size_t at = 0;
+    struct trajectory_reader r = trajectory_read(msg->frame);
     TRY(take_weights(m, c, t));
     for (size_t i = 0; i < t->n_items && !c->banned; i++) {
-        const Weir__TokensItem *x = t->items[i];
-        struct manager_span s = {.id = x->trajectory,
-                                 .offset = x->offset,
-                                 .n = x->n,
-                                 .finish = x->finish,
-                                 .response = (const int32_t *)msg->frame[0].data + at,
-                                 .logprob = (const float *)msg->frame[1].data + at,
-                                 .version = (const int64_t *)msg->frame[2].data + at};
+        struct trajectory part = trajectory_next(&r, t->items[i]);
         mem_grow(&k->acks, &k->acks_cap, k->n_acks + 1, sizeof *k->acks);
         struct ack *ack = &k->acks[k->n_acks++];
-        *ack = (struct ack){c, x->trajectory, -1};
-        TRY(take_span(m, c, &s, &ack->received));
-        at += x->n;
+        *ack = (struct ack){c, part.id, -1};
+        TRY(take_part(m, c, &part, &ack->received));
         if (runlog_pending(m->log) >= EVENT_BYTES) TRY(manager_rollouts_flush(m));
     }
     return 0;
 }
 
-/* Acknowledges n spans of one client in one message. */
+/* Acknowledges n parts of one client in one message. */
 static int send_acks(struct manager *m, const struct ack *acks, size_t n) {
     Weir__TokensAckItem *items = mem_array(n, sizeof *items), **list = mem_array(n, sizeof *list);
     Weir__TokensAck a = WEIR__TOKENS_ACK__INIT;
@@ -388,8 +340,8 @@ static int32_t adopt(struct manager *m, struct manager_client *c, uint64_t id, i
 int manager_rollouts_welcome(struct manager *m, struct manager_client *c,
                              const struct wire_msg *msg) {
     const Weir__Hello *h = msg->body;
-    const uint64_t *ids = msg->frame[0].data;
-    const int32_t *has = msg->frame[1].data;
+    const uint64_t *ids = msg->frame[FRAME_IDS].data;
+    const int32_t *has = msg->frame[FRAME_RECEIVED].data;
     int32_t *keep = mem_array(h->n_running, sizeof *keep);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < h->n_running; i++) {
@@ -403,8 +355,10 @@ int manager_rollouts_welcome(struct manager *m, struct manager_client *c,
     w.n_running = h->n_running;
     w.step = n.done;
     w.done = n.done >= m->recipe->trainer.steps;
-    struct wire_frame frames[2] = {msg->frame[0], {keep, h->n_running * sizeof *keep}};
-    int rc = manager_clients_send(m, c, WIRE_WELCOME, &w, frames, 2);
+    struct wire_frame frames[FRAMES_HELLO] = {
+        [FRAME_IDS] = msg->frame[FRAME_IDS],
+        [FRAME_RECEIVED] = {keep, h->n_running * sizeof *keep}};
+    int rc = manager_clients_send(m, c, WIRE_WELCOME, &w, frames, FRAMES_HELLO);
     mem_free(keep);
     LOG_LIMITED(INFO, MANAGER,
                 "hello %s service=%s pid=%" PRId64 " version=%" PRId64 " running=%" PRIu32

@@ -10,7 +10,6 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "proto/reward.pb-c.h"
-#include "rollout/engine/engine.h"
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_prompts.h"
@@ -100,7 +99,7 @@ struct request { /* a ScoreRequest being built */
 static int add_item(struct manager *m, struct request *q, struct job *j) {
     const struct manager_prompt *p = NULL;
     struct runlog_record hold = {0};
-    struct runlog_traj t = {0};
+    struct trajectory t = {0};
     char *text = NULL;
     size_t bytes = 0;
     int rc = 0;
@@ -117,7 +116,7 @@ static int add_item(struct manager *m, struct request *q, struct job *j) {
     x->answer = (uint32_t)n_answer;
     x->n_tokens = (uint32_t)t.n_response;
     x->max_tokens = (uint32_t)m->recipe->rollout.max_new_tokens;
-    x->truncated = t.finish == ENGINE_LENGTH;
+    x->truncated = t.finish == TRAJECTORY_LENGTH;
     buf_add(&q->text, p->text, n_prompt);
     buf_add(&q->text, text, bytes);
     buf_add(&q->text, answer, n_answer);
@@ -130,10 +129,10 @@ out:
 
 static int send_request(struct manager *m, struct manager_client *c, struct request *q) {
     Weir__ScoreRequest body = WEIR__SCORE_REQUEST__INIT;
-    struct wire_frame frame = {q->text.data, q->text.len};
+    struct wire_frame frames[FRAMES_TEXT] = {[FRAME_TEXT] = {q->text.data, q->text.len}};
     body.n_items = q->n;
     body.items = q->list;
-    TRY(manager_clients_send(m, c, WIRE_SCORE_REQUEST, &body, &frame, 1));
+    TRY(manager_clients_send(m, c, WIRE_SCORE_REQUEST, &body, frames, FRAMES_TEXT));
     for (size_t i = 0; i < q->n; i++)
         q->job[i]->sent_us = m->now_us;
     m->scores->n_sent += q->n;

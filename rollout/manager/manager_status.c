@@ -158,7 +158,7 @@ static void write_clients(struct metrics *out, const struct manager *m) {
 static void write_rejected(struct metrics *out, const struct groups_counts *n) {
     json_write_object(out->json, "rejected");
     for (int i = 1; i < GROUPS_REASONS; i++) {
-        out->label = groups_reason_name((enum groups_reason)i);
+        out->label = group_reason_name((enum groups_reason)i);
         metrics_int(out, METRIC_REJECTED_REASON, n->rejected[i]);
     }
     json_write_end(out->json);

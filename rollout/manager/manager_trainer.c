@@ -10,8 +10,8 @@
 #include "base/mem.h"
 #include "proto/metrics/metrics.h"
 #include "proto/train.pb-c.h"
-#include "relay/sealed.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
 #include "rollout/manager/manager_metrics.h"
@@ -52,29 +52,12 @@ bool manager_trainer_waits(const struct manager *m, int64_t *step, uint64_t *sin
 
 struct send { /* a Batch message being built */
     Weir__Batch body;
-    Weir__BatchItem *items, **list;
-    struct buf ids, logprob, mask, version;
-    char **name; /* of rollouts */
-    size_t n_names, names_cap;
+    struct trajectory_list list;
 };
 
-static void send_free(struct send *s) {
-    mem_free(s->items);
-    mem_free(s->list);
-    buf_close(&s->ids);
-    buf_close(&s->logprob);
-    buf_close(&s->mask);
-    buf_close(&s->version);
-    for (size_t i = 0; i < s->n_names; i++)
-        mem_free(s->name[i]);
-    mem_free(s->name);
-}
-
-static void note_facts(struct manager_batch_facts *f, int64_t step, const struct runlog_traj *t) {
-    int64_t oldest = INT64_MAX;
+static void note_facts(struct manager_batch_facts *f, int64_t step, const struct trajectory *t) {
+    int64_t oldest = trajectory_oldest(t);
     int64_t last = (int64_t)(sizeof f->histogram / sizeof f->histogram[0]) - 1;
-    for (int32_t i = 0; i < t->n_response; i++)
-        if (t->version[i] < oldest) oldest = t->version[i];
     int64_t stale = step - oldest, flight = t->step - oldest;
     f->n++;
     f->staleness += (double)stale;
@@ -93,45 +76,17 @@ static int reward_of(struct manager *m, uint64_t id, float *reward) {
     return 0;
 }
 
-static int add_baseline(struct manager *m, Weir__BatchItem *item) {
-    uint64_t greedy = manager_prompts_greedy(m, item->group);
-    item->has_baseline = greedy > 0;
-    return greedy > 0 ? reward_of(m, greedy - 1, &item->baseline) : 0;
-}
-
-/* Few names for many items. */
-static char *keep_name(struct send *s, const char *name) {
-    for (size_t i = 0; i < s->n_names; i++)
-        if (strcmp(s->name[i], name) == 0) return s->name[i];
-    mem_grow(&s->name, &s->names_cap, s->n_names + 1, sizeof *s->name);
-    s->name[s->n_names] = mem_strdup(name);
-    return s->name[s->n_names++];
-}
-
-/* One trajectory with its score; all of the response is trained, truncated or not. */
+/* One trajectory with its score and, with remax, that of the group's greedy one. */
 static int add_trajectory(struct manager *m, struct send *s, uint64_t id,
                           struct manager_batch_facts *f) {
     struct runlog_record hold = {0};
-    struct runlog_traj t = {0};
+    struct trajectory t = {0};
     int rc = 0;
-    size_t i = s->body.n_items;
-    s->items[i] = (Weir__BatchItem)WEIR__BATCH_ITEM__INIT;
     TRY_OUT(manager_prompts_load(m, id, &t, &hold));
-    TRY_OUT(reward_of(m, id, &s->items[i].reward));
-    size_t n = (size_t)t.n_response;
-    s->body.n_items++;
-    s->items[i].trajectory = id;
-    s->items[i].group = t.group;
-    s->items[i].n_prompt = (uint32_t)t.n_prompt;
-    s->items[i].n_response = (uint32_t)n;
-    s->items[i].truncated = t.finish == ENGINE_LENGTH;
-    s->items[i].rollout = keep_name(s, t.rollout);
-    TRY_OUT(add_baseline(m, &s->items[i]));
-    s->list[i] = &s->items[i];
-    buf_add(&s->ids, t.prompt, (size_t)t.n_prompt * sizeof *t.prompt);
-    buf_add(&s->ids, t.response, n * sizeof *t.response);
-    buf_add(&s->logprob, t.logprob, n * sizeof *t.logprob);
-    buf_add(&s->version, t.version, n * sizeof *t.version);
+    TRY_OUT(reward_of(m, id, &t.reward));
+    uint64_t greedy = manager_prompts_greedy(m, t.group);
+    if (greedy > 0) TRY_OUT(reward_of(m, greedy - 1, &t.baseline));
+    trajectory_list_add(&s->list, &t);
     note_facts(f, s->body.step, &t);
 out:
     runlog_free(&hold);
@@ -139,12 +94,13 @@ out:
 }
 
 static int64_t count_zero(const struct send *s, int64_t size) {
-    int64_t zero = 0, n = (int64_t)s->body.n_items;
+    const Weir__Trajectory *x = s->list.item;
+    int64_t zero = 0, n = (int64_t)s->list.n;
     for (int64_t i = 0; i < n; i += size) {
         bool equal = true;
         for (int64_t k = i + 1; k < i + size && k < n; k++)
-            equal = equal && s->items[k].reward == s->items[i].reward;
-        if (s->items[i].has_baseline) equal = equal && s->items[i].baseline == s->items[i].reward;
+            equal = equal && x[k].reward == x[i].reward;
+        if (x[i].has_baseline) equal = equal && x[i].baseline == x[i].reward;
         zero += equal;
     }
     return zero;
@@ -155,16 +111,11 @@ static int build(struct manager *m, int64_t step, const uint64_t *ids, uint32_t 
     struct manager_batch_facts f = {.step = step};
     s->body = (Weir__Batch)WEIR__BATCH__INIT;
     s->body.step = step;
-    s->items = mem_array(n, sizeof *s->items);
-    s->list = mem_array(n, sizeof *s->list);
-    s->body.items = s->list;
     for (uint32_t i = 0; i < n; i++)
         TRY(add_trajectory(m, s, ids[i], &f));
-    size_t tokens = s->logprob.len / sizeof(float);
-    char *ones = mem_alloc(tokens);
-    memset(ones, 1, tokens);
-    buf_add(&s->mask, ones, tokens);
-    mem_free(ones);
+    trajectory_list_end(&s->list);
+    s->body.n_items = s->list.n;
+    s->body.items = s->list.items;
     f.zero_groups = count_zero(s, m->recipe->rollout.group_size);
     const struct manager_batch_facts *before = manager_counts_batch(m);
     f.formed_us = before->step == step && before->n > 0 ? before->formed_us : m->now_us;
@@ -176,13 +127,10 @@ static int build(struct manager *m, int64_t step, const uint64_t *ids, uint32_t 
 
 static int send_batch(struct manager *m, struct send *s, const struct runlog_batch *record) {
     uint8_t after[16];
-    sealed_hash_put(after, record->after);
-    struct wire_frame frames[4] = {{s->ids.data, s->ids.len},
-                                   {s->logprob.data, s->logprob.len},
-                                   {s->mask.data, s->mask.len},
-                                   {s->version.data, s->version.len}};
+    hash_put(after, record->after);
     if (record->done) s->body.expect_hash = (ProtobufCBinaryData){sizeof after, after};
-    return manager_outbox_say(m, &m->trainer->id, WIRE_BATCH, &s->body, frames, 4);
+    return manager_outbox_say(m, &m->trainer->id, WIRE_BATCH, &s->body, s->list.frames,
+                              s->list.n_frames);
 }
 
 /* The trainer that asked gets it; one that is gone asks again. */
@@ -200,7 +148,7 @@ static int answer_recorded(struct manager *m) {
     TRY_OUT(give_out(m, &s, &r.u.batch));
     LOG_LIMITED(INFO, MANAGER, "batch of step=%" PRId64 " given out again", r.u.batch.step + 1);
 out:
-    send_free(&s);
+    trajectory_list_free(&s.list);
     runlog_free(&r);
     return rc;
 }
@@ -257,7 +205,7 @@ static int answer_new(struct manager *m) {
     manager_progress(m);
     TRY_OUT(give_out(m, &s, &r));
 out:
-    send_free(&s);
+    trajectory_list_free(&s.list);
     mem_free(ids);
     return rc;
 }
@@ -266,7 +214,7 @@ int manager_trainer_ask(struct manager *m, const struct net_id *from, const stru
     const Weir__BatchRequest *q = msg->body;
     bool can_be = q->step <= groups_counts(m->groups).formed;
     if (can_be && q->hash.len > 0)
-        TRY(manager_weights_published(m, q->step, sealed_hash_get(q->hash.data)));
+        TRY(manager_weights_published(m, q->step, hash_get(q->hash.data)));
     if (!m->trainer->pending || m->trainer->step != q->step) {
         m->trainer->since_us = m->now_us;
         manager_level_asked(m);
@@ -315,12 +263,12 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     if (facts->step != d->step || facts->answered_us == 0) { /* this manager is new */
         struct send s = {0};
         rc = build(m, d->step, r->ids, r->n, &s);
-        send_free(&s);
+        trajectory_list_free(&s.list);
         TRY_OUT(rc);
     }
     manager_predict_step(m);
-    r->before = sealed_hash_get(d->hash_before.data);
-    r->after = sealed_hash_get(d->hash_after.data);
+    r->before = hash_get(d->hash_before.data);
+    r->after = hash_get(d->hash_after.data);
     TRY_OUT(manager_weights_published(m, d->step, r->before));
     TRY_OUT(manager_weights_published(m, d->step + 1, r->after));
     r->done = true;
@@ -350,11 +298,11 @@ int manager_trainer_done(struct manager *m, const struct net_id *from, const str
     }
     TRY(rc);
     if (!r.u.batch.done) {
-        rc = record_step(m, d, &msg->frame[0], &r.u.batch);
-    } else if (!hash_equal(r.u.batch.after, sealed_hash_get(d->hash_after.data))) {
+        rc = record_step(m, d, &msg->frame[FRAME_TEXT], &r.u.batch);
+    } else if (!hash_equal(r.u.batch.after, hash_get(d->hash_after.data))) {
         char old[HASH_HEX], now[HASH_HEX];
         hash_hex(r.u.batch.after, old);
-        hash_hex(sealed_hash_get(d->hash_after.data), now);
+        hash_hex(hash_get(d->hash_after.data), now);
         LOG_LIMITED(ERROR, MANAGER,
                     "step=%" PRId64 " done again with other weights: hash %s, before it was %s",
                     d->step + 1, now, old);
@@ -373,7 +321,7 @@ int manager_trainer_eval(struct manager *m, const struct net_id *from, const str
         manager_warn(m, from, "evaluation refused", "of a version that cannot exist");
         return 0;
     }
-    buf_add(&line, msg->frame[0].data, msg->frame[0].bytes);
+    buf_add(&line, msg->frame[FRAME_TEXT].data, msg->frame[FRAME_TEXT].bytes);
     for (size_t i = 0; i < line.len; i++) /* one report is one line of a file */
         if (line.data[i] == '\n' || line.data[i] == '\r') line.data[i] = ' ';
     struct json_doc *doc = NULL;

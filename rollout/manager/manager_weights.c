@@ -84,9 +84,8 @@ int manager_weights_loaded(struct manager *m, int64_t version, struct hash hash,
 /* Whether a trajectory of the pool has a token of the version. */
 static int has_token(struct manager *m, uint64_t id, int64_t version, bool *has) {
     const struct groups_traj *g = groups_traj(m->groups, id);
-    const struct manager_tokens *t = manager_prompts_tokens(m, id);
+    struct trajectory r = manager_prompts_tokens(m, id)->traj;
     struct runlog_record hold = {0};
-    struct runlog_traj r = {.version = t->version, .n_response = t->n};
     bool finished = g->state == GROUPS_GENERATED || g->state == GROUPS_SCORED;
     if (finished) TRY(manager_prompts_load(m, id, &r, &hold));
     for (int32_t k = 0; k < r.n_response && !*has; k++)

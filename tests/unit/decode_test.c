@@ -21,7 +21,7 @@ struct answer {
     int32_t n, tokens[NEW];
     float logprob[NEW], kept[NEW];
     int64_t version[NEW];
-    enum engine_finish finish;
+    enum trajectory_finish finish;
 };
 
 struct world {
@@ -139,7 +139,7 @@ static int32_t step(struct world *w) {
     CHECK_OK(engine_step(w->engine, &t, &n));
     for (int32_t i = 0; i < n; i++) {
         struct answer *a = &w->answers[t[i].id];
-        CHECK(a->n < NEW && a->n == t[i].position && a->finish == ENGINE_RUNNING);
+        CHECK(a->n < NEW && a->n == t[i].position && a->finish == TRAJECTORY_RUNNING);
         a->tokens[a->n] = t[i].token;
         a->logprob[a->n] = t[i].logprob;
         a->kept[a->n] = t[i].kept;

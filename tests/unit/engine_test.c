@@ -14,7 +14,7 @@ struct answer {
     int32_t n, tokens[NEW];
     float logprob[NEW], kept[NEW];
     int64_t version[NEW];
-    enum engine_finish finish;
+    enum trajectory_finish finish;
 };
 
 struct world {
@@ -79,8 +79,6 @@ static void add(struct world *w, uint64_t id, uint64_t which, const struct answe
                                .top_k = which % 7 == 4 ? 9 : 0};
     if (resume) {
         r.resume = resume->tokens;
-        r.resume_logprob = resume->logprob;
-        r.resume_version = resume->version;
         r.n_resume = n_resume;
     }
     CHECK_OK(engine_add(w->engine, &r));
@@ -90,7 +88,7 @@ static void take(struct answer *answers, const struct engine_token *t) {
     if (t->id >= TRACKED) return;
     struct answer *a = &answers[t->id];
     CHECK_INT(t->position, a->n);
-    CHECK(a->finish == ENGINE_RUNNING && a->n < NEW);
+    CHECK(a->finish == TRAJECTORY_RUNNING && a->n < NEW);
     a->tokens[a->n] = t->token;
     a->logprob[a->n] = t->logprob;
     a->kept[a->n] = t->kept;
@@ -131,7 +129,7 @@ static struct answer alone(struct world *w, uint64_t id, uint64_t which) {
     finish(w, a);
     engine_close(&w->engine);
     CHECK_INT(a[id].n, NEW);
-    CHECK_INT(a[id].finish, ENGINE_LENGTH);
+    CHECK_INT(a[id].finish, TRAJECTORY_LENGTH);
     return a[id];
 }
 
@@ -255,7 +253,7 @@ TEST(engine_resumes_from_any_cut) {
             if (cut % 2) add(&w, FIRST_OTHER, 200, NULL, 0);
             got[which] = want;
             got[which].n = cut;
-            got[which].finish = ENGINE_RUNNING;
+            got[which].finish = TRAJECTORY_RUNNING;
             memset(got[which].tokens + cut, 0, sizeof(int32_t) * (size_t)(NEW - cut));
             add(&w, which, which, &want, cut);
             finish(&w, got);

@@ -91,9 +91,10 @@ void fake_manager_welcome(struct fake_manager *f, const struct net_id *to,
     w.n_running = h->n_running;
     w.step = f->step;
     w.done = f->done;
-    struct wire_frame frames[2] = {hello->wire.frame[0],
-                                   {keep ? keep : none, h->n_running * sizeof *none}};
-    fake_manager_send(f, to, WIRE_WELCOME, &w, frames, 2);
+    struct wire_frame frames[FRAMES_HELLO] = {
+        [FRAME_IDS] = hello->wire.frame[FRAME_IDS],
+        [FRAME_RECEIVED] = {keep ? keep : none, h->n_running * sizeof *none}};
+    fake_manager_send(f, to, WIRE_WELCOME, &w, frames, FRAMES_HELLO);
     mem_free(none);
 }
 

@@ -9,6 +9,8 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "rollout/manager/manager.h"
 #include "tests/test.h"
 
@@ -96,12 +98,12 @@ static void say(struct net_sock *s, enum wire_type type, const void *body,
 
 static void say_hello(struct net_sock *s, const char *service, const char *name) {
     Weir__Hello h = WEIR__HELLO__INIT;
-    struct wire_frame none[2] = {{NULL, 0}, {NULL, 0}};
+
     h.service = (char *)(uintptr_t)service;
     h.name = (char *)(uintptr_t)name;
     h.incarnation = 1;
     h.pid = getpid();
-    say(s, WIRE_HELLO, &h, none, 2);
+    say(s, WIRE_HELLO, &h, NULL, 0);
 }
 
 /* One of each; the words are those of a peer that knows what it may say. */
@@ -182,20 +184,23 @@ TEST(manager_refuses_strangers) {
  * is said of it. */
 static void say_tokens(struct net_sock *s, bool any, const char *hash) {
     Weir__Tokens t = WEIR__TOKENS__INIT;
-    Weir__TokensItem item = WEIR__TOKENS_ITEM__INIT, *items = &item;
+    Weir__Trajectory item, *items = &item;
     Weir__TokensWeights weights = WEIR__TOKENS_WEIGHTS__INIT, *list = &weights;
     static const int32_t token[1] = {7};
     static const float logprob[1] = {-1};
     static const int64_t version[1] = {0};
-    size_t n = any;
-    struct wire_frame f[3] = {{token, n * 4}, {logprob, n * 4}, {version, n * 8}};
-    item.n = 1;
-    t.n_items = n;
+    struct trajectory part = {.n_response = any};
+    struct wire_frame f[FRAMES_TRAJECTORY];
+    part.response = token;
+    part.logprob = logprob;
+    part.version = version;
+    size_t n = trajectory_encode(&item, f, &part);
+    t.n_items = any;
     t.items = &items;
     t.n_weights = hash != NULL;
     t.weights = &list;
     if (hash) weights.hash = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t)hash};
-    say(s, WIRE_TOKENS, &t, f, 3);
+    say(s, WIRE_TOKENS, &t, f, n);
 }
 
 static void connect_rollout(struct net *net, struct net_sock **s, const char *name) {
@@ -258,40 +263,46 @@ TEST(manager_refuses_another_run) {
 
 struct say { /* of trajectory `id`, which is leased; max_new_tokens is 4 */
     uint64_t id;
-    uint32_t offset, n, finish;
+    int32_t offset, n;
+    enum trajectory_finish finish;
     int32_t token[5];
     float logprob[5];
     int64_t version[5];
+    bool masked; /* of all tokens */
 };
 
 static const struct say good = {.n = 2, .token = {7, 257}, .logprob = {-1, 0}};
 
 /* broken: not as its checksum says. */
 static void say_span(struct net_sock *s, const struct say *x, bool broken) {
+    static const uint8_t none[5] = {0};
     Weir__Tokens t = WEIR__TOKENS__INIT;
-    Weir__TokensItem item = WEIR__TOKENS_ITEM__INIT, *items = &item;
+    Weir__Trajectory item, *items = &item;
     Weir__TokensWeights weights = WEIR__TOKENS_WEIGHTS__INIT, *list = &weights;
-    struct wire_frame f[3] = {{x->token, x->n * 4}, {x->logprob, x->n * 4}, {x->version, x->n * 8}};
-    item.trajectory = x->id;
-    item.offset = x->offset;
-    item.n = x->n;
-    item.finish = x->finish;
+    struct wire_frame f[FRAMES_TRAJECTORY];
+    struct trajectory part = {
+        .id = x->id, .offset = x->offset, .n_response = x->n, .finish = x->finish};
+    part.response = x->token;
+    part.logprob = x->logprob;
+    part.version = x->version;
+    part.mask = x->masked ? none : NULL;
+    size_t n = trajectory_encode(&item, f, &part);
     t.n_items = t.n_weights = 1;
     t.items = &items;
     t.weights = &list;
     weights.hash = (ProtobufCBinaryData){16, (uint8_t *)(uintptr_t) "0123456789abcdef"};
     if (!broken) {
-        say(s, WIRE_TOKENS, &t, f, 3);
+        say(s, WIRE_TOKENS, &t, f, n);
         return;
     }
     struct buf head = {0};
-    CHECK_OK(wire_pack(&head, WIRE_TOKENS, &t, f, 3, 0));
-    struct net_part part[5] = {{head.data, WIRE_HEADER},
-                               {head.data + WIRE_HEADER, head.len - WIRE_HEADER},
-                               {"\xff\xff\xff\xff", 4},
-                               {f[1].data, f[1].bytes},
-                               {f[2].data, f[2].bytes}};
-    CHECK_OK(net_send(s, NULL, part, 5));
+    CHECK_OK(wire_pack(&head, WIRE_TOKENS, &t, f, n, 0));
+    f[FRAME_COLUMN + TRAJECTORY_RESPONSE] = (struct wire_frame){"\xff\xff\xff\xff", 4};
+    struct net_part parts[2 + FRAMES_TRAJECTORY] = {
+        {head.data, WIRE_HEADER}, {head.data + WIRE_HEADER, head.len - WIRE_HEADER}};
+    for (size_t i = 0; i < n; i++)
+        parts[2 + i] = (struct net_part){f[i].data, f[i].bytes};
+    CHECK_OK(net_send(s, NULL, parts, 2 + n));
     buf_close(&head);
 }
 

@@ -17,7 +17,8 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine/engine.h"
+#include "proto/trajectory.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "rollout/log/runlog.h"
 #include "tests/test.h"
 #include "tests/unit/manager_world.h"
@@ -208,32 +209,30 @@ static struct seq *seq_of(struct peer *p, uint64_t id) {
 
 static void take_work(struct world *w, struct peer *p, const struct wire_msg *msg) {
     const Weir__Work *k = msg->body;
-    const int32_t *prompt = msg->frame[0].data, *resume = msg->frame[1].data;
-    const int64_t *version = msg->frame[3].data;
+    struct trajectory_reader r = trajectory_read(msg->frame);
     p->asked = false;
     if (k->n_items == 0 && k->min_version > p->version && p->n == 0) p->version = w->published;
     for (size_t i = 0; i < k->n_items; i++) {
-        const Weir__WorkItem *x = k->items[i];
-        CHECK(p->n < SEATS && !seq_of(p, x->trajectory));
-        CHECK(x->n_prompt >= 1 && prompt[0] >= 0 && x->max_new_tokens == MAX_NEW);
+        struct trajectory t = trajectory_next(&r, k->items[i]);
+        CHECK(p->n < SEATS && !seq_of(p, t.id));
+        CHECK(t.n_prompt >= 1 && t.prompt[0] >= 0 && t.max_new_tokens == MAX_NEW);
         struct seq *s = &p->seq[p->n++];
-        *s = (struct seq){.id = x->trajectory, .n = (int32_t)x->n_resume};
+        *s = (struct seq){.id = t.id, .n = t.n_response};
         s->acked = s->n;
         for (int32_t j = 0; j < s->n; j++) {
-            CHECK_INT(resume[j], token(s->id, j));
-            s->version[j] = version[j];
+            CHECK_INT(t.response[j], token(s->id, j));
+            s->version[j] = t.version[j];
         }
-        resume += s->n;
-        version += s->n;
-        if (i + 1 == k->n_items || k->items[i + 1]->group != x->group) prompt += x->n_prompt;
+        bool again = i > 0 && k->items[i - 1]->group == t.group;
+        CHECK(k->items[i]->same_prompt == again); /* a group's prompt comes once */
     }
-    CHECK((const char *)prompt == (const char *)msg->frame[0].data + msg->frame[0].bytes);
+    CHECK_INT(r.frame[FRAME_PROMPT].bytes, 0);
 }
 
 static void take_welcome(struct peer *p, const struct wire_msg *msg) {
     const Weir__Welcome *k = msg->body;
-    const uint64_t *ids = msg->frame[0].data;
-    const int32_t *has = msg->frame[1].data;
+    const uint64_t *ids = msg->frame[FRAME_IDS].data;
+    const int32_t *has = msg->frame[FRAME_RECEIVED].data;
     p->session = k->incarnation;
     p->welcome = true;
     p->asked = false;
@@ -278,34 +277,31 @@ static void add_weights(const struct world *w, Weir__Tokens *t, int64_t newest) 
 
 /* All that was not acknowledged, often more than once. */
 static void stream(const struct world *w, struct peer *p) {
-    Weir__TokensItem items[SEATS], *list[SEATS];
-    int32_t ids[SEATS * MAX_NEW];
-    float logprob[SEATS * MAX_NEW];
-    int64_t version[SEATS * MAX_NEW];
+    struct trajectory_list l = {.n = 0};
     Weir__Tokens t = WEIR__TOKENS__INIT;
-    size_t n = 0;
     for (int32_t i = 0; i < p->n; i++) {
         struct seq *s = &p->seq[i];
-        if (s->n == s->acked) continue;
-        Weir__TokensItem *x = list[t.n_items] = &items[t.n_items];
-        *x = (Weir__TokensItem)WEIR__TOKENS_ITEM__INIT;
-        x->trajectory = s->id;
-        x->offset = (uint32_t)s->acked;
-        x->n = (uint32_t)(s->n - s->acked);
-        if (s->n == length(s->id)) x->finish = s->n == MAX_NEW ? ENGINE_LENGTH : ENGINE_STOP;
-        for (int32_t j = s->acked; j < s->n; j++, n++) {
-            ids[n] = token(s->id, j);
-            logprob[n] = -0.25F * (float)j;
-            version[n] = s->version[j];
+        int32_t ids[MAX_NEW], n = s->n - s->acked;
+        float logprob[MAX_NEW];
+        struct trajectory part = {.id = s->id, .offset = s->acked, .n_response = n};
+        if (n == 0) continue;
+        if (s->n == length(s->id))
+            part.finish = s->n == MAX_NEW ? TRAJECTORY_LENGTH : TRAJECTORY_STOP;
+        for (int32_t j = 0; j < n; j++) {
+            ids[j] = token(s->id, s->acked + j);
+            logprob[j] = -0.25F * (float)(s->acked + j);
         }
-        t.n_items++;
+        part.response = ids;
+        part.logprob = logprob;
+        part.version = s->version + s->acked;
+        trajectory_list_add(&l, &part);
     }
-    if (t.n_items == 0) return;
-    t.items = list;
+    trajectory_list_end(&l);
+    t.n_items = l.n;
+    t.items = l.items;
     add_weights(w, &t, p->version);
-    struct wire_frame f[3] = {
-        {ids, n * sizeof *ids}, {logprob, n * sizeof *logprob}, {version, n * sizeof *version}};
-    send_msg(p, WIRE_TOKENS, &t, f, 3);
+    if (l.n > 0) send_msg(p, WIRE_TOKENS, &t, l.frames, l.n_frames);
+    trajectory_list_free(&l);
 }
 
 static void ask_work(struct peer *p) {
@@ -360,7 +356,7 @@ static void turn_rollout(struct world *w, struct peer *p) {
 /* Answers some items alone, some twice, and dies now and then with answers unsent. */
 static void take_request(struct world *w, struct peer *p, const struct wire_msg *msg) {
     const Weir__ScoreRequest *q = msg->body;
-    const char *text = msg->frame[0].data;
+    const char *text = msg->frame[FRAME_TEXT].data;
     Weir__ScoreRecord item[512], *list[512];
     Weir__ScoreReply r = WEIR__SCORE_REPLY__INIT;
     r.items = list;
@@ -388,7 +384,7 @@ static void take_request(struct world *w, struct peer *p, const struct wire_msg 
         if (now && p->welcome && below(w, 10) == 0) send_msg(p, WIRE_SCORE_REPLY, &r, NULL, 0);
         if (now) r.n_items = 0;
     }
-    CHECK(text == (const char *)msg->frame[0].data + msg->frame[0].bytes);
+    CHECK(text == (const char *)msg->frame[FRAME_TEXT].data + msg->frame[FRAME_TEXT].bytes);
 }
 
 static void turn_reward(struct world *w, struct peer *p) {
@@ -405,34 +401,27 @@ static void turn_reward(struct world *w, struct peer *p) {
 
 static void check_batch(struct world *w, const struct wire_msg *msg) {
     const Weir__Batch *b = msg->body;
-    const int32_t *ids = msg->frame[0].data;
-    const float *logprob = msg->frame[1].data;
-    const uint8_t *mask = msg->frame[2].data;
-    const int64_t *version = msg->frame[3].data;
+    struct trajectory_reader r = trajectory_read(msg->frame);
     CHECK_INT(b->n_items, w->groups * w->size);
     uint64_t digest = (uint64_t)b->step;
     for (size_t i = 0; i < b->n_items; i++) {
-        const Weir__BatchItem *x = b->items[i];
-        CHECK(x->trajectory < IDS && x->group == x->trajectory / (uint64_t)w->size);
-        uint64_t *t = &w->trained[x->trajectory];
-        CHECK(*t == 0 || *t == (uint64_t)b->step + 1); /* I3 */
-        *t = (uint64_t)b->step + 1;
-        CHECK_INT(x->n_response, length(x->trajectory));
-        CHECK(x->reward == (float)(x->trajectory % 3));
-        ids += x->n_prompt;
-        for (int32_t j = 0; j < (int32_t)x->n_response; j++) {
-            CHECK_INT(ids[j], token(x->trajectory, j));
-            CHECK(logprob[j] == -0.25F * (float)j && mask[j] == 1);
-            CHECK(version[j] <= b->step && b->step - version[j] <= w->eta); /* I2 */
-            digest = hash64(&version[j], sizeof *version, digest);
+        struct trajectory t = trajectory_next(&r, b->items[i]);
+        CHECK(t.id < IDS && t.group == t.id / (uint64_t)w->size);
+        uint64_t *trained = &w->trained[t.id];
+        CHECK(*trained == 0 || *trained == (uint64_t)b->step + 1); /* I3 */
+        *trained = (uint64_t)b->step + 1;
+        CHECK_INT(t.n_response, length(t.id));
+        CHECK(t.reward == (float)(t.id % 3));
+        CHECK(!t.mask && t.n_turns == 0); /* all of it is trained */
+        for (int32_t j = 0; j < t.n_response; j++) {
+            CHECK_INT(t.response[j], token(t.id, j));
+            CHECK(t.logprob[j] == -0.25F * (float)j);
+            CHECK(t.version[j] <= b->step && b->step - t.version[j] <= w->eta); /* I2 */
+            digest = hash64(&t.version[j], sizeof *t.version, digest);
         }
-        ids += x->n_response;
-        logprob += x->n_response;
-        mask += x->n_response;
-        version += x->n_response;
-        digest = hash64(&x->trajectory, sizeof x->trajectory, digest);
+        digest = hash64(&t.id, sizeof t.id, digest);
         if (w->eta == 0 && !w->errors && !w->drop)
-            CHECK_INT(x->trajectory, b->step * (int64_t)b->n_items + (int64_t)i);
+            CHECK_INT(t.id, b->step * (int64_t)b->n_items + (int64_t)i);
     }
     w->sent = (struct hash){digest, 1};
     if (b->expect_hash.len > 0) CHECK(memcmp(b->expect_hash.data, &w->sent, 16) == 0);

@@ -87,7 +87,7 @@ static int64_t offered(struct scene *s, int wait_ms) {
         if (rc == 0) {
             const Weir__Offer *o = m.wire.body;
             CHECK_INT(m.wire.type, WIRE_OFFER);
-            CHECK(hash_equal(sealed_hash_get(o->hash.data), s->hash));
+            CHECK(hash_equal(hash_get(o->hash.data), s->hash));
             struct sealed f;
             CHECK_OK(sealed_open(&f, o->pid, o->fd, o->version, (size_t)o->bytes, s->hash));
             CHECK_OK(sealed_verify(&f, s->hash));

@@ -68,16 +68,16 @@ static void put_group(struct runlog *log, uint64_t g, enum groups_state state, i
         static const int32_t bad[2] = {7, 100000}; /* no vocabulary is that large here */
         static const float logprob[2] = {-1, -2};
         static const int64_t version[2] = {0, 0};
-        struct runlog_traj t = {.id = 2 * g + i,
-                                .group = g,
-                                .n_prompt = (int32_t)n,
-                                .n_response = 2,
-                                .finish = 1,
-                                .rollout = "rollout-1",
-                                .prompt = ids,
-                                .response = bad,
-                                .logprob = logprob,
-                                .version = version};
+        struct trajectory t = {.id = 2 * g + i,
+                               .group = g,
+                               .n_prompt = (int32_t)n,
+                               .n_response = 2,
+                               .finish = 1,
+                               .rollout = "rollout-1",
+                               .prompt = ids,
+                               .response = bad,
+                               .logprob = logprob,
+                               .version = version};
         struct runlog_score score = {.id = t.id, .reason = "", .total = (double)i};
         CHECK_OK(runlog_put_traj(log, &t));
         CHECK_OK(runlog_put_score(log, &score));

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "proto/rollout.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "relay/push.h"
 #include "relay/relay.h"
 #include "rollout/engine/engine.h"
@@ -156,38 +157,26 @@ static void scene_close(struct scene *s) {
 
 /* Hands out trajectories first..first+n-1, each with its first `resume` tokens. */
 static void give(struct scene *s, uint64_t first, uint32_t n, int32_t resume) {
+    struct trajectory_list l = {.n = 0};
     Weir__Work w = WEIR__WORK__INIT;
-    Weir__WorkItem item[TRAJ], *items[TRAJ];
-    int32_t prompt[2 * 5], tokens[TRAJ * NEW];
-    float logprobs[TRAJ * NEW];
-    int64_t versions[TRAJ * NEW];
-    size_t n_prompt = 0, n_resume = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t id = first + i;
-        item[i] = (Weir__WorkItem)WEIR__WORK_ITEM__INIT;
-        item[i].trajectory = id;
-        item[i].group = id / 4;
-        item[i].n_prompt = 5;
-        item[i].n_resume = (uint32_t)resume;
-        item[i].max_new_tokens = NEW;
-        items[i] = &item[i];
-        if (i == 0 || id % 4 == 0) {
-            memcpy(prompt + n_prompt, prompts[id / 4], sizeof prompts[0]);
-            n_prompt += 5;
-        }
-        for (int32_t k = 0; k < resume; k++, n_resume++) {
-            tokens[n_resume] = got[id].token[k];
-            logprobs[n_resume] = got[id].logprob[k];
-            versions[n_resume] = got[id].version[k];
-        }
+    for (uint64_t id = first; id < first + n; id++) {
+        struct trajectory t = {.id = id,
+                               .group = id / 4,
+                               .n_prompt = 5,
+                               .n_response = resume,
+                               .max_new_tokens = NEW,
+                               .baseline = NAN,
+                               .prompt = prompts[id / 4]};
+        t.response = got[id].token;
+        t.logprob = got[id].logprob;
+        t.version = got[id].version;
+        trajectory_list_add(&l, &t);
     }
-    w.n_items = n;
-    w.items = items;
-    struct wire_frame frames[4] = {{prompt, n_prompt * 4},
-                                   {tokens, n_resume * 4},
-                                   {logprobs, n_resume * 4},
-                                   {versions, n_resume * 8}};
-    fake_manager_send(&s->f, &s->who, WIRE_WORK, &w, frames, 4);
+    trajectory_list_end(&l);
+    w.n_items = l.n;
+    w.items = l.items;
+    fake_manager_send(&s->f, &s->who, WIRE_WORK, &w, l.frames, l.n_frames);
+    trajectory_list_free(&l);
 }
 
 /* Each version of the tokens that was published here comes with its content's hash, once. */
@@ -212,26 +201,25 @@ static void check_weights(const struct scene *s, const Weir__Tokens *t, const in
 
 static void store(struct scene *s, const struct link_msg *m, const struct net_id *from, bool ack) {
     const Weir__Tokens *t = m->wire.body;
-    const int32_t *token = m->wire.frame[0].data;
-    const float *logprob = m->wire.frame[1].data;
-    const int64_t *version = m->wire.frame[2].data;
-    check_weights(s, t, version, m->wire.frame[2].bytes / sizeof *version);
+    const struct wire_frame *version = &m->wire.frame[FRAME_COLUMN + TRAJECTORY_VERSION];
+    struct trajectory_reader r = trajectory_read(m->wire.frame);
+    check_weights(s, t, version->data, version->bytes / sizeof(int64_t));
     Weir__TokensAck a = WEIR__TOKENS_ACK__INIT;
     Weir__TokensAckItem item[TRAJ], *items[TRAJ];
     for (size_t i = 0; i < t->n_items; i++) {
-        const Weir__TokensItem *x = t->items[i];
-        CHECK(x->trajectory < TRAJ);
-        struct traj *g = &got[x->trajectory];
-        CHECK((int32_t)x->offset <= g->n && x->offset + x->n <= NEW); /* no gap */
-        for (uint32_t k = 0; k < x->n; k++) {
-            g->token[x->offset + k] = *token++;
-            g->logprob[x->offset + k] = *logprob++;
-            g->version[x->offset + k] = *version++;
+        struct trajectory x = trajectory_next(&r, t->items[i]);
+        CHECK(x.id < TRAJ);
+        struct traj *g = &got[x.id];
+        CHECK(x.offset <= g->n && x.offset + x.n_response <= NEW); /* no gap */
+        for (int32_t k = 0; k < x.n_response; k++) {
+            g->token[x.offset + k] = x.response[k];
+            g->logprob[x.offset + k] = x.logprob[k];
+            g->version[x.offset + k] = x.version[k];
         }
-        if ((int32_t)(x->offset + x->n) > g->n) g->n = (int32_t)(x->offset + x->n);
-        if (x->finish) g->finish = x->finish;
+        if (x.offset + x.n_response > g->n) g->n = x.offset + x.n_response;
+        if (x.finish) g->finish = x.finish;
         item[i] = (Weir__TokensAckItem)WEIR__TOKENS_ACK_ITEM__INIT;
-        item[i].trajectory = x->trajectory;
+        item[i].trajectory = x.id;
         item[i].received = g->n;
         items[i] = &item[i];
     }
@@ -326,8 +314,8 @@ TEST(continues_over_a_managers_death) {
     fake_manager_open(&s.f, 200);
     fake_manager_want(&s.f, WIRE_HELLO, &m, &s.who);
     const Weir__Hello *h = m.wire.body;
-    const uint64_t *ids = m.wire.frame[0].data;
-    const int32_t *has = m.wire.frame[1].data;
+    const uint64_t *ids = m.wire.frame[FRAME_IDS].data;
+    const int32_t *has = m.wire.frame[FRAME_RECEIVED].data;
     CHECK_INT(h->n_running, 8);
     for (uint32_t i = 0; i < h->n_running; i++) {
         CHECK(has[i] >= got[ids[i]].n);
@@ -415,7 +403,7 @@ TEST(work_it_cannot_do_goes_back) {
     until_asked(&s, 1, 0);
     give(&s, 0, 1, 0);
     until_ended(&s, 0, 1);
-    CHECK_INT(got[0].finish, ENGINE_ABORTED);
+    CHECK_INT(got[0].finish, TRAJECTORY_ABORTED);
     CHECK_INT(got[0].n, 0);
     until_asked(&s, 2, 0);
     scene_close(&s);

@@ -26,19 +26,19 @@ static void put_traj(struct runlog *l, uint64_t id, int32_t n) {
         logprob[i] = -0.5F * (float)i;
         version[i] = i / 8;
     }
-    struct runlog_traj t = {.id = id,
-                            .group = id / 2,
-                            .n_prompt = 3,
-                            .n_response = n,
-                            .finish = 2,
-                            .rollout = "rollout-1",
-                            .started = 11,
-                            .finished = 12,
-                            .step = 9,
-                            .prompt = prompt,
-                            .response = response,
-                            .logprob = logprob,
-                            .version = version};
+    struct trajectory t = {.id = id,
+                           .group = id / 2,
+                           .n_prompt = 3,
+                           .n_response = n,
+                           .finish = 2,
+                           .rollout = "rollout-1",
+                           .started = 11,
+                           .finished = 12,
+                           .step = 9,
+                           .prompt = prompt,
+                           .response = response,
+                           .logprob = logprob,
+                           .version = version};
     CHECK_OK(runlog_put_traj(l, &t));
 }
 
@@ -48,14 +48,15 @@ static void put_chunk(struct runlog *l, uint64_t id, int32_t offset, int32_t n) 
     int64_t version[64] = {0};
     for (int i = 0; i < n; i++)
         response[i] = offset + i;
-    struct runlog_traj t = {.id = id,
-                            .group = id / 2,
-                            .n_response = n,
-                            .rollout = "r",
-                            .response = response,
-                            .logprob = logprob,
-                            .version = version};
-    CHECK_OK(runlog_put_partial(l, &t, offset));
+    struct trajectory t = {.id = id,
+                           .group = id / 2,
+                           .offset = offset,
+                           .n_response = n,
+                           .rollout = "r",
+                           .response = response,
+                           .logprob = logprob,
+                           .version = version};
+    CHECK_OK(runlog_put_partial(l, &t));
 }
 
 static void put_all(struct runlog *l) {
@@ -250,6 +251,75 @@ TEST(runlog_names_damage) {
     damage(dir, "Mrun", 4, 0);
     CHECK_ERR(runlog_open(&l, dir, &meta), ERR_CORRUPT, "M/run");
     CHECK(!l);
+    mem_free(dir);
+}
+
+/* A log of another format says which it has, whoever opens it and for what. */
+TEST(runlog_refuses_other_formats) {
+    static const char old[] = "weir-log format=3 seed=7 recipe=00000000000000010000000000000002";
+    char *dir = log_dir();
+    struct runlog *l = NULL;
+    struct kv *k = NULL;
+    CHECK_OK(runlog_open(&l, dir, &meta));
+    runlog_close(&l);
+    CHECK_OK(kv_open(&k, dir, false));
+    struct kv_batch *b = kv_batch_open();
+    kv_batch_put(b, "Mrun", 4, old, sizeof old - 1);
+    CHECK_OK(kv_write(k, b, true));
+    kv_batch_close(&b);
+    kv_close(&k);
+    CHECK_ERR(runlog_open(&l, dir, &meta), ERR_UNSUP, "has format 3, this program reads format 4");
+    CHECK_ERR(runlog_open_existing(&l, dir, &meta), ERR_UNSUP, "has format 3");
+    CHECK_ERR(runlog_open_readonly(&l, dir), ERR_UNSUP, "has format 3");
+    CHECK_ERR(runlog_open_damaged(&l, dir), ERR_UNSUP, "has format 3");
+    CHECK(!l);
+    mem_free(dir);
+}
+
+/* A trajectory with a mask and turns, whole and as partials. */
+TEST(runlog_keeps_masks_and_turns) {
+    char *dir = log_dir();
+    struct runlog *l = NULL;
+    struct runlog_record r = {0};
+    static const int32_t ids[6] = {1, 2, 3, 4, 5, 6};
+    static const float logprob[6] = {0, -1, -2, -3, -4, -5};
+    static const int64_t version[6] = {0, 0, 1, 1, 1, 2};
+    static const uint8_t mask[6] = {1, 0, 1, 1, 1, 1};
+    static const struct trajectory_turn turn[3] = {
+        {0, TRAJECTORY_ASSISTANT, 1, {0}}, {2, TRAJECTORY_TOOL, 0, {0}}, {4, 0, 1, {0}}};
+    struct trajectory t = {.id = 8,
+                           .group = 2,
+                           .n_prompt = 2,
+                           .n_response = 6,
+                           .n_turns = 3,
+                           .finish = TRAJECTORY_STOP,
+                           .rollout = "agent-1",
+                           .baseline = NAN,
+                           .prompt = ids,
+                           .turn = turn};
+    t.response = ids;
+    t.logprob = logprob;
+    t.version = version;
+    t.mask = mask;
+    CHECK_OK(runlog_open(&l, dir, &meta));
+    CHECK_OK(runlog_put_traj(l, &t));
+    for (int32_t at = 0; at < 6; at += 3) {
+        struct trajectory part = trajectory_slice(&t, at, at + 3);
+        part.n_prompt = 0;
+        part.finish = TRAJECTORY_RUNNING;
+        if (at == 3) part.mask = NULL; /* all ones */
+        CHECK_OK(runlog_put_partial(l, &part));
+    }
+    CHECK_OK(runlog_commit(l, true));
+    CHECK_OK(runlog_get(l, RUNLOG_TRAJ, 8, &r));
+    CHECK(trajectory_equal(&r.u.traj, &t));
+    runlog_free(&r);
+    CHECK_OK(runlog_get_partial(l, 8, &r));
+    CHECK(r.u.traj.n_response == 6 && r.u.traj.n_turns == 3 && r.u.traj.mask[1] == 0);
+    CHECK_INT(trajectory_differs(&r.u.traj, &t), -1);
+    CHECK(!trajectory_trains(&r.u.traj, 3) && trajectory_trains(&r.u.traj, 4));
+    runlog_free(&r);
+    runlog_close(&l);
     mem_free(dir);
 }
 

@@ -114,14 +114,14 @@ TEST(runlog_writer_is_not_noticed_by_readers) {
     for (uint64_t i = 0; i < 300; i++) {
         struct runlog_record r = {0};
         struct runlog_score s = {.id = i, .reason = "", .total = (double)i};
-        struct runlog_traj t = {.id = i,
-                                .n_response = 64,
-                                .rollout = "r",
-                                .response = ids,
-                                .logprob = logprob,
-                                .version = version};
+        struct trajectory t = {.id = i,
+                               .n_response = 64,
+                               .rollout = "r",
+                               .response = ids,
+                               .logprob = logprob,
+                               .version = version};
         uint64_t written = 0, event = runlog_event(l);
-        CHECK_OK(runlog_put_partial(l, &t, 0));
+        CHECK_OK(runlog_put_partial(l, &t));
         CHECK_OK(runlog_put_score(l, &s));
         CHECK(runlog_event(l) == event + 1);
         CHECK_OK(runlog_commit(l, false));

@@ -43,16 +43,16 @@ static void put_group(struct runlog *log, uint64_t g, int64_t floor, enum groups
                                  .answer = "2"};
     CHECK_OK(runlog_put_group(log, &group));
     for (uint64_t i = 0; i < 2; i++) {
-        struct runlog_traj t = {.id = 2 * g + i,
-                                .group = g,
-                                .n_prompt = 2,
-                                .n_response = 2,
-                                .finish = 1,
-                                .rollout = "rollout-1",
-                                .prompt = ids,
-                                .response = ids,
-                                .logprob = logprob,
-                                .version = version};
+        struct trajectory t = {.id = 2 * g + i,
+                               .group = g,
+                               .n_prompt = 2,
+                               .n_response = 2,
+                               .finish = 1,
+                               .rollout = "rollout-1",
+                               .prompt = ids,
+                               .response = ids,
+                               .logprob = logprob,
+                               .version = version};
         struct runlog_score score = {.id = t.id, .reason = "", .total = (double)i};
         CHECK_OK(runlog_put_traj(log, &t));
         CHECK_OK(runlog_put_score(log, &score));

@@ -56,12 +56,12 @@ static void copy_pages(struct world *w, const struct scheduler_copy *c, int32_t 
 }
 
 static void push(struct world *w, struct seq *s) {
-    enum engine_finish finish;
+    enum trajectory_finish finish;
     uint64_t h = hash64(s->tokens, (size_t)s->n * sizeof *s->tokens, 99);
     if (below(w, 8) == 0) h += s->id;
     CHECK_OK(seq_push(s, (int32_t)(h % VOCAB), &finish));
     w->tokens++;
-    if (finish == ENGINE_RUNNING) return;
+    if (finish == TRAJECTORY_RUNNING) return;
     CHECK(scheduler_remove(w->plan, s->id));
     w->ended++;
 }

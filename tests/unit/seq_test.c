@@ -64,39 +64,39 @@ TEST(seq_refuses_broken_limits) {
 
 TEST(seq_ends_at_length_or_stop_id) {
     struct engine_request r = good();
-    enum engine_finish f;
+    enum trajectory_finish f;
     struct seq *s;
     r.stop_ids = ids + 6, r.n_stop_ids = 2; /* 7, 8 */
     r.resume = ids + 4, r.n_resume = 1;
     CHECK_OK(seq_open(&s, &r, &limits));
     CHECK_INT(s->n, 4);
     CHECK_OK(seq_push(s, 1, &f));
-    CHECK_INT(f, ENGINE_RUNNING);
+    CHECK_INT(f, TRAJECTORY_RUNNING);
     CHECK_OK(seq_push(s, 8, &f));
-    CHECK_INT(f, ENGINE_STOP);
+    CHECK_INT(f, TRAJECTORY_STOP);
     CHECK_INT(s->tokens[3], 5);
     CHECK_INT(s->tokens[5], 8);
     seq_close(&s);
     CHECK_OK(seq_open(&s, &r, &limits));
     for (int i = 0; i < 3; i++)
         CHECK_OK(seq_push(s, 1, &f));
-    CHECK_INT(f, ENGINE_LENGTH);
+    CHECK_INT(f, TRAJECTORY_LENGTH);
     seq_close(&s);
 }
 
 TEST(seq_forced_ignores_stops) {
     struct engine_request r = good();
-    enum engine_finish f = ENGINE_STOP;
+    enum trajectory_finish f = TRAJECTORY_STOP;
     struct seq *s;
     r.stop_ids = ids, r.n_stop_ids = 9;
     r.forced = ids;
     CHECK_OK(seq_open(&s, &r, &limits));
     for (int i = 0; i < 3; i++) {
         CHECK_OK(seq_push(s, s->forced[i], &f));
-        CHECK_INT(f, ENGINE_RUNNING);
+        CHECK_INT(f, TRAJECTORY_RUNNING);
     }
     CHECK_OK(seq_push(s, s->forced[3], &f));
-    CHECK_INT(f, ENGINE_LENGTH);
+    CHECK_INT(f, TRAJECTORY_LENGTH);
     seq_close(&s);
 }
 
@@ -105,7 +105,7 @@ static size_t feed_until_stop(const struct tokenizer *t, const char *const *stop
                               const char *text, size_t n_resume) {
     int32_t *text_ids;
     size_t n, i;
-    enum engine_finish f = ENGINE_RUNNING;
+    enum trajectory_finish f = TRAJECTORY_RUNNING;
     struct seq *s;
     struct seq_limits l = {.context = 128, .vocab = 400, .page = 4, .tokenizer = t};
     struct engine_request r = good();
@@ -117,12 +117,12 @@ static size_t feed_until_stop(const struct tokenizer *t, const char *const *stop
     r.n_resume = (int32_t)n_resume;
     CHECK_OK(seq_open(&s, &r, &l));
     CHECK_OK(seq_push(s, 399, &f)); /* in the padding of the vocabulary: no text */
-    for (i = n_resume; i < n && f == ENGINE_RUNNING; i++)
+    for (i = n_resume; i < n && f == TRAJECTORY_RUNNING; i++)
         CHECK_OK(seq_push(s, text_ids[i], &f));
-    CHECK_INT(f, i < n || n == 0 ? ENGINE_STOP : f);
+    CHECK_INT(f, i < n || n == 0 ? TRAJECTORY_STOP : f);
     seq_close(&s);
     mem_free(text_ids);
-    return f == ENGINE_STOP ? i : 0;
+    return f == TRAJECTORY_STOP ? i : 0;
 }
 
 TEST(seq_stop_strings_across_tokens) {

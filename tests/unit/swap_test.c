@@ -84,7 +84,7 @@ static void say(struct scene *s, const struct net_id *to, uint64_t trace) {
     a.version = s->newest;
     a.fd = -1;
     if (s->newest >= 0) {
-        sealed_hash_put(hash, s->hash[s->newest]);
+        hash_put(hash, s->hash[s->newest]);
         a.hash = (ProtobufCBinaryData){sizeof hash, hash};
         a.pid = getpid();
         a.fd = s->file[s->newest].fd;

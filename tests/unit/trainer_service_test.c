@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory_wire.h"
 #include "relay/pull.h"
 #include "relay/relay.h"
 #include "relay/sealed.h"
@@ -44,42 +45,42 @@ static void recipe(const char *extra) {
 }
 
 static void send_batch(struct fake_manager *f, const struct net_id *to, int64_t step) {
+    struct trajectory_list l = {.n = 0};
     Weir__Batch b = WEIR__BATCH__INIT;
-    Weir__BatchItem item[ITEMS], *items[ITEMS];
-    int32_t ids[ITEMS * (PROMPT + RESPONSE)];
-    float logprob[ITEMS * RESPONSE];
-    uint8_t mask[ITEMS * RESPONSE], hash[16];
-    int64_t version[ITEMS * RESPONSE];
-    for (int i = 0; i < ITEMS; i++) {
-        item[i] = (Weir__BatchItem)WEIR__BATCH_ITEM__INIT;
-        item[i].trajectory = (uint64_t)(step * ITEMS + i);
-        item[i].group = (uint64_t)(step * 2 + i / 4);
-        item[i].n_prompt = PROMPT;
-        item[i].n_response = RESPONSE;
-        item[i].reward = (float)(i % 3);
-        items[i] = &item[i];
-        for (int k = 0; k < PROMPT + RESPONSE; k++)
-            ids[i * (PROMPT + RESPONSE) + k] =
-                (int32_t)(7 +
-                          (step * 31 + (i / 4) * 5 + k * 11 + (k >= PROMPT ? i * 13 : 0)) % 250);
-    }
-    for (int k = 0; k < ITEMS * RESPONSE; k++) {
+    float logprob[RESPONSE];
+    int64_t version[RESPONSE];
+    uint8_t hash[16];
+    for (int k = 0; k < RESPONSE; k++) {
         logprob[k] = -5.0f;
-        mask[k] = 1;
         version[k] = step;
     }
+    for (int i = 0; i < ITEMS; i++) {
+        int32_t ids[PROMPT + RESPONSE];
+        for (int k = 0; k < PROMPT + RESPONSE; k++)
+            ids[k] = (int32_t)(7 + (step * 31 + (i / 4) * 5 + k * 11 + (k >= PROMPT ? i * 13 : 0)) %
+                                       250);
+        struct trajectory t = {.id = (uint64_t)(step * ITEMS + i),
+                               .group = (uint64_t)(step * 2 + i / 4),
+                               .n_prompt = PROMPT,
+                               .n_response = RESPONSE,
+                               .reward = (float)(i % 3),
+                               .baseline = NAN,
+                               .prompt = ids};
+        t.response = ids + PROMPT;
+        t.logprob = logprob;
+        t.version = version;
+        trajectory_list_add(&l, &t);
+    }
+    trajectory_list_end(&l);
     b.step = step;
-    b.n_items = ITEMS;
-    b.items = items;
+    b.n_items = l.n;
+    b.items = l.items;
     if (done[step]) {
-        sealed_hash_put(hash, after[step]);
+        hash_put(hash, after[step]);
         b.expect_hash = (ProtobufCBinaryData){16, hash};
     }
-    struct wire_frame frames[4] = {{ids, sizeof ids},
-                                   {logprob, sizeof logprob},
-                                   {mask, sizeof mask},
-                                   {version, sizeof version}};
-    fake_manager_send(f, to, WIRE_BATCH, &b, frames, 4);
+    fake_manager_send(f, to, WIRE_BATCH, &b, l.frames, l.n_frames);
+    trajectory_list_free(&l);
 }
 
 static void send_done(struct fake_manager *f, const struct net_id *to, int64_t step) {
@@ -106,12 +107,12 @@ static void check_report(const struct wire_frame *f, int64_t step) {
 /* A step was reported: the first time it is remembered, later it must be the same. */
 static int64_t store(const struct link_msg *m) {
     const Weir__StepDone *d = m->wire.body;
-    struct hash h = sealed_hash_get(d->hash_after.data);
+    struct hash h = hash_get(d->hash_after.data);
     CHECK(d->step >= 0 && d->step < STEPS);
-    check_report(&m->wire.frame[0], d->step);
+    check_report(&m->wire.frame[FRAME_TEXT], d->step);
     if (done[d->step]) CHECK(hash_equal(h, after[d->step]));
     if (d->step > 0 && done[d->step - 1])
-        CHECK(hash_equal(sealed_hash_get(d->hash_before.data), after[d->step - 1]));
+        CHECK(hash_equal(hash_get(d->hash_before.data), after[d->step - 1]));
     done[d->step] = true;
     after[d->step] = h;
     return d->step;

@@ -9,6 +9,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
+#include "proto/trajectory.pb-c.h"
 #include "proto/weights.pb-c.h"
 #include "tests/test.h"
 
@@ -22,6 +23,14 @@ static const int64_t versions[16] = {3, 3, 4};
 static const uint64_t numbers[4] = {1ull << 63, 7};
 static const int32_t counts[4] = {10, 0};
 static const uint8_t mask[16] = {1, 1, 0, 1};
+static const struct trajectory_turn turns[2] = {{0, TRAJECTORY_ASSISTANT, 1, {0}},
+                                                {1, TRAJECTORY_TOOL, 0, {0}}};
+enum { /* frames of trajectories */
+       RESPONSES = FRAME_COLUMN + TRAJECTORY_RESPONSE,
+       LOGPROBS = FRAME_COLUMN + TRAJECTORY_LOGPROB,
+       VERSIONS = FRAME_COLUMN + TRAJECTORY_VERSION,
+       MASKS = FRAME_COLUMN + TRAJECTORY_MASK
+};
 static const char json[] = "{\"reward/mean\": 0.5}";
 
 #define HASH16                                                                                     \
@@ -34,9 +43,9 @@ static Weir__HeartbeatAck heartbeat_ack;
 static Weir__StatusRequest status_request;
 static Weir__Status status;
 static Weir__WorkRequest work_request;
-static Weir__WorkItem work_item[3], *work_items[3];
+static Weir__Trajectory work_item[3], *work_items[3];
 static Weir__Work work;
-static Weir__TokensItem tokens_item[2], *tokens_items[2];
+static Weir__Trajectory tokens_item[2], *tokens_items[2];
 static Weir__Tokens tokens;
 static Weir__TokensWeights tokens_weights, *tokens_weights_list[1];
 static Weir__TokensAckItem tokens_ack_item, *tokens_ack_items[1];
@@ -47,7 +56,7 @@ static Weir__Score score, *scores[1];
 static Weir__ScoreRecord score_record, *score_records[1];
 static Weir__ScoreReply score_reply;
 static Weir__BatchRequest batch_request;
-static Weir__BatchItem batch_item[2], *batch_items[2];
+static Weir__Trajectory batch_item[2], *batch_items[2];
 static Weir__Batch batch;
 static Weir__StepDone step_done;
 static Weir__StepAck step_ack;
@@ -57,7 +66,7 @@ static Weir__Offered offered;
 static Weir__Pull pull;
 static Weir__Version version;
 static Weir__GroupRecord group_record;
-static Weir__TrajectoryRecord trajectory_record;
+static Weir__Trajectory trajectory;
 static Weir__BatchRecord batch_record;
 static Weir__WeightsRecord weights_record;
 
@@ -69,11 +78,22 @@ static void *bodies[WIRE_TYPES] = {
 #undef BODY
 };
 
-static void set_frames(enum wire_type t, size_t n, struct wire_frame a, struct wire_frame b,
-                       struct wire_frame c, struct wire_frame d) {
-    struct wire_frame all[WIRE_FRAMES_MAX] = {a, b, c, d};
-    memcpy(frames[t], all, sizeof all);
+static void set_frames(enum wire_type t, size_t n, struct wire_frame a, struct wire_frame b) {
+    frames[t][0] = a;
+    frames[t][1] = b;
     n_frames[t] = n;
+}
+
+/* prompts, tokens, turns: how many; a mask of as many tokens as masked says. */
+static void set_columns(enum wire_type t, size_t prompts, size_t n, size_t n_turns, size_t masked) {
+    struct wire_frame *f = frames[t];
+    f[FRAME_PROMPT] = (struct wire_frame){ids, prompts * sizeof *ids};
+    f[FRAME_TURN] = (struct wire_frame){turns, n_turns * sizeof *turns};
+    f[RESPONSES] = (struct wire_frame){ids, n * sizeof *ids};
+    f[LOGPROBS] = (struct wire_frame){logprobs, n * sizeof *logprobs};
+    f[VERSIONS] = (struct wire_frame){versions, n * sizeof *versions};
+    f[MASKS] = (struct wire_frame){mask, masked};
+    n_frames[t] = FRAMES_TRAJECTORY;
 }
 
 #define F(array, n)                                                                                \
@@ -90,10 +110,10 @@ static void good_control(void) {
     hello.pid = 42;
     hello.version = -1;
     hello.n_running = 2;
-    set_frames(WIRE_HELLO, 2, F(numbers, 2), F(counts, 2), NONE, NONE);
+    set_frames(WIRE_HELLO, 2, F(numbers, 2), F(counts, 2));
     welcome = (Weir__Welcome)WEIR__WELCOME__INIT;
     welcome.n_running = 2;
-    set_frames(WIRE_WELCOME, 2, F(numbers, 2), F(counts, 2), NONE, NONE);
+    set_frames(WIRE_WELCOME, 2, F(numbers, 2), F(counts, 2));
     heartbeat = (Weir__Heartbeat)WEIR__HEARTBEAT__INIT;
     heartbeat.busy = 0.5;
     heartbeat_ack = (Weir__HeartbeatAck)WEIR__HEARTBEAT_ACK__INIT;
@@ -108,21 +128,22 @@ static void good_rollout(void) {
     work_request.trajectories = 8;
     work = (Weir__Work)WEIR__WORK__INIT;
     for (int i = 0; i < 3; i++) {
-        work_item[i] = (Weir__WorkItem)WEIR__WORK_ITEM__INIT;
+        work_item[i] = (Weir__Trajectory)WEIR__TRAJECTORY__INIT;
         work_item[i].trajectory = (uint64_t)i;
         work_item[i].group = i < 2 ? 4 : 9;
         work_item[i].n_prompt = i < 2 ? 3 : 2;
-        work_item[i].n_resume = i == 1 ? 2 : 0;
+        work_item[i].same_prompt = i == 1;
+        work_item[i].n_response = i == 1 ? 2 : 0;
         work_item[i].max_new_tokens = 10;
         work_items[i] = &work_item[i];
     }
     work.n_items = 3;
     work.items = work_items;
-    set_frames(WIRE_WORK, 4, F(ids, 5), F(ids, 2), F(logprobs, 2), F(versions, 2));
+    set_columns(WIRE_WORK, 5, 2, 0, 0);
     tokens = (Weir__Tokens)WEIR__TOKENS__INIT;
     for (int i = 0; i < 2; i++) {
-        tokens_item[i] = (Weir__TokensItem)WEIR__TOKENS_ITEM__INIT;
-        tokens_item[i].n = 3;
+        tokens_item[i] = (Weir__Trajectory)WEIR__TRAJECTORY__INIT;
+        tokens_item[i].n_response = 3;
         tokens_items[i] = &tokens_item[i];
     }
     tokens.n_items = 2;
@@ -132,7 +153,7 @@ static void good_rollout(void) {
     tokens_weights_list[0] = &tokens_weights;
     tokens.n_weights = 1;
     tokens.weights = tokens_weights_list;
-    set_frames(WIRE_TOKENS, 3, F(ids, 6), F(logprobs, 6), F(versions, 6), NONE);
+    set_columns(WIRE_TOKENS, 0, 6, 0, 0);
     tokens_ack = (Weir__TokensAck)WEIR__TOKENS_ACK__INIT;
     tokens_ack_item = (Weir__TokensAckItem)WEIR__TOKENS_ACK_ITEM__INIT;
     tokens_ack_item.received = -1;
@@ -151,7 +172,7 @@ static void good_reward(void) {
     score_items[0] = &score_item;
     score_request.n_items = 1;
     score_request.items = score_items;
-    set_frames(WIRE_SCORE_REQUEST, 1, F("\xff\0\0\0\0x", 6), NONE, NONE, NONE);
+    set_frames(WIRE_SCORE_REQUEST, 1, F("\xff\0\0\0\0x", 6), NONE);
     score_record = (Weir__ScoreRecord)WEIR__SCORE_RECORD__INIT;
     score_reply = (Weir__ScoreReply)WEIR__SCORE_REPLY__INIT;
     score = (Weir__Score)WEIR__SCORE__INIT;
@@ -171,32 +192,34 @@ static void good_train(void) {
     batch = (Weir__Batch)WEIR__BATCH__INIT;
     batch.expect_hash = (ProtobufCBinaryData)HASH16;
     for (int i = 0; i < 2; i++) {
-        batch_item[i] = (Weir__BatchItem)WEIR__BATCH_ITEM__INIT;
+        batch_item[i] = (Weir__Trajectory)WEIR__TRAJECTORY__INIT;
         batch_item[i].trajectory = (uint64_t)i;
         batch_item[i].n_prompt = 2;
-        batch_item[i].n_response = 2;
+        batch_item[i].n_response = i == 0 ? 2 : 4;
+        batch_item[i].columns = i == 0 ? 0 : 1 << TRAJECTORY_MASK;
+        batch_item[i].n_turns = i == 0 ? 2 : 0;
         batch_item[i].reward = 1;
         batch_items[i] = &batch_item[i];
     }
     batch.n_items = 2;
     batch.items = batch_items;
-    set_frames(WIRE_BATCH, 4, F(ids, 8), F(logprobs, 4), F(mask, 4), F(versions, 4));
+    set_columns(WIRE_BATCH, 4, 6, 2, 4);
     step_done = (Weir__StepDone)WEIR__STEP_DONE__INIT;
     step_done.hash_before = step_done.hash_after = (ProtobufCBinaryData)HASH16;
-    set_frames(WIRE_STEP_DONE, 1, F(json, 20), NONE, NONE, NONE);
+    set_frames(WIRE_STEP_DONE, 1, F(json, 20), NONE);
     step_ack = (Weir__StepAck)WEIR__STEP_ACK__INIT;
     eval_done = (Weir__EvalDone)WEIR__EVAL_DONE__INIT;
-    set_frames(WIRE_EVAL_DONE, 1, F(json, 20), NONE, NONE, NONE);
+    set_frames(WIRE_EVAL_DONE, 1, F(json, 20), NONE);
     group_record = (Weir__GroupRecord)WEIR__GROUP_RECORD__INIT;
     group_record.step = -1;
-    trajectory_record = (Weir__TrajectoryRecord)WEIR__TRAJECTORY_RECORD__INIT;
-    trajectory_record.n_prompt = 3;
-    trajectory_record.n_response = 2;
-    set_frames(WIRE_TRAJECTORY_RECORD, 4, F(ids, 3), F(ids, 2), F(logprobs, 2), F(versions, 2));
+    trajectory = (Weir__Trajectory)WEIR__TRAJECTORY__INIT;
+    trajectory.n_prompt = 3;
+    trajectory.n_response = 2;
+    set_columns(WIRE_TRAJECTORY_RECORD, 3, 2, 0, 0);
     batch_record = (Weir__BatchRecord)WEIR__BATCH_RECORD__INIT;
     batch_record.n = 2;
     batch_record.hash_before = (ProtobufCBinaryData)HASH16;
-    set_frames(WIRE_BATCH_RECORD, 1, F(numbers, 2), NONE, NONE, NONE);
+    set_frames(WIRE_BATCH_RECORD, 1, F(numbers, 2), NONE);
     weights_record = (Weir__WeightsRecord)WEIR__WEIGHTS_RECORD__INIT;
     weights_record.hash = (ProtobufCBinaryData)HASH16;
 }
@@ -283,15 +306,21 @@ TEST(every_type_comes_back_as_it_was) {
     buf_close(&flat);
 }
 
-TEST(no_frames_stand_for_empty_ones) {
+TEST(frames_left_out_are_empty) {
     struct buf flat = {0};
     struct wire_msg m;
     good();
     work.n_items = 0;
     CHECK_OK(wire_flatten(&flat, WIRE_WORK, &work, NULL, 0));
     CHECK_OK(wire_unflatten(&m, flat.data, flat.len, WIRE_WORK));
-    CHECK_INT(m.n_frames, 4);
-    CHECK_INT(m.frame[3].bytes, 0);
+    CHECK_INT(m.n_frames, FRAMES_TRAJECTORY);
+    CHECK_INT(m.frame[VERSIONS].bytes, 0);
+    wire_free(&m);
+    good();
+    CHECK_OK(wire_flatten(&flat, WIRE_WORK, &work, frames[WIRE_WORK], MASKS)); /* it is empty */
+    CHECK_OK(wire_unflatten(&m, flat.data, flat.len, WIRE_WORK));
+    CHECK_INT(m.frame[VERSIONS].bytes, 2 * sizeof *versions);
+    CHECK_INT(m.frame[MASKS].bytes, 0);
     wire_free(&m);
     buf_close(&flat);
 }
@@ -349,9 +378,9 @@ TEST(hostile_control_messages) {
     BAD(HELLO, "version", hello.version = -2);
     BAD(HELLO, "frame 0", hello.n_running = 1);
     BAD(HELLO, "n_running", hello.n_running = UINT32_MAX);
-    BAD(HELLO, "frame 1: counts", frames[WIRE_HELLO][1].data = low);
-    BAD(HELLO, "1 frames, wanted 2", n_frames[WIRE_HELLO] = 1);
-    BAD(WELCOME, "frame 1", frames[WIRE_WELCOME][1].bytes = 7);
+    BAD(HELLO, "frame 1: counts", frames[WIRE_HELLO][FRAME_RECEIVED].data = low);
+    BAD(HELLO, "frame 1: counts: 0 bytes, wanted 2", n_frames[WIRE_HELLO] = 1);
+    BAD(WELCOME, "frame 1", frames[WIRE_WELCOME][FRAME_RECEIVED].bytes = 7);
     BAD(WELCOME, "step", welcome.step = -1);
     BAD(HEARTBEAT, "busy: not a finite", heartbeat.busy = (double)NAN);
     BAD(HEARTBEAT, "busy: 1.5 is outside 0..1", heartbeat.busy = 1.5);
@@ -378,26 +407,31 @@ TEST(hostile_rollout_messages) {
     BAD(WORK_REQUEST, "trajectories", work_request.trajectories = 1u << 20);
     BAD(WORK_REQUEST, "version", work_request.version = -2);
     BAD(WORK, "min_version", work.min_version = -2);
-    BAD(WORK, "items[1]: n_prompt", work_item[1].n_prompt = 0);
-    BAD(WORK, "items[1].n_prompt: 4, but 3", work_item[1].n_prompt = 4);
+    BAD(WORK, "items[2]: n_prompt 0", work_item[2].n_prompt = 0);
+    BAD(WORK, "items[1]: same_prompt: 4 tokens, but 3", work_item[1].n_prompt = 4);
+    BAD(WORK, "items[0]: same_prompt", work_item[0].same_prompt = true);
     BAD(WORK, "n_prompt: 4294967295", work_item[2].n_prompt = UINT32_MAX);
-    BAD(WORK, "n_resume: 11, more than", work_item[1].n_resume = 11);
-    BAD(WORK, "max_new_tokens", work_item[0].max_new_tokens = 0);
-    BAD(WORK, "items[2].group: not in order", work_item[2].group = 3);
-    BAD(WORK, "frame 0", work_item[2].group = 4; work_item[2].n_prompt = 3);
-    BAD(WORK, "frame 1", work_item[0].n_resume = 1);
-    BAD(WORK, "frame 2", frames[WIRE_WORK][2].bytes = 12);
-    BAD(WORK, "frame 3", frames[WIRE_WORK][3].bytes = 15);
-    BAD(WORK, "token ids: element 2", frames[WIRE_WORK][0].data = negative);
-    BAD(TOKENS, "items[0].n: 0 without an end", tokens_item[0].n = 0);
+    BAD(WORK, "n_response: 11, more than", work_item[1].n_response = 11);
+    BAD(WORK, "max_new_tokens 0", work_item[0].max_new_tokens = 0);
+    BAD(WORK, "offset: 1", work_item[0].offset = 1);
+    BAD(WORK, "frame 0", work_item[2].same_prompt = true; work_item[2].n_prompt = 3);
+    BAD(WORK, "frame 2", work_item[0].n_response = 1);
+    BAD(WORK, "frame 3", frames[WIRE_WORK][LOGPROBS].bytes = 12);
+    BAD(WORK, "frame 4", frames[WIRE_WORK][VERSIONS].bytes = 15);
+    BAD(WORK, "token ids: element 2", frames[WIRE_WORK][FRAME_PROMPT].data = negative);
+    BAD(TOKENS, "items[0].n_response: 0 without an end", tokens_item[0].n_response = 0);
     BAD(TOKENS, "offset", tokens_item[0].offset = 1u << 30);
     BAD(TOKENS, "offset + n", tokens_item[0].offset = 1u << 20);
     BAD(TOKENS, "finish", tokens_item[1].finish = 4);
-    BAD(TOKENS, "frame 0", tokens_item[1].n = 2);
-    BAD(TOKENS, "log-probs: element 1", frames[WIRE_TOKENS][1].data = nan_at_1);
-    BAD(TOKENS, "log-probs: element 2", frames[WIRE_TOKENS][1].data = above);
-    BAD(TOKENS, "log-probs: element 0", frames[WIRE_TOKENS][1].data = minus);
-    BAD(TOKENS, "versions: element 1", frames[WIRE_TOKENS][2].data = old);
+    BAD(TOKENS, "n_prompt: 1 of a part", tokens_item[1].n_prompt = 1);
+    BAD(TOKENS, "columns: 32", tokens_item[1].columns = 32);
+    BAD(TOKENS, "columns: 1", tokens_item[1].columns = 1 << TRAJECTORY_RESPONSE);
+    BAD(TOKENS, "frame 5", tokens_item[1].columns = 1 << TRAJECTORY_MASK);
+    BAD(TOKENS, "frame 2", tokens_item[1].n_response = 2);
+    BAD(TOKENS, "log-probs: element 1", frames[WIRE_TOKENS][LOGPROBS].data = nan_at_1);
+    BAD(TOKENS, "log-probs: element 2", frames[WIRE_TOKENS][LOGPROBS].data = above);
+    BAD(TOKENS, "log-probs: element 0", frames[WIRE_TOKENS][LOGPROBS].data = minus);
+    BAD(TOKENS, "versions: element 1", frames[WIRE_TOKENS][VERSIONS].data = old);
     BAD(TOKENS, "weights[0]: version", tokens_weights.version = -1);
     BAD(TOKENS, "weights[0]: hash: 15 bytes", tokens_weights.hash.len = 15);
     BAD(TOKENS, "weights[0]: hash: 0 bytes", tokens_weights.hash.len = 0);
@@ -410,6 +444,9 @@ TEST(hostile_rollout_messages) {
 TEST(hostile_reward_and_train_messages) {
     struct buf head = {0};
     static uint8_t two[4] = {0, 1, 2, 1};
+    static struct trajectory_turn at_once[2],
+        behind[2] = {{.start = 0}, {.start = 2}},
+        stranger[2] = {{.role = TRAJECTORY_ROLES}, {.start = 1}};
     BAD(SCORE_REQUEST, "items[0]: n_tokens", score_item.n_tokens = 1u << 31);
     BAD(SCORE_REQUEST, "items[0]: max_tokens", score_item.max_tokens = 1u << 31);
     BAD(SCORE_REQUEST, "items[0]: answer", score_item.answer = 2 << 20);
@@ -431,17 +468,21 @@ TEST(hostile_reward_and_train_messages) {
     BAD(BATCH, "items[1]: not in order", batch_item[1].trajectory = 0);
     BAD(BATCH, "items[1]: not in order", batch_item[0].group = 1);
     BAD(BATCH, "but done", batch.done = true);
-    BAD(BATCH, "items[0]: n_prompt", batch_item[0].n_prompt = 0);
-    BAD(BATCH, "items[0]: n_response", batch_item[0].n_response = 0);
+    BAD(BATCH, "items[0]: n_prompt 0", batch_item[0].n_prompt = 0);
+    BAD(BATCH, "items[0]: n_prompt 2, n_response 0", batch_item[0].n_response = 0);
     BAD(BATCH, "items[1]: reward", batch_item[1].reward = (float)INFINITY);
-    BAD(BATCH, "frame 0", frames[WIRE_BATCH][0].bytes = 28);
-    BAD(BATCH, "frame 1", frames[WIRE_BATCH][1].bytes = 28);
-    BAD(BATCH, "frame 2: mask: element 2", frames[WIRE_BATCH][2].data = two);
-    BAD(BATCH, "frame 3", frames[WIRE_BATCH][3].bytes = 28);
+    BAD(BATCH, "frame 0", frames[WIRE_BATCH][FRAME_PROMPT].bytes = 28);
+    BAD(BATCH, "frame 1", batch_item[1].n_turns = 1);
+    BAD(BATCH, "frame 3", frames[WIRE_BATCH][LOGPROBS].bytes = 28);
+    BAD(BATCH, "frame 5: mask: element 2", frames[WIRE_BATCH][MASKS].data = two);
+    BAD(BATCH, "frame 4", frames[WIRE_BATCH][VERSIONS].bytes = 28);
+    BAD(BATCH, "items[0]: turn 1 starts at 0", frames[WIRE_BATCH][FRAME_TURN].data = at_once);
+    BAD(BATCH, "items[0]: turn 1 starts at 2", frames[WIRE_BATCH][FRAME_TURN].data = behind);
+    BAD(BATCH, "items[0]: turn 0: role 4", frames[WIRE_BATCH][FRAME_TURN].data = stranger);
     BAD(STEP_DONE, "hash_before", step_done.hash_before.len = 0);
     BAD(STEP_DONE, "hash_after", step_done.hash_after.len = 17);
     BAD(STEP_DONE, "step", step_done.step = -1);
-    BAD(STEP_DONE, "text", frames[WIRE_STEP_DONE][0].data = "\xff...................");
+    BAD(STEP_DONE, "text", frames[WIRE_STEP_DONE][FRAME_TEXT].data = "\xff...................");
     BAD(STEP_ACK, "step", step_ack.step = -1);
     BAD(EVAL_DONE, "version", eval_done.version = -1);
     buf_close(&head);
@@ -472,12 +513,14 @@ TEST(hostile_weights_messages_and_records) {
     BAD(GROUP_RECORD, "step", group_record.step = -2);
     BAD(GROUP_RECORD, "state", group_record.state = 99);
     BAD(GROUP_RECORD, "reason", group_record.reason = long_text(CHECK_TEXT_MAX + 1));
-    BAD(TRAJECTORY_RECORD, "frame 0", trajectory_record.n_prompt = 0);
-    BAD(TRAJECTORY_RECORD, "step", trajectory_record.step = -1);
-    BAD(TRAJECTORY_RECORD, "n_response", trajectory_record.n_response = UINT32_MAX);
-    BAD(TRAJECTORY_RECORD, "finish", trajectory_record.finish = 9);
-    BAD(TRAJECTORY_RECORD, "rollout", trajectory_record.rollout = long_text(65));
-    BAD(TRAJECTORY_RECORD, "frame 1", trajectory_record.n_response = 1);
+    BAD(TRAJECTORY_RECORD, "frame 0", trajectory.n_prompt = 0);
+    BAD(TRAJECTORY_RECORD, "step", trajectory.step = -1);
+    BAD(TRAJECTORY_RECORD, "n_response", trajectory.n_response = UINT32_MAX);
+    BAD(TRAJECTORY_RECORD, "finish", trajectory.finish = 9);
+    BAD(TRAJECTORY_RECORD, "rollout", trajectory.rollout = long_text(65));
+    BAD(TRAJECTORY_RECORD, "offset", trajectory.offset = 1);
+    BAD(TRAJECTORY_RECORD, "same_prompt", trajectory.same_prompt = true);
+    BAD(TRAJECTORY_RECORD, "frame 2", trajectory.n_response = 1);
     BAD(BATCH_RECORD, "n: ", batch_record.n = UINT32_MAX);
     BAD(BATCH_RECORD, "frame 0", batch_record.n = 1);
     BAD(BATCH_RECORD, "staleness_max", batch_record.staleness_max = -1);

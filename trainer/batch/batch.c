@@ -7,6 +7,7 @@
  * order, so the order must be a function of the file. */
 #include "trainer/batch/batch.h"
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/filetype.h"
@@ -72,6 +73,21 @@ void batch_set(struct batch *b, uint32_t i, const int32_t *prompt, int32_t n_pro
     }
 }
 
+void batch_put(struct batch *b, uint32_t i, const struct trajectory *t, uint32_t group) {
+    struct batch_traj *x = &b->traj[i];
+    batch_set(b, i, t->prompt, t->n_prompt, t->response, t->n_response, t->logprob, t->mask,
+              t->version, 0);
+    for (int32_t k = 0; t->n_turns > 0 && k < t->n_response; k++)
+        x->mask[k] = trajectory_trains(t, k);
+    if (group >= b->n_groups) b->n_groups = group + 1;
+    x->id = t->id;
+    x->group = group;
+    x->reward = t->reward;
+    x->baseline = t->baseline;
+    x->truncated = t->finish == TRAJECTORY_LENGTH;
+    x->rollout = t->rollout;
+}
+
 int64_t batch_oldest(const struct batch_traj *t) {
     int64_t oldest = INT64_MAX;
     for (int32_t k = 0; k < t->n_response; k++)
@@ -131,19 +147,52 @@ static int read_logprobs(float *out, const struct json *row, size_t n, const cha
     return 0;
 }
 
-/* Absent: all ones. Elements: 0, 1, false or true. */
-static int read_mask(uint8_t *out, const struct json *row, size_t n, const char *name) {
+/* Absent: NULL. Elements: 0, 1, false or true. */
+static int read_mask(const uint8_t **out, struct arena *a, const struct json *row, size_t n,
+                     const char *name) {
     const struct json *array = json_get(row, "loss_mask");
     size_t k = 0;
-    memset(out, 1, n);
     if (!array || json_is(array, JSON_NULL)) return 0;
     TRY(need_array(&array, row, "loss_mask", n, n, name));
+    uint8_t *mask = arena_alloc(a, n);
     for (const struct json *v = json_first(array); v; v = json_next(v), k++) {
         double x = json_is(v, JSON_BOOL) ? (double)json_bool(v, false) : json_num(v, -1);
         if (x != 0 && x != 1)
             return FAIL(ERR_CORRUPT, "%s: \"loss_mask\"[%zu] must be 0 or 1", name, k);
-        out[k] = x != 0;
+        mask[k] = x != 0;
     }
+    *out = mask;
+    return 0;
+}
+
+static int read_turn(struct trajectory_turn *out, const struct json *v, const char *name) {
+    const char *role = json_str(json_get(v, "role"));
+    const struct json *trained = json_get(v, "trained");
+    int64_t start = 0;
+    int k = 0;
+    if (!json_is(v, JSON_OBJECT) || !role || !json_is(trained, JSON_BOOL))
+        return FAIL(ERR_CORRUPT, "%s: a turn must be {\"start\", \"role\", \"trained\"}", name);
+    TRY(json_read_int(&start, v, "start", 0, INT32_MAX, name));
+    while (k < TRAJECTORY_ROLES && strcmp(role, trajectory_role_name((enum trajectory_role)k)) != 0)
+        k++;
+    if (k == TRAJECTORY_ROLES)
+        return FAIL(ERR_CORRUPT,
+                    "%s: a turn's role is \"%.40s\", not assistant, user, tool or system", name,
+                    role);
+    *out = (struct trajectory_turn){(int32_t)start, (uint8_t)k, json_bool(trained, false), {0}};
+    return 0;
+}
+
+/* Absent: none. Their order is checked with the whole trajectory. */
+static int read_turns(struct trajectory *t, struct arena *a, const struct json *row,
+                      const char *name) {
+    const struct json *array = json_get(row, "turns");
+    if (!array || json_is(array, JSON_NULL)) return 0;
+    TRY(need_array(&array, row, "turns", 0, (size_t)t->n_response, name));
+    struct trajectory_turn *turn = arena_alloc(a, json_len(array) * sizeof *turn + 1);
+    for (const struct json *v = json_first(array); v; v = json_next(v))
+        TRY(read_turn(&turn[t->n_turns++], v, name));
+    t->turn = turn;
     return 0;
 }
 
@@ -177,13 +226,14 @@ static int read_reward(float *out, const struct json *row, const char *name) {
 }
 
 /* Absent: not truncated, no baseline. */
-static int read_outcome(struct batch_traj *t, const struct json *row, const char *name) {
+static int read_outcome(struct trajectory *t, const struct json *row, const char *name) {
     const struct json *cut = json_get(row, "truncated"), *base = json_get(row, "baseline");
     double x = (double)NAN;
+    t->finish = TRAJECTORY_STOP;
     if (cut && !json_is(cut, JSON_NULL)) {
         if (!json_is(cut, JSON_BOOL))
             return FAIL(ERR_CORRUPT, "%s: \"truncated\" must be true or false", name);
-        t->truncated = json_bool(cut, false);
+        if (json_bool(cut, false)) t->finish = TRAJECTORY_LENGTH;
     }
     if (base && !json_is(base, JSON_NULL))
         TRY(json_read_num(&x, row, "baseline", -batch_reward_max, batch_reward_max, name));
@@ -191,8 +241,21 @@ static int read_outcome(struct batch_traj *t, const struct json *row, const char
     return 0;
 }
 
-static int read_traj(struct batch_traj *t, const struct json *row, int32_t vocab, int32_t context,
-                     const char *name) {
+static int read_columns(struct trajectory *t, struct arena *a, const struct json *row, size_t n,
+                        const char *name) {
+    float *logprob = arena_alloc(a, n * sizeof *logprob);
+    int64_t *version = arena_alloc(a, n * sizeof *version);
+    TRY(read_logprobs(logprob, row, n, name));
+    TRY(read_versions(version, row, n, name));
+    TRY(read_mask(&t->mask, a, row, n, name));
+    t->logprob = logprob;
+    t->version = version;
+    return 0;
+}
+
+/* One line as a trajectory, whose arrays are in the arena. */
+static int read_traj(struct trajectory *t, struct arena *a, const struct json *row, int32_t vocab,
+                     int32_t context, const char *name) {
     const struct json *prompt, *response;
     size_t room = (size_t)context;
     if (!json_is(row, JSON_OBJECT))
@@ -204,19 +267,18 @@ static int read_traj(struct batch_traj *t, const struct json *row, int32_t vocab
         return FAIL(ERR_CORRUPT,
                     "%s: \"prompt_ids\" and \"response_ids\" have %zu tokens, the limit is %d",
                     name, p + r, context);
+    int32_t *ids = arena_alloc(a, (p + r) * sizeof *ids);
     t->n_prompt = (int32_t)p;
     t->n_response = (int32_t)r;
-    t->ids = mem_array(p + r, sizeof *t->ids);
-    t->logprob = mem_array(r, sizeof *t->logprob);
-    t->mask = mem_array(r, sizeof *t->mask);
-    t->version = mem_array(r, sizeof *t->version);
-    TRY(read_ids(t->ids, prompt, "prompt_ids", vocab, name));
-    TRY(read_ids(t->ids + p, response, "response_ids", vocab, name));
-    TRY(read_logprobs(t->logprob, row, r, name));
-    TRY(read_mask(t->mask, row, r, name));
-    TRY(read_versions(t->version, row, r, name));
+    t->prompt = ids;
+    t->response = ids + p;
+    TRY(read_ids(ids, prompt, "prompt_ids", vocab, name));
+    TRY(read_ids(ids + p, response, "response_ids", vocab, name));
+    TRY(read_columns(t, a, row, r, name));
+    TRY(read_turns(t, a, row, name));
     TRY(read_outcome(t, row, name));
-    return read_reward(&t->reward, row, name);
+    TRY(read_reward(&t->reward, row, name));
+    return err_wrap(trajectory_check(t), "%s", name);
 }
 
 /* Names of groups -> numbers in order of appearance: open addressing, at most half full. */
@@ -238,15 +300,14 @@ static uint32_t group_number(struct groups *g, const char *name, size_t len) {
     return g->n++;
 }
 
-static int read_group(struct batch_traj *t, struct groups *g, const struct json *row,
-                      const char *name) {
+static int read_group(uint32_t *out, struct groups *g, const struct json *row, const char *name) {
     const struct json *v = json_get(row, "group");
     int64_t number;
     char text[32];
     if (json_is(v, JSON_STRING)) {
         if (strlen(json_str(v)) != json_len(v))
             return FAIL(ERR_CORRUPT, "%s: \"group\" holds a NUL character", name);
-        t->group = group_number(g, json_str(v), json_len(v));
+        *out = group_number(g, json_str(v), json_len(v));
         return 0;
     }
     if (!json_int(v, &number))
@@ -254,7 +315,7 @@ static int read_group(struct batch_traj *t, struct groups *g, const struct json 
     struct buf b = {0};
     buf_printf(&b, "%" PRId64, number);
     memcpy(text, b.data, b.len + 1);
-    t->group = group_number(g, text, b.len);
+    *out = group_number(g, text, b.len);
     buf_close(&b);
     return 0;
 }
@@ -288,6 +349,18 @@ static int count_lines(uint32_t *out, const struct file_map *m, const char *path
     return 0;
 }
 
+static int read_line(struct batch *b, uint32_t i, struct groups *g, const struct json *row,
+                     int32_t vocab, int32_t context, const char *name) {
+    struct arena *a = arena_open(4096);
+    struct trajectory t = {.id = i};
+    uint32_t group = 0;
+    int rc = read_traj(&t, a, row, vocab, context, name);
+    if (rc == 0) rc = read_group(&group, g, row, name);
+    if (rc == 0) batch_put(b, i, &t, group);
+    arena_close(&a);
+    return rc;
+}
+
 static int read_lines(struct batch *b, struct groups *g, const struct file_map *m, const char *path,
                       int32_t vocab, int32_t context) {
     const char *line;
@@ -298,10 +371,7 @@ static int read_lines(struct batch *b, struct groups *g, const struct file_map *
         struct json_doc *doc = NULL;
         char *name = mem_printf("%s line %u", path, number);
         int rc = json_parse(&doc, line, n, name);
-        if (rc == 0) rc = read_traj(&b->traj[i], json_root(doc), vocab, context, name);
-        if (rc == 0) rc = read_group(&b->traj[i], g, json_root(doc), name);
-        b->traj[i].id = i;
-        i++;
+        if (rc == 0) rc = read_line(b, i++, g, json_root(doc), vocab, context, name);
         json_close(&doc);
         mem_free(name);
         TRY(rc);

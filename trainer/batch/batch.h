@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/trajectory.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,6 +39,9 @@ void batch_close(struct batch **b);
 void batch_set(struct batch *b, uint32_t i, const int32_t *prompt, int32_t n_prompt,
                const int32_t *response, int32_t n_response, const float *logprob,
                const uint8_t *mask, const int64_t *versions, int64_t version);
+/* Fills trajectory i from a whole one of that group of the batch, copying all but the rollout's
+ * name; mask and turns become the mask that training wants. */
+void batch_put(struct batch *b, uint32_t i, const struct trajectory *t, uint32_t group);
 /* Oldest version among trained tokens; INT64_MAX if none */
 int64_t batch_oldest(const struct batch_traj *t);
 int64_t batch_trained(const struct batch *b); /* trained tokens */
@@ -49,7 +53,8 @@ MUST_CHECK int batch_unpack(struct batch **out, const void *data, size_t bytes);
 
 /* Batch files of `weir step`: JSON lines
  * {"group","prompt_ids","response_ids","logprobs","reward","version"} with optional "loss_mask",
- * "versions" (per token; then "version" may be absent), "truncated" (cut at the length limit),
+ * "versions" (per token; then "version" may be absent), "turns" (a list of
+ * {"start","role","trained"}), "truncated" (cut at the length limit),
  * "baseline" (score of the prompt's greedy response); other keys are ignored. Ids are checked
  * against vocab, lengths against context. Errors name file, line, field. id = number of the line,
  * step = the newest version in the file. */
