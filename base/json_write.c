@@ -55,7 +55,7 @@ static void add_quoted(struct buf *b, const char *s, size_t n) {
 }
 
 static bool in_object(const struct json_write *w) {
-    return w->depth > 0 && (w->objects >> (w->depth - 1) & 1);
+    return w->depth > 0 && w->object[w->depth - 1];
 }
 
 /* A new line, as far in as the containers are deep. */
@@ -81,8 +81,7 @@ static void begin_value(struct json_write *w, const char *key) {
 static void open_container(struct json_write *w, const char *key, bool object) {
     begin_value(w, key);
     ASSERT(w->depth < JSON_WRITE_DEPTH);
-    w->objects &= ~((uint64_t)1 << w->depth);
-    w->objects |= (uint64_t)object << w->depth++;
+    w->object[w->depth++] = object;
     w->any = false;
     buf_add(w->out, object ? "{" : "[", 1);
 }

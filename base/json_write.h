@@ -24,12 +24,12 @@ enum json_style {
     JSON_PRETTY   /* a member a line, two spaces a level, arrays on one line: files for people */
 };
 
-enum { JSON_WRITE_DEPTH = 64 }; /* what base/json reads */
+enum { JSON_WRITE_DEPTH = 128 }; /* what base/json reads (64), inside of something else */
 
 struct json_write {
-    struct buf *out;  /* borrowed; nobody else adds to it between begin and end of a container */
-    uint64_t objects; /* bit d: the container at depth d is an object */
-    int depth;        /* containers that are open */
+    struct buf *out; /* borrowed; nobody else adds to it between begin and end of a container */
+    bool object[JSON_WRITE_DEPTH]; /* the container at this depth is an object */
+    int depth;                     /* containers that are open */
     bool any; /* the innermost one has a value already; at depth 0: the top value is there */
     enum json_style style;
 };

@@ -165,15 +165,15 @@ static int show_evals(struct replay_view *p, struct json_write *json) {
     while ((rc = runlog_scan_next(scan, &record)) == 1) {
         const struct runlog_report *r = &record->u.report;
         struct json_doc *doc;
-        if (json) {
-            json_write_raw(json, NULL, r->json, r->bytes);
-            continue;
-        }
         rc = json_parse(&doc, r->json, r->bytes, "evaluation");
         if (rc < 0) break;
-        printf("eval          version %" PRId64 ": ", r->step);
-        progress_show_sets(json_root(doc));
-        printf("\n");
+        if (json) {
+            json_write_value(json, NULL, json_root(doc));
+        } else {
+            printf("eval          version %" PRId64 ": ", r->step);
+            progress_show_sets(json_root(doc));
+            printf("\n");
+        }
         json_close(&doc);
     }
     runlog_scan_close(&scan);

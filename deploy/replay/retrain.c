@@ -21,6 +21,7 @@
 #include "proto/recipe/recipe_change.h"
 #include "rollout/setup/setup_policy.h"
 #include "trainer/checkpoint/export.h"
+#include "trainer/learn/step.h"
 #include "trainer/learn/step_metrics.h"
 
 #include <errno.h>

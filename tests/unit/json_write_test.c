@@ -134,6 +134,26 @@ TEST(json_write_copies_what_was_parsed) {
     buf_close(&b);
 }
 
+/* As deep as base/json reads, it still fits into an object that is being written. */
+TEST(json_write_deep_value_inside_another) {
+    enum { DEEP = 64 };
+    char text[2 * DEEP + 1] = "";
+    struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_COMPACT);
+    struct json_doc *doc;
+    memset(text, '[', DEEP);
+    memset(text + DEEP, ']', DEEP);
+    CHECK_OK(json_parse(&doc, text, strlen(text), "T"));
+    json_write_object(&w, NULL);
+    json_write_array(&w, "in");
+    json_write_value(&w, NULL, json_root(doc));
+    json_write_end(&w);
+    json_write_end(&w);
+    CHECK_INT(b.len, 2 * DEEP + strlen("{\"in\":[]}"));
+    json_close(&doc);
+    buf_close(&b);
+}
+
 static void member_without_key(struct json_write *w) {
     json_write_object(w, NULL);
     json_write_int(w, NULL, 1);
