@@ -35,7 +35,7 @@ endif
 LIBDIRS := base proto proto/metrics proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
            reward/math reward/verify reward rollout/engine rollout/setup rollout/log rollout/manager rollout \
            trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer/learn trainer \
-           deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/cli
+           deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/progress deploy/cli
 SRC     := $(filter-out deploy/cli/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
 PROTO   := $(wildcard proto/*.proto)
 GENC    := $(PROTO:%.proto=$(GEN)/%.pb-c.c)

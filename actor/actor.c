@@ -121,7 +121,7 @@ static int open_memory(struct actor *a, size_t bytes) {
     struct actor_plan parts = {0};
     TRY(err_wrap(kern_alloc(b, &a->slab, bytes), "actor"));
     TRY(kern_stream_open(b, &a->pass.s, scratch_bytes(&a->cfg)));
-    if (a->cfg.fast && !kern_always_exact(b)) TRY(kern_exact(b, a->pass.s, false));
+    if (a->cfg.inexact && !kern_always_exact(b)) TRY(kern_exact(b, a->pass.s, false));
     struct actor_carve c = {.base = a->slab, .size = actor_size(&a->cfg)};
     carve_slab(a, &c, &parts);
     ASSERT(c.used == bytes);

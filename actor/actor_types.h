@@ -26,7 +26,7 @@ struct actor_config {
     bool offload_segments; /* segments wait in host memory, so that they take none of rows_max */
     bool pack;             /* keep packed copies of the weights (backends that pack) */
     bool spare;            /* and room for those of the next weights: actor_prepare */
-    bool fast;             /* gives up I6 where the backend gains by it (kern_exact) */
+    bool inexact;          /* gives up I6 where the backend gains by it (kern_exact) */
 };
 
 /* Bytes actor_open will take for a configuration: the memory plan. */

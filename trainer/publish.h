@@ -14,9 +14,10 @@
 
 struct publish; /* one thread, besides its own */
 
-struct publish_times { /* seconds, of the version that was offered last */
-    double took;       /* from publish_begin to the offer */
-    double waited;     /* of that, in publish_wait */
+/* Seconds, of the version that was offered last. */
+struct publish_times {
+    double took;   /* from publish_begin to the offer */
+    double waited; /* of that, in publish_wait */
 };
 
 /* backend, push and handover (NULL: none) are borrowed. Signals stay with the caller's thread if it

@@ -10,8 +10,8 @@
 
 struct publish_device;
 
-/* Takes MEMPLAN_HANDOVER_SLABS times `bytes`, the size of a policy, of device memory; where the
- * memory plan has no room for them (handover 0), nobody asks for it. */
+/* bytes: of a policy; MEMPLAN_HANDOVER_SLABS of them are taken, which the trainer's memory plan
+ * reserves where a rollout has the same device (struct memplan, handover). */
 MUST_CHECK int publish_device_open(struct publish_device **out, const struct kern_backend *b,
                                    size_t bytes);
 void publish_device_close(struct publish_device **h);

@@ -66,7 +66,7 @@ struct trainer {
     uint64_t beat_us, busy_us;
 };
 
-/* During a step. */
+/* Before each microbatch of a step: checkpoints and versions go on beside it. */
 static int between(void *ctx) {
     struct trainer *t = ctx;
     TRY(saver_turn(t->saver, &t->saved));
@@ -78,7 +78,7 @@ static int before_update(void *ctx) {
     return publish_wait(t->publish);
 }
 
-/* Where the device refuses, everybody goes through host memory. */
+/* Where the device refuses its memory, all rollouts copy through host memory. */
 static int open_handover(struct trainer *t) {
     const struct params *w = step_policy(t->step);
     size_t bytes = params_policy_bytes(params_shape(w));
@@ -88,7 +88,9 @@ static int open_handover(struct trainer *t) {
     return 0;
 }
 
-static int open_all(struct trainer *t, const char *run_dir) {
+/* The newest checkpoint is loaded before anybody is told that the trainer is there; on failure
+ * close_trainer closes what was opened. */
+static int open_trainer(struct trainer *t, const char *run_dir) {
     char *path = file_join(run_dir, "recipe.yaml"), *endpoint = NULL;
     int rc;
     t->checkpoints = file_join(run_dir, "checkpoints");
@@ -121,7 +123,7 @@ out:
     return rc;
 }
 
-static void close_all(struct trainer *t) {
+static void close_trainer(struct trainer *t) {
     saver_close(&t->saver);
     logprob_audit_close(&t->audit);
     publish_close(&t->publish);
@@ -135,14 +137,14 @@ static void close_all(struct trainer *t) {
     mem_free(t->hf);
 }
 
-static int publish(struct trainer *t) {
+static int publish_version(struct trainer *t) {
     return publish_begin(t->publish, step_policy(t->step), step_version(t->step), t->hash,
                          step_stream(t->step));
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-static int beat(struct trainer *t, uint64_t now_us) {
+static int send_heartbeat(struct trainer *t, uint64_t now_us) {
     Weir__Heartbeat h = WEIR__HEARTBEAT__INIT;
     uint64_t span = now_us - t->beat_us;
     h.version = step_version(t->step);
@@ -172,8 +174,8 @@ static bool is_answer(const struct wait *w, const struct wire_msg *m) {
 
 /* Reads messages until one answers w. *again becomes true when a manager that has just started
  * welcomed the trainer: the new manager has not heard the question. */
-static int read_answer(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got,
-                       bool *again) {
+static int receive_answer(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got,
+                          bool *again) {
     for (;;) {
         struct link_msg m;
         int rc = client_recv(t->client, clock_us(), &m);
@@ -189,15 +191,15 @@ static int read_answer(struct trainer *t, const struct wait *w, struct link_msg 
     }
 }
 
-/* Until a message, the end of a copy, or for a little while. */
-static int idle(struct trainer *t) {
+/* Returns at a message, at the end of a copy, or after a little while. */
+static int wait_briefly(struct trainer *t) {
     int fd = publish_fd(t->publish);
     return net_wait(t->net, TRAINER_IDLE_US, &fd, 1, &t->stop);
 }
 
 /* Repeats the question until its answer comes or the trainer is told to stop; then *got stays
  * false. Publishing, saving and heartbeats go on meanwhile. */
-static int converse(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
+static int ask_manager(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
     uint64_t said_us = 0;
     while (!t->stop) {
         bool again = false;
@@ -205,18 +207,18 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
         TRY(publish_turn(t->publish));
         TRY(saver_turn(t->saver, &t->saved));
         TRY(push_tick(t->push, now_us));
-        TRY(read_answer(t, w, out, got, &again));
+        TRY(receive_answer(t, w, out, got, &again));
         if (*got) return 0;
         if (client_hello_due(t->client, now_us))
             TRY(client_hello(t->client, now_us, step_version(t->step), NULL, NULL, 0));
-        if (client_beat_due(t->client, now_us)) TRY(beat(t, now_us));
+        if (client_beat_due(t->client, now_us)) TRY(send_heartbeat(t, now_us));
         bool due = again || said_us == 0 || now_us >= said_us + TRAINER_REPEAT_US;
         if (client_welcome(t->client) && due) {
             int rc = client_send(t->client, w->say, w->body, &w->frame, w->n_frames);
             if (rc < 0 && rc != ERR_AGAIN) return rc;
             if (rc == 0) said_us = now_us;
         }
-        TRY(idle(t));
+        TRY(wait_briefly(t));
     }
     return 0;
 }
@@ -224,7 +226,7 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
 /* --- one step ------------------------------------------------------------------------------ */
 
 /* Items come by group: the validator saw to it. */
-static struct batch *batch_of(const struct wire_msg *m) {
+static struct batch *batch_of_message(const struct wire_msg *m) {
     const Weir__Batch *w = m->body;
     struct trajectory_reader r = trajectory_read(m->frame);
     struct batch *b = batch_open((uint32_t)w->n_items);
@@ -251,7 +253,7 @@ static int check_expected(const Weir__Batch *m, struct hash after) {
 
 /* Starts a checkpoint beside the training. The saver has memory for one copy, so the checkpoint
  * before this one is waited for first. It counts as saved when it is on disk (saver.c). */
-static int save(struct trainer *t) {
+static int save_checkpoint(struct trainer *t) {
     struct ckpt c;
     TRY(saver_wait(t->saver, &t->saved));
     TRY(step_checkpoint(t->step, &c));
@@ -264,8 +266,8 @@ static int save(struct trainer *t) {
 }
 
 /* Tells the manager what was done, until it has stored it. */
-static int report(struct trainer *t, const struct step_report *r, struct hash before, bool skipped,
-                  const struct step_times *times) {
+static int report_step(struct trainer *t, const struct step_report *r, struct hash before,
+                       bool skipped, const struct step_times *times) {
     Weir__StepDone d = WEIR__STEP_DONE__INIT;
     uint8_t hash_before[16], hash_after[16];
     struct buf text = {0};
@@ -284,20 +286,22 @@ static int report(struct trainer *t, const struct step_report *r, struct hash be
     d.hash_after = (ProtobufCBinaryData){sizeof hash_after, hash_after};
     d.skipped = skipped;
     struct wait done = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
-    int rc = converse(t, &done, &m, &got);
+    int rc = ask_manager(t, &done, &m, &got);
     if (got) link_free(&m);
     buf_close(&text);
     return rc;
 }
 
-/* The weights are still those that the batch's newest tokens can be of. */
-static int audit(struct trainer *t, const struct batch *b, struct logprob_audit_result *out) {
+/* Before the step: the weights are still those that the newest tokens of the batch can be of, so
+ * they are kept for later batches. */
+static int audit_batch(struct trainer *t, const struct batch *b, struct logprob_audit_result *out) {
     int64_t version = step_version(t->step);
     TRY(err_wrap(logprob_audit_batch(t->audit, b, version, out), "comparing log-probs"));
     return logprob_audit_keep(t->audit, step_policy(t->step), version);
 }
 
-/* Both comparisons as one: of tokens that the step's own version made, and of older ones. */
+/* The step has compared the tokens of its own version, the audit those of older ones; the report
+ * says both as one. */
 static void add_audit(struct trainer *t, struct step_report *r,
                       const struct logprob_audit_result *a) {
     struct step_diff *e = &r->logprob_engine;
@@ -315,13 +319,13 @@ static void add_audit(struct trainer *t, struct step_report *r,
 }
 
 /* Trains the batch; *skipped: the weights are as before, under the next version number. */
-static int train(struct trainer *t, const struct wire_msg *m, struct step_report *r,
-                 bool *skipped) {
-    struct batch *b = batch_of(m);
+static int train_batch(struct trainer *t, const struct wire_msg *m, struct step_report *r,
+                       bool *skipped) {
+    struct batch *b = batch_of_message(m);
     int64_t before = step_version(t->step);
     uint64_t start = clock_us();
     struct logprob_audit_result compared = {0};
-    int rc = audit(t, b, &compared);
+    int rc = audit_batch(t, b, &compared);
     if (rc == 0) rc = step_run(t->step, b, r);
     batch_close(&b);
     if (rc == ERR_CORRUPT || rc == ERR_CONFIG || rc == ERR_STALE)
@@ -340,7 +344,7 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
     return 0;
 }
 
-static double seconds(uint64_t from_us, uint64_t to_us) {
+static double seconds_between(uint64_t from_us, uint64_t to_us) {
     return (double)(to_us - from_us) * 1e-6;
 }
 
@@ -349,35 +353,35 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     struct hash before = t->hash;
     bool skipped = false;
     uint64_t start = clock_us();
-    struct step_times times = {.wait = seconds(asked_us, start)};
-    TRY(train(t, m, &r, &skipped));
-    times.step = seconds(start, clock_us());
+    struct step_times times = {.wait = seconds_between(asked_us, start)};
+    TRY(train_batch(t, m, &r, &skipped));
+    times.step = seconds_between(start, clock_us());
     times.publish = publish_times(t->publish).took;
     times.publish_wait = publish_times(t->publish).waited;
-    TRY(publish(t));
+    TRY(publish_version(t));
     LOG(INFO, TRAINER, "step=%" PRId64 " reward=%.4f grad_norm=%.4g staleness=%.2f step_s=%.3f%s",
         r.step + 1, r.reward_mean, r.grad_norm, r.staleness_mean, times.step,
         skipped ? " skipped" : "");
-    TRY(report(t, &r, before, skipped, &times));
+    TRY(report_step(t, &r, before, skipped, &times));
     if (!t->stop && step_version(t->step) % t->recipe->trainer.checkpoint.every == 0)
-        return save(t);
+        return save_checkpoint(t);
     return 0;
 }
 
 /* --- the run ------------------------------------------------------------------------------- */
 
-/* A reader may still want the last version (an evaluation): the relay should have it. */
+/* Waits for the relay to take the last version, which an evaluation may still want. */
 static int hand_over_last(struct trainer *t) {
     uint64_t until = clock_us() + TRAINER_LAST_US;
     TRY(publish_wait(t->publish));
     while (!t->stop && push_taken(t->push) < step_version(t->step) && clock_us() < until) {
         TRY(push_tick(t->push, clock_us()));
-        TRY(idle(t));
+        TRY(wait_briefly(t));
     }
     return 0;
 }
 
-/* What I6 promises was compared, or it is said that it was not. */
+/* Says at the end how many log-probs were compared (I6), and warns where none were. */
 static void say_compared(const struct trainer *t) {
     bool exact = t->recipe->model.exact || kern_always_exact(params_backend(step_policy(t->step)));
     bool wrong = exact && (t->compared.unequal > 0 || t->compared.tokens == 0);
@@ -388,10 +392,10 @@ static void say_compared(const struct trainer *t) {
               t->compared.tokens == 0 ? ": nothing was compared" : "");
 }
 
-static int finish(struct trainer *t) {
+static int finish_run(struct trainer *t) {
     say_compared(t);
     TRY(saver_wait(t->saver, &t->saved));
-    if (t->saved != step_version(t->step)) TRY(save(t));
+    if (t->saved != step_version(t->step)) TRY(save_checkpoint(t));
     TRY(saver_wait(t->saver, &t->saved));
     TRY(export_hf(step_weights(t->step), t->recipe->model.path, t->hf, KERN_F32, 0));
     TRY(hand_over_last(t));
@@ -399,8 +403,9 @@ static int finish(struct trainer *t) {
     return 0;
 }
 
-static int serve(struct trainer *t) {
-    TRY(publish(t));
+/* Asks for batch after batch until one says that the run is done, or the trainer is stopped. */
+static int run_steps(struct trainer *t) {
+    TRY(publish_version(t));
     struct buf memory = {0};
     memplan_text(&memory, step_memory(t->step));
     LOG(INFO, TRAINER, "starts at version=%" PRId64 " memory: %s", step_version(t->step),
@@ -416,10 +421,10 @@ static int serve(struct trainer *t) {
         q.step = step_version(t->step);
         q.hash = (ProtobufCBinaryData){sizeof hash, hash};
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};
-        TRY(converse(t, &w, &m, &got));
+        TRY(ask_manager(t, &w, &m, &got));
         if (!got) break;
         bool done = ((const Weir__Batch *)m.wire.body)->done;
-        int rc = done ? finish(t) : do_step(t, &m.wire, asked_us);
+        int rc = done ? finish_run(t) : do_step(t, &m.wire, asked_us);
         link_free(&m);
         if (rc < 0 || done) return rc;
     }
@@ -430,10 +435,10 @@ static int serve(struct trainer *t) {
 int trainer_service(const char *run_dir) {
     struct trainer t = {.saved = -1, .beat_us = clock_us()};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    int rc = open_all(&t, run_dir);
-    if (rc == 0) rc = serve(&t);
+    int rc = open_trainer(&t, run_dir);
+    if (rc == 0) rc = run_steps(&t);
     if (rc < 0 && rc != ERR_STOPPED)
         LOG(ERROR, TRAINER, "trainer ends: %s (%s)", err_text(), err_name(rc));
-    close_all(&t);
+    close_trainer(&t);
     return rc;
 }

@@ -33,7 +33,7 @@
  * 1/256 of the bytes of the keys and values for each query head of a group, written and read once,
  * mostly in L2; they are held to PARTS_MAX by launching sequences in groups.
  *
- * A stream that is not exact (kern_exact): the tile kernel sums all keys into one total (FAST),
+ * A stream that is not exact (kern_exact): the tile kernel sums all keys into one total (ONE_SUM),
  * without the second set of registers and without merging; decode's chunks are as long as fills the
  * device, so a large batch has one a sequence and nothing to merge, a small one more of fewer keys.
  * Both are functions of the call and the device: repetition gives the same bits. */
@@ -219,7 +219,7 @@ add_block_tile(struct sums<WIDTH / 8> &part, bf16 *q, int row, bf16 *k, bf16 *v,
     }
 }
 
-template <int WIDTH, bool FAST>
+template <int WIDTH, bool ONE_SUM>
 static __global__ void __launch_bounds__(TILE_THREADS)
     attention_tile(bf16 *__restrict__ out, float *__restrict__ lse, const bf16 *__restrict__ q,
                    const bf16 *__restrict__ k, const bf16 *__restrict__ v, struct attn a,
@@ -257,10 +257,10 @@ static __global__ void __launch_bounds__(TILE_THREADS)
                                                 key0 + ATTN_KEYS, end, kv_head);
         mma_commit();
         if (key0 <= seen_by_one)
-            add_block_tile<WIDTH>(FAST ? total : part, q_tile, row, at, at + STAGE / 2, key0,
+            add_block_tile<WIDTH>(ONE_SUM ? total : part, q_tile, row, at, at + STAGE / 2, key0,
                                   key0 >= from_all && key0 + ATTN_KEYS - 1 <= seen_by_all, &see,
                                   unit);
-        if (!FAST && (b % CHUNK == CHUNK - 1 || b == last)) {
+        if (!ONE_SUM && (b % CHUNK == CHUNK - 1 || b == last)) {
             merge_sums(total, part);
             clear_sums(part);
         }
@@ -466,7 +466,7 @@ template <int WIDTH>
 static int launch_tiles(ops_s s, const struct forward *f, const struct attn *a,
                         bool decode_elsewhere) {
     const size_t BYTES = (size_t)(TILE_ROWS + 4 * ATTN_KEYS) * WIDTH * sizeof(bf16);
-    auto *kernel = s->fast ? attention_tile<WIDTH, true> : attention_tile<WIDTH, false>;
+    auto *kernel = s->inexact ? attention_tile<WIDTH, true> : attention_tile<WIDTH, false>;
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES));
     dim3 grid((unsigned)attn_tiles(a, f->rows, TILE_ROWS), (unsigned)a->kv_heads);
     CUDA_LAUNCH(kernel, grid, TILE_THREADS, BYTES, s, f->out, f->lse, f->q, f->k, f->v, *a,
@@ -532,7 +532,7 @@ static int launch_forward(ops_s s, const struct forward *f, const struct attn *a
     p.queries = (int32_t)min((int64_t)f->q_max, DECODE_ROWS_MAX / share);
     p.blocks = CHUNK;
     if (p.queries == 0 || (equal && !all_decode)) return launch_tiles<WIDTH>(s, f, a, false);
-    if (s->fast && f->kv_max > 0) TRY(fill_device<WIDTH>(&p, s, f, a));
+    if (s->inexact && f->kv_max > 0) TRY(fill_device<WIDTH>(&p, s, f, a));
     size_t each = size_parts<WIDTH>(&p, f, a);
     int64_t group = each ? (int64_t)(s->bytes / each) : a->n_seqs;
     if (group > a->n_seqs) group = a->n_seqs;

@@ -214,7 +214,7 @@ static int lt_run(ops_s s, const struct lt_key *k, int64_t rows, const struct lt
     for (fast.rows = 1; fast.rows < rows;)
         fast.rows *= 2;
     fast.workspace = s->bytes < LT_WORKSPACE ? s->bytes : LT_WORKSPACE;
-    int rc = s->fast ? lt_multiply(s, &fast, rows, x) : ERR_UNSUP;
+    int rc = s->inexact ? lt_multiply(s, &fast, rows, x) : ERR_UNSUP;
     return rc == ERR_UNSUP ? lt_multiply(s, k, rows, x) : rc;
 }
 

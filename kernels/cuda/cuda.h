@@ -39,7 +39,7 @@ struct kern_stream {
     cudaStream_t on;
     char *scratch; /* 256-byte aligned device memory */
     size_t bytes;
-    bool fast; /* exact false */
+    bool inexact; /* exact false */
     bool recording;
     const char *broken; /* what was called that cannot be recorded, null: nothing */
 };

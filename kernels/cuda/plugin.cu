@@ -110,7 +110,7 @@ static void cuda_stream_close(struct kern_stream *s) {
 }
 
 static int cuda_exact(struct kern_stream *s, bool exact) {
-    s->fast = !exact;
+    s->inexact = !exact;
     return 0;
 }
 

@@ -51,8 +51,7 @@ enum metric metrics_find(const char *name) {
     return METRICS_N;
 }
 
-/* --- writing -----------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 /* The name with its {...} filled in. */
 static void fill(struct buf *out, const struct metrics *m, const char *name) {
@@ -131,8 +130,7 @@ void metrics_cells(struct metrics *m, enum metric id, const int64_t *x, size_t n
     write(m, id, &(struct value){.kind = METRICS_HISTOGRAM, .cell = x, .n = n});
 }
 
-/* --- reading -----------------------------------------------------------------------------------
- */
+/* --- reading -------------------------------------------------------------------------------- */
 
 const struct json *metrics_get(const struct json *line, enum metric id) {
     return json_get(line, metrics_name(id));
@@ -142,8 +140,7 @@ double metrics_get_num(const struct json *line, enum metric id, double otherwise
     return json_num(metrics_get(line, id), otherwise);
 }
 
-/* --- the page ----------------------------------------------------------------------------------
- */
+/* --- the page ------------------------------------------------------------------------------- */
 
 static const char *const kinds[] = {"count", "gauge", "histogram", "text", "flag"};
 static const char *const whos[] = {"trainer", "manager", "evaluator", "sft", "retrain", "status"};

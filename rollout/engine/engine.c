@@ -105,7 +105,7 @@ static struct actor_config actor_of(const struct engine_config *cfg) {
         .head_rows = cfg->seqs_max < head_rows ? cfg->seqs_max : head_rows,
         .pack = true,
         .spare = cfg->spare,
-        .fast = cfg->fast,
+        .inexact = cfg->inexact,
     };
 }
 

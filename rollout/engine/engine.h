@@ -35,7 +35,7 @@ struct engine_config {
     bool spare;         /* room for preparing the next weights */
     bool plain;         /* decode steps are never recorded, whatever the backend can */
     int32_t graph_keys; /* least keys of a recording, 0: a default (decode.h) */
-    bool fast;          /* as in struct actor_config: a token's bits may depend on its company */
+    bool inexact;       /* as in struct actor_config: a token's bits may depend on its company */
 };
 
 struct engine_token { /* one generated token, reported by engine_step */

@@ -36,7 +36,7 @@ struct engine_config setup_engine(const struct recipe *r, const struct shape *s,
                                 .page = (int32_t)r->rollout.page,
                                 .waiting_max = (int32_t)seqs,
                                 .seed = r->seed,
-                                .fast = !r->model.exact};
+                                .inexact = !r->model.exact};
     if (r->rollout.kv_memory) {
         int64_t one = (context + cfg.page - 1) / cfg.page; /* pages of a full sequence */
         cfg.pages = (int64_t)(r->rollout.kv_memory / page_bytes(s, cfg.page));

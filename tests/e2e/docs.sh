@@ -50,7 +50,7 @@ for page in "${pages[@]}"; do
         for flag in $(grep -oE -- '(^| |\[)--[a-z][a-z-]*' <<<"$rest" | tr -d ' ['); do
             [[ "${help[$verb]}" == *" $flag "* ]] || say "$page: weir $verb has no $flag"
         done
-    done < <(grep -vE 'gdb|WEIR=' "$DIR/code" | grep -oE '(^|[ /("$])weir [a-zA-Z-]+.*' | sed -E 's/^[^w]//; s/(\$|;|\| ).*weir.*//')
+    done < <(grep -vE 'gdb|addr2line|WEIR=' "$DIR/code" | grep -oE '(^|[ /("$])weir [a-zA-Z-]+.*' | sed -E 's/^[^w]//; s/(\$|;|\| ).*weir.*//')
     while read -r key; do
         [[ "$keys" == *" $key "* ]] || say "$page: --set $key: no such key"
     done < <(grep -oE -- '--set[= ]"?[a-z][a-z0-9_.]*(\[[0-9]\][a-z_.]*)?=' "$DIR/code" | sed -E 's/^--set[= ]"?//; s/=$//; s/\[[0-9]\]//')

@@ -20,7 +20,7 @@ struct call {
     uint64_t shuffle;           /* of the page table */
     struct piece piece[PIECES]; /* rows == 0 ends them */
     size_t scratch;             /* 0: what the backend asks for */
-    bool reverse, fast;         /* fast: on a stream that is not exact */
+    bool reverse, inexact;      /* inexact: on a stream that is not exact */
 };
 
 struct result { /* of all rows, in order; gradients of keys by text and position */
@@ -196,7 +196,7 @@ static int32_t compute(const struct device *d, const struct call *c, struct resu
     a.q_start = ints(d, start, n + 1, 0);
     a.kv_len = ints(d, len, n, 0);
     a.pages = ints(d, table, n, per);
-    if (c->fast) CHECK_OK(kern_exact(d->b, d->s, false));
+    if (c->inexact) CHECK_OK(kern_exact(d->b, d->s, false));
     struct kern_tensor f[5] = {queries(d, c, QUERY, rows), pool(d, c, KEY, pages, per),
                                pool(d, c, VALUE, pages, per)};
     f[3] = tensor(d, d->dtype, NULL, f[0].dim);
@@ -329,7 +329,7 @@ static void same_bits(const char *device, const char *again) {
 
 /* A stream that is not exact: other sums (some bits differ, so the choice is taken), as near to
  * ref, the same bits on repetition, in any scratch; exact again gives the exact bits again. */
-static void fast(const char *device) {
+static void inexact(const char *device) {
     static const struct call many[] = {
         {64, 16, 0, 1, {{0, 300, 1}, {1, 200, 1}, {0, 329, 1}}, 0, false, true},
         {128, 7, 0, 2, {{0, 320, 2}}, 0, false, true},
@@ -341,7 +341,7 @@ static void fast(const char *device) {
     for (size_t i = 0; i < sizeof many / sizeof many[0]; i++) {
         const struct call *c = &many[i];
         struct call exact = *c;
-        exact.fast = false;
+        exact.inexact = false;
         struct device d = device_open(device, KERN_BF16, c->scratch);
         memset(&whole, 0, sizeof whole);
         memset(&part, 0, sizeof part);
@@ -364,8 +364,8 @@ static void fast(const char *device) {
 }
 
 TEST_TIMEOUT(attention_bf16_cudasim_not_exact, 300) {
-    fast("cudasim:0");
-    fast("cudasim:1");
+    inexact("cudasim:0");
+    inexact("cudasim:1");
 }
 
 TEST(attention_bf16_cpu_any_layout) {

@@ -1,7 +1,7 @@
 /* pace_test.c - time left and tokens a second of a session; the line they stand in. */
-#include "deploy/cli/pace.h"
+#include "deploy/progress/pace.h"
 
-#include "deploy/cli/status_line.h"
+#include "deploy/progress/status_line.h"
 #include "tests/test.h"
 
 #include <string.h>

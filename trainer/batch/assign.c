@@ -1,6 +1,6 @@
-/* assign.c - see assign.h. Longest first is within 4/3 of the best deal there is (Graham 1969), and
+/* assign.c - see assign.h. Longest first is within 4/3 of the best assignment (Graham 1969), and
  * needs no search. What a rank sends is its own tokens one after another, filled up to those of the
- * rank that has most: both sides know the deal, so nothing but the numbers travels. */
+ * rank that has most: both sides know the assignment, so nothing but the numbers travels. */
 #include "trainer/batch/assign.h"
 
 #include "base/mem.h"
@@ -14,7 +14,7 @@ struct assign_group {
     int32_t owner;
 };
 
-static int longest_first(const void *a, const void *b) {
+static int by_tokens_first(const void *a, const void *b) {
     const struct assign_group *x = a, *y = b;
     if (x->tokens != y->tokens) return x->tokens > y->tokens ? -1 : 1;
     return x->number < y->number ? -1 : x->number > y->number;
@@ -25,13 +25,13 @@ static int by_number(const void *a, const void *b) {
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-static void count(struct assign *d, const struct batch *b) {
+static void sum_tokens(struct assign *d, const struct batch *b) {
     for (uint32_t g = 0; g < b->n_groups; g++)
         d->group[g] = (struct assign_group){.number = g};
     for (uint32_t i = 0; i < b->n; i++) {
         const struct batch_traj *t = &b->traj[i];
+        ASSERT(t->group < b->n_groups);
         d->group[t->group].tokens += t->n_prompt + t->n_response;
-        d->trained[i] = 0;
         for (int32_t k = 0; k < t->n_response; k++)
             d->trained[i] += t->mask[k];
     }
@@ -45,15 +45,16 @@ static int32_t least_loaded(const struct assign *d, int n_ranks) {
 }
 
 void assign_make(struct assign *d, const struct batch *b, int n_ranks) {
-    mem_grow(&d->owner, &d->owner_cap, b->n, sizeof *d->owner);
-    mem_grow(&d->trained, &d->trained_cap, b->n, sizeof *d->trained);
-    mem_grow(&d->group, &d->group_cap, b->n_groups, sizeof *d->group);
-    mem_grow(&d->load, &d->load_cap, (size_t)n_ranks, sizeof *d->load);
-    mem_grow(&d->at, &d->at_cap, (size_t)n_ranks, sizeof *d->at);
+    const struct column by_traj[] = {COLUMN(d->owner), COLUMN(d->trained)};
+    const struct column by_group[] = {COLUMN(d->group)};
+    const struct column by_rank[] = {COLUMN(d->load), COLUMN(d->at)};
+    columns_zero(&d->traj_memory, b->n, by_traj, 2);
+    columns_zero(&d->group_memory, b->n_groups, by_group, 1);
+    columns_zero(&d->rank_memory, (size_t)n_ranks, by_rank, 2);
+    ASSERT(n_ranks > 0);
     d->n = b->n;
-    count(d, b);
-    memset(d->load, 0, (size_t)n_ranks * sizeof *d->load);
-    qsort(d->group, b->n_groups, sizeof *d->group, longest_first);
+    sum_tokens(d, b);
+    qsort(d->group, b->n_groups, sizeof *d->group, by_tokens_first);
     for (uint32_t g = 0; g < b->n_groups; g++) {
         d->group[g].owner = least_loaded(d, n_ranks);
         d->load[d->group[g].owner] += d->group[g].tokens;
@@ -64,11 +65,9 @@ void assign_make(struct assign *d, const struct batch *b, int n_ranks) {
 }
 
 void assign_close(struct assign *d) {
-    mem_free(d->owner);
-    mem_free(d->trained);
-    mem_free(d->group);
-    mem_free(d->load);
-    mem_free(d->at);
+    columns_free(&d->traj_memory);
+    columns_free(&d->group_memory);
+    columns_free(&d->rank_memory);
     mem_free(d->own);
     mem_free(d->all);
     *d = (struct assign){0};
@@ -87,6 +86,8 @@ static int64_t most_tokens(struct assign *d, int n_ranks) {
     return most;
 }
 
+/* Both sides walk over the trajectories in the order of the batch: a rank packs its own tokens, and
+ * everybody unpacks each rank's where that rank's next trajectory stands. */
 int assign_all_gather(struct assign *d, const struct rank_comm *x, float *by_token) {
     int n = x->ranks.n;
     size_t stride = (size_t)most_tokens(d, n) * sizeof *by_token, filled = 0;

@@ -5,19 +5,21 @@
 #ifndef TRAINER_BATCH_ASSIGN_H
 #define TRAINER_BATCH_ASSIGN_H
 
+#include "base/columns.h"
 #include "trainer/batch/batch.h"
 #include "trainer/ranks/rank_comm.h"
 
-struct assign { /* zero-initialised by the owner; memory is kept */
+/* Zero-initialised by the owner; memory is kept between batches. */
+struct assign {
     uint32_t n;
     int32_t *owner;   /* [n] rank, by trajectory */
     int64_t *trained; /* [n] tokens */
-    size_t owner_cap, trained_cap;
     /* private */
-    struct assign_group *group;
-    int64_t *load, *at; /* by rank */
-    char *own, *all;
-    size_t group_cap, load_cap, at_cap, own_cap, all_cap;
+    struct assign_group *group; /* [n_groups] */
+    int64_t *load, *at;         /* [n_ranks] */
+    char *own, *all;            /* what one rank sends, what all do */
+    struct columns traj_memory, group_memory, rank_memory;
+    size_t own_cap, all_cap;
 };
 
 void assign_make(struct assign *d, const struct batch *b, int n_ranks);

@@ -2,20 +2,17 @@
  *
  * Best-fit decreasing: never more than about 11/9 of the optimal number of bins, and a plan that
  * depends on the lengths alone, so that a replayed step sums its gradients in the same order (I7).
- * A bin costs a forward and a reverse whatever it holds; rows cost what they cost anywhere, so the
+ * A bin costs a forward and a backward whatever it holds; rows cost what they cost anywhere, so the
  * number of bins is what there is to save. */
 #include "trainer/batch/binpack.h"
 
-#include "base/mem.h"
-
 #include <stdlib.h>
-#include <string.h>
 
 struct order {
     int32_t rows, item, seqs;
 };
 
-static int longest_first(const void *a, const void *b) {
+static int by_rows_first(const void *a, const void *b) {
     const struct order *x = a, *y = b;
     if (x->rows != y->rows) return x->rows > y->rows ? -1 : 1;
     return x->item < y->item ? -1 : 1;
@@ -53,20 +50,20 @@ static int32_t place_all(const struct order *order, int32_t n, struct bin *bins,
     return n_bins;
 }
 
+/* A counting sort puts the placed items bin after bin: bins[b].seqs becomes where the next item of
+ * bin b goes. */
 void binpack_plan(struct binpack *p, const int32_t *rows, const int32_t *seqs, int32_t n,
                   int32_t budget, int32_t seqs_max) {
-    size_t room = (size_t)n + 1;
-    mem_grow(&p->start, &p->start_cap, room, sizeof *p->start);
-    mem_grow(&p->item, &p->item_cap, room, sizeof *p->item);
-    mem_grow(&p->work, &p->work_cap, 6 * room, sizeof *p->work);
-    struct order *order = (struct order *)(void *)p->work;
-    struct bin *bins = (struct bin *)(void *)(p->work + 3 * room);
-    int32_t *place = p->work + 5 * room, used = 0;
+    struct order *order;
+    struct bin *bins;
+    int32_t *place, used = 0;
+    const struct column columns[] = {COLUMN(p->start), COLUMN(p->item), COLUMN(order), COLUMN(bins),
+                                     COLUMN(place)};
+    columns_zero(&p->memory, (size_t)n + 1, columns, sizeof columns / sizeof columns[0]);
     for (int32_t i = 0; i < n; i++)
         if (rows[i] > 0) order[used++] = (struct order){rows[i], i, seqs ? seqs[i] : 1};
-    qsort(order, (size_t)used, sizeof *order, longest_first);
+    qsort(order, (size_t)used, sizeof *order, by_rows_first);
     p->n_bins = place_all(order, used, bins, place, budget, seqs_max);
-    memset(p->start, 0, room * sizeof *p->start);
     for (int32_t k = 0; k < used; k++)
         p->start[place[k] + 1]++;
     for (int32_t b = 0; b < p->n_bins; b++) {
@@ -78,8 +75,6 @@ void binpack_plan(struct binpack *p, const int32_t *rows, const int32_t *seqs, i
 }
 
 void binpack_close(struct binpack *p) {
-    mem_free(p->start);
-    mem_free(p->item);
-    mem_free(p->work);
+    columns_free(&p->memory);
     *p = (struct binpack){0};
 }

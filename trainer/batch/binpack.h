@@ -5,15 +5,17 @@
 #ifndef TRAINER_BATCH_BINPACK_H
 #define TRAINER_BATCH_BINPACK_H
 
+#include "base/columns.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
-struct binpack { /* zero-initialised by the owner; memory is kept between plans */
+/* Zero-initialised by the owner; memory is kept between plans. */
+struct binpack {
     int32_t n_bins;
     int32_t *start; /* [n_bins + 1] into item */
     int32_t *item;  /* item numbers, bin after bin, in the order they were placed */
-    int32_t *work;
-    size_t start_cap, item_cap, work_cap;
+    struct columns memory;
 };
 
 /* rows[i] >= 0: rows of item i; seqs[i]: sequences it stands for (NULL: 1 each), at most seqs_max

@@ -33,7 +33,7 @@ struct cursor {
 };
 
 /* Cuts the arrays out of p; returns how many elements they take. */
-static size_t cut(const struct microbatch_limits *l, int32_t *p, struct cursor *c) {
+static size_t cut_arrays(const struct microbatch_limits *l, int32_t *p, struct cursor *c) {
     size_t rows = (size_t)l->rows_max, seqs = (size_t)l->seqs_max, context = (size_t)l->context;
     size_t table = (size_t)pages_of(l->context, l->page), used = 0;
     struct {
@@ -52,14 +52,14 @@ static size_t cut(const struct microbatch_limits *l, int32_t *p, struct cursor *
 
 size_t microbatch_bytes(const struct microbatch_limits *l) {
     struct cursor c;
-    return cut(l, NULL, &c) * sizeof(int32_t);
+    return cut_arrays(l, NULL, &c) * sizeof(int32_t);
 }
 
 void microbatch_open(struct microbatch *f, const struct microbatch_limits *l) {
     struct cursor c;
-    *f =
-        (struct microbatch){.limits = *l, .memory = mem_array(cut(l, NULL, &c), sizeof *f->memory)};
-    cut(l, f->memory, &c);
+    *f = (struct microbatch){.limits = *l,
+                             .memory = mem_array(cut_arrays(l, NULL, &c), sizeof *f->memory)};
+    cut_arrays(l, f->memory, &c);
     f->row = c.row;
     f->target = c.target;
     f->start = c.count;
@@ -86,9 +86,9 @@ int32_t microbatch_rows(const struct batch_traj *t, bool all) {
 
 /* --- rows ---------------------------------------------------------------------------------- */
 
-static struct cursor begin(struct microbatch *f, int32_t base, int32_t longest) {
+static struct cursor begin_pass(struct microbatch *f, int32_t base, int32_t longest) {
     struct cursor c = {.next_page = base / f->limits.page};
-    cut(&f->limits, f->memory, &c);
+    cut_arrays(&f->limits, f->memory, &c);
     ASSERT(base % f->limits.page == 0 && longest <= f->limits.context);
     f->in.n_rows = f->in.n_seqs = f->n = 0;
     f->in.keys_only = false;
@@ -100,8 +100,8 @@ static struct cursor begin(struct microbatch *f, int32_t base, int32_t longest) 
 }
 
 /* Rows from .. to-1 of t behind what the path says of the rows before them. */
-static void add_rows(struct microbatch *f, struct cursor *c, const struct batch_traj *t,
-                     int32_t from, int32_t to) {
+static void add_sequence(struct microbatch *f, struct cursor *c, const struct batch_traj *t,
+                         int32_t from, int32_t to) {
     int32_t page = f->limits.page, at = f->in.n_rows, s = f->in.n_seqs;
     if (from == to) return;
     ASSERT(from < to && from % page == 0 && to <= f->limits.context);
@@ -124,8 +124,9 @@ static void add_rows(struct microbatch *f, struct cursor *c, const struct batch_
 /* --- tokens -------------------------------------------------------------------------------- */
 
 /* The trained tokens of a trajectory that rows from .. to-1 of the path predict. */
-static void add_tokens(struct microbatch *f, struct cursor *c, const struct batch *b, int32_t traj,
-                       const struct microbatch_tokens *tokens, int32_t from, int32_t to) {
+static void add_predictions(struct microbatch *f, struct cursor *c, const struct batch *b,
+                            int32_t traj, const struct microbatch_tokens *tokens, int32_t from,
+                            int32_t to) {
     const struct batch_traj *t = &b->traj[traj];
     int64_t element = tokens->first[traj];
     mem_grow(&f->pair, &f->pair_cap, 2 * (size_t)(c->pairs + t->n_response + 1), sizeof *f->pair);
@@ -142,7 +143,7 @@ static void add_tokens(struct microbatch *f, struct cursor *c, const struct batc
 }
 
 /* Pairs of row and element to n rows with their elements, both in order; target was by row. */
-static void collect_tokens(struct microbatch *f, struct cursor *c) {
+static void sort_predictions(struct microbatch *f, struct cursor *c) {
     int32_t rows = f->in.n_rows;
     mem_grow(&f->element, &f->element_cap, (size_t)c->pairs + 1, sizeof *f->element);
     memset(c->count, 0, (size_t)(rows + 1) * sizeof *c->count);
@@ -168,22 +169,22 @@ void microbatch_wave(struct microbatch *f, const struct batch *b,
     int32_t longest = 1;
     for (int32_t i = 0; i < n; i++)
         longest = item[i].to > longest ? item[i].to : longest;
-    struct cursor c = begin(f, base, longest);
+    struct cursor c = begin_pass(f, base, longest);
     for (int32_t i = 0; i < n; i++) {
         ASSERT(item[i].chained ? i > 0 : item[i].from == base);
-        add_rows(f, &c, &b->traj[item[i].traj], item[i].from, item[i].to);
-        add_tokens(f, &c, b, item[i].traj, tokens, base, item[i].to);
+        add_sequence(f, &c, &b->traj[item[i].traj], item[i].from, item[i].to);
+        add_predictions(f, &c, b, item[i].traj, tokens, base, item[i].to);
     }
-    collect_tokens(f, &c);
+    sort_predictions(f, &c);
 }
 
 void microbatch_frame(struct microbatch *f, const struct batch *b,
                       const struct microbatch_tokens *tokens, const int32_t *traj, int32_t n,
                       int32_t from, int32_t to) {
-    struct cursor c = begin(f, from, to);
-    add_rows(f, &c, &b->traj[traj[0]], from, to);
+    struct cursor c = begin_pass(f, from, to);
+    add_sequence(f, &c, &b->traj[traj[0]], from, to);
     for (int32_t i = 0; i < n; i++)
-        add_tokens(f, &c, b, traj[i], tokens, from, to);
-    collect_tokens(f, &c);
+        add_predictions(f, &c, b, traj[i], tokens, from, to);
+    sort_predictions(f, &c);
     f->in.keys_only = f->n == 0;
 }

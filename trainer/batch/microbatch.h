@@ -8,7 +8,7 @@
  * Rows that several trajectories have in common are fed once (split.h): a trajectory of a wave
  * begins where it leaves the one before it, or where the segments end, and reads the keys before
  * that from pages that are there. Attention reads K/V through page tables in any case, so the
- * log-probs have the same bits, and the reverse pass adds the keys' gradients up in the shared
+ * log-probs have the same bits, and the backward pass adds the keys' gradients up in the shared
  * pages: the same gradient but for the order of a sum. A shared row that predicts a trained token
  * does so for all trajectories that share it: the head sees it once, with the sum of their
  * derivatives. */

@@ -1,4 +1,4 @@
-/* split.h - the plan of a step: in which forward and reverse passes the rows of a batch are
+/* split.h - the plan of a step: in which forward and backward passes the rows of a batch are
  * computed, and which rows are computed once for several trajectories.
  *
  * Trajectories share rows where their tokens begin alike: a system prompt, the prompt of a group,
@@ -8,13 +8,14 @@
  *  - in one pass with all that read them (a unit: trajectories next to each other in the order of
  *    their tokens, each beginning where it leaves the one before it); or
  *  - as a segment (actor_push): forward, then everything that reads them pass by pass, then
- * reverse. Segments nest, so that any number of levels is shared.
+ *    backward. Segments nest, so that any number of levels is shared.
  *
  * The plan is a function of the batch and the limits alone, so that a replayed step adds its
  * gradients in the same order (I7): nothing is measured here. */
 #ifndef TRAINER_BATCH_SPLIT_H
 #define TRAINER_BATCH_SPLIT_H
 
+#include "base/columns.h"
 #include "trainer/batch/binpack.h"
 #include "trainer/batch/microbatch.h"
 
@@ -27,7 +28,7 @@ enum split_mode {
 
 /* In rows: what a row's matrix products cost is 1. */
 struct split_cost {
-    double pass; /* one more forward and reverse pass */
+    double pass; /* one more forward and backward pass */
     double key;  /* attention of one row to one key */
     double last; /* share of a row that a segment without trained tokens saves (keys_only) */
 };
@@ -53,22 +54,23 @@ struct split_unit {
     int32_t a, b, base; /* order[a .. b-1], over segments of base rows */
 };
 
-/* zero-initialised by the owner; memory is kept between plans */
+/* Zero-initialised by the owner; memory is kept between plans. */
 struct split {
     int32_t n_ops, passes; /* passes: segments and waves */
     struct split_op *op;
     int32_t *order;               /* trajectories in the order of their tokens, those with rows */
-    struct microbatch_item *item; /* of waves, wave after wave */
+    struct microbatch_item *item; /* [n_items] of waves, wave after wave */
+    int32_t n_items, n_units;
 
-    /* while planning; by position in order */
+    /* While planning, by position in order: an entry, and the sums over entries 1 .. of their own
+     * rows and sequences; [n_units]: units that are not in a wave yet. */
     struct split_entry *entry;
-    int64_t *rows_before, *seqs_before; /* sums over entries 1 .. of rows, runs of their own */
+    int64_t *rows_before, *seqs_before;
     struct split_unit *unit;
     int32_t *unit_rows, *unit_seqs;
     struct binpack pack;
-    int32_t n_items, n_units;
-    size_t op_cap, order_cap, item_cap, entry_cap, rows_cap, seqs_cap, unit_cap, unit_rows_cap,
-        unit_seqs_cap;
+    struct columns memory; /* of all but op */
+    size_t op_cap;
 };
 
 /* rows[i]: rows of trajectory i on its own, 0 leaves it out. A wave has at most limits.rows rows

@@ -31,7 +31,8 @@ static const char *const ckpt_state = "state.json";
 
 /* --- listing ------------------------------------------------------------------------------- */
 
-struct found { /* versions of a directory, newest first */
+/* Versions that a directory holds, newest first. */
+struct found {
     int64_t *version;
     size_t n, cap;
 };
@@ -51,7 +52,7 @@ static int64_t version_of(const char *name) {
 }
 
 /* An absent directory holds nothing. */
-static int list(struct found *out, const char *dir) {
+static int list_versions(struct found *out, const char *dir) {
     DIR *d = opendir(dir);
     if (!d && errno == ENOENT) return 0;
     if (!d) return FAIL(ERR_IO, "cannot read directory %s: %s", dir, strerror(errno));
@@ -68,7 +69,7 @@ static int list(struct found *out, const char *dir) {
 
 int ckpt_list(int64_t **versions, size_t *n, const char *dir) {
     struct found f = {0};
-    int rc = list(&f, dir);
+    int rc = list_versions(&f, dir);
     if (rc < 0) {
         mem_free(f.version);
         return rc;
@@ -110,9 +111,9 @@ static int remove_leftovers(const char *dir) {
     return rc;
 }
 
-static int prune(const char *dir, int64_t keep) {
+static int remove_old(const char *dir, int64_t keep) {
     struct found f = {0};
-    int rc = list(&f, dir);
+    int rc = list_versions(&f, dir);
     size_t stay = keep < 1 ? 1 : (size_t)keep;
     for (size_t i = stay; rc == 0 && i < f.n; i++)
         rc = remove_version(dir, f.version[i]);
@@ -171,13 +172,14 @@ static void write_alignment(struct json_write *w, const struct update_state *st)
     json_write_end(w);
 }
 
+/* The counters and thresholds of alignment control, as text: a person may look at them. */
 static int write_state(const struct ckpt *c, const char *dir) {
-    struct buf b = {0};
-    struct json_write w = json_write_to(&b, JSON_COMPACT);
     struct hash h;
     char hex[HASH_HEX];
     TRY(params_hash(&h, c->weights));
     hash_hex(h, hex);
+    struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_COMPACT);
     json_write_object(&w, NULL);
     json_write_int(&w, "version", c->version);
     json_write_int(&w, "optimizer_steps", c->state.steps);
@@ -260,6 +262,7 @@ static int write_new(const struct ckpt *c, const char *tmp) {
 }
 
 int ckpt_save(const struct ckpt *c, const char *dir, int64_t keep) {
+    ASSERT(c->read_slab && c->model_dir);
     char *tmp = mem_printf("%s/.tmp-step-%" PRId64, dir, c->version);
     char *path = mem_printf("%s/step-%" PRId64, dir, c->version);
     int rc;
@@ -269,7 +272,7 @@ int ckpt_save(const struct ckpt *c, const char *dir, int64_t keep) {
     if (file_is_dir(path)) TRY_OUT(remove_version(dir, c->version)); /* the same step again */
     TRY_OUT(rename_path(tmp, path));
     TRY_OUT(file_sync_dir(dir));
-    TRY_OUT(prune(dir, keep));
+    TRY_OUT(remove_old(dir, keep));
 out:
     mem_free(tmp);
     mem_free(path);
@@ -278,7 +281,7 @@ out:
 
 /* --- loading ------------------------------------------------------------------------------- */
 
-static int check_file(const struct json *entry, const char *dir, const char *name) {
+static int check_listed_file(const struct json *entry, const char *dir, const char *name) {
     const char *file, *hex;
     int64_t bytes;
     size_t got;
@@ -294,7 +297,7 @@ static int check_file(const struct json *entry, const char *dir, const char *nam
     return 0;
 }
 
-static bool lists(const struct json *files, const char *name) {
+static bool has_file(const struct json *files, const char *name) {
     for (const struct json *f = json_first(files); f; f = json_next(f)) {
         const char *other = json_str(json_get(f, "name"));
         if (other && strcmp(other, name) == 0) return true;
@@ -311,9 +314,9 @@ static int check_manifest(const struct json *root, const char *dir, int64_t vers
     static const char *const needed[] = {"state.json", "model.safetensors", "adam_m.bin",
                                          "adam_v.bin"};
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (!lists(files, needed[i])) return FAIL(ERR_CORRUPT, "%s lacks %s", name, needed[i]);
+        if (!has_file(files, needed[i])) return FAIL(ERR_CORRUPT, "%s lacks %s", name, needed[i]);
     for (const struct json *f = json_first(files); f; f = json_next(f))
-        TRY(check_file(f, dir, name));
+        TRY(check_listed_file(f, dir, name));
     return 0;
 }
 
@@ -328,6 +331,7 @@ static int read_cosine(double *out, const struct json *x, double lo, const char 
     return FAIL(ERR_CORRUPT, "%s: %s must be a number of %g..1", path, what, lo);
 }
 
+/* Refuses numbers that alignment control cannot have written: a hash proves a copy, not a sense. */
 static int read_alignment(struct update_state *st, const struct json *root, const char *path) {
     const struct json *list = json_get(root, "calibration");
     TRY(read_cosine(&st->c_low, json_get(root, "c_low"), 0, "c_low", path));
@@ -349,6 +353,7 @@ static int read_alignment(struct update_state *st, const struct json *root, cons
     return 0;
 }
 
+/* hex: the recorded hash of the weights. c is touched only where all of the file is good. */
 static int read_state(struct ckpt *c, char hex[HASH_HEX], const char *dir) {
     char *path = file_join(dir, ckpt_state);
     struct json_doc *doc = NULL;
@@ -375,7 +380,7 @@ out:
 }
 
 /* The file holds the whole slab: any rank finds its part in it. */
-static int read_slab(struct ckpt *c, int i, const char *dir) {
+static int load_slab(struct ckpt *c, int i, const char *dir) {
     struct update_slab slab = update_slab(c->update, i);
     size_t want = ckpt_slab_bytes(c, i);
     char *path = mem_printf("%s/%s.bin", dir, slab.name);
@@ -397,7 +402,7 @@ out:
 }
 
 /* The directory is whole; reads nothing into c. */
-static int verify(const char *dir, int64_t version) {
+static int check_whole(const char *dir, int64_t version) {
     char *name = file_join(dir, ckpt_manifest);
     struct json_doc *doc = NULL;
     int rc = json_parse_file(&doc, name, CKPT_JSON_MAX);
@@ -407,13 +412,13 @@ static int verify(const char *dir, int64_t version) {
     return rc;
 }
 
-static int fill(struct ckpt *c, const char *dir) {
+static int load_files(struct ckpt *c, const char *dir) {
     struct hash h;
     char hex[HASH_HEX], want[HASH_HEX];
     TRY(read_state(c, want, dir));
     TRY(params_load(c->weights, dir));
     for (int i = 0; i < update_slabs(c->update); i++)
-        TRY(read_slab(c, i, dir));
+        TRY(load_slab(c, i, dir));
     TRY(params_hash(&h, c->weights));
     hash_hex(h, hex);
     if (strcmp(hex, want) != 0)
@@ -423,9 +428,9 @@ static int fill(struct ckpt *c, const char *dir) {
 
 static int load_one(struct ckpt *c, const char *dir, int64_t version, bool *good) {
     char *path = mem_printf("%s/step-%" PRId64, dir, version);
-    int rc = verify(path, version);
+    int rc = check_whole(path, version);
     *good = rc == 0;
-    if (rc == 0) rc = fill(c, path);
+    if (rc == 0) rc = load_files(c, path);
     mem_free(path);
     return rc;
 }
@@ -454,7 +459,7 @@ int ckpt_load(struct ckpt *c, const char *dir, int64_t at) {
         int rc = load_one(c, dir, at, &good);
         return err_wrap(rc, "checkpoint %s/step-%" PRId64, dir, at);
     }
-    int rc = list(&f, dir);
+    int rc = list_versions(&f, dir);
     if (rc == 0) rc = load_newest(c, dir, &f);
     mem_free(f.version);
     return rc;

@@ -25,12 +25,12 @@ struct ckpt {
     void *ctx;
 };
 
-/* The versions that DIR holds, newest first, whole or not; none without DIR. *versions: mem_free.
- */
+/* The versions that DIR holds, newest first, whole or not; none without DIR. The caller frees
+ * *versions. */
 MUST_CHECK int ckpt_list(int64_t **versions, size_t *n, const char *dir);
 size_t ckpt_slab_bytes(const struct ckpt *c, int i); /* of the whole slab, all ranks' parts */
-/* Then removes all but the newest `keep` (at least 1) and what crashes left behind. On failure
- * (a full disk) what was there before is still there. */
+/* Writes DIR/step-VERSION, then removes all but the newest `keep` versions (at least 1) and what
+ * crashes left behind. On failure (a full disk) what was there before is still there. */
 MUST_CHECK int ckpt_save(const struct ckpt *c, const char *dir, int64_t keep);
 /* Newest checkpoint of DIR that is whole, or exactly version `at` if at >= 0. One that is torn or
  * damaged is skipped with a warning. ERR_NOTFOUND if there is none at all, ERR_CORRUPT if there are

@@ -40,7 +40,7 @@ static int read_copy(void *ctx, int i, void *out, size_t at, size_t bytes) {
     return 0;
 }
 
-static void *thread_main(void *arg) {
+static void *saver_main(void *arg) {
     struct saver *s = arg;
     while (queue_take(s->jobs, true)) {
         s->rc = ckpt_save(&s->ckpt, s->dir, s->keep);
@@ -50,15 +50,15 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
-/* Stop signals are the trainer's. */
-static int start(struct saver *s) {
+/* The thread blocks all signals, so that a stop signal reaches the trainer's thread. */
+static int start_saver(struct saver *s) {
     sigset_t all, old;
     TRY(kern_open(&s->host, "ref", 1));
     TRY(queue_open(&s->jobs, 1));
     TRY(queue_open(&s->results, 1));
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int e = pthread_create(&s->thread, NULL, thread_main, s);
+    int e = pthread_create(&s->thread, NULL, saver_main, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (e != 0) return FAIL(ERR_NOMEM, "cannot start the thread that saves: %s", strerror(e));
     s->started = true;
@@ -69,7 +69,7 @@ int saver_open(struct saver **out, const char *dir, int64_t keep) {
     struct saver *s = mem_zalloc(sizeof *s);
     s->dir = mem_strdup(dir);
     s->keep = keep;
-    int rc = start(s);
+    int rc = start_saver(s);
     if (rc < 0)
         saver_close(&s);
     else
@@ -77,7 +77,7 @@ int saver_open(struct saver **out, const char *dir, int64_t keep) {
     return rc;
 }
 
-static void free_room(struct saver *s) {
+static void close_copy(struct saver *s) {
     params_close(&s->weights);
     for (int i = 0; i < UPDATE_SLABS_MAX; i++)
         params_close(&s->slab[i]);
@@ -92,15 +92,15 @@ void saver_close(struct saver **saver) {
     }
     queue_close(&s->jobs);
     queue_close(&s->results);
-    free_room(s);
+    close_copy(s);
     kern_close(s->host);
     mem_free(s->dir);
     mem_free(s);
     *saver = NULL;
 }
 
-/* Memory for the copy, as large as it can be: f32 for every slab. */
-static int make_room(struct saver *s, const struct ckpt *c) {
+/* Memory for the copy, as large as a checkpoint can be: f32 for every slab. */
+static int open_copy(struct saver *s, const struct ckpt *c) {
     struct shape shape = *params_shape(c->weights);
     if (!s->weights) TRY(params_open(&s->weights, s->host, &shape));
     for (int i = 0; i < update_slabs(c->update); i++)
@@ -117,10 +117,11 @@ static int copy_slab(struct saver *s, const struct ckpt *c, int i) {
     return 0;
 }
 
-static int copy(struct saver *s, const struct ckpt *c) {
+/* Of all ranks: the slabs are read through c->read_slab. */
+static int copy_state(struct saver *s, const struct ckpt *c) {
     size_t bytes = params_slab_bytes(params_shape(c->weights));
-    int rc = make_room(s, c);
-    if (rc < 0) free_room(s);
+    int rc = open_copy(s, c);
+    if (rc < 0) close_copy(s);
     TRY(rc);
     TRY(params_get(c->weights, params_slab(s->weights).data, bytes));
     for (int i = 0; i < update_slabs(c->update); i++)
@@ -134,13 +135,13 @@ static int copy(struct saver *s, const struct ckpt *c) {
 
 int saver_begin(struct saver *s, const struct ckpt *c) {
     ASSERT(!s->away);
-    TRY(err_wrap(copy(s, c), "checkpoint of version %" PRId64, c->version));
+    TRY(err_wrap(copy_state(s, c), "checkpoint of version %" PRId64, c->version));
     ASSERT(queue_put(s->jobs, s));
     s->away = true;
     return 0;
 }
 
-static int take_back(struct saver *s, bool wait, int64_t *saved) {
+static int collect_saved(struct saver *s, bool wait, int64_t *saved) {
     if (!s->away || !queue_take(s->results, wait)) return 0;
     s->away = false;
     if (s->rc < 0) return FAIL(s->rc, "%s", s->error);
@@ -150,9 +151,9 @@ static int take_back(struct saver *s, bool wait, int64_t *saved) {
 }
 
 int saver_turn(struct saver *s, int64_t *saved) {
-    return take_back(s, false, saved);
+    return collect_saved(s, false, saved);
 }
 
 int saver_wait(struct saver *s, int64_t *saved) {
-    return take_back(s, true, saved);
+    return collect_saved(s, true, saved);
 }

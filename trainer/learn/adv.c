@@ -2,7 +2,7 @@
  *
  * Two passes (mean, then squared deviations) instead of a running sum of squares: rewards of a
  * group often agree to the last bit, and then the deviations must be exactly zero, so that a group
- * without signal gives a gradient of exactly zero and can be left out of the reverse pass. */
+ * without signal gives a gradient of exactly zero and can be left out of the backward pass. */
 #include "trainer/learn/adv.h"
 
 #include "base/mem.h"
@@ -11,7 +11,8 @@
 
 static const double adv_eps = 1e-6, adv_whiten_eps = 1e-8;
 
-struct group_stats { /* sums: of score - first, and the same weighted */
+/* Sums over the group of score - first, plain and weighted; squares: of the deviations. */
+struct group_stats {
     size_t n;
     double first, sum, weighted, weights, squares;
 };
@@ -19,8 +20,9 @@ struct group_stats { /* sums: of score - first, and the same weighted */
 /* The mean is taken relative to the group's first score: equal scores give deviation 0 exactly,
  * which a plain sum / n does not for values like 0.1. */
 static void add_scores(struct group_stats *g, const double *score, const int32_t *group,
-                       const double *weight, size_t n) {
+                       const double *weight, size_t n, size_t n_groups) {
     for (size_t i = 0; i < n; i++) {
+        ASSERT(group[i] >= 0 && (size_t)group[i] < n_groups);
         struct group_stats *s = &g[group[i]];
         if (s->n++ == 0) s->first = score[i];
         s->sum += score[i] - s->first;
@@ -39,10 +41,11 @@ static double from_baseline(const struct group_stats *s, double score) {
     return (score - s->first) - s->weighted / s->weights;
 }
 
+/* Three passes over the trajectories: sums of each group, deviations, advantages. */
 void adv_group(double *advantage, const double *score, const int32_t *group, const double *weight,
                size_t n, size_t n_groups, enum recipe_advantage kind) {
     struct group_stats *stats = mem_array(n_groups, sizeof *stats);
-    add_scores(stats, score, group, weight, n);
+    add_scores(stats, score, group, weight, n, n_groups);
     for (size_t i = 0; i < n; i++) {
         struct group_stats *s = &stats[group[i]];
         double x = from_mean(s, score[i]);

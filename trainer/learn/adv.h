@@ -34,8 +34,7 @@ void adv_returns(double *out, const double *reward, size_t n, double gamma);
 void adv_gae(double *advantage, float *goal, const double *reward, const float *value, size_t n,
              double gamma, double lambda);
 
-/* x = (x - mean) / sqrt(variance + 1e-8), sample variance (n - 1); equal values become exactly 0.
- */
+/* x = (x - mean) / sqrt(variance + 1e-8), sample variance (n - 1). Equal values become 0. */
 void adv_whiten(double *x, size_t n);
 
 #endif

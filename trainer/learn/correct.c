@@ -1,6 +1,6 @@
 /* correct.c - see correct.h. Weights and rejections are fixed before the first gradient, from the
  * bits that the forward pass of the training step will see again: so a rejected trajectory can be
- * left out of the reverse pass altogether. */
+ * left out of the backward pass altogether. */
 #include "trainer/learn/correct.h"
 
 #include "base/mem.h"
@@ -21,7 +21,7 @@ static double sum_of(const double *x, int64_t from, int64_t to) {
     return sum;
 }
 
-/* --- m2po ------------------------------------------------------------------------------------ */
+/* --- m2po ---------------------------------------------------------------------------------- */
 
 struct square {
     double value;
@@ -29,7 +29,7 @@ struct square {
 };
 
 /* Smallest first; equal ones in the order of the batch, so that the set is one function of it. */
-static int by_value(const void *a, const void *b) {
+static int by_square(const void *a, const void *b) {
     const struct square *p = a, *q = b;
     if (p->value != q->value) return p->value < q->value ? -1 : 1;
     return p->element < q->element ? -1 : p->element > q->element;
@@ -42,7 +42,7 @@ static void keep_m2(const double *x, int64_t n, double bound, bool *keep) {
     int64_t kept = 0;
     for (int64_t e = 0; e < n; e++)
         s[e] = (struct square){x[e] * x[e], e};
-    if (n) qsort(s, (size_t)n, sizeof *s, by_value);
+    if (n) qsort(s, (size_t)n, sizeof *s, by_square);
     for (int64_t k = 0; k < n; k++) {
         sum += s[k].value;
         if (sum / (double)(k + 1) < bound) kept = k + 1;
@@ -52,7 +52,7 @@ static void keep_m2(const double *x, int64_t n, double bound, bool *keep) {
     mem_free(s);
 }
 
-/* --- all ------------------------------------------------------------------------------------- */
+/* --- all ----------------------------------------------------------------------------------- */
 
 static bool in_band(const struct correct_config *cfg, double ratio) {
     return ratio >= cfg->low && ratio <= cfg->high;
@@ -100,6 +100,7 @@ static void set_weight(const struct correct_config *cfg, const double *x, const 
 void correct_tokens(const struct correct_config *cfg, const double *x, const int64_t *first,
                     size_t n, double *weight, bool *keep, struct correct_sums *out) {
     double tokens = fmax((double)first[n], 1);
+    ASSERT(first[0] == 0);
     *out = (struct correct_sums){0};
     set_weight(cfg, x, first, n, weight, out);
     set_keep(cfg, x, first, n, keep);

@@ -26,7 +26,7 @@ struct correct_config {
     bool always; /* the weight belongs to the loss (decoupled): without tis it is not capped */
 };
 
-/* Over all tokens; 0 without tokens */
+/* Over all tokens; 0 without tokens. */
 struct correct_sums {
     double weight_mean, weight_max, capped; /* capped: share of tokens */
     double rejected;                        /* share of tokens */

@@ -1,6 +1,6 @@
 /* logprob_audit.c - see logprob_audit.h. A version is kept as a copy on the trainer's own backend,
  * so the network that scores computes as the one that trains does; it reads the weights as they lie
- * there, unpacked, which gives the same bits (ARCHITECTURE.md, Kernels), and has no reverse pass.
+ * there, unpacked, which gives the same bits (ARCHITECTURE.md, Kernels), and has no backward pass.
  *
  * Which trajectories: of each rollout and kept version the one whose id hashes lowest, so that
  * nobody can know in advance which ones are looked at; those that were looked at before come last.
@@ -37,7 +37,8 @@ struct kept {
     int n_seen;
 };
 
-struct pick { /* a trajectory to be compared with a version */
+/* A trajectory to be compared with a version. */
+struct pick {
     struct kept *kept;
     uint64_t rollout, key;
     uint32_t traj;
@@ -61,7 +62,7 @@ struct logprob_audit {
     float *logprob; /* [context] of a response */
 };
 
-static int32_t pages_of(int32_t n, int32_t page) {
+static int32_t audit_pages(int32_t n, int32_t page) {
     return (n + page - 1) / page;
 }
 
@@ -84,14 +85,15 @@ static int open_actor(struct logprob_audit *a, const struct shape *shape, const 
                                .rows_max = rows,
                                .seqs_max = 1,
                                .context = a->context,
-                               .pages = pages_of(a->context, a->page),
+                               .pages = audit_pages(a->context, a->page),
                                .page = a->page,
-                               .fast = !r->model.exact};
+                               .inexact = !r->model.exact};
     a->ints = mem_array((size_t)rows * 4 + 3 + (size_t)cfg.pages, sizeof *a->ints);
     a->logprob = mem_array((size_t)a->context, sizeof *a->logprob);
     return actor_open(&a->actor, &cfg);
 }
 
+/* Memory for as many versions as there is room for, and without any no network either. */
 int logprob_audit_open(struct logprob_audit **out, const struct params *policy,
                        const struct recipe *r, size_t device) {
     const struct shape *shape = params_shape(policy);
@@ -180,16 +182,17 @@ static void add_pick(struct logprob_audit *a, const struct batch_traj *t, uint32
     a->pick[a->n_picks++] = (struct pick){k, rollout, key, i, again};
 }
 
-/* A trajectory that the step will refuse is not for us to name. */
-static bool fits(const struct logprob_audit *a, const struct batch_traj *t) {
+/* The step refuses a batch that has others, and says why; the audit leaves them to it. */
+static bool is_scorable(const struct logprob_audit *a, const struct batch_traj *t) {
     if (t->n_prompt < 1 || t->n_response > a->context - t->n_prompt) return false;
     for (int32_t k = 0; k < t->n_prompt + t->n_response; k++)
         if (t->ids[k] < 0 || t->ids[k] >= a->vocab) return false;
     return true;
 }
 
-/* Returns the batch's tokens. */
-static int64_t choose(struct logprob_audit *a, const struct batch *b, int64_t version) {
+/* Picks one trajectory of each rollout and kept version; returns how many tokens the batch has. */
+static int64_t choose_trajectories(struct logprob_audit *a, const struct batch *b,
+                                   int64_t version) {
     int64_t tokens = 0;
     a->n_picks = 0;
     for (uint32_t i = 0; i < b->n; i++) {
@@ -207,14 +210,15 @@ static int64_t choose(struct logprob_audit *a, const struct batch *b, int64_t ve
 /* --- scoring ------------------------------------------------------------------------------- */
 
 /* Rows from .. from + n - 1 of a trajectory whose keys before them are in the pool. */
-static int forward(struct logprob_audit *a, const struct batch_traj *t, int32_t from, int32_t n) {
+static int forward_rows(struct logprob_audit *a, const struct batch_traj *t, int32_t from,
+                        int32_t n) {
     int32_t *pos = a->ints, *slot = pos + n, *row = slot + n, *target = row + n;
     int32_t *q_start = target + n, *kv_len = q_start + 2, *pages = kv_len + 1, targets = 0;
     int32_t first = t->n_prompt - 1; /* the row that predicts the first token of the response */
     int32_t skip = from < first ? first - from : 0;
     struct actor_batch in = {.n_rows = n,
                              .n_seqs = 1,
-                             .pages_max = pages_of(from + n, a->page),
+                             .pages_max = audit_pages(from + n, a->page),
                              .ids = t->ids + from,
                              .pos = pos,
                              .slot = slot,
@@ -238,18 +242,18 @@ static int forward(struct logprob_audit *a, const struct batch_traj *t, int32_t 
                           a->logprob + (from + skip - first), NULL);
 }
 
-static int score(struct logprob_audit *a, const struct batch_traj *t,
-                 const struct params *weights) {
+static int score_trajectory(struct logprob_audit *a, const struct batch_traj *t,
+                            const struct params *weights) {
     int32_t rows = t->n_prompt + t->n_response - 1, most = actor_config(a->actor)->rows_max;
     TRY(actor_use(a->actor, weights));
     for (int32_t from = 0; from < rows; from += most)
-        TRY(forward(a, t, from, rows - from < most ? rows - from : most));
+        TRY(forward_rows(a, t, from, rows - from < most ? rows - from : most));
     return 0;
 }
 
 /* A rollout's first difference is always said, of others one a second. */
-static void warn(struct logprob_audit *a, const struct batch_traj *t, const struct pick *p,
-                 int32_t at, int64_t unequal, double max) {
+static void warn_unequal(struct logprob_audit *a, const struct batch_traj *t, const struct pick *p,
+                         int32_t at, int64_t unequal, double max) {
     uint64_t now_us = clock_us();
     bool first = !is_among(a->named, a->n_named, p->rollout) && a->n_named < SEEN_MAX;
     if (!a->exact || (!first && now_us < a->warned_us + WARN_US)) return;
@@ -263,12 +267,13 @@ static void warn(struct logprob_audit *a, const struct batch_traj *t, const stru
         at, (double)a->logprob[at], (double)t->logprob[at]);
 }
 
-static int compare(struct logprob_audit *a, const struct batch_traj *t, const struct pick *p,
-                   struct logprob_audit_result *out) {
+/* Only tokens of the kept version count: a trajectory may have been sampled by several. */
+static int compare_trajectory(struct logprob_audit *a, const struct batch_traj *t,
+                              const struct pick *p, struct logprob_audit_result *out) {
     int64_t unequal = 0;
     int32_t at = -1;
     double max = 0;
-    TRY(score(a, t, p->kept->weights));
+    TRY(score_trajectory(a, t, p->kept->weights));
     for (int32_t k = 0; k < t->n_response; k++) {
         if (t->version[k] != p->kept->version) continue;
         double x = fabs((double)a->logprob[k] - (double)t->logprob[k]);
@@ -283,12 +288,13 @@ static int compare(struct logprob_audit *a, const struct batch_traj *t, const st
     out->trajectories++;
     out->unequal += unequal;
     out->max = fmax(out->max, max);
-    if (unequal > 0) warn(a, t, p, at, unequal, max);
+    if (unequal > 0) warn_unequal(a, t, p, at, unequal, max);
     return 0;
 }
 
-/* What was not compared yet first, and whose turn it is follows from the ids. */
-static int in_order(const void *x, const void *y) {
+/* Trajectories of rollouts and versions that were not compared yet come first; among equals the
+ * hashes of the ids decide. */
+static int by_turn(const void *x, const void *y) {
     const struct pick *a = x, *b = y;
     if (a->again != b->again) return a->again ? 1 : -1;
     return a->key < b->key ? -1 : a->key > b->key;
@@ -297,16 +303,16 @@ static int in_order(const void *x, const void *y) {
 int logprob_audit_batch(struct logprob_audit *a, const struct batch *b, int64_t version,
                         struct logprob_audit_result *out) {
     struct logprob_audit_result r = {0};
-    int64_t budget = a->n > 0 ? choose(a, b, version) / PART_OF_BATCH : 0;
-    if (a->n_picks > 1) qsort(a->pick, a->n_picks, sizeof *a->pick, in_order);
+    int64_t budget = a->n > 0 ? choose_trajectories(a, b, version) / PART_OF_BATCH : 0;
+    if (a->n_picks > 1) qsort(a->pick, a->n_picks, sizeof *a->pick, by_turn);
     for (size_t i = 0; i < a->n_picks; i++) {
         const struct pick *p = &a->pick[i];
         const struct batch_traj *t = &b->traj[p->traj];
         int64_t rows = t->n_prompt + t->n_response;
-        if (!fits(a, t)) continue;
+        if (!is_scorable(a, t)) continue;
         if (r.trajectories > 0 && (p->again || rows > budget)) continue;
         budget -= rows;
-        TRY(compare(a, t, p, &r));
+        TRY(compare_trajectory(a, t, p, &r));
         if (!p->again && p->kept->n_seen < SEEN_MAX) p->kept->seen[p->kept->n_seen++] = p->rollout;
     }
     *out = r;

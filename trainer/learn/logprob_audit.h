@@ -12,8 +12,8 @@
 
 struct logprob_audit; /* the versions kept, a network to score with */
 
-struct logprob_audit_result { /* of one batch; tokens of older versions than the one that is trained
-                               */
+/* Of one batch: the tokens of older versions than the one that is trained. */
+struct logprob_audit_result {
     int64_t tokens, trajectories;
     int64_t unequal; /* tokens whose log-prob is not the one recorded, bit for bit */
     double sum, max; /* of |difference|; INFINITY: a NaN */

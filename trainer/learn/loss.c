@@ -8,15 +8,19 @@
  * batch was packed. */
 #include "trainer/learn/loss.h"
 
+#include "base/err.h"
+
 #include <math.h>
 
 static const double loss_exp_limit = 20;
 
-struct point { /* value and derivative by lp */
+/* Value and derivative by lp. */
+struct point {
     double value, slope;
 };
 
-struct policy { /* of one token */
+/* Policy loss of one token. */
+struct policy {
     struct point pg;
     double ratio;
     bool clipped, dual;
@@ -29,9 +33,9 @@ static struct point limited_exp(double x, double sign) {
     return (struct point){e, sign * e};
 }
 
-/* --- policy losses --------------------------------------------------------------------------- */
+/* --- policy losses ------------------------------------------------------------------------- */
 
-static struct policy surrogate(const struct loss_config *cfg, double a, struct point r) {
+static struct policy clipped_surrogate(const struct loss_config *cfg, double a, struct point r) {
     double high = 1 + cfg->clip_high, low = 1 - cfg->clip_low;
     struct policy p = {.ratio = r.value, .pg = {-r.value * a, -r.slope * a}};
     p.clipped = (a > 0 && r.value > high) || (a < 0 && r.value < low);
@@ -45,13 +49,13 @@ static struct policy surrogate(const struct loss_config *cfg, double a, struct p
  * -dual_clip A. */
 static struct policy ppo_clip(const struct loss_config *cfg, const struct loss_token *t,
                               double lp) {
-    return surrogate(cfg, t->advantage, limited_exp(lp - (double)t->old, 1));
+    return clipped_surrogate(cfg, t->advantage, limited_exp(lp - (double)t->old, 1));
 }
 
 /* As ppo-clip, with r = exp([mean over the sequence of lp - o] + lp - [lp]). */
 static struct policy gspo(const struct loss_config *cfg, const struct loss_token *t, double lp) {
     double x = t->sequence + (lp - (double)t->current);
-    return surrogate(cfg, t->advantage, limited_exp(x, 1));
+    return clipped_surrogate(cfg, t->advantage, limited_exp(x, 1));
 }
 
 static struct policy reinforce(double weight, double a, double lp) {
@@ -96,7 +100,7 @@ static struct policy decoupled(const struct loss_config *cfg, const struct loss_
     if (!cfg->interpolate) return ppo_clip(cfg, t, lp);
     double x = lp - (double)t->behaviour, alpha = (double)t->alpha;
     double weight = limited_exp(alpha * x, 1).value;
-    struct policy p = surrogate(cfg, t->advantage, limited_exp((1 - alpha) * x, 1));
+    struct policy p = clipped_surrogate(cfg, t->advantage, limited_exp((1 - alpha) * x, 1));
     if (cfg->cap > 0) weight = fmin(weight, cfg->cap);
     p.pg.value *= weight;
     p.pg.slope *= weight;
@@ -124,10 +128,10 @@ static struct policy policy_of(const struct loss_config *cfg, const struct loss_
     return p;
 }
 
-/* --- the other terms ------------------------------------------------------------------------- */
+/* --- the other terms ----------------------------------------------------------------------- */
 
-static struct point divergence(const struct loss_config *cfg, const struct loss_token *t,
-                               double logprob) {
+static struct point kl_estimate(const struct loss_config *cfg, const struct loss_token *t,
+                                double logprob) {
     double x = logprob - (double)t->reference;
     if (cfg->kl == RECIPE_KL_K1) return (struct point){x, 1};
     if (cfg->kl == RECIPE_KL_K2) return (struct point){0.5 * x * x, x};
@@ -136,7 +140,7 @@ static struct point divergence(const struct loss_config *cfg, const struct loss_
 }
 
 double loss_divergence(const struct loss_config *cfg, const struct loss_token *token, double lp) {
-    return divergence(cfg, token, lp).value;
+    return kl_estimate(cfg, token, lp).value;
 }
 
 static struct point value_error(const struct loss_config *cfg, const struct loss_token *t,
@@ -149,7 +153,7 @@ static struct point value_error(const struct loss_config *cfg, const struct loss
     return (struct point){0.5 * off * off, off};
 }
 
-/* --- gradient -------------------------------------------------------------------------------- */
+/* --- gradient ------------------------------------------------------------------------------ */
 
 struct loss_token loss_token_at(const struct loss_table *t, int64_t e) {
     return (struct loss_token){.weight = t->weight[e],
@@ -166,8 +170,10 @@ struct loss_token loss_token_at(const struct loss_table *t, int64_t e) {
                                .goal = t->goal[e]};
 }
 
+/* Rejected tokens (weight 0) get a zero from the policy and the KL, but still teach the critic. */
 void loss_gradient(const struct loss_config *cfg, const struct loss_table *table, int64_t first,
                    const int64_t *element, const struct loss_rows *rows) {
+    ASSERT(!rows->value == !rows->g_value);
     for (int64_t i = 0; i < rows->n; i++) {
         struct loss_token t = loss_token_at(table, first + (element ? element[i] : i));
         if (cfg->supervised) {
@@ -178,7 +184,7 @@ void loss_gradient(const struct loss_config *cfg, const struct loss_table *table
         }
         double lp = (double)rows->logprob[i];
         double slope = policy_of(cfg, &t, lp).pg.slope;
-        if (cfg->kl_coef != 0) slope += cfg->kl_coef * divergence(cfg, &t, lp).slope;
+        if (cfg->kl_coef != 0) slope += cfg->kl_coef * kl_estimate(cfg, &t, lp).slope;
         rows->g_logprob[i] = (float)(t.weight * slope);
         rows->g_entropy[i] = (float)(-t.weight * cfg->entropy_coef);
         if (!rows->g_value) continue;
@@ -196,7 +202,7 @@ bool loss_is_flat(const struct loss_config *cfg, const struct loss_token *token)
     return token->advantage == 0 && cfg->kl_coef == 0 && cfg->entropy_coef == 0;
 }
 
-/* --- report ---------------------------------------------------------------------------------- */
+/* --- report -------------------------------------------------------------------------------- */
 
 static void add_supervised(struct loss_sums *out, const struct loss_token *t, double lp) {
     out->pg_loss -= t->weight * lp;
@@ -208,8 +214,8 @@ static void add_supervised(struct loss_sums *out, const struct loss_token *t, do
     out->kept++;
 }
 
-static void add_value(struct loss_sums *out, const struct loss_config *cfg,
-                      const struct loss_token *t, double value) {
+static void add_value_loss(struct loss_sums *out, const struct loss_config *cfg,
+                           const struct loss_token *t, double value) {
     bool clipped;
     double error = value_error(cfg, t, value, &clipped).value;
     out->value_loss += t->share * error;
@@ -221,7 +227,7 @@ static void add_policy(struct loss_sums *out, const struct loss_config *cfg,
                        const struct loss_token *t, double lp, double entropy) {
     struct policy p = policy_of(cfg, t, lp);
     double w = limited_exp(lp - (double)t->behaviour, 1).value;
-    double kl = cfg->reference ? divergence(cfg, t, lp).value : 0;
+    double kl = cfg->reference ? kl_estimate(cfg, t, lp).value : 0;
     out->weights += w;
     out->squares += w * w;
     out->kl += kl;
@@ -247,7 +253,7 @@ void loss_add(struct loss_sums *out, const struct loss_config *cfg, const struct
             continue;
         }
         add_policy(out, cfg, &t, lp, entropy);
-        if (rows->value) add_value(out, cfg, &t, (double)rows->value[i]);
+        if (rows->value) add_value_loss(out, cfg, &t, (double)rows->value[i]);
     }
     out->tokens += (double)rows->n;
     out->parts++;

@@ -1,5 +1,5 @@
 /* loss.h - the loss of one token, its derivatives, and the sums that are reported. Pure functions
- * on host arrays; the reverse pass calls loss_gradient chunk by chunk.
+ * on host arrays; the backward pass calls loss_gradient chunk by chunk.
  *
  * With lp = log pi(token) by the weights being trained, b = log-prob recorded when the token was
  * sampled (the BEHAVIOUR policy's), o = the denominator of the ratio, f = log-prob by the frozen

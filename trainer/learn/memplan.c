@@ -3,7 +3,7 @@
  * Every size is asked of the code that will allocate it. Recomputation is the last resort: a layer
  * that runs again costs a third of its work once more, so `auto` takes the fewest that let the rest
  * fit; which ones does not matter to memory, and the first have the longest time between their
- * forward and their reverse, in which an offloaded input travels. Nothing of this changes a bit of
+ * forward and their backward, in which an offloaded input travels. Nothing of this changes a bit of
  * a gradient, so ranks may differ and a replay on another device may too. */
 #include "trainer/learn/memplan.h"
 
@@ -35,7 +35,7 @@ static void size_text(struct buf *out, size_t bytes) {
                large ? "GiB" : "MiB");
 }
 
-/* Of rank 0, whose part is the largest. */
+/* Of rank 0; the last rank keeps a few elements more (shard.h). */
 static void plan_optimizer(struct memplan *m, const struct shape *shape, const struct recipe *r) {
     struct shard_ranks place = {.n = (int)r->trainer.ranks};
     bool on_host = r->trainer.alignment.previous == RECIPE_PREVIOUS_HOST;
@@ -55,7 +55,7 @@ static int find_limit(struct memplan *m, const struct kern_backend *b, const str
     return 0;
 }
 
-static int too_little(const struct memplan *m, const struct recipe *r) {
+static int refuse_too_large(const struct memplan *m, const struct recipe *r) {
     struct buf text = {0};
     memplan_text(&text, m);
     buf_str(&text, ", of ");
@@ -73,7 +73,7 @@ static int too_little(const struct memplan *m, const struct recipe *r) {
     return rc;
 }
 
-static void add_up(struct memplan *m) {
+static void sum_device(struct memplan *m) {
     m->device = m->weights + m->optimizer + m->reference + m->exchange + m->policy.device;
 }
 
@@ -83,9 +83,9 @@ int32_t memplan_recomputed(const struct recipe *r, int32_t layers) {
     return n > 0 && n < layers ? (int32_t)n : layers;
 }
 
-/* How many layers, with everything else known. */
-static int choose(struct memplan *m, const struct kern_backend *b, const struct shape *shape,
-                  const struct recipe *r) {
+/* Sets recomputed, policy and device; everything else is known. */
+static int choose_recomputed(struct memplan *m, const struct kern_backend *b,
+                             const struct shape *shape, const struct recipe *r) {
     size_t others = m->weights + m->optimizer + m->reference + m->exchange;
     m->recomputed = memplan_recomputed(r, m->layers);
     if (r->trainer.recompute == RECIPE_RECOMPUTE_AUTO && m->limit > 0) {
@@ -94,12 +94,13 @@ static int choose(struct memplan *m, const struct kern_backend *b, const struct 
         if (m->recomputed < 0) m->recomputed = m->layers;
     }
     TRY(passes_policy_memory(&m->policy, b, shape, r, m->recomputed));
-    add_up(m);
-    return m->limit > 0 && m->device > m->limit ? too_little(m, r) : 0;
+    sum_device(m);
+    return m->limit > 0 && m->device > m->limit ? refuse_too_large(m, r) : 0;
 }
 
-static size_t of_all_ranks(const struct memplan *m, const struct shape *shape,
-                           const struct recipe *r) {
+/* The ranks differ in their parts of the optimizer alone. */
+static size_t sum_ranks(const struct memplan *m, const struct shape *shape,
+                        const struct recipe *r) {
     struct shard_ranks place = {.n = (int)r->trainer.ranks};
     size_t first = update_bytes(shape, r, &place), sum = 0;
     for (; place.rank < place.n; place.rank++)
@@ -117,9 +118,9 @@ int memplan_plan(struct memplan *out, const struct kern_backend *b, const struct
     plan_optimizer(&m, shape, r);
     m.handover = handover_bytes(b, shape, r);
     TRY(find_limit(&m, b, r));
-    TRY(choose(&m, b, shape, r));
+    TRY(choose_recomputed(&m, b, shape, r));
     m.host += m.policy.segments + m.policy.inputs + passes_microbatch_bytes(b, shape, r);
-    m.all = of_all_ranks(&m, shape, r);
+    m.all = sum_ranks(&m, shape, r);
     *out = m;
     return 0;
 }
@@ -130,6 +131,7 @@ static void part_text(struct buf *out, const char *name, size_t bytes) {
     size_text(out, bytes);
 }
 
+/* Parts of 0 bytes are left out: a line for people, unlike memplan_json. */
 void memplan_text(struct buf *out, const struct memplan *m) {
     size_text(out, m->device);
     buf_str(out, " (weights ");

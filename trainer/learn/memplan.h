@@ -1,6 +1,5 @@
 /* memplan.h - the trainer's memory: what each part takes, to the byte, before anything is taken,
- * and how many layers are recomputed in the reverse pass so that it fits (trainer.recompute: auto).
- */
+ * and how many layers run again in the backward pass so that it fits (trainer.recompute: auto). */
 #ifndef TRAINER_LEARN_MEMPLAN_H
 #define TRAINER_LEARN_MEMPLAN_H
 
@@ -18,7 +17,7 @@ struct memplan {
     size_t optimizer;         /* gradient, moments, previous gradient: on the device */
     size_t reference;         /* weights and forward pass of the reference network */
     size_t exchange;          /* between ranks */
-    struct actor_plan policy; /* forward and reverse pass */
+    struct actor_plan policy; /* forward and backward pass */
     size_t device, host;      /* all of the above; host: optimizer, segments, inputs, batches */
     size_t limit;             /* of device: trainer.memory, or what is left; 0: unknown, none */
     size_t handover;          /* beside device: relay.device_handover, the slabs; 0: not used */

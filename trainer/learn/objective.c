@@ -186,7 +186,7 @@ static float alpha_of(int64_t behaviour, int64_t version) {
     return lag > 0 ? (float)((double)(lag - 1) / (double)lag) : 0;
 }
 
-static int64_t tokens_of(const struct objective *o) {
+static int64_t batch_tokens(const struct objective *o) {
     return o->traj.first[o->batch->n];
 }
 
@@ -221,7 +221,7 @@ static void mask_overlong(const struct objective *o, struct batch *b) {
     }
 }
 
-static void begin_batch(struct objective *o, struct passes *p, struct batch *b, int64_t version) {
+static void open_tables(struct objective *o, struct passes *p, struct batch *b, int64_t version) {
     double none = (double)NAN;
     passes_begin(p, b);
     o->batch = b;
@@ -232,13 +232,13 @@ static void begin_batch(struct objective *o, struct passes *p, struct batch *b, 
     open_traj_table(o, b->n);
     open_token_table(o, (size_t)passes_tokens(p));
     fill_tables(o, b);
-    ASSERT(tokens_of(o) == passes_tokens(p));
+    ASSERT(batch_tokens(o) == passes_tokens(p));
 }
 
 /* Weights that are broken (NaN, overflowing) would otherwise pass unnoticed where no advantage asks
  * for a gradient, and as three skipped steps where one does. */
-static int check_finite(const struct objective *o, const float *logprob, int64_t n,
-                        const char *whose) {
+static int check_logprobs(const struct objective *o, const float *logprob, int64_t n,
+                          const char *whose) {
     int64_t bad = 0;
     for (int64_t e = 0; e < n; e++)
         bad += !isfinite(logprob[e]);
@@ -254,17 +254,17 @@ static int check_finite(const struct objective *o, const float *logprob, int64_t
 /* Columns reference, current, value, log_ratio, and old where it is the current policy. */
 static int forward_passes(struct objective *o, struct passes *p) {
     struct loss_table *l = &o->token.loss;
-    int64_t n = tokens_of(o);
+    int64_t n = batch_tokens(o);
     if (!o->rl_loss.reference && !o->policy_pass) return 0;
     passes_plan(p, o->traj.flat); /* none is, yet */
     if (o->rl_loss.reference) {
         TRY(passes_logprobs(p, PASSES_REFERENCE, o->inv_temp, l->reference, NULL, NULL));
-        TRY(check_finite(o, l->reference, n, "the reference"));
+        TRY(check_logprobs(o, l->reference, n, "the reference"));
     }
     if (!o->policy_pass) return 0;
     TRY(passes_logprobs(p, PASSES_POLICY, o->inv_temp, l->current, NULL,
                         has_critic(o) ? l->value : NULL));
-    TRY(check_finite(o, l->current, n, "the policy"));
+    TRY(check_logprobs(o, l->current, n, "the policy"));
     for (int64_t e = 0; e < n; e++) {
         if (is_recomputed(o)) l->old[e] = l->current[e];
         o->token.log_ratio[e] = (double)l->current[e] - (double)l->behaviour[e];
@@ -312,7 +312,7 @@ static int on_score(void *ctx, const int64_t *element, const struct loss_rows *r
     return 0;
 }
 
-/* Square of the norm of trajectory i's gradient of log pi, by a reverse pass of its own. What the
+/* Square of the norm of trajectory i's gradient of log pi, by a backward pass of its own. What the
  * pass says of its tokens is written where the gradient pass will say it again. */
 static int score_norm(struct objective *o, struct passes *p, struct update *update, uint32_t i,
                       double *out) {
@@ -388,7 +388,7 @@ static void token_advantages(struct objective *o) {
         for (size_t k = 0; k < n; k++)
             advantage[k] -= (double)o->batch->traj[i].baseline;
     }
-    if (has_critic(o)) o->totals.explained_variance = explained_variance(l, tokens_of(o));
+    if (has_critic(o)) o->totals.explained_variance = explained_variance(l, batch_tokens(o));
 }
 
 static void report_advantages(const struct objective *o, struct batch *b) {
@@ -419,7 +419,7 @@ static int set_advantages(struct objective *o, struct passes *p, struct update *
     }
     if (kind == RECIPE_ADV_REINFORCE_PP || kind == RECIPE_ADV_GAE ||
         kind == RECIPE_ADV_REINFORCE_PP_BASELINE)
-        adv_whiten(o->token.loss.advantage, (size_t)tokens_of(o));
+        adv_whiten(o->token.loss.advantage, (size_t)batch_tokens(o));
     report_advantages(o, o->batch);
     return 0;
 }
@@ -480,7 +480,7 @@ int objective_prepare(struct objective *o, struct passes *p, struct update *upda
                       int64_t version) {
     o->loss = o->rl_loss;
     mask_overlong(o, b);
-    begin_batch(o, p, b, version);
+    open_tables(o, p, b, version);
     for (uint32_t i = 0; i < b->n; i++)
         o->totals.truncated += b->traj[i].truncated;
     TRY(forward_passes(o, p));
@@ -494,7 +494,7 @@ int objective_prepare(struct objective *o, struct passes *p, struct update *upda
 void objective_prepare_supervised(struct objective *o, struct passes *p, struct batch *b,
                                   int64_t version) {
     o->loss = (struct loss_config){.supervised = true};
-    begin_batch(o, p, b, version);
+    open_tables(o, p, b, version);
     split_parts(o, 1);
     set_weights(o, RECIPE_TOKEN_MEAN);
 }
@@ -516,7 +516,7 @@ struct loss_ctx {
     int64_t first; /* token of the optimizer step's first element */
 };
 
-static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
+static int on_trained_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
     const struct loss_ctx *c = ctx;
     loss_gradient(c->cfg, c->table, c->first, element, rows);
     return 0;
@@ -551,6 +551,8 @@ static int set_sequence_ratio(struct objective *o, struct passes *p, uint32_t k)
     return 0;
 }
 
+/* A part of the batch is a batch of its own to the passes, so its tokens are numbered from 0; token
+ * `first` of the tables is its first. */
 int objective_gradient(struct objective *o, struct passes *p, uint32_t k, struct params *grads) {
     ASSERT(k < o->parts && k == o->parts_done);
     const struct part *part = &o->part[k];
@@ -566,9 +568,9 @@ int objective_gradient(struct objective *o, struct passes *p, uint32_t k, struct
     passes_begin(p, &view);
     passes_plan(p, o->traj.flat + part->from);
     TRY(set_sequence_ratio(o, p, k));
-    TRY(passes_gradient(p, o->loss.supervised ? 1 : o->inv_temp, on_tokens, &ctx, grads, logprob,
-                        entropy, value));
-    TRY(check_finite(o, logprob, n, "the policy"));
+    TRY(passes_gradient(p, o->loss.supervised ? 1 : o->inv_temp, on_trained_tokens, &ctx, grads,
+                        logprob, entropy, value));
+    TRY(check_logprobs(o, logprob, n, "the policy"));
     loss_add(&o->totals.loss, &o->loss, &o->token.loss, first,
              &(struct loss_rows){.n = n, .logprob = logprob, .entropy = entropy, .value = value});
     o->totals.microbatches += passes_microbatches(p);
@@ -585,8 +587,8 @@ const float *objective_logprobs(const struct objective *o, uint32_t *n) {
 
 static void report_critic(const struct objective *o, const struct loss_sums *s,
                           struct step_report *out) {
-    double mean = 0, n = (double)tokens_of(o);
-    for (int64_t e = 0; e < tokens_of(o); e++)
+    double mean = 0, n = (double)batch_tokens(o);
+    for (int64_t e = 0; e < batch_tokens(o); e++)
         mean += (double)o->token.loss.value[e] / n;
     out->value_loss = s->value_loss;
     out->value_clip_fraction = s->value_clip_fraction;
@@ -594,6 +596,7 @@ static void report_critic(const struct objective *o, const struct loss_sums *s,
     out->explained_variance = o->totals.explained_variance;
 }
 
+/* Sums of all optimizer steps of the batch, as one step. */
 void objective_report(const struct objective *o, struct step_report *out) {
     const struct totals *all = &o->totals;
     struct loss_sums s = all->loss;
@@ -619,7 +622,7 @@ void objective_report(const struct objective *o, struct step_report *out) {
         scale += o->part[k].lr_scale / (double)o->parts;
     out->lr_scale = scale;
     out->truncated = all->truncated;
-    out->trained_tokens = tokens_of(o);
+    out->trained_tokens = batch_tokens(o);
     out->microbatches = all->microbatches;
     out->optimizer_steps = o->parts;
     if (has_critic(o)) report_critic(o, &s, out);

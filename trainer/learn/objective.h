@@ -29,8 +29,7 @@ MUST_CHECK int objective_check(const struct objective *o, const struct batch *b)
  * The gradient in `update` is overwritten. */
 MUST_CHECK int objective_prepare(struct objective *o, struct passes *p, struct update *update,
                                  struct batch *b, int64_t version);
-/* The same for supervised steps: the loss is the mean of -log pi over the batch's trained tokens.
- */
+/* The same for a supervised step: the loss is the mean of -log pi over the trained tokens. */
 void objective_prepare_supervised(struct objective *o, struct passes *p, struct batch *b,
                                   int64_t version);
 

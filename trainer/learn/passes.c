@@ -1,7 +1,7 @@
 /* passes.c - see passes.h.
  *
- * All memory that depends on the network is taken when opened; the limits come from the recipe. The
- * numbers by trajectory grow to the largest batch seen and stay.
+ * All memory that depends on the network is taken when the passes are opened; the limits come from
+ * the recipe. The columns by trajectory grow to the largest batch seen and stay.
  *
  * Trajectories whose gradient is zero whatever happens (a group of equal rewards, no KL, no entropy
  * bonus) are packed apart and see only the forward pass, for the statistics and the mismatch
@@ -19,10 +19,11 @@ struct passes {
     struct actor *actor, *reference; /* the latter only where the recipe uses it */
     struct microbatch microbatch;
     const struct batch *batch;
+    bool planned;                  /* passes_plan has split this batch */
     const struct rank_comm *ranks; /* NULL: one */
     struct assign assign;          /* of the batch to the ranks */
     bool alone;                    /* this rank computes the whole batch */
-    struct split active, flat;     /* forward and reverse; forward only */
+    struct split active, flat;     /* forward and backward; forward only */
     struct split one;              /* of passes_score */
     struct split_limits limits;
     int64_t n_tokens, microbatches;
@@ -60,8 +61,8 @@ static bool offloads(const struct recipe *r) {
     return has_segments(r) && r->trainer.prefix_offload;
 }
 
-static void limits_of(struct microbatch_limits *l, const struct kern_backend *b,
-                      const struct shape *shape, const struct recipe *r) {
+static void microbatch_limits_of(struct microbatch_limits *l, const struct kern_backend *b,
+                                 const struct shape *shape, const struct recipe *r) {
     int64_t context =
         min64(shape->context, r->rollout.max_prompt_tokens + r->rollout.max_new_tokens);
     int64_t seqs = r->trainer.batch.groups * r->rollout.group_size;
@@ -142,7 +143,7 @@ static struct actor_config actor_config_of(const struct kern_backend *b, const s
                                .segment_keys = train && has_segments(r) ? segment_keys_of(l) : 0,
                                .offload_segments = train && offloads(r),
                                .pack = true,
-                               .fast = !r->model.exact};
+                               .inexact = !r->model.exact};
     if (!train) cfg.shape.value_head = false;
     return cfg;
 }
@@ -154,7 +155,7 @@ bool passes_wants_reference(const struct recipe *r) {
 static struct actor_config config_of(const struct kern_backend *b, const struct shape *shape,
                                      const struct recipe *r, bool train, int32_t recompute) {
     struct microbatch_limits l;
-    limits_of(&l, b, shape, r);
+    microbatch_limits_of(&l, b, shape, r);
     return actor_config_of(b, shape, &l, r, train, recompute);
 }
 
@@ -179,16 +180,17 @@ size_t passes_reference_bytes(const struct kern_backend *b, const struct shape *
 size_t passes_microbatch_bytes(const struct kern_backend *b, const struct shape *shape,
                                const struct recipe *r) {
     struct microbatch_limits l;
-    limits_of(&l, b, shape, r);
+    microbatch_limits_of(&l, b, shape, r);
     return microbatch_bytes(&l) + (size_t)l.rows_max * 3 * sizeof(float);
 }
 
+/* The microbatch and its rows are as large as the recipe lets a pass be; nothing of them grows. */
 int passes_open(struct passes **out, const struct kern_backend *b, const struct shape *shape,
                 const struct recipe *r, int32_t recompute) {
     struct passes *p = mem_zalloc(sizeof *p);
     struct microbatch_limits l;
     int rc = 0;
-    limits_of(&l, b, shape, r);
+    microbatch_limits_of(&l, b, shape, r);
     p->limits = split_limits_of(&l, shape, r);
     microbatch_open(&p->microbatch, &l);
     p->mb_logprob = mem_array((size_t)l.rows_max, sizeof *p->mb_logprob);
@@ -224,7 +226,7 @@ void passes_close(struct passes **pp) {
     *pp = NULL;
 }
 
-static struct actor *actor_of(const struct passes *p, enum passes_net net) {
+static struct actor *actor_of_net(const struct passes *p, enum passes_net net) {
     struct actor *a = net == PASSES_REFERENCE ? p->reference : p->actor;
     ASSERT(a);
     return a;
@@ -239,7 +241,7 @@ int32_t passes_context(const struct passes *p) {
 }
 
 int passes_use(struct passes *p, enum passes_net net, const struct params *weights) {
-    return actor_use(actor_of(p, net), weights);
+    return actor_use(actor_of_net(p, net), weights);
 }
 
 void passes_watch(struct passes *p, int (*fn)(void *ctx), void *ctx) {
@@ -257,10 +259,11 @@ int passes_sum_ranks(const struct passes *p, double *v, size_t n) {
     return p->ranks ? rank_comm_sum(p->ranks, v, n) : 0;
 }
 
-static void begin_batch(struct passes *p, const struct batch *b, bool alone) {
+static void start_batch(struct passes *p, const struct batch *b, bool alone) {
     const struct column columns[] = {COLUMN(p->rows), COLUMN(p->first), COLUMN(p->tokens)};
     columns_zero(&p->traj_memory, b->n, columns, sizeof columns / sizeof columns[0]);
     p->batch = b;
+    p->planned = false;
     p->n_tokens = 0;
     for (uint32_t i = 0; i < b->n; i++) {
         const struct batch_traj *t = &b->traj[i];
@@ -274,11 +277,11 @@ static void begin_batch(struct passes *p, const struct batch *b, bool alone) {
 }
 
 void passes_begin(struct passes *p, const struct batch *b) {
-    begin_batch(p, b, false);
+    start_batch(p, b, false);
 }
 
 void passes_begin_alone(struct passes *p, const struct batch *b) {
-    begin_batch(p, b, true);
+    start_batch(p, b, true);
 }
 
 bool passes_is_own(const struct passes *p, uint32_t i) {
@@ -305,6 +308,7 @@ void passes_plan(struct passes *p, const bool *flat) {
     plan_part(p, &p->active, flat, false);
     plan_part(p, &p->flat, flat, true);
     p->microbatches = p->active.passes + p->flat.passes;
+    p->planned = true;
 }
 
 int64_t passes_microbatches(const struct passes *p) {
@@ -351,8 +355,7 @@ static void scatter(const struct microbatch *m, int64_t first, int64_t n, float 
             to[m->element[e]] = from[i];
 }
 
-/* Forward passes alone need no reverse of a segment: its keys stay in the pool until they are
- * overwritten. */
+/* Forward passes alone pop no segment: its keys stay in the pool until they are overwritten. */
 static int forward_part(struct job *j, struct actor *a) {
     struct passes *p = j->p;
     const struct microbatch *m = &p->microbatch;
@@ -404,7 +407,8 @@ static int all_gather(struct passes *p, float *logprob, float *entropy, float *v
 
 int passes_logprobs(struct passes *p, enum passes_net net, float inv_temp, float *logprob,
                     float *entropy, float *value) {
-    struct actor *a = actor_of(p, net);
+    struct actor *a = actor_of_net(p, net);
+    ASSERT(p->planned);
     struct job j = job_of(p, inv_temp, logprob, entropy, value);
     actor_unwind(a);
     j.plan = &p->active;
@@ -441,6 +445,7 @@ static int on_shared_rows(const struct job *j, int64_t first, const struct loss_
     struct passes *p = j->p;
     const struct microbatch *m = &p->microbatch;
     int64_t n = m->start[first + rows->n] - m->start[first];
+    ASSERT(n > rows->n);
     mem_grow(&p->by_token, &p->by_token_cap, 6 * (size_t)n, sizeof *p->by_token);
     float *lp = p->by_token, *ent = lp + n, *val = rows->value ? ent + n : NULL;
     float *glp = lp + 3 * n, *gent = glp + n, *gval = rows->g_value ? gent + n : NULL;
@@ -468,7 +473,8 @@ static int on_rows(void *ctx, int64_t first, const struct loss_rows *rows) {
     return j->loss(j->ctx, m->element + m->start[first], rows);
 }
 
-/* A wave is forward and reverse, a frame's forward is its push and its reverse its pop. */
+/* A wave runs forward and backward; a segment runs forward when it is pushed, and backward when it
+ * is popped. */
 static int gradient_op(struct job *j, const struct split_op *op, struct params *grads) {
     struct actor *a = j->p->actor;
     const struct microbatch *m = &j->p->microbatch;
@@ -484,6 +490,7 @@ static int gradient_op(struct job *j, const struct split_op *op, struct params *
 
 int passes_gradient(struct passes *p, float inv_temp, passes_loss_fn *loss, void *ctx,
                     struct params *grads, float *logprob, float *entropy, float *value) {
+    ASSERT(p->planned);
     struct job j = job_of(p, inv_temp, logprob, entropy, value);
     j.loss = loss;
     j.ctx = ctx;

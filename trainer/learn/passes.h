@@ -1,5 +1,5 @@
 /* passes.h - what the network does with the trajectories of one batch: log-probs of all trained
- * tokens, and one forward-and-reverse pass that adds their gradient. How the batch is split into
+ * tokens, and one forward-and-backward pass that adds their gradient. How the batch is split into
  * microbatches, and what of a shared prompt is computed once, is decided and hidden here.
  *
  * Tokens are numbered as in the batch: trajectory by trajectory, position by position, the trained
@@ -25,7 +25,7 @@ struct passes; /* network, microbatch plan, their memory; one thread */
 enum passes_net { PASSES_POLICY, PASSES_REFERENCE };
 
 /* The reference network is there only where the recipe uses one. recompute: of so many layers, the
- * first ones, only the input is kept for the reverse pass (memplan.h decides how many). */
+ * first ones, only the input is kept for the backward pass (memplan.h decides how many). */
 MUST_CHECK int passes_open(struct passes **out, const struct kern_backend *b,
                            const struct shape *shape, const struct recipe *r, int32_t recompute);
 void passes_close(struct passes **p);

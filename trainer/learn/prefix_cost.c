@@ -24,7 +24,7 @@ struct trial {
 };
 
 /* n trajectories of `rows` rows, the last of which predicts the one trained token. */
-static struct batch *batch_of(const struct shape *s, uint32_t n, int32_t rows) {
+static struct batch *batch_of_equals(const struct shape *s, uint32_t n, int32_t rows) {
     struct batch *b = batch_open(n);
     int32_t *ids = mem_array((size_t)rows + 1, sizeof *ids);
     b->n_groups = 1;
@@ -51,11 +51,11 @@ static int open_trial(struct trial *t, const struct params *w, uint32_t n, int32
                      memplan_recomputed(r, params_shape(w)->layers));
     recipe_close(&r);
     TRY(rc);
-    t->batch = batch_of(params_shape(w), n, rows);
+    t->batch = batch_of_equals(params_shape(w), n, rows);
     return passes_use(t->passes, PASSES_POLICY, w);
 }
 
-static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
+static int constant_loss(void *ctx, const int64_t *element, const struct loss_rows *rows) {
     (void)ctx, (void)element;
     for (int64_t i = 0; i < rows->n; i++) {
         rows->g_logprob[i] = 1e-3F;
@@ -65,8 +65,8 @@ static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *
     return 0;
 }
 
-/* Where the processor computes, the time that it gave to other processes does not count. */
-static uint64_t now_us(const struct kern_backend *b) {
+/* On the host the time that the processor gave to other processes does not count. */
+static uint64_t trial_clock_us(const struct kern_backend *b) {
     return b->on_host ? clock_cpu_us() : clock_us();
 }
 
@@ -76,11 +76,11 @@ static int run_trial(struct trial *t, struct params *grads) {
     bool critic = params_shape(grads)->value_head;
     passes_begin(t->passes, t->batch);
     passes_plan(t->passes, flat);
-    uint64_t start = now_us(params_backend(grads));
-    TRY(passes_gradient(t->passes, 1, on_tokens, NULL, grads, logprob, entropy,
+    uint64_t start = trial_clock_us(params_backend(grads));
+    TRY(passes_gradient(t->passes, 1, constant_loss, NULL, grads, logprob, entropy,
                         critic ? value : NULL));
     TRY(kern_sync(params_backend(grads), passes_stream(t->passes)));
-    double us = (double)(now_us(params_backend(grads)) - start);
+    double us = (double)(trial_clock_us(params_backend(grads)) - start);
     if (us < t->best_us || t->best_us == 0) t->best_us = us;
     return 0;
 }
@@ -90,19 +90,19 @@ static void close_trial(struct trial *t) {
     batch_close(&t->batch);
 }
 
-static double within(double x, double most) {
+static double clamp_cost(double x, double most) {
     return x < 0 ? 0 : x < most ? x : most;
 }
 
 /* Times in us, rows of the long one -> costs. Noise may leave nothing for a row: passes and keys
  * take half of the time at most. */
-static void solve(struct prefix_cost_measure *out, const struct shape *s, double whole,
-                  double parts, double one, double rows) {
+static void solve_costs(struct prefix_cost_measure *out, const struct shape *s, double whole,
+                        double parts, double one, double rows) {
     double d = s->d, q = (double)s->heads * s->head_width, kv = (double)s->kv_heads * s->head_width;
     double layer = 2 * d * kv + 2 * d * q + 3 * d * s->ffn;
-    double pass = within((parts - whole) / (PASSES - 1), whole / 2);
+    double pass = clamp_cost((parts - whole) / (PASSES - 1), whole / 2);
     double near = (whole - pass) / (SEQS * SHORT), far = (one - pass) / rows;
-    double key = within(2 * (far - near) / (rows - SHORT), near / SHORT);
+    double key = clamp_cost(2 * (far - near) / (rows - SHORT), near / SHORT);
     out->row_us = near - key * SHORT / 2;
     out->pass = pass / out->row_us;
     out->attention = key / out->row_us * layer / (2 * q);
@@ -113,6 +113,7 @@ static int32_t long_rows(const struct shape *s) {
     return s->window > 0 && s->window < rows ? s->window : rows;
 }
 
+/* The three kinds of trial take turns, so that a busy moment of the machine hits all of them. */
 int prefix_cost_measure(struct prefix_cost_measure *out, const struct params *weights, int rounds) {
     const struct shape *s = params_shape(weights);
     struct shape sums = *s; /* gradients are f32 */
@@ -130,7 +131,7 @@ int prefix_cost_measure(struct prefix_cost_measure *out, const struct params *we
     for (int k = 0; k < rounds; k++)
         for (int i = 0; i < 3; i++)
             TRY_OUT(run_trial(&t[i], grads));
-    solve(out, s, t[0].best_us, t[1].best_us, t[2].best_us, rows);
+    solve_costs(out, s, t[0].best_us, t[1].best_us, t[2].best_us, rows);
 out:
     for (int i = 0; i < 3; i++)
         close_trial(&t[i]);

@@ -8,6 +8,8 @@
  *
  * Several ranks: all do all of it for the whole batch, the others as rank 0 commands them
  * (step_ranks.c). */
+#include "trainer/learn/step.h"
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "trainer/batch/batch_check.h"
@@ -129,7 +131,8 @@ int step_plan(struct memplan *out, const struct recipe *r, const struct shape *s
 }
 
 void step_watch(struct step *s, const struct step_watch *w) {
-    s->watch = *w;
+    s->before_update = w->before_update;
+    s->watch_ctx = w->ctx;
     passes_watch(s->passes, w->between, w->ctx);
 }
 
@@ -143,7 +146,7 @@ const struct memplan *step_memory(const struct step *s) {
 
 /* --- the step ------------------------------------------------------------------------------ */
 
-static struct batch_check limits_of(const struct step *s, bool supervised) {
+static struct batch_check batch_limits(const struct step *s, bool supervised) {
     return (struct batch_check){.vocab = s->shape.vocab,
                                 .context = passes_context(s->passes),
                                 .version = s->version,
@@ -158,15 +161,16 @@ struct applied {
     int64_t steps, cosines, taken;
 };
 
-static int apply(struct step *s, bool control, uint32_t k, struct step_report *out,
-                 struct applied *all) {
+/* Takes optimizer step k, or skips it, as update.c decides; out says what the last one did. */
+static int apply_update(struct step *s, bool control, uint32_t k, struct step_report *out,
+                        struct applied *all) {
     struct update_report u;
     struct update_turn turn = {.control = control,
                                .staleness = out->staleness_mean,
                                .lr_factor = objective_lr_scale(s->objective, k),
                                .rounded = s->rounded,
                                .more = k > 0};
-    if (s->watch.before_update) TRY(s->watch.before_update(s->watch.ctx));
+    if (s->before_update) TRY(s->before_update(s->watch_ctx));
     TRY(update_apply(s->update, passes_stream(s->passes), s->weights, &turn, &u));
     out->lr = u.lr;
     out->gac_removed = u.removed;
@@ -189,14 +193,15 @@ static int apply(struct step *s, bool control, uint32_t k, struct step_report *o
     return u.applied ? use_policy(s) : 0;
 }
 
-/* One gradient and one update after another; one version for all of them. */
-static int descend(struct step *s, bool control, struct step_report *out) {
+/* One gradient and one update after another. All of them make one version, and none where every
+ * update was skipped. */
+static int run_updates(struct step *s, bool control, struct step_report *out) {
     struct applied all = {0};
     for (uint32_t k = 0; k < objective_steps(s->objective); k++) {
         struct params *grads;
         TRY(update_begin(s->update, &grads));
         TRY(objective_gradient(s->objective, s->passes, k, grads));
-        TRY(apply(s, control, k, out, &all));
+        TRY(apply_update(s, control, k, out, &all));
     }
     out->grad_norm = all.norm / (double)all.steps;
     out->gac_cosine = all.cosines ? all.cosine / (double)all.cosines : (double)NAN;
@@ -220,7 +225,7 @@ static struct step_report blank_report(const struct step *s) {
 }
 
 int step_check_batch(const struct step *s, const struct batch *b, bool supervised) {
-    struct batch_check limits = limits_of(s, supervised);
+    struct batch_check limits = batch_limits(s, supervised);
     TRY(batch_check_batch(&limits, b));
     if (supervised) return 0;
     TRY(batch_check_staleness(&limits, b));
@@ -232,7 +237,7 @@ static int train_rl(struct step *s, struct batch *b, struct step_report *r) {
     uint32_t n;
     TRY(objective_prepare(s->objective, s->passes, s->update, b, version));
     step_stats_lengths(r, b, version); /* the learning rate may follow the staleness */
-    TRY(descend(s, true, r));
+    TRY(run_updates(s, true, r));
     step_stats_rewards(r, b);
     const float *logprob = objective_logprobs(s->objective, &n);
     step_stats_mismatch(r, b, version, logprob, n, s->exact);
@@ -244,7 +249,7 @@ static int train_rl(struct step *s, struct batch *b, struct step_report *r) {
 static int train_sft(struct step *s, struct batch *b, struct step_report *r) {
     objective_prepare_supervised(s->objective, s->passes, b, s->version);
     step_stats_lengths(r, b, s->version);
-    TRY(descend(s, false, r)); /* supervised gradients are aligned by nature */
+    TRY(run_updates(s, false, r)); /* supervised gradients are aligned by nature */
     objective_report(s->objective, r);
     r->staleness_mean = r->staleness_max = 0;
     return 0;
@@ -257,23 +262,24 @@ int step_train(struct step *s, struct batch *b, bool supervised, struct step_rep
     return 0;
 }
 
-static int run_step(struct step *s, struct batch *b, bool supervised, struct step_report *out) {
+static int train_on_ranks(struct step *s, struct batch *b, bool supervised,
+                          struct step_report *out) {
     TRY(step_check_batch(s, b, supervised));
     TRY(step_ranks_command_train(s, b, supervised));
     return ranks_explain(s->ranks, step_train(s, b, supervised, out));
 }
 
 int step_run(struct step *s, struct batch *b, struct step_report *out) {
-    return run_step(s, b, false, out);
+    return train_on_ranks(s, b, false, out);
 }
 
 int step_run_sft(struct step *s, struct batch *b, struct step_report *out) {
-    return run_step(s, b, true, out);
+    return train_on_ranks(s, b, true, out);
 }
 
 int step_score(struct step *s, const struct batch *b, uint32_t i, float inv_temp, float *logprob) {
     const struct batch one = {.n = 1, .n_groups = b->traj[i].group + 1, .traj = &b->traj[i]};
-    struct batch_check limits = limits_of(s, true);
+    struct batch_check limits = batch_limits(s, true);
     TRY(batch_check_trajectories(&limits, &one));
     if (b->traj[i].n_response == 0) return 0;
     return passes_score(s->passes, &one, 0, inv_temp, logprob);

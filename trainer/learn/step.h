@@ -39,8 +39,7 @@ const struct memplan *step_memory(const struct step *s); /* the memory that was 
 MUST_CHECK int step_plan(struct memplan *out, const struct recipe *r, const struct shape *shape);
 /* ERR_STALE if any trajectory is staler than the bound: nothing was changed (I2's second check). */
 MUST_CHECK int step_run(struct step *s, struct batch *b, struct step_report *out);
-/* Supervised: the batch's masked response tokens are the targets; reward and log-probs are ignored.
- */
+/* Supervised: response tokens with mask 1 are the targets; reward and log-probs are ignored. */
 MUST_CHECK int step_run_sft(struct step *s, struct batch *b, struct step_report *out);
 /* Log-probs of the response tokens by the current weights: logprob[n_response] of trajectory i of
  * the batch. */

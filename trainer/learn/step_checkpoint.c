@@ -2,10 +2,12 @@
  * keep a part of the optimizer's slabs each. Rank 0 reads and writes the files; it asks for what
  * the others keep piece by piece, so that a failure between two pieces leaves no rank waiting. */
 #include "trainer/checkpoint/ckpt.h"
+#include "trainer/learn/step.h"
 #include "trainer/learn/step_impl.h"
 
 int step_broadcast_piece(struct step *s, const struct step_piece *piece, void *out) {
     struct update_slab slab = update_slab(s->update, piece->slab);
+    ASSERT(piece->owner >= 0 && piece->owner < ranks_place(s->ranks).n);
     if (ranks_place(s->ranks).rank == piece->owner)
         TRY(update_get(s->update, piece->slab, out, piece->at - (size_t)slab.offset * slab.size,
                        piece->bytes));

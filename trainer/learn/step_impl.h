@@ -1,12 +1,12 @@
-/* step_impl.h - struct step, for the three files that are the step: step.c (one step), step_ranks.c
- * (the same on several ranks) and step_checkpoint.c (its state on disk). Nobody else includes it.
- */
+/* step_impl.h - struct step, for the three files that are the step and nobody else: step.c (one
+ * step), step_ranks.c (the same on several ranks) and step_checkpoint.c (its state on disk). */
 #ifndef TRAINER_LEARN_STEP_IMPL_H
 #define TRAINER_LEARN_STEP_IMPL_H
 
+#include "trainer/learn/memplan.h"
 #include "trainer/learn/objective.h"
 #include "trainer/learn/passes.h"
-#include "trainer/learn/step.h"
+#include "trainer/learn/step_report.h"
 #include "trainer/optim/update.h"
 #include "trainer/ranks/rank_comm.h"
 #include "trainer/ranks/ranks.h"
@@ -26,7 +26,8 @@ struct step {
     bool exact;          /* the rollouts' log-probs are expected to the bit (I6) */
     struct ranks *ranks; /* NULL: one */
     struct rank_comm comm;
-    struct step_watch watch;
+    int (*before_update)(void *ctx); /* step_watch; NULL: nobody */
+    void *watch_ctx;
 };
 
 /* Bytes [at, at + bytes) of slab i of the optimizer's state (struct update_slab), of which rank
@@ -36,7 +37,7 @@ struct step_piece {
     size_t at, bytes;
 };
 
-/* --- step.c: what every rank does ------------------------------------------------------------ */
+/* --- step.c: what every rank does ---------------------------------------------------------- */
 
 struct step *step_new(const struct recipe *r, const char *model_dir);
 MUST_CHECK int step_open_backend(struct step *s, const struct recipe *r);
@@ -48,14 +49,14 @@ MUST_CHECK int step_check_batch(const struct step *s, const struct batch *b, boo
 MUST_CHECK int step_train(struct step *s, struct batch *b, bool supervised,
                           struct step_report *out);
 
-/* --- step_checkpoint.c: the same ------------------------------------------------------------- */
+/* --- step_checkpoint.c: the same ----------------------------------------------------------- */
 
 /* out = the piece, on all ranks. */
 MUST_CHECK int step_broadcast_piece(struct step *s, const struct step_piece *piece, void *out);
 MUST_CHECK int step_gather_on_rank(struct step *s);
 MUST_CHECK int step_load_on_rank(struct step *s, const char *dir, int64_t at);
 
-/* --- step_ranks.c ---------------------------------------------------------------------------- */
+/* --- step_ranks.c -------------------------------------------------------------------------- */
 
 /* All ranks: opens their communicator. *place: which of them this one is. */
 MUST_CHECK int step_ranks_connect(struct step *s, struct shard_ranks *place);

@@ -8,6 +8,7 @@
  * Whoever fails says why (ranks_explain), and then the step can only be closed. */
 #include "base/buf.h"
 #include "base/mem.h"
+#include "trainer/learn/step.h"
 #include "trainer/learn/step_impl.h"
 
 #include <inttypes.h>
@@ -115,7 +116,7 @@ static int execute(struct step *s, const struct ranks_command *c, void *data) {
     return execute_train(s, c->kind == COMMAND_TRAIN_SFT, data, c->bytes);
 }
 
-static int serve(struct step *s) {
+static int serve_commands(struct step *s) {
     for (struct ranks_command c; ranks_receive(s->ranks, &c) == 0;) {
         if (c.bytes == 0 || c.bytes > command_bytes_max || c.kind > COMMAND_LOAD)
             return FAIL(ERR_CORRUPT, "command %u of %" PRIu64 " bytes", c.kind, c.bytes);
@@ -136,7 +137,7 @@ int step_serve(int fd) {
     s->ranks = ranks;
     int rc = step_open_backend(s, r);
     if (rc == 0) rc = step_open_model(s, r);
-    if (rc == 0) rc = serve(s);
+    if (rc == 0) rc = serve_commands(s);
     err_ignore(ranks_explain(ranks, rc), "rank 0 has been told, or is not there any more");
     step_close(&s);
     recipe_close(&r);

@@ -6,8 +6,9 @@
 
 #include <stdint.h>
 
-struct step_report { /* names follow the metrics: actor/pg_loss, ... */
-    int64_t step;    /* version before */
+/* The names follow the metrics: actor/pg_loss, ... */
+struct step_report {
+    int64_t step; /* version before */
     double loss, pg_loss, kl_loss, kl, entropy, grad_norm, lr;
     double clip_fraction, dual_clip_fraction; /* of tokens that no mask rejected */
     double ratio_mean, ratio_max, ess;        /* over trained tokens; ess in [0, 1] */

@@ -54,7 +54,8 @@ int64_t step_stats_zero_groups(const struct batch *b) {
     return zero;
 }
 
-struct diff { /* sums over tokens */
+/* Sums over tokens. */
+struct diff {
     int64_t n, unequal;
     double sum, max;
 };
@@ -84,6 +85,8 @@ static void warn_mismatch(const struct step_report *r, int64_t version, const st
                 first->rollout && *first->rollout ? first->rollout : "unknown", first->id);
 }
 
+/* A token counts for the engine where it is of the version that is trained: then the same weights
+ * gave both log-probs. */
 void step_stats_mismatch(struct step_report *out, const struct batch *b, int64_t version,
                          const float *logprob, uint32_t n, bool exact) {
     struct diff engine = {0}, lag = {0};

@@ -9,9 +9,9 @@
 void step_stats_rewards(struct step_report *out, const struct batch *b);
 /* version: of the weights that are trained. */
 void step_stats_lengths(struct step_report *out, const struct batch *b, int64_t version);
-/* Rollout against trainer: at equal weights, where the same bits are expected (I6) and a difference
- * is logged if `exact`, and at older ones, or another run's, where it is lag. logprob: by trained
- * token, of the first n trajectories. */
+/* Log-probs of the rollouts against those of the trainer: at equal weights, where the same bits are
+ * expected (I6) and a difference is logged if `exact`; and at older or another run's weights, where
+ * the difference is their lag. logprob: by trained token, of the first n trajectories. */
 void step_stats_mismatch(struct step_report *out, const struct batch *b, int64_t version,
                          const float *logprob, uint32_t n, bool exact);
 /* Groups of equal rewards: nothing to learn from them. */

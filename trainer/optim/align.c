@@ -18,6 +18,8 @@ static double keep_of(const struct align_config *cfg, double c) {
     return cfg->c_low * sqrt(1 - c * c) / (c * sqrt(1 - cfg->c_low * cfg->c_low));
 }
 
+/* Without a cosine (no previous gradient, a zero, an overflow) the gradient passes as it is. After
+ * ALIGN_SKIPS_MAX skips in a row one is projected instead. */
 struct align_decision align_decide(const struct align_config *cfg, double d, double g_square,
                                    double p_square, bool have_previous, int64_t skips) {
     struct align_decision r = {.action = ALIGN_INVALID, .cosine = NAN, .square = g_square};
@@ -66,14 +68,14 @@ double align_mean(const struct align_mean *m) {
     return m->weight > 0 ? m->sum / m->weight : (double)NAN;
 }
 
-static int by_value(const void *a, const void *b) {
+static int by_cosine(const void *a, const void *b) {
     const double *x = a, *y = b;
     return (*x > *y) - (*x < *y);
 }
 
 /* Between two order statistics the percentile is interpolated linearly. */
 void align_thresholds(double *c_low, double *c_high, double *cosine, int64_t n) {
-    qsort(cosine, (size_t)n, sizeof *cosine, by_value);
+    qsort(cosine, (size_t)n, sizeof *cosine, by_cosine);
     double at = (double)(n - 1) * ALIGN_PERCENTILE / 100;
     int64_t below = (int64_t)at, above = below + 1 < n ? below + 1 : below;
     double c = cosine[below] + (at - (double)below) * (cosine[above] - cosine[below]);

@@ -23,7 +23,8 @@
 enum { UPDATE_NOT_FINITE_MAX = 2 };
 static const double update_clip_eps = 1e-6;
 
-struct run { /* elements of the slab that share the decay */
+/* Elements of the slab that share the decay. */
+struct run {
     int64_t offset, n;
     bool decay, critic;
 };
@@ -70,6 +71,7 @@ static void find_runs(struct update *u) {
     }
 }
 
+/* Thresholds that calibration will find are NAN until then. */
 static void read_recipe(struct update *u, const struct recipe *r) {
     u->mode = r->trainer.alignment.mode;
     u->samples_wanted = r->trainer.alignment.calibrate_steps;
@@ -174,17 +176,17 @@ static bool is_sharded(const struct update *u) {
     return u->shard.ranks.n > 1;
 }
 
-static struct kern_tensor part(void *data, int64_t at, int64_t n) {
+static struct kern_tensor f32_view(void *data, int64_t at, int64_t n) {
     return kern_view1((float *)data + at, KERN_F32, n);
 }
 
 /* The reduced gradient of this shard. */
-static void *gradient(const struct update *u) {
+static void *shard_gradient(const struct update *u) {
     return is_sharded(u) ? u->own : params_slab(u->grad).data;
 }
 
 /* The reference of this shard in backend memory; data NULL: it is in host memory. */
-static struct kern_tensor reference(const struct update *u) {
+static struct kern_tensor shard_reference(const struct update *u) {
     int64_t n = u->shard.n;
     if (u->previous.kind == RECIPE_PREVIOUS_MOMENTUM) return kern_view1(u->m, KERN_F32, n);
     if (u->previous.kind == RECIPE_PREVIOUS_BF16) return kern_view1(u->previous.kept, KERN_BF16, n);
@@ -211,8 +213,8 @@ static void swap_gradients(struct update *u) {
 }
 
 /* {<g,p>, |g|^2, |p|^2} over all ranks. */
-static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
-    struct kern_tensor g = part(gradient(u), 0, u->shard.n), p = reference(u);
+static int measure_gradient(struct update *u, struct kern_stream *s, double sums[3]) {
+    struct kern_tensor g = f32_view(shard_gradient(u), 0, u->shard.n), p = shard_reference(u);
     bool have = have_reference(u);
     if (have && !p.data)
         TRY(align_previous_dot(&u->previous, s, sums, &g));
@@ -223,7 +225,8 @@ static int measure(struct update *u, struct kern_stream *s, double sums[3]) {
 
 /* --- taking the step ----------------------------------------------------------------------- */
 
-struct take { /* a step that is taken */
+/* A step that is taken. */
+struct take {
     struct kern_stream *stream;
     struct params *weights, *rounded;
     double lr, scale;
@@ -232,7 +235,7 @@ struct take { /* a step that is taken */
     bool more; /* of the version that the update before it began */
 };
 
-static struct kern_tensor slice(const struct kern_tensor *t, int64_t at, int64_t n) {
+static struct kern_tensor typed_view(const struct kern_tensor *t, int64_t at, int64_t n) {
     if (!t->data) return *t;
     return kern_view1((char *)t->data + (size_t)at * kern_dtype_bytes(t->dtype), t->dtype, n);
 }
@@ -248,16 +251,16 @@ static void take_policy(const struct update *u, const struct take *t, int64_t fr
                         struct kern_adamw *p) {
     if (!t->rounded) return;
     struct kern_tensor rounded = params_slab(t->rounded);
-    p->rounded = slice(&rounded, u->shard.offset + from, n);
+    p->rounded = typed_view(&rounded, u->shard.offset + from, n);
     p->changed = update_changed(u);
     p->changed_at = from;
     p->changed_or = t->more;
 }
 
 /* Elements [at, end) of the shard; g, along (data NULL: none) and keep begin at element `at`. */
-static int adamw(struct update *u, const struct take *t, const struct kern_tensor *g,
-                 const struct kern_tensor *along, const struct kern_tensor *keep, int64_t at,
-                 int64_t end) {
+static int adamw_range(struct update *u, const struct take *t, const struct kern_tensor *g,
+                       const struct kern_tensor *along, const struct kern_tensor *keep, int64_t at,
+                       int64_t end) {
     int64_t offset = u->shard.offset;
     float *w = params_slab(t->weights).data;
     for (size_t i = 0; i < u->n_runs; i++) {
@@ -267,15 +270,15 @@ static int adamw(struct update *u, const struct take *t, const struct kern_tenso
         if (to > end) to = end;
         if (from >= to) continue;
         struct kern_adamw p = u->adamw;
-        struct kern_tensor tw = part(w, offset + from, to - from);
-        struct kern_tensor tg = slice(g, from - at, to - from);
-        struct kern_tensor m = part(u->m, from, to - from), v = part(u->v, from, to - from);
+        struct kern_tensor tw = f32_view(w, offset + from, to - from);
+        struct kern_tensor tg = typed_view(g, from - at, to - from);
+        struct kern_tensor m = f32_view(u->m, from, to - from), v = f32_view(u->v, from, to - from);
         p.lr = (float)(r->critic ? t->lr * u->critic_factor : t->lr);
         p.step = u->state.steps + 1;
         p.grad_scale = (float)t->scale;
-        p.along = slice(along, from - at, to - from);
+        p.along = typed_view(along, from - at, to - from);
         p.along_scale = t->parallel;
-        p.keep = slice(keep, from - at, to - from);
+        p.keep = typed_view(keep, from - at, to - from);
         take_policy(u, t, from, to - from, &p);
         if (!r->decay) p.weight_decay = 0;
         TRY(kern_adamw(u->backend, t->stream, &tw, &m, &v, &tg, &p));
@@ -286,10 +289,11 @@ static int adamw(struct update *u, const struct take *t, const struct kern_tenso
 /* The reference lies in backend memory: one pass takes it out, and keeps the raw gradient where
  * that is not done by a change of roles. */
 static int take_whole(struct update *u, const struct take *t) {
-    struct kern_tensor g = part(gradient(u), 0, u->shard.n), none = {0}, p = reference(u);
+    struct kern_tensor g = f32_view(shard_gradient(u), 0, u->shard.n), none = {0},
+                       p = shard_reference(u);
     bool rounded = p.dtype == KERN_BF16;
     if (t->keep) return rounded ? kern_cast(u->backend, t->stream, &p, &g) : 0;
-    return adamw(u, t, &g, t->project ? &p : &none, rounded ? &p : &none, 0, u->shard.n);
+    return adamw_range(u, t, &g, t->project ? &p : &none, rounded ? &p : &none, 0, u->shard.n);
 }
 
 /* It is in host memory: the raw gradient takes its place piece by piece. */
@@ -297,10 +301,10 @@ static int take_pieces(struct update *u, const struct take *t) {
     int64_t n = u->shard.n, step = align_previous_piece(&u->previous);
     for (int64_t at = 0; at < n; at += step) {
         int64_t end = at + step < n ? at + step : n;
-        struct kern_tensor g = part(gradient(u), at, end - at), p = {0}, none = {0};
+        struct kern_tensor g = f32_view(shard_gradient(u), at, end - at), p = {0}, none = {0};
         if (t->project) TRY(align_previous_load(&u->previous, t->stream, &p, at, end - at));
         TRY(align_previous_keep(&u->previous, t->stream, &g, at));
-        if (!t->keep) TRY(adamw(u, t, &g, &p, &none, at, end));
+        if (!t->keep) TRY(adamw_range(u, t, &g, &p, &none, at, end));
     }
     return 0;
 }
@@ -309,7 +313,7 @@ static bool in_pieces(const struct update *u) {
     return u->previous.kind == RECIPE_PREVIOUS_HOST;
 }
 
-static int take_step(struct update *u, const struct take *t) {
+static int take_and_gather(struct update *u, const struct take *t) {
     TRY(in_pieces(u) ? take_pieces(u, t) : take_whole(u, t));
     struct kern_tensor w = params_slab(t->rounded ? t->rounded : t->weights);
     return shard_all_gather(&u->shard, t->stream, &w);
@@ -359,7 +363,7 @@ static bool calibrates(const struct update *u) {
     return u->mode == RECIPE_ALIGN_CALIBRATE && u->state.samples < u->samples_wanted;
 }
 
-static void settle(struct update *u) {
+static void set_thresholds(struct update *u) {
     struct update_state *st = &u->state;
     double sorted[UPDATE_SAMPLES_MAX];
     for (int64_t i = 0; i < st->samples; i++)
@@ -371,11 +375,11 @@ static void settle(struct update *u) {
 
 static void add_sample(struct update *u, double cosine) {
     u->state.sample[u->state.samples++] = cosine;
-    if (!calibrates(u)) settle(u);
+    if (!calibrates(u)) set_thresholds(u);
 }
 
 /* The thresholds of a report are those that the step was decided by. */
-static struct align_decision decide(struct update *u, const double sums[3], bool control) {
+static struct align_decision decide_action(struct update *u, const double sums[3], bool control) {
     bool calibrating = control && calibrates(u);
     struct align_config cfg = {.on = control && u->mode != RECIPE_ALIGN_OFF && !calibrating,
                                .c_low = u->state.c_low,
@@ -393,13 +397,15 @@ static double follow_cosine(struct update *u, const struct update_turn *turn, do
     return align_lr_factor(turn->staleness, align_mean(&u->state.mean));
 }
 
+/* The order matters: reduce, measure, decide, then one pass of AdamW; what the report says of the
+ * thresholds is from before calibration moves them. */
 static int decide_and_take(struct update *u, struct kern_stream *s, struct params *weights,
                            const struct update_turn *turn, struct update_report *out) {
     double sums[3];
     struct kern_tensor whole = params_slab(u->grad);
     if (is_sharded(u)) TRY(shard_reduce_scatter(&u->shard, s, u->own, &whole));
-    TRY(measure(u, s, sums));
-    struct align_decision d = decide(u, sums, turn->control);
+    TRY(measure_gradient(u, s, sums));
+    struct align_decision d = decide_action(u, sums, turn->control);
     double factor = follow_cosine(u, turn, d.cosine);
     *out = (struct update_report){.grad_norm = sqrt(sums[1]),
                                   .cosine = d.cosine,
@@ -424,7 +430,7 @@ static int decide_and_take(struct update *u, struct kern_stream *s, struct param
     t.more = turn->more;
     t.project = d.action == ALIGN_SCALE;
     t.parallel = (float)d.parallel;
-    TRY(take_step(u, &t));
+    TRY(take_and_gather(u, &t));
     u->state.have_previous = true;
     u->state.steps++;
     u->state.skips = 0;
@@ -452,7 +458,7 @@ void update_restore(struct update *u, const struct update_state *state) {
     double c_low = u->state.c_low, c_high = u->state.c_high;
     u->state = *state;
     if (u->mode == RECIPE_ALIGN_CALIBRATE) {
-        if (!calibrates(u) && !isfinite(state->c_low)) settle(u);
+        if (!calibrates(u) && !isfinite(state->c_low)) set_thresholds(u);
         return;
     }
     u->state.c_low = c_low;
@@ -475,7 +481,7 @@ struct update_slab update_slab(const struct update *u, int i) {
 /* NULL: align_previous.c has it. */
 static char *memory_of(const struct update *u, int i) {
     ASSERT(i >= 0 && i < update_slabs(u));
-    return i == 0 ? u->m : i == 1 ? u->v : reference(u).data;
+    return i == 0 ? u->m : i == 1 ? u->v : shard_reference(u).data;
 }
 
 int update_get(const struct update *u, int i, void *out, size_t at, size_t bytes) {

@@ -22,7 +22,7 @@ enum { UPDATE_SAMPLES_MAX = 256, UPDATE_SLABS_MAX = 3 };
 
 struct update; /* opaque; one thread */
 
-/* what a checkpoint holds beside the slabs; the same on every rank */
+/* What a checkpoint holds beside the slabs; the same on every rank. */
 struct update_state {
     int64_t steps;      /* optimizer steps taken */
     int64_t skips;      /* steps skipped in a row by alignment control */
@@ -34,7 +34,8 @@ struct update_state {
     double sample[UPDATE_SAMPLES_MAX];
 };
 
-struct update_turn {  /* what the step knows of this gradient */
+/* What the step knows of this gradient. */
+struct update_turn {
     bool control;     /* alignment control may act and calibrate, else it only measures */
     double staleness; /* mean of its trajectories */
     double lr_factor; /* on top of the schedule's learning rate; 1 unless a method asks for it */
@@ -70,8 +71,8 @@ MUST_CHECK int update_begin(struct update *u, struct params **grads);
 MUST_CHECK int update_apply(struct update *u, struct kern_stream *s, struct params *weights,
                             const struct update_turn *turn, struct update_report *out);
 
-/* With turn.rounded only that is gathered from all ranks by update_apply: of the f32 weights each
- * rank has its part, until this gathers them. All ranks call it; nothing to do with one. */
+/* Gathers the f32 weights: with turn.rounded update_apply gathers the rounded ones alone, and each
+ * rank has only its part of the others. All ranks call it; with one there is nothing to do. */
 MUST_CHECK int update_gather_weights(struct update *u, struct kern_stream *s,
                                      struct params *weights);
 /* model.dtype bf16: bit i says whether the newest version changed element shard offset + i of the

@@ -17,6 +17,7 @@ size_t rank_comm_bytes(int n_ranks) {
 int rank_comm_open(struct rank_comm *out, const struct kern_backend *b,
                    const struct shard_ranks *ranks) {
     struct rank_comm x = {.backend = b, .ranks = *ranks};
+    ASSERT(ranks->n > 1 && ranks->rank >= 0 && ranks->rank < ranks->n);
     int rc;
     TRY_OUT(kern_stream_open(b, &x.stream, 0));
     TRY_OUT(kern_alloc(b, &x.own, PIECE));
@@ -36,7 +37,7 @@ void rank_comm_close(struct rank_comm *x) {
     *x = (struct rank_comm){0};
 }
 
-static struct kern_tensor words(void *data, size_t bytes, int n) {
+static struct kern_tensor words_view(void *data, size_t bytes, int n) {
     return kern_view1(data, KERN_F32, (int64_t)((bytes + WORD - 1) / WORD) * n);
 }
 
@@ -47,7 +48,8 @@ static size_t piece_at(size_t bytes, size_t at) {
 int rank_comm_all_gather(const struct rank_comm *x, void *all, const void *own, size_t bytes) {
     for (size_t at = 0; at < bytes; at += PIECE) {
         size_t n = piece_at(bytes, at);
-        struct kern_tensor mine = words(x->own, n, 1), every = words(x->all, n, x->ranks.n);
+        struct kern_tensor mine = words_view(x->own, n, 1),
+                           every = words_view(x->all, n, x->ranks.n);
         size_t stride = (size_t)kern_elements(&mine) * WORD;
         TRY(kern_put(x->backend, x->stream, x->own, (const char *)own + at, n));
         TRY(kern_coll_all_gather(x->backend, x->ranks.coll, x->stream, &every, &mine));
@@ -61,7 +63,7 @@ int rank_comm_all_gather(const struct rank_comm *x, void *all, const void *own, 
 int rank_comm_broadcast(const struct rank_comm *x, void *data, size_t bytes, int root) {
     for (size_t at = 0; at < bytes; at += PIECE) {
         size_t n = piece_at(bytes, at);
-        struct kern_tensor piece = words(x->own, n, 1);
+        struct kern_tensor piece = words_view(x->own, n, 1);
         char *host = (char *)data + at;
         if (x->ranks.rank == root) TRY(kern_put(x->backend, x->stream, x->own, host, n));
         TRY(kern_coll_broadcast(x->backend, x->ranks.coll, x->stream, &piece, root));

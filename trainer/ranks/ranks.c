@@ -4,8 +4,8 @@
  *
  * A rank is ready when it has understood its recipe and opened its device, and only then does
  * anybody enter the communicator: whatever fails before is told in plain words at once. The
- * collectives say that a rank is gone, not why; the reason comes over the socket, or is its signal.
- */
+ * collectives say that a rank is gone, not why; the rank says why over the socket, unless a signal
+ * ended it. */
 #include "trainer/ranks/ranks.h"
 
 #include "base/buf.h"
@@ -42,13 +42,15 @@ struct ranks {
     bool told;
 };
 
-struct hello { /* rank 0 to another, then recipe and model_dir */
+/* Rank 0 to another; the recipe and model_dir follow. */
+struct hello {
     int32_t rank, n, timeout_ms;
     uint32_t recipe_bytes, dir_bytes;
     char name[64], device[64]; /* trainer.device of this rank */
 };
 
-struct word { /* of another rank to rank 0: rc 0 is "ready" */
+/* Another rank to rank 0; rc 0: it is ready. */
+struct word {
     int32_t rc;
     char text[RANKS_WHY];
 };
@@ -67,7 +69,7 @@ struct shard_ranks ranks_place(const struct ranks *r) {
 
 /* --- the socket ---------------------------------------------------------------------------- */
 
-static int send_all(int fd, const void *data, size_t bytes) {
+static int send_bytes(int fd, const void *data, size_t bytes) {
     for (size_t at = 0; at < bytes;) {
         ssize_t n = send(fd, (const char *)data + at, bytes - at, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR) continue;
@@ -77,7 +79,7 @@ static int send_all(int fd, const void *data, size_t bytes) {
     return 0;
 }
 
-static int receive_all(int fd, void *out, size_t bytes) {
+static int receive_bytes(int fd, void *out, size_t bytes) {
     for (size_t at = 0; at < bytes;) {
         ssize_t n = recv(fd, (char *)out + at, bytes - at, 0);
         if (n < 0 && errno == EINTR) continue;
@@ -94,7 +96,7 @@ static int receive_all(int fd, void *out, size_t bytes) {
 /* --- starting ------------------------------------------------------------------------------ */
 
 /* In the child: only async-signal-safe calls. */
-static _Noreturn void become(int fd, char *const *args, pid_t parent) {
+static _Noreturn void exec_rank(int fd, char *const *args, pid_t parent) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -108,16 +110,14 @@ static _Noreturn void become(int fd, char *const *args, pid_t parent) {
     _exit(127);
 }
 
-/* Rank 0 waits for an answer only while all start; the others wait for commands as long as it
- * takes.
- */
+/* Rank 0 waits for answers only while all start; the others wait for a command without limit. */
 static int limit_waiting(int fd, int ms) {
     struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
     if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t) == 0) return 0;
     return FAIL(ERR_IO, "socket of a rank: %s", strerror(errno));
 }
 
-static int start(struct ranks *r, int rank) {
+static int start_rank(struct ranks *r, int rank) {
     char number[16];
     char verb[] = "trainer-rank", option[] = "--rank", weir[] = "weir";
     char *const args[] = {weir, verb, option, number, NULL};
@@ -127,7 +127,7 @@ static int start(struct ranks *r, int rank) {
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return FAIL(ERR_IO, "socket of rank %d: %s", rank, strerror(errno));
     pid_t pid = fork();
-    if (pid == 0) become(pair[1], args, parent);
+    if (pid == 0) exec_rank(pair[1], args, parent);
     close(pair[1]);
     r->peer[rank].fd = pair[0];
     if (pid < 0) return FAIL(ERR_IO, "cannot start rank %d: %s", rank, strerror(errno));
@@ -135,7 +135,7 @@ static int start(struct ranks *r, int rank) {
     return limit_waiting(pair[0], r->timeout_ms);
 }
 
-/* A GPU each, from rank 0's on; all the same processors. */
+/* GPUs: one for each rank, from rank 0's on. Processors: the same ones for all. */
 static int device_of(char *out, size_t n, const struct ranks *r, const char *device, int rank) {
     bool is_auto = strcmp(device, "auto") == 0;
     const char *kind = is_auto ? r->backend->name : device, *colon = strchr(kind, ':');
@@ -149,8 +149,8 @@ static int device_of(char *out, size_t n, const struct ranks *r, const char *dev
     return 0;
 }
 
-static int greet(struct ranks *r, int rank, const struct recipe *of, const struct buf *recipe,
-                 const char *dir) {
+static int send_hello(struct ranks *r, int rank, const struct recipe *of, const struct buf *recipe,
+                      const char *dir) {
     int fd = r->peer[rank].fd;
     struct hello h = {.rank = rank,
                       .n = r->n,
@@ -159,11 +159,12 @@ static int greet(struct ranks *r, int rank, const struct recipe *of, const struc
                       .dir_bytes = (uint32_t)strlen(dir)};
     memcpy(h.name, r->name, sizeof h.name);
     TRY(device_of(h.device, sizeof h.device, r, of->trainer.device, rank));
-    TRY(send_all(fd, &h, sizeof h));
-    TRY(send_all(fd, recipe->data, recipe->len));
-    return send_all(fd, dir, strlen(dir));
+    TRY(send_bytes(fd, &h, sizeof h));
+    TRY(send_bytes(fd, recipe->data, recipe->len));
+    return send_bytes(fd, dir, strlen(dir));
 }
 
+/* All are started before the first is sent its recipe, so that they start side by side. */
 int ranks_start(struct ranks **out, const struct recipe *recipe, const char *model_dir,
                 const struct kern_backend *b) {
     struct ranks *r = mem_zalloc(sizeof *r);
@@ -178,9 +179,9 @@ int ranks_start(struct ranks **out, const struct recipe *recipe, const char *mod
     snprintf(r->name, sizeof r->name, "trainer-%d-%" PRIu64, (int)getpid(), clock_us());
     recipe_print(recipe, &text);
     for (int i = 1; i < r->n; i++)
-        TRY_OUT(start(r, i));
+        TRY_OUT(start_rank(r, i));
     for (int i = 1; i < r->n; i++)
-        TRY_OUT(ranks_explain(r, greet(r, i, recipe, &text, model_dir)));
+        TRY_OUT(ranks_explain(r, send_hello(r, i, recipe, &text, model_dir)));
     *out = r;
     r = NULL;
 out:
@@ -191,12 +192,13 @@ out:
 
 /* --- joining ------------------------------------------------------------------------------- */
 
+/* The first message of rank 0. On failure *dir is still the caller's to free. */
 static int read_hello(struct ranks *r, struct recipe **recipe, char **dir) {
     struct hello h;
     int fd = r->peer[0].fd;
     char *text = NULL;
     int rc;
-    TRY_OUT(receive_all(fd, &h, sizeof h));
+    TRY_OUT(receive_bytes(fd, &h, sizeof h));
     if (h.recipe_bytes > RANKS_TEXT_MAX || h.dir_bytes > RANKS_TEXT_MAX || h.rank < 1 ||
         h.rank >= h.n || !memchr(h.name, '\0', sizeof h.name) ||
         !memchr(h.device, '\0', sizeof h.device))
@@ -207,8 +209,8 @@ static int read_hello(struct ranks *r, struct recipe **recipe, char **dir) {
     memcpy(r->name, h.name, sizeof r->name);
     text = mem_zalloc((size_t)h.recipe_bytes + 1);
     *dir = mem_zalloc((size_t)h.dir_bytes + 1);
-    TRY_OUT(receive_all(fd, text, h.recipe_bytes));
-    TRY_OUT(receive_all(fd, *dir, h.dir_bytes));
+    TRY_OUT(receive_bytes(fd, text, h.recipe_bytes));
+    TRY_OUT(receive_bytes(fd, *dir, h.dir_bytes));
     const char *const device[] = {h.device};
     TRY_OUT(recipe_parse(recipe, text, h.recipe_bytes, "recipe of rank 0", device, 1));
 out:
@@ -235,7 +237,7 @@ int ranks_join(struct ranks **out, int fd, struct recipe **recipe, char **model_
 /* --- ending -------------------------------------------------------------------------------- */
 
 /* Blocks until the process ends, or until `until_us`, then kills it. */
-static void reap(struct peer *p, uint64_t until_us) {
+static void reap_rank(struct peer *p, uint64_t until_us) {
     while (p->pid > 0) {
         pid_t got = waitpid(p->pid, &p->status, WNOHANG);
         if (got == p->pid || (got < 0 && errno == ECHILD)) p->pid = 0;
@@ -254,14 +256,14 @@ void ranks_close(struct ranks **rr) {
     for (int i = 0; i < n; i++)
         if (r->peer[i].fd >= 0) close(r->peer[i].fd);
     for (int i = 0; i < n; i++)
-        reap(&r->peer[i], until);
+        reap_rank(&r->peer[i], until);
     mem_free(r->peer);
     mem_free(r);
     *rr = NULL;
 }
 
-/* The word of rank i, without waiting. */
-static bool hear_word(const struct ranks *r, int i, struct word *w) {
+/* What rank i has reported, without waiting. */
+static bool receive_word(const struct ranks *r, int i, struct word *w) {
     ssize_t n = recv(r->peer[i].fd, w, sizeof *w, MSG_DONTWAIT);
     return n == (ssize_t)sizeof *w;
 }
@@ -281,7 +283,7 @@ static bool was_killed(struct peer *p) {
     return p->pid == 0 && WIFSIGNALED(p->status);
 }
 
-/* A signal first: what the survivors say follows from it. */
+/* A rank that was killed is named first: what the others report follows from its death. */
 static int explain_others(struct ranks *r, int rc) {
     for (int i = 1; i < r->n; i++)
         if (was_killed(&r->peer[i]))
@@ -289,7 +291,7 @@ static int explain_others(struct ranks *r, int rc) {
                         WTERMSIG(r->peer[i].status));
     for (int i = 1; i < r->n; i++) {
         struct word w;
-        if (!hear_word(r, i, &w) || w.rc == 0 || w.rc == ERR_CLOSED) continue;
+        if (!receive_word(r, i, &w) || w.rc == 0 || w.rc == ERR_CLOSED) continue;
         return FAIL(w.rc, "rank %d of %d of the trainer: %.*s", i, r->n, RANKS_WHY, w.text);
     }
     return rc;
@@ -303,22 +305,22 @@ int ranks_explain(struct ranks *r, int rc) {
     r->told = true;
     snprintf(w.text, sizeof w.text, "%s", err_text());
     char *why = mem_strdup(err_text());
-    if (send_all(r->peer[0].fd, &w, sizeof w) < 0) rc = FAIL(rc, "%s", why);
+    if (send_bytes(r->peer[0].fd, &w, sizeof w) < 0) rc = FAIL(rc, "%s", why);
     mem_free(why);
     return rc;
 }
 
-/* --- connecting and commands ---------------------------------------------------------------- */
+/* --- connecting and commands --------------------------------------------------------------- */
 
 static int await_ready(struct ranks *r) {
     for (int i = 1; i < r->n; i++) {
         struct word w;
-        int rc = receive_all(r->peer[i].fd, &w, sizeof w);
+        int rc = receive_bytes(r->peer[i].fd, &w, sizeof w);
         if (rc == ERR_TIMEOUT)
             return err_wrap(rc, "rank %d of %d, at its start, within %d ms", i, r->n,
                             r->timeout_ms);
         if (rc < 0) {
-            reap(&r->peer[i], clock_us() + RANKS_GRACE_US);
+            reap_rank(&r->peer[i], clock_us() + RANKS_GRACE_US);
             if (was_killed(&r->peer[i])) return ranks_explain(r, rc);
             return FAIL(ERR_CLOSED, "rank %d of %d of the trainer ended at its start (status %d)",
                         i, r->n, WEXITSTATUS(r->peer[i].status));
@@ -335,16 +337,18 @@ int ranks_connect(struct ranks *r, const struct kern_backend *b) {
     if (r->rank == 0)
         TRY(await_ready(r));
     else
-        TRY(send_all(r->peer[0].fd, &ready, sizeof ready));
+        TRY(send_bytes(r->peer[0].fd, &ready, sizeof ready));
     return kern_coll_open(b, &r->coll, r->name, r->rank, r->n, r->timeout_ms);
 }
 
 int ranks_send(struct ranks *r, const struct ranks_command *c) {
+    ASSERT(r->rank == 0);
     for (int i = 1; i < r->n; i++)
-        TRY(ranks_explain(r, send_all(r->peer[i].fd, c, sizeof *c)));
+        TRY(ranks_explain(r, send_bytes(r->peer[i].fd, c, sizeof *c)));
     return 0;
 }
 
 int ranks_receive(struct ranks *r, struct ranks_command *out) {
-    return receive_all(r->peer[0].fd, out, sizeof *out);
+    ASSERT(r->rank > 0);
+    return receive_bytes(r->peer[0].fd, out, sizeof *out);
 }

@@ -26,9 +26,8 @@ struct ranks_command {
  * model, on the same processors or on a GPU each (rank i: cuda:N+i). */
 MUST_CHECK int ranks_start(struct ranks **out, const struct recipe *r, const char *model_dir,
                            const struct kern_backend *b);
-/* The others: fd is the socket that they were started with (RANKS_FD). *r: recipe_close,
- * *model_dir: mem_free.
- */
+/* The others: fd is the socket that they were started with (RANKS_FD). The caller frees *r
+ * (recipe_close) and *model_dir (mem_free). */
 MUST_CHECK int ranks_join(struct ranks **out, int fd, struct recipe **r, char **model_dir);
 /* All ranks, when their backend is open: the communicator, which ranks_close closes. */
 MUST_CHECK int ranks_connect(struct ranks *r, const struct kern_backend *b);

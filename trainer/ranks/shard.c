@@ -9,7 +9,7 @@
 
 enum { SHARD_ALIGN = 16, HALVES = sizeof(double) / sizeof(float), SHARD_RANKS_MAX = 1024 };
 
-static void cut(struct shard *s) {
+static void set_part(struct shard *s) {
     int n = s->ranks.n;
     s->part = s->elements / n / SHARD_ALIGN * SHARD_ALIGN;
     s->offset = s->part * s->ranks.rank;
@@ -18,13 +18,13 @@ static void cut(struct shard *s) {
 
 int64_t shard_elements(const struct shard_ranks *ranks, int64_t elements) {
     struct shard s = {.ranks = ranks ? *ranks : (struct shard_ranks){.n = 1}, .elements = elements};
-    cut(&s);
+    set_part(&s);
     return s.n;
 }
 
 int64_t shard_offset(const struct shard_ranks *ranks, int64_t elements) {
     struct shard s = {.ranks = *ranks, .elements = elements};
-    cut(&s);
+    set_part(&s);
     return s.offset;
 }
 
@@ -35,7 +35,7 @@ int shard_open(struct shard *out, const struct kern_backend *b, const struct sha
     if (s.ranks.n < 1 || s.ranks.n > SHARD_RANKS_MAX || s.ranks.rank < 0 ||
         s.ranks.rank >= s.ranks.n || (s.ranks.n > 1 && !s.ranks.coll))
         return FAIL(ERR_CONFIG, "rank %d of %d trainers", s.ranks.rank, s.ranks.n);
-    cut(&s);
+    set_part(&s);
     if (s.ranks.n > 1)
         TRY(kern_alloc(b, &s.bits,
                        (size_t)(s.ranks.n + 1) * HALVES * SHARD_SUMS_MAX * sizeof(float)));
@@ -48,7 +48,7 @@ void shard_close(struct shard *s) {
     *s = (struct shard){0};
 }
 
-static struct kern_tensor view(const struct kern_tensor *whole, int64_t at, int64_t n) {
+static struct kern_tensor slab_view(const struct kern_tensor *whole, int64_t at, int64_t n) {
     return kern_view1((float *)whole->data + at, KERN_F32, n);
 }
 
@@ -59,10 +59,10 @@ static int64_t rest_of(const struct shard *s) {
 int shard_reduce_scatter(const struct shard *s, struct kern_stream *stream, void *own,
                          const struct kern_tensor *whole) {
     int64_t equal = s->part * s->ranks.n, rest = rest_of(s);
-    struct kern_tensor x = view(whole, 0, equal), part = kern_view1(own, KERN_F32, s->part);
+    struct kern_tensor x = slab_view(whole, 0, equal), part = kern_view1(own, KERN_F32, s->part);
     if (s->part) TRY(kern_coll_reduce_scatter(s->backend, s->ranks.coll, stream, &part, &x));
     if (rest == 0) return 0;
-    struct kern_tensor end = view(whole, equal, rest);
+    struct kern_tensor end = slab_view(whole, equal, rest);
     TRY(kern_coll_all_reduce(s->backend, s->ranks.coll, stream, &end));
     if (s->ranks.rank != s->ranks.n - 1) return 0;
     return kern_copy(s->backend, stream, (float *)own + s->part, end.data,
@@ -74,14 +74,14 @@ int shard_all_gather(const struct shard *s, struct kern_stream *stream,
                      const struct kern_tensor *whole) {
     const int64_t each = (int64_t)(sizeof(float) / kern_dtype_bytes(whole->dtype));
     int64_t equal = s->part * s->ranks.n / each, rest = rest_of(s) / each;
-    struct kern_tensor x = view(whole, 0, equal);
-    struct kern_tensor part = view(whole, s->offset / each, s->part / each);
+    struct kern_tensor x = slab_view(whole, 0, equal);
+    struct kern_tensor part = slab_view(whole, s->offset / each, s->part / each);
     if (s->ranks.n == 1) return 0;
     if (rest_of(s) % each)
         return FAIL(ERR_CONFIG, "a slab of %" PRId64 " numbers of bf16", s->elements);
     if (s->part) TRY(kern_coll_all_gather(s->backend, s->ranks.coll, stream, &x, &part));
     if (rest == 0) return 0;
-    struct kern_tensor end = view(whole, equal, rest);
+    struct kern_tensor end = slab_view(whole, equal, rest);
     return kern_coll_broadcast(s->backend, s->ranks.coll, stream, &end, s->ranks.n - 1);
 }
 

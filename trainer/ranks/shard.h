@@ -9,7 +9,8 @@
 
 #include "kernels/kernels.h"
 
-struct shard_ranks { /* NULL where one is asked for: one rank */
+/* Which rank of how many; NULL where one is asked for: one rank. */
+struct shard_ranks {
     struct kern_coll *coll;
     int rank, n;
 };
@@ -28,9 +29,8 @@ enum { SHARD_SUMS_MAX = 8 };
 MUST_CHECK int shard_open(struct shard *out, const struct kern_backend *b,
                           const struct shard_ranks *ranks, int64_t elements);
 void shard_close(struct shard *s);
-/* Elements that rank keeps, without opening anything. */
+/* How many elements the rank keeps, and where they begin, without opening anything. */
 int64_t shard_elements(const struct shard_ranks *ranks, int64_t elements);
-/* And where they begin. */
 int64_t shard_offset(const struct shard_ranks *ranks, int64_t elements);
 
 /* own[n] = this rank's part of the sum over ranks of whole[elements], f32; the end of whole may be

@@ -1,8 +1,8 @@
 /* pace.h - how fast a run goes: tokens a second and the time left, from the steps of this session.
  * A run that was resumed reads the lines of all its steps at once; how long those took, and the
  * pause since, say nothing about the steps to come. */
-#ifndef DEPLOY_CLI_PACE_H
-#define DEPLOY_CLI_PACE_H
+#ifndef DEPLOY_PROGRESS_PACE_H
+#define DEPLOY_PROGRESS_PACE_H
 
 #include <stdint.h>
 

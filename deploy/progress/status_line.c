@@ -1,5 +1,5 @@
 /* status_line.c - see status_line.h. Parts stand in one order and are left out in another. */
-#include "deploy/cli/status_line.h"
+#include "deploy/progress/status_line.h"
 
 #include <inttypes.h>
 #include <math.h>

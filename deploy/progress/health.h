@@ -1,8 +1,8 @@
 /* health.h - does a run learn anything? A function of the series of its steps' metrics: what is
  * wrong with the newest of them, since when, and what to look at. It reads no file and prints
  * nothing; docs/health.md has the thresholds for users. */
-#ifndef DEPLOY_CLI_HEALTH_H
-#define DEPLOY_CLI_HEALTH_H
+#ifndef DEPLOY_PROGRESS_HEALTH_H
+#define DEPLOY_PROGRESS_HEALTH_H
 
 #include "base/json.h"
 

@@ -1,8 +1,8 @@
 /* progress.h - follows RUN/metrics.jsonl and shows how a run goes: one live line on a terminal, a
  * line per step elsewhere (at most one a second), the JSON lines themselves with --json; and the
  * summary at the end. */
-#ifndef DEPLOY_CLI_PROGRESS_H
-#define DEPLOY_CLI_PROGRESS_H
+#ifndef DEPLOY_PROGRESS_PROGRESS_H
+#define DEPLOY_PROGRESS_PROGRESS_H
 
 #include "base/err.h"
 #include "proto/recipe/recipe.h"

@@ -1,7 +1,7 @@
 /* progress.c - see progress.h. The metrics file is the truth: the manager appends a line per step
  * and per evaluation, and rewrites the file from the log when it restarts, so this follows it by
  * step numbers, not by bytes. */
-#include "deploy/cli/progress.h"
+#include "deploy/progress/progress.h"
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -9,10 +9,10 @@
 #include "base/json.h"
 #include "base/json_write.h"
 #include "base/mem.h"
-#include "deploy/cli/balance.h"
-#include "deploy/cli/health.h"
-#include "deploy/cli/pace.h"
-#include "deploy/cli/status_line.h"
+#include "deploy/progress/balance.h"
+#include "deploy/progress/health.h"
+#include "deploy/progress/pace.h"
+#include "deploy/progress/status_line.h"
 #include "proto/metrics/metrics.h"
 
 #include <errno.h>

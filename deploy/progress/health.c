@@ -3,7 +3,7 @@
  *
  * Whether something is a warning or a note depends on whether the reward has risen: a policy that
  * solves every prompt has equal rewards, no gradient and little entropy too. */
-#include "deploy/cli/health.h"
+#include "deploy/progress/health.h"
 
 #include "base/mem.h"
 #include "proto/metrics/metrics.h"

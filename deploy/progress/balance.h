@@ -1,7 +1,7 @@
 /* balance.h - which side of a run waits for the other, and what would balance them: one sentence
  * for the summary, from the metrics of its steps. */
-#ifndef DEPLOY_CLI_BALANCE_H
-#define DEPLOY_CLI_BALANCE_H
+#ifndef DEPLOY_PROGRESS_BALANCE_H
+#define DEPLOY_PROGRESS_BALANCE_H
 
 #include "base/buf.h"
 #include "base/json.h"

@@ -1,7 +1,7 @@
 /* balance.c - see balance.h. The trainer's waits are time that is lost. A rollout's place that
  * stands empty is lost only as far as more sequences at once would have been computed faster, so
  * the sentence about rollouts is the more careful one. */
-#include "deploy/cli/balance.h"
+#include "deploy/progress/balance.h"
 
 #include "proto/metrics/metrics.h"
 

@@ -1,5 +1,5 @@
 /* pace.c - see pace.h. */
-#include "deploy/cli/pace.h"
+#include "deploy/progress/pace.h"
 
 static const double SPAN_S = 10;
 enum { SPAN_STEPS = 8 };

@@ -1,6 +1,6 @@
 /* samples.c - see samples.h. The log is opened anew each time: a reader sees it as it was when it
  * was opened, and nothing of a run waits for its readers. */
-#include "deploy/cli/samples.h"
+#include "deploy/progress/samples.h"
 
 #include "base/mem.h"
 #include "deploy/replay/replay_show.h"

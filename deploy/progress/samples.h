@@ -1,6 +1,6 @@
 /* samples.h - `weir run --samples N`: some of what is said, while it goes. */
-#ifndef DEPLOY_CLI_SAMPLES_H
-#define DEPLOY_CLI_SAMPLES_H
+#ifndef DEPLOY_PROGRESS_SAMPLES_H
+#define DEPLOY_PROGRESS_SAMPLES_H
 
 #include "base/buf.h"
 

@@ -1,6 +1,6 @@
 /* status_line.h - the one line that says how a run goes, for any width of terminal. */
-#ifndef DEPLOY_CLI_STATUS_LINE_H
-#define DEPLOY_CLI_STATUS_LINE_H
+#ifndef DEPLOY_PROGRESS_STATUS_LINE_H
+#define DEPLOY_PROGRESS_STATUS_LINE_H
 
 #include "base/buf.h"
 
