@@ -392,6 +392,7 @@ static const struct hostile {
     {"6 tokens after a prompt of", -1, false, {.offset = 5, .n = 1}},
     {"ends at the length limit with 2 of 4", -1, false, {.n = 2, .finish = 2}},
     {"ends at the length limit with 0 of 4", -1, false, {.finish = 2}},
+    {"none of its tokens is trained", -1, false, {.n = 2, .finish = 1, .masked = true}},
     {"token 1 is another one than was", -1, true, {.n = 2, .token = {7, 8}, .logprob = {-1, 0}}},
     {"token 0 is another one than was", -1, true, {.n = 3, .token = {7, 257}, .logprob = {-2, 0}}},
     {"token 1 is another one than was", -1, true, {.offset = 1, .n = 1, .token = {3}}},
