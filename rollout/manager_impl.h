@@ -74,8 +74,7 @@ struct manager {
         struct net_id id;
         int64_t step;
         uint64_t since_us;
-        uint64_t short_us;   /* fewer finished groups than a batch takes, since; 0: not now */
-        uint64_t starved_us; /* how long that was before */
+        int64_t finished;    /* groups, then */
     } ask;                   /* the trainer's batch request that waits */
     uint64_t *form;          /* [batch.groups] scratch */
     struct manager_window window;

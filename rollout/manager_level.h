@@ -8,7 +8,6 @@
 /* manager_level.c */
 void manager_level_open(struct manager *m);
 void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
-void manager_level_starved(struct manager *m); /* the batch asked for cannot be formed yet */
 void manager_level_formed(struct manager *m);
 
 /* manager_predict.c */

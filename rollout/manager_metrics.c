@@ -132,6 +132,8 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     whole(&l, "off_policy/dropped", (int64_t)w->rejected[GROUPS_STALE]);
     num(&l, "off_policy/level",
         (double)m->level.now.groups / (double)m->recipe->trainer.batch.groups);
+    num(&l, "off_policy/level_target",
+        (double)level_target(&m->level.now) / (double)m->recipe->trainer.batch.groups);
     num(&l, "off_policy/predicted", predicted);
     num(&l, "off_policy/rho", rho);
     num(&l, "response_length/tail",
@@ -148,7 +150,6 @@ void manager_metrics_line(struct manager *m, int64_t step, const char *report, s
     whole(&l, "queue/unscored", n.unscored);
     whole(&l, "queue/finished_groups", n.finished);
     num(&l, "idle/rollout", m->level.held);
-    num(&l, "time/starved_s", m->level.starved_s);
     num(&l, "time/batch_wait_s", seconds(f->asked_us, f->answered_us));
     num(&l, "time/train_s", seconds(f->answered_us, m->now_us));
     num(&l, "time/step_s", seconds(w->start_us, m->now_us));

@@ -123,7 +123,7 @@ struct manager_level { /* see manager_level.c */
     struct level now;
     uint64_t formed_us;     /* the newest batch */
     double held_us;         /* rates.now.held_us then */
-    double held, starved_s; /* between it and the one before: level_batch */
+    double held;            /* between it and the one before: level_batch */
 };
 
 struct manager_batch_facts { /* of the newest batch formed */

@@ -211,10 +211,7 @@ static int answer_new(struct manager *m) {
     uint32_t n = (uint32_t)(m->recipe->trainer.batch.groups * m->recipe->rollout.group_size);
     struct send s = {0};
     int rc = 0;
-    if (!groups_form(m->groups, m->form)) {
-        manager_level_starved(m);
-        return 0;
-    }
+    if (!groups_form(m->groups, m->form)) return 0;
     uint64_t *ids = mem_array(n, sizeof *ids);
     struct runlog_batch r = {.step = m->ask.step, .n = n, .ids = ids, .level = m->level.now.groups};
     TRY_OUT(record_batch(m, &r, ids, &s));
@@ -234,7 +231,7 @@ int manager_trainer_ask(struct manager *m, const struct net_id *from, const stru
         TRY(manager_weights_published(m, q->step, sealed_hash_get(q->hash.data)));
     if (!m->ask.pending || m->ask.step != q->step) {
         m->ask.since_us = m->now_us;
-        m->ask.short_us = m->ask.starved_us = 0;
+        m->ask.finished = groups_counts(m->groups).finished;
     }
     m->ask.pending = true;
     m->ask.id = *from;

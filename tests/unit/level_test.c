@@ -8,13 +8,16 @@
 #include "rollout/groups.h"
 #include "tests/test.h"
 
-enum { SEATS_MAX = 512, STEPS = 240, CHANGE = 120, SETTLED = 20 };
+int STEPS = 520, CHANGE = 260;
+enum { SEATS_MAX = 512, SETTLED = 20 };
 
 struct scene {
     int64_t batch, eta, seats;
     double rate, rate_each; /* tokens a second: of all sequences together at most, of one */
     double train_s, jitter, length, sigma;
     double rate_after, length_after; /* factors from step CHANGE on */
+    double share; /* training is slower by it while rollouts work */
+    int64_t burst_every, burst; double burst_rate;
 };
 
 struct outcome { /* over the settled steps before the change, and after it */
@@ -35,6 +38,7 @@ struct world {
     struct sequence run[SEATS_MAX];
     int64_t n;
     double now, asked, answered, held, held_since;
+    int64_t finished; /* when the trainer asked */
     double starved; /* since the trainer asked: with too few finished groups */
     bool training;
     double train_end;
@@ -43,8 +47,9 @@ struct world {
     int64_t counted[2];
 };
 
+static uint64_t salt;
 static double draw(uint64_t what, uint64_t i) {
-    return rng_normal(rng_key(test_seed(), RNG_TEST), what, i);
+    return rng_normal(rng_key(test_seed() + salt, RNG_TEST), what, i);
 }
 
 static bool after(const struct world *w) {
@@ -53,7 +58,9 @@ static bool after(const struct world *w) {
 
 static double rate(const struct world *w) {
     const struct scene *s = w->scene;
-    double all = s->rate * (after(w) ? s->rate_after : 1), one = all / (double)w->n;
+    double all = s->rate * (after(w) ? s->rate_after : 1);
+    if (s->burst_every && w->step % s->burst_every < s->burst) all *= s->burst_rate;
+    double one = all / (double)w->n;
     return one < s->rate_each ? one : s->rate_each;
 }
 
@@ -112,10 +119,10 @@ static void train(struct world *w) {
     for (int64_t i = 0; i < s->batch; i++)
         staleness += (double)(w->step - (groups_deadline(w->g, ids[i]) - s->eta));
     groups_train(w->g, ids);
-    struct level_batch seen = {.starved_s = w->starved,
-                               .train_s = turn - w->starved,
+    struct level_batch seen = {.wait_s = w->now - w->asked,
+                               .train_s = w->asked - w->answered,
                                .held = turn > 0 ? (w->held - w->held_since) / turn : 0,
-                               .spare = groups_counts(w->g).finished};
+                               .rollouts = after(w) && s->rate_after != 1 ? 2 : 1, .finished = w->finished};
     count(w, w->now - w->asked, w->asked - w->answered, staleness / (double)s->batch);
     if (!w->hold) groups_set_level(w->g, level_next(&w->level, &seen));
     w->answered = w->now;
@@ -152,6 +159,7 @@ static struct outcome play(const struct scene *s, int64_t level) {
             CHECK_OK(groups_step_done(w->g, w->step++));
             w->training = false;
             w->asked = w->now;
+            w->finished = groups_counts(w->g).finished;
         }
         if (!w->training && w->step < STEPS) train(w);
     }
@@ -177,8 +185,38 @@ static double least_bound(const struct scene *s, int half, double *idle) {
     return (double)s->eta;
 }
 
+#include <stdio.h>
+#include <stdlib.h>
+static void table(const struct scene *s) {
+    struct outcome a[8], f[8][8];
+    enum { N = 4 };
+    double lv[20];
+    int64_t bounds[] = {0, 1, 2, 3, 4, 6, 8, 16};
+    int nb = 0;
+    while (nb < 8 && bounds[nb] <= s->eta) nb++;
+    (void)lv;
+    for (int r = 0; r < N; r++) {
+        salt = (uint64_t)r;
+        a[r] = play(s, -1);
+        for (int b = 0; b < nb; b++) f[b][r] = play(s, bounds[b] * s->batch);
+    }
+    for (int h = 0; h < 2; h++) {
+        double ai = 0, as = 0, fi[8] = {0}, fs[8] = {0};
+        for (int r = 0; r < N; r++) {
+            ai += a[r].idle[h] / N; as += a[r].staleness[h] / N;
+            for (int b = 0; b < nb; b++) { fi[b] += f[b][r].idle[h] / N; fs[b] += f[b][r].staleness[h] / N; }
+        }
+        int least = nb - 1;
+        for (int b = nb - 1; b >= 0; b--) if (fi[b] <= fi[nb - 1] + 0.03) least = b;
+        printf("%d auto %.3f/%.2f |", h, ai, as);
+        for (int b = 0; b < nb; b++) printf(" %ld: %.3f/%.2f", (long)bounds[b], fi[b], fs[b]);
+        printf(" | idle %+.3f%s stale %+.2f%s\n", ai - fi[nb - 1], ai > fi[nb-1] + 0.03 ? " !!" : "", as - fs[least], as > fs[least] + 0.5 ? " !!" : "");
+    }
+}
+
 /* Runs of a hundred steps differ by about 0.03 of idle time and 0.2 of staleness by chance. */
 static void check_scene(const struct scene *s) {
+    if (getenv("LEVEL_TABLE")) { table(s); return; }
     struct outcome o = play(s, -1);
     for (int half = 0; half < 2; half++) {
         double idle = 0, least = least_bound(s, half, &idle);
@@ -260,8 +298,8 @@ TEST(level_few_groups_and_steps_that_vary) {
 }
 
 TEST(level_stays_within_the_bound) {
-    struct level_batch hungry = {.starved_s = 1, .train_s = 1, .held = 0.5};
-    struct level_batch full = {.train_s = 1, .held = 0.5, .spare = 1000};
+    struct level_batch hungry = {.wait_s = 1, .train_s = 1, .held = 0.5};
+    struct level_batch full = {.train_s = 1, .held = 0.5, .finished = 1000};
     struct level l = level_start(4, 0);
     CHECK_INT(level_next(&l, &hungry), 0);
     for (int64_t bound = 1; bound < 40; bound += 3) {
@@ -283,4 +321,37 @@ TEST(level_steps_that_vary_much) {
     s.eta = 4;
     for (s.rate = 800; s.rate < 1700; s.rate += 200)
         check_scene(&s);
+}
+
+static const struct scene nothing;
+TEST(x_saturated) {
+    struct scene s = usual;
+    s.eta = 4; s.seats = 256; s.rate_after = 2;
+    for (s.rate = 300; s.rate <= 600; s.rate += 100) check_scene(&s);
+    s.rate_after = 0.5; s.rate = 1000; check_scene(&s);
+    s.eta = 8; s.seats = 512; s.rate_after = 0.4; s.rate = 1000; s.jitter = 0.3; check_scene(&s);
+    s.eta = 8; s.seats = 512; s.rate_after = 2; s.rate = 500; s.jitter = 0.3; check_scene(&s);
+}
+TEST(x_lengths3) {
+    struct scene s = usual;
+    s.rate = 1e9; s.eta = 8; s.sigma = 0.4; s.rate_each = 20; s.length = 10; s.length_after = 3; s.jitter=0.2; check_scene(&s);
+    s.length = 30; s.length_after = 1. / 3; check_scene(&s);
+    s.rate = 4000; s.length = 10; s.length_after = 3; check_scene(&s);
+    s.length = 30; s.length_after = 1. / 3; check_scene(&s);
+    s.length = 6; s.length_after = 10; check_scene(&s);
+    s.batch = 8; s.seats = 64; s.rate = 400; s.sigma = 0.2; s.length=10; s.length_after = 3; check_scene(&s);
+    s.length=30; s.length_after = 1./3; check_scene(&s);
+}
+TEST(x_bursts) {
+    struct scene s = usual;
+    s.eta = 4; s.batch = 32; s.seats = 32; s.rate = 600; s.rate_each = 30; s.sigma = 0.1; s.jitter = 0.3;
+    s.burst_every = 25; s.burst = 3; s.burst_rate = 0.3; check_scene(&s);
+    s.rate = 450; check_scene(&s);
+    s.rate = 330; check_scene(&s);
+}
+TEST(x_vary) {
+    struct scene s = usual;
+    s.jitter = 0.5; s.seats = 256; s.eta = 4; s.length_after = 2;
+    for (s.rate = 800; s.rate < 1700; s.rate += 200) check_scene(&s);
+    s.batch = s.seats = 8; s.rate = 120; check_scene(&s); s.rate = 240; check_scene(&s);
 }
