@@ -136,8 +136,8 @@ static void find_level(struct level *l, int64_t target) {
     if (idle <= wait_min) {
         l->turn = 1;
         l->why = LEVEL_KEPT;
-    } else if (l->turn > 0 && batches > 0 && held(l) > held_min) {
-        if (idle > price * batches) try_level(l, 1, target);
+    } else if (l->turn > 0 && l->groups < l->bound && held(l) > held_min) {
+        if (batches > 0 && idle > price * batches) try_level(l, 1, target);
     } else if (l->turn < 0 && above > 0) {
         if (l->since >= look(l)) try_level(l, -1, l->groups - least(step, above));
     } else {

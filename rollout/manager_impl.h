@@ -74,9 +74,9 @@ struct manager {
         struct net_id id;
         int64_t step;
         uint64_t since_us;
-        int64_t finished;    /* groups, then */
-    } ask;                   /* the trainer's batch request that waits */
-    uint64_t *form;          /* [batch.groups] scratch */
+        int64_t finished; /* groups, then */
+    } ask;                /* the trainer's batch request that waits */
+    uint64_t *form;       /* [batch.groups] scratch */
     struct manager_window window;
     struct manager_batch_facts facts;
     struct manager_rates rates;

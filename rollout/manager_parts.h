@@ -121,9 +121,9 @@ struct manager_rates { /* for the prediction of staleness, see manager_predict.c
 
 struct manager_level { /* see manager_level.c */
     struct level now;
-    uint64_t formed_us;     /* the newest batch */
-    double held_us;         /* rates.now.held_us then */
-    double held;            /* between it and the one before: level_batch */
+    uint64_t formed_us; /* the newest batch */
+    double held_us;     /* rates.now.held_us then */
+    double held;        /* between it and the one before: level_batch */
 };
 
 struct manager_batch_facts { /* of the newest batch formed */

@@ -163,8 +163,8 @@ static void level_json(const struct manager *m, struct buf *out) {
     const char *why = follows ? level_reason(m->level.now.why) : "trainer.staleness.hold: max";
     buf_printf(out, "\"level\":{\"groups\":%" PRId64 ",\"bound\":%" PRId64 ",\"why\":\"%s\"",
                m->level.now.groups, m->level.now.bound, why);
-    buf_printf(out, ",\"target\":%" PRId64 ",\"idle/rollout\":%.3f}",
-               level_target(&m->level.now), m->level.held);
+    buf_printf(out, ",\"target\":%" PRId64 ",\"idle/rollout\":%.3f}", level_target(&m->level.now),
+               m->level.held);
 }
 
 void manager_status_json(struct manager *m, struct buf *out) {
