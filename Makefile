@@ -12,7 +12,7 @@ WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 CFLAGS  := -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
            -I. -I$(GEN) -MMD -MP
 LIBS    := -lzmq -lrocksdb -lprotobuf-c -lpcre2-8 -lyaml -lxxhash -lutf8proc -ldl -lpthread -lm
-LDFLAGS := -Wl,--as-needed $(foreach s,err_set log_write kern_elements kern_dtype_bytes clock_us clock_sleep_us 'meet_*',-Wl,--export-dynamic-symbol=$(s))
+LDFLAGS := -Wl,--as-needed $(foreach s,err_set log_write kern_elements kern_dtype_bytes clock_us clock_sleep_us 'rendezvous_*',-Wl,--export-dynamic-symbol=$(s))
 ifeq ($(MODE),asan)
 CFLAGS  += -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS += -fsanitize=address,undefined
@@ -24,15 +24,25 @@ endif
 ifeq ($(MODE),debug)
 CFLAGS  += -O0
 endif
+# The other compiler, under sanitizers and with what the fuzzers need: one build for all three.
+ifeq ($(MODE),clang)
+CC      := clang
+CXX     := clang++
+CFLAGS  += -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+LDFLAGS += -fsanitize=address,undefined
+endif
 
-LIBDIRS := base proto kernels kernels/ref kernels/cpu actor relay reward rollout trainer deploy
-SRC     := $(filter-out deploy/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
+LIBDIRS := base proto proto/metrics proto/recipe kernels kernels/ref kernels/cpu actor/text actor relay \
+           reward/math reward/verify reward rollout/engine rollout/setup rollout/log rollout/manager rollout \
+           trainer/ranks trainer/optim trainer/batch trainer/checkpoint trainer/learn trainer \
+           deploy/supervise deploy/evaluate deploy/preflight deploy/replay deploy/progress deploy/cli
+SRC     := $(filter-out deploy/cli/main.c,$(wildcard $(addsuffix /*.c,$(LIBDIRS))))
 PROTO   := $(wildcard proto/*.proto)
 GENC    := $(PROTO:%.proto=$(GEN)/%.pb-c.c)
 OBJ     := $(SRC:%.c=$(B)/%.o) $(PROTO:%.proto=$(B)/gen/%.pb-c.o)
 TESTSRC := $(wildcard tests/*.c tests/unit/*.c tests/op/*.c tests/golden/*.c tests/sim/*.c)
 BENCHSRC := $(wildcard bench/*.c)
-FUZZSRC := $(wildcard tests/fuzz/*.c)
+FUZZERS := $(patsubst tests/fuzz/%_fuzz.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
 TESTBIN := $(B)/weir-test
 WEIR    := $(if $(filter release,$(MODE)),weir,$(B)/weir)
 
@@ -54,7 +64,7 @@ $(B)/libweir.a: $(OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(WEIR): $(B)/deploy/main.o $(B)/libweir.a
+$(WEIR): $(B)/deploy/cli/main.o $(B)/libweir.a
 	@echo "link $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -144,8 +154,27 @@ tsan: ## queues, loop and services under the thread sanitizer
 	$(MAKE) MODE=tsan all build/tsan/weir-test
 	tests/tsan.sh build/tsan/weir-test build/tsan/weir
 
+$(B)/fuzz/%: $(B)/tests/fuzz/%_fuzz.o $(B)/libweir.a
+	@mkdir -p $(@D)
+	@echo "link $@"
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 fuzz: | build/.deps build/.tools ## every fuzzer, FUZZ_SECONDS (60) each
-	tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+	$(MAKE) MODE=clang fuzzers
+	tests/fuzz/run.sh build/clang/fuzz -max_total_time=$(or $(FUZZ_SECONDS),60)
+
+fuzzers: $(FUZZERS)
+
+clang: | build/.tools ## clang's warnings, its sanitizers on the unit tests, each fuzzer FUZZ_RUNS (20000) times
+	$(MAKE) MODE=clang check fuzzers
+	tests/fuzz/run.sh build/clang/fuzz -seed=1 -runs=$(or $(FUZZ_RUNS),20000)
+
+nightly: ## what takes hours or depends on luck: sanitizers on whole runs, long fuzzing, other seeds
+	$(MAKE) asan
+	$(MAKE) tsan
+	$(MAKE) fuzz FUZZ_SECONDS=$(or $(FUZZ_SECONDS),900)
+	tests/seeds.sh
+	tests/soak.sh
 
 # What tests/gpu.sh carries to a machine with a GPU; the simulated device too, for its dry run.
 gpu-bundle: all $(TESTBIN) $(B)/weir-bench $(CUDASIM) ## build/gpu: all that tests/gpu.sh needs on a machine with a GPU
@@ -160,15 +189,45 @@ lint: $(OBJ) | build/.tools ## formatting, layers, lengths, banned calls, symbol
 fmt: | build/.tools ## clang-format every source
 	clang-format -i $(shell git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 
+# The executable looks for its plugin beside itself, so bin/ has a link to where both are.
+PREFIX  ?= /usr/local
+TO      := $(DESTDIR)$(PREFIX)
+install: all ## into PREFIX (/usr/local), below DESTDIR: weir, its plugin, manual pages, completion, recipes
+	install -d $(TO)/bin $(TO)/lib/weir $(TO)/share/weir/recipes $(TO)/share/doc/weir $(TO)/share/man/man1 \
+	    $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions
+	install -m 755 $(WEIR) $(TO)/lib/weir/weir
+	$(if $(NVCC),install -m 755 $(PLUGIN) $(TO)/lib/weir/weir-cuda.so)
+	ln -sf ../lib/weir/weir $(TO)/bin/weir
+	cp -R recipes/. $(TO)/share/weir/recipes/
+	install -m 644 README.md LICENSE docs/*.md $(TO)/share/doc/weir/
+	./$(WEIR) manual >$(TO)/share/man/man1/weir.1
+	for v in $$(./$(WEIR) manual --list); do ./$(WEIR) manual $$v >$(TO)/share/man/man1/weir-$$v.1; done
+	./$(WEIR) manual --completion bash >$(TO)/share/bash-completion/completions/weir
+	./$(WEIR) manual --completion zsh >$(TO)/share/zsh/site-functions/_weir
+
+uninstall: ## removes what install put there
+	rm -rf $(TO)/lib/weir $(TO)/share/weir $(TO)/share/doc/weir
+	rm -f $(TO)/bin/weir $(TO)/share/man/man1/weir.1 $(TO)/share/man/man1/weir-*.1 \
+	    $(TO)/share/bash-completion/completions/weir $(TO)/share/zsh/site-functions/_weir
+
+# For clangd and the like: how each C file is compiled.
+compile_commands.json: Makefile $(GENC)
+	@sep='['; for f in $(SRC) deploy/cli/main.c $(TESTSRC) $(BENCHSRC); do \
+	    case $$f in *_avx2.c) more='-mavx2 -mfma' ;; *_avx512.c) more='-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma' ;; *) more= ;; esac; \
+	    printf '%s\n{"directory": "%s", "file": "%s", "command": "%s %s %s -c %s"}' \
+	        "$$sep" '$(CURDIR)' "$$f" '$(CC)' '$(filter-out -MMD -MP,$(CFLAGS))' "$$more" "$$f"; sep=','; \
+	done >$@; printf '\n]\n' >>$@
+
 quickstart: $(WEIR) ## the main job: a tiny policy gets measurably better, about a minute
 	@scripts/quickstart.sh
 
 clean: ## remove everything that was built
-	rm -rf build weir weir-cuda.so
+	rm -rf build weir weir-cuda.so compile_commands.json
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-.PHONY: all cuda-notice gpu-bundle test check asan tsan fuzz bench lint fmt quickstart clean help
+.PHONY: all cuda-notice gpu-bundle test check asan tsan fuzz fuzzers clang nightly bench lint fmt install uninstall \
+        quickstart clean help
 .SECONDARY:
 -include $(shell find build -name '*.d' 2>/dev/null)

@@ -7,10 +7,12 @@
  * the table alone, and reading a folder checks it. */
 #include "actor/params.h"
 
+#include "actor/block.h"
 #include "actor/safetensors.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -43,8 +45,7 @@ struct params {
     float *piece; /* host, PIECE elements */
 };
 
-/* --- the table -----------------------------------------------------------------------------------
- */
+/* --- the table ------------------------------------------------------------------------------ */
 
 struct table { /* entries NULL: only counting */
     struct params_entry *entries;
@@ -54,8 +55,8 @@ struct table { /* entries NULL: only counting */
 
 /* Appends an entry. A vector is [1, cols]; ASSERT on the name because it comes from below, with
  * layer numbers bounded by shape.c. */
-__attribute__((format(printf, 5, 6))) static void add(struct table *t, int64_t rows, int64_t cols,
-                                                      bool is_matrix, const char *fmt, ...) {
+__attribute__((format(printf, 5, 6))) static void
+add_entry(struct table *t, int64_t rows, int64_t cols, bool is_matrix, const char *fmt, ...) {
     if (t->entries) {
         struct params_entry *e = &t->entries[t->count];
         *e = (struct params_entry){.offset = t->elements,
@@ -74,47 +75,31 @@ __attribute__((format(printf, 5, 6))) static void add(struct table *t, int64_t r
 }
 
 static void add_layer(struct table *t, const struct shape *s, int32_t l) {
-    int64_t d = s->d, f = s->ffn, q = (int64_t)s->heads * s->head_width;
-    int64_t kv = (int64_t)s->kv_heads * s->head_width;
-    static const char attn[] = "model.layers.%d.self_attn.%s", mlp[] = "model.layers.%d.mlp.%s";
-    add(t, 1, d, false, "model.layers.%d.input_layernorm.weight", l);
-    add(t, q, d, true, attn, l, "q_proj.weight");
-    add(t, kv, d, true, attn, l, "k_proj.weight");
-    add(t, kv, d, true, attn, l, "v_proj.weight");
-    if (s->qkv_bias) {
-        add(t, 1, q, false, attn, l, "q_proj.bias");
-        add(t, 1, kv, false, attn, l, "k_proj.bias");
-        add(t, 1, kv, false, attn, l, "v_proj.bias");
+    struct block_tensor tensor[BLOCK_TENSORS_MAX];
+    int n;
+    const struct block_kind *const *kind = block_layer(s, &n);
+    for (int j = 0; j < n; j++) {
+        kind[j]->tensors(tensor, s);
+        for (int i = 0; i < kind[j]->n_tensors; i++)
+            if (!tensor[i].absent)
+                add_entry(t, tensor[i].rows, tensor[i].cols, tensor[i].is_matrix,
+                          "model.layers.%d.%s", l, tensor[i].name);
     }
-    if (s->qk_norm) {
-        add(t, 1, s->head_width, false, attn, l, "q_norm.weight");
-        add(t, 1, s->head_width, false, attn, l, "k_norm.weight");
-    }
-    add(t, d, q, true, attn, l, "o_proj.weight");
-    if (s->out_bias) add(t, 1, d, false, attn, l, "o_proj.bias");
-    add(t, 1, d, false, "model.layers.%d.post_attention_layernorm.weight", l);
-    add(t, f, d, true, mlp, l, "gate_proj.weight");
-    add(t, f, d, true, mlp, l, "up_proj.weight");
-    add(t, d, f, true, mlp, l, "down_proj.weight");
-    if (!s->mlp_bias) return;
-    add(t, 1, f, false, mlp, l, "gate_proj.bias");
-    add(t, 1, f, false, mlp, l, "up_proj.bias");
-    add(t, 1, d, false, mlp, l, "down_proj.bias");
 }
 
-/* The one list of tensors. Matrices that are applied to the same input stand together. */
-static void build(struct table *t, const struct shape *s) {
-    add(t, s->vocab, s->d, true, "%s", embed_name);
+/* The one list of tensors; a layer's are its blocks' tables. */
+static void build_table(struct table *t, const struct shape *s) {
+    add_entry(t, s->vocab, s->d, true, "%s", embed_name);
     for (int32_t l = 0; l < s->layers; l++)
         add_layer(t, s, l);
-    add(t, 1, s->d, false, "model.norm.weight");
-    if (!s->tied_head) add(t, s->vocab, s->d, true, "%s", head_name);
-    if (s->value_head) add(t, 1, s->d, false, "%s", value_name);
+    add_entry(t, 1, s->d, false, "model.norm.weight");
+    if (!s->tied_head) add_entry(t, s->vocab, s->d, true, "%s", head_name);
+    if (s->value_head) add_entry(t, 1, s->d, false, "%s", value_name);
 }
 
 int64_t params_slab_elements(const struct shape *s) {
     struct table t = {0};
-    build(&t, s);
+    build_table(&t, s);
     return t.elements;
 }
 
@@ -125,7 +110,7 @@ int64_t params_policy_elements(const struct shape *s) {
 }
 
 static size_t element_bytes(const struct shape *s) {
-    return kern_dtype_bytes(s->half ? KERN_BF16 : KERN_F32);
+    return kern_dtype_bytes(s->bf16 ? KERN_BF16 : KERN_F32);
 }
 
 size_t params_slab_bytes(const struct shape *s) {
@@ -138,14 +123,14 @@ size_t params_policy_bytes(const struct shape *s) {
 
 static struct params *open_table(const struct shape *s) {
     struct table t = {0};
-    build(&t, s);
+    build_table(&t, s);
     struct params *p = mem_zalloc(sizeof *p);
     *p = (struct params){.shape = *s, .count = t.count, .elements = t.elements};
-    p->dtype = s->half ? KERN_BF16 : KERN_F32;
+    p->dtype = s->bf16 ? KERN_BF16 : KERN_F32;
     p->size = kern_dtype_bytes(p->dtype);
     p->entries = mem_array(t.count, sizeof *p->entries);
     t = (struct table){.entries = p->entries};
-    build(&t, s);
+    build_table(&t, s);
     return p;
 }
 
@@ -203,17 +188,16 @@ struct kern_tensor params_slab(const struct params *p) {
     return kern_view1(p->slab, p->dtype, p->elements);
 }
 
-static void *at(const struct params *p, int64_t element) {
+static void *slab_at(const struct params *p, int64_t element) {
     return (char *)p->slab + (size_t)element * p->size;
 }
 
 struct kern_tensor params_view(const struct params *p, const struct params_entry *e) {
-    if (!e->is_matrix) return kern_view1(at(p, e->offset), p->dtype, e->cols);
-    return kern_view2(at(p, e->offset), p->dtype, e->rows, e->cols);
+    if (!e->is_matrix) return kern_view1(slab_at(p, e->offset), p->dtype, e->cols);
+    return kern_view2(slab_at(p, e->offset), p->dtype, e->rows, e->cols);
 }
 
-/* --- moving the whole slab -----------------------------------------------------------------------
- */
+/* --- moving the whole slab ------------------------------------------------------------------ */
 
 static int check_bytes(const struct params *p, size_t bytes) {
     size_t want = (size_t)p->elements * p->size;
@@ -245,20 +229,15 @@ int params_cast(struct params *to, const struct params *from, struct kern_stream
     return kern_cast(to->backend, s, &dst, &src);
 }
 
-/* Copies the first n numbers of the host buffer to the slab; half: after rounding them in place. */
+/* Copies the first n numbers of the host buffer to the slab; bf16: after rounding them in place. */
 static int put_piece(struct params *p, int64_t element, int64_t n) {
     uint8_t *bytes = (uint8_t *)p->piece;
     for (int64_t i = 0; p->dtype == KERN_BF16 && i < n; i++) {
         uint16_t h = safetensors_to_bf16(p->piece[i]);
         memcpy(bytes + 2 * i, &h, sizeof h);
     }
-    TRY(kern_put(p->backend, p->stream, at(p, element), p->piece, (size_t)n * p->size));
+    TRY(kern_put(p->backend, p->stream, slab_at(p, element), p->piece, (size_t)n * p->size));
     return kern_sync(p->backend, p->stream); /* the buffer is used again at once */
-}
-
-/* Whether the slab can be read by its address. */
-static bool on_host(const struct params *p) {
-    return strcmp(p->backend->name, "cpu") == 0 || strcmp(p->backend->name, "ref") == 0;
 }
 
 static size_t block_end(size_t bytes, size_t block) {
@@ -290,7 +269,7 @@ static int leaves_of(struct hash *leaf, const struct params *p, struct kern_stre
 
 static int get_hashed(struct hash *out, const struct params *p, struct kern_stream *s, void *to,
                       size_t bytes) {
-    if (on_host(p)) {
+    if (p->backend->on_host) {
         TRY(kern_sync(p->backend, s));
         *out = hash_slab(to, p->slab, bytes, 0);
         return 0;
@@ -326,7 +305,7 @@ int params_put_blocks(struct params *p, const void *host, size_t bytes, size_t f
                       struct hash *leaf) {
     TRY(check_policy_bytes(p, bytes));
     ASSERT(n <= hash_blocks(bytes) && first <= hash_blocks(bytes) - n);
-    if (on_host(p)) {
+    if (p->backend->on_host) {
         hash_leaves(leaf, p->slab, host, bytes, first, n);
         return 0;
     }
@@ -357,10 +336,9 @@ int params_put_hashed(struct params *p, const void *host, size_t bytes, struct h
     return rc;
 }
 
-/* --- random weights ------------------------------------------------------------------------------
- */
+/* --- random weights ------------------------------------------------------------------------- */
 
-static bool ends_with(const char *s, const char *tail) {
+static bool name_ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), k = strlen(tail);
     return n >= k && strcmp(s + n - k, tail) == 0;
 }
@@ -370,9 +348,9 @@ static bool ends_with(const char *s, const char *tail) {
 static int init_entry(struct params *p, size_t i, uint64_t key) {
     const struct params_entry *e = &p->entries[i];
     double sigma = 0.02;
-    if (ends_with(e->name, "o_proj.weight") || ends_with(e->name, "down_proj.weight"))
+    if (name_ends_with(e->name, "o_proj.weight") || name_ends_with(e->name, "down_proj.weight"))
         sigma /= sqrt(2.0 * p->shape.layers);
-    bool zero = ends_with(e->name, ".bias") || strcmp(e->name, value_name) == 0;
+    bool zero = name_ends_with(e->name, ".bias") || strcmp(e->name, value_name) == 0;
     float constant = zero ? 0.0f : 1.0f;
     for (int64_t first = 0; first < e->n; first += PIECE) {
         int64_t n = e->n - first < PIECE ? e->n - first : PIECE;
@@ -392,8 +370,7 @@ int params_init(struct params *p, uint64_t seed) {
     return 0;
 }
 
-/* --- reading -------------------------------------------------------------------------------------
- */
+/* --- reading -------------------------------------------------------------------------------- */
 
 static void shape_text(char *out, size_t n, int32_t rank, const int64_t *dim) {
     size_t used = 0;
@@ -423,7 +400,7 @@ struct loading {
 /* Buffers of older exports, and a head that is stored although it is tied: not parameters. */
 static int check_unknown(const struct params *p, const struct safetensors *f,
                          const struct safetensors_tensor *t, struct loading *l) {
-    if (ends_with(t->name, "rotary_emb.inv_freq")) return 0;
+    if (name_ends_with(t->name, "rotary_emb.inv_freq")) return 0;
     if (!p->shape.tied_head || strcmp(t->name, head_name) != 0)
         return FAIL(ERR_MISMATCH, "%s: tensor %.96s is not part of the network of config.json",
                     safetensors_name(f), t->name);
@@ -542,7 +519,7 @@ static int load_value_head(struct params *p, const char *dir, struct loading *l)
     const struct params_entry *e = params_find(p, value_name);
     l->found[e - p->entries] = true;
     if (!p->backend) return 0;
-    TRY(kern_zero(p->backend, p->stream, at(p, e->offset), (size_t)e->n * p->size));
+    TRY(kern_zero(p->backend, p->stream, slab_at(p, e->offset), (size_t)e->n * p->size));
     return kern_sync(p->backend, p->stream);
 }
 
@@ -611,7 +588,7 @@ out:
 }
 
 /* What other frameworks leave in a folder, where model.safetensors is missing. */
-static int explain_missing(int rc, const char *dir) {
+static int explain_no_weights(int rc, const char *dir) {
     static const char *const others[] = {
         "pytorch_model.bin",  "pytorch_model.bin.index.json", "model.bin",          "tf_model.h5",
         "flax_model.msgpack", "consolidated.safetensors",     "consolidated.00.pth"};
@@ -635,7 +612,7 @@ int params_load(struct params *p, const char *dir) {
     int rc;
     if (file_exists(single) || !file_exists(index)) {
         rc = load_file(p, dir, single_file, &l);
-        if (!file_exists(single)) rc = explain_missing(rc, dir);
+        if (!file_exists(single)) rc = explain_no_weights(rc, dir);
         TRY_OUT(rc);
     } else {
         TRY_OUT(load_index(p, dir, index, &l));
@@ -658,8 +635,7 @@ int params_check(const struct shape *s, const char *dir) {
     return rc;
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 struct shard { /* entries first..first+n-1 */
     const struct params *p;
@@ -667,10 +643,10 @@ struct shard { /* entries first..first+n-1 */
 };
 
 /* safetensors_write asks for a piece of item i of the shard. */
-static int fill(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
+static int fill_normal(void *ctx, size_t i, int64_t first, int64_t n, float *out) {
     const struct shard *s = ctx;
     const struct params *p = s->p;
-    const void *from = at(p, p->entries[s->first + i].offset + first);
+    const void *from = slab_at(p, p->entries[s->first + i].offset + first);
     uint8_t *bytes = (uint8_t *)out;
     TRY(kern_get(p->backend, p->stream, out, from, (size_t)n * p->size));
     for (int64_t k = n; p->dtype == KERN_BF16 && k-- > 0;) { /* widened in place, from the end */
@@ -691,7 +667,7 @@ static int save_shard(const struct params *p, const char *dir, const char *name,
         items[i] = (struct safetensors_item){e->name, e->is_matrix ? 2 : 1, {e->rows, e->cols}};
         if (!e->is_matrix) items[i].dim[0] = e->cols;
     }
-    int rc = safetensors_write(path, items, n, bf16, fill, &s);
+    int rc = safetensors_write(path, items, n, bf16, fill_normal, &s);
     mem_free(path);
     mem_free(items);
     return rc;
@@ -715,22 +691,28 @@ static size_t shard_end(const struct params *p, size_t first, size_t shard_bytes
 static int save_sharded(const struct params *p, const char *dir, const char *index, bool bf16,
                         size_t shard_bytes, size_t shards) {
     struct buf b = {0};
+    struct json_write w = json_write_to(&b, JSON_PRETTY);
     size_t size = bf16 ? 2 : 4, first = 0;
     int64_t total = 0;
     int rc = 0;
     for (size_t i = 0; i < policy_count(p); i++)
         total += p->entries[i].n * (int64_t)size;
-    buf_printf(&b, "{\n  \"metadata\": {\"total_size\": %" PRId64 "},\n  \"weight_map\": {", total);
+    json_write_object(&w, NULL);
+    json_write_object(&w, "metadata");
+    json_write_int(&w, "total_size", total);
+    json_write_end(&w);
+    json_write_object(&w, "weight_map");
     for (size_t k = 1; k <= shards; k++) {
         char name[64];
         size_t end = shard_end(p, first, shard_bytes, size);
         snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", k, shards);
         TRY_OUT(save_shard(p, dir, name, first, end - first, bf16));
         for (; first < end; first++)
-            buf_printf(&b, "%s\n    \"%s\": \"%s\"", first ? "," : "", p->entries[first].name,
-                       name);
+            json_write_str(&w, p->entries[first].name, name);
     }
-    buf_str(&b, "\n  }\n}\n");
+    json_write_end(&w);
+    json_write_end(&w);
+    json_write_newline(&w);
     TRY_OUT(file_write_atomic(index, b.data, b.len));
 out:
     buf_close(&b);

@@ -22,7 +22,7 @@ struct params_entry {
 
 struct params; /* opaque: the table and the slab */
 
-/* A zeroed slab of this shape in the backend's memory, f32 or, if shape.half, bf16; the table has
+/* A zeroed slab of this shape in the backend's memory, f32 or, if shape.bf16, bf16; the table has
  * alignment gaps (zero) so that every entry starts at a multiple of 16 elements. */
 MUST_CHECK int params_open(struct params **out, const struct kern_backend *b,
                            const struct shape *s);

@@ -37,7 +37,7 @@ static int check_chat(const struct policy *p, const char *dir) {
     return 0;
 }
 
-static int check(const struct policy *p, const char *dir) {
+static int check_policy(const struct policy *p, const char *dir) {
     if (tokenizer_size(p->tokenizer) > p->shape.vocab)
         return FAIL(ERR_MISMATCH,
                     "%s: tokenizer.json has ids up to %d, config.json's vocab_size is %d", dir,
@@ -51,7 +51,7 @@ int policy_open(struct policy *out, const char *dir, const char *chat) {
     TRY_OUT(shape_read(&p.shape, dir));
     TRY_OUT(tokenizer_open(&p.tokenizer, dir));
     TRY_OUT(chat_choose(&p.chat, chat, dir));
-    TRY_OUT(check(&p, dir));
+    TRY_OUT(check_policy(&p, dir));
     for (int32_t i = 0; i < p.shape.n_eos; i++)
         add_stop(&p, p.shape.eos[i]);
     const char *end = chat_end_of_turn(p.chat);

@@ -3,10 +3,10 @@
 #ifndef ACTOR_POLICY_H
 #define ACTOR_POLICY_H
 
-#include "actor/chat.h"
 #include "actor/params.h"
 #include "actor/shape.h"
-#include "actor/tokenizer.h"
+#include "actor/text/chat.h"
+#include "actor/text/tokenizer.h"
 #include "base/err.h"
 
 enum { POLICY_STOPS_MAX = SHAPE_EOS_MAX + 2 };

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/filetype.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -140,7 +141,7 @@ static int check_tiling(const struct safetensors *f, const unsigned char *data, 
 
 /* Order matters: the length before the header is read, the header before any offset, each tensor by
  * itself before they are compared. */
-static int parse(struct safetensors *f, const unsigned char *p, size_t bytes) {
+static int parse_header(struct safetensors *f, const unsigned char *p, size_t bytes) {
     uint64_t header = 0;
     if (bytes < 8)
         return FAIL(ERR_CORRUPT, "%s: has %zu bytes, a safetensors file has at least 8", f->name,
@@ -175,7 +176,8 @@ int safetensors_open_memory(struct safetensors **out, const unsigned char *data,
                             const char *name) {
     struct safetensors *f = mem_zalloc(sizeof *f);
     f->name = mem_strdup(name);
-    int rc = filetype_explain(parse(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
+    int rc =
+        filetype_explain(parse_header(f, data, bytes), data, bytes, name, FILETYPE_SAFETENSORS);
     if (rc < 0)
         safetensors_close(&f);
     else
@@ -226,8 +228,7 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *f, c
     return NULL;
 }
 
-/* --- elements ------------------------------------------------------------------------------------
- */
+/* --- elements ------------------------------------------------------------------------------- */
 
 static float from_bits(uint32_t bits) {
     float x;
@@ -278,8 +279,7 @@ int safetensors_read_f32(const struct safetensors *f, const struct safetensors_t
     }
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 static int64_t item_elements(const struct safetensors_item *item) {
     int64_t n = 1;
@@ -291,20 +291,23 @@ static int64_t item_elements(const struct safetensors_item *item) {
 /* The 8 bytes of length and the header, padded with spaces so that the data starts at a multiple of
  * 64 bytes of the file. */
 static void add_header(struct buf *b, const struct safetensors_item *items, size_t n, bool bf16) {
+    struct json_write w = json_write_to(b, JSON_COMPACT);
     int64_t at = 0, size = bf16 ? 2 : 4;
     buf_add(b, "\0\0\0\0\0\0\0\0", 8);
-    buf_str(b, "{\"__metadata__\":{\"format\":\"pt\"}");
+    json_write_object(&w, NULL);
+    json_write_object(&w, "__metadata__");
+    json_write_str(&w, "format", "pt");
+    json_write_end(&w);
     for (size_t i = 0; i < n; i++) {
         int64_t bytes = item_elements(&items[i]) * size;
-        buf_str(b, ",");
-        buf_json_str(b, items[i].name, strlen(items[i].name));
-        buf_printf(b, ":{\"dtype\":\"%s\",\"shape\":[", bf16 ? "BF16" : "F32");
-        for (int32_t r = 0; r < items[i].rank; r++)
-            buf_printf(b, "%s%" PRId64, r ? "," : "", items[i].dim[r]);
-        buf_printf(b, "],\"data_offsets\":[%" PRId64 ",%" PRId64 "]}", at, at + bytes);
+        json_write_object(&w, items[i].name);
+        json_write_str(&w, "dtype", bf16 ? "BF16" : "F32");
+        json_write_ints(&w, "shape", items[i].dim, (size_t)items[i].rank);
+        json_write_ints(&w, "data_offsets", (const int64_t[]){at, at + bytes}, 2);
+        json_write_end(&w);
         at += bytes;
     }
-    buf_str(b, "}");
+    json_write_end(&w);
     while (b->len % 64 != 0)
         buf_str(b, " ");
     uint64_t length = b->len - 8;

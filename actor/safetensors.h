@@ -52,8 +52,7 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *f, c
 MUST_CHECK int safetensors_read_f32(const struct safetensors *f, const struct safetensors_tensor *t,
                                     int64_t first, int64_t n, float *out);
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 struct safetensors_item { /* one tensor to write */
     const char *name;

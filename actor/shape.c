@@ -1,6 +1,6 @@
 /* shape.c - see shape.h. A config.json is read the way transformers reads it: the same defaults for
  * absent fields, both spellings of the rope settings, null meaning "none". Whatever would change
- * the network in a way that forward.c does not compute is refused here by name, because a model
+ * the network in a way that the actor does not compute is refused here by name, because a model
  * that loads and computes something else is the worst outcome.
  *
  * The rope tables repeat transformers' arithmetic including where it rounds to single precision
@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/filetype.h"
 #include "base/json.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -261,8 +262,7 @@ static int read_window(struct shape *s, const struct source *in) {
     return 0;
 }
 
-/* --- rope --------------------------------------------------------------------------------------
- */
+/* --- rope ----------------------------------------------------------------------------------- */
 
 /* The paper's correction of the softmax temperature, expressed as a factor on queries and keys. */
 static double yarn_mscale(double factor, double mscale) {
@@ -364,8 +364,7 @@ static int read_rope(struct shape *s, const struct source *in) {
     return rc;
 }
 
-/* --- special tokens ------------------------------------------------------------------------------
- */
+/* --- special tokens ------------------------------------------------------------------------- */
 
 static int read_one_eos(struct shape *s, const struct json *v, const char *name) {
     int64_t id;
@@ -490,105 +489,103 @@ out:
     return rc;
 }
 
-/* --- writing -------------------------------------------------------------------------------------
- */
+/* --- writing -------------------------------------------------------------------------------- */
 
 /* The shortest decimal that reads back as the same float: 1e-05 rather than 9.99999975e-06. */
-static void add_float(struct buf *b, float x) {
+static void write_float(struct json_write *w, const char *key, float x) {
     char text[32];
     for (int digits = 1; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)x);
         if (strtof(text, NULL) == x) break;
     }
-    buf_str(b, text);
+    json_write_raw(w, key, text, strlen(text));
 }
 
 /* transformers wants some fields to be floats, so a whole number gets its ".0". */
-static void add_double(struct buf *b, double x) {
-    size_t at = b->len;
-    buf_json_num(b, x);
-    if (!strpbrk(b->data + at, ".en")) buf_str(b, ".0");
+static void write_double(struct json_write *w, const char *key, double x) {
+    json_write_num(w, key, x);
+    const char *number = strrchr(w->out->data, ' ');
+    if (!strpbrk(number, ".en")) buf_str(w->out, ".0");
 }
 
-static void add_tokens(struct buf *b, const struct shape *s) {
+static void write_tokens(struct json_write *w, const struct shape *s) {
     if (s->bos >= 0)
-        buf_printf(b, "  \"bos_token_id\": %d,\n", s->bos);
+        json_write_int(w, "bos_token_id", s->bos);
     else
-        buf_str(b, "  \"bos_token_id\": null,\n");
-    buf_str(b, "  \"eos_token_id\": ");
+        json_write_null(w, "bos_token_id");
     if (s->n_eos == 0)
-        buf_str(b, "null");
+        json_write_null(w, "eos_token_id");
     else if (s->n_eos == 1)
-        buf_printf(b, "%d", s->eos[0]);
+        json_write_int(w, "eos_token_id", s->eos[0]);
     else
-        buf_json_ids(b, s->eos, (size_t)s->n_eos);
+        json_write_ids(w, "eos_token_id", s->eos, (size_t)s->n_eos);
 }
 
 /* The older spelling: transformers 4 and 5, vLLM and llama.cpp all read it. */
-static void add_rope(struct buf *b, const struct shape *s) {
-    buf_str(b, "  \"rope_theta\": ");
-    add_double(b, s->rope_theta);
-    buf_str(b, ",\n  \"rope_scaling\": ");
+static void write_rope(struct json_write *w, const struct shape *s) {
+    write_double(w, "rope_theta", s->rope_theta);
     if (s->rope == SHAPE_ROPE_PLAIN) {
-        buf_str(b, "null,\n");
+        json_write_null(w, "rope_scaling");
         return;
     }
-    buf_printf(b, "{\n    \"rope_type\": \"%s\",\n    \"factor\": ", rope_names[s->rope]);
-    add_double(b, s->rope_factor);
+    json_write_object(w, "rope_scaling");
+    json_write_str(w, "rope_type", rope_names[s->rope]);
+    write_double(w, "factor", s->rope_factor);
     if (s->rope != SHAPE_ROPE_LINEAR)
-        buf_printf(b, ",\n    \"original_max_position_embeddings\": %d", s->rope_context);
+        json_write_int(w, "original_max_position_embeddings", s->rope_context);
     if (s->rope == SHAPE_ROPE_LLAMA3) {
-        buf_str(b, ",\n    \"low_freq_factor\": ");
-        add_double(b, s->rope_low);
-        buf_str(b, ",\n    \"high_freq_factor\": ");
-        add_double(b, s->rope_high);
+        write_double(w, "low_freq_factor", s->rope_low);
+        write_double(w, "high_freq_factor", s->rope_high);
     } else if (s->rope == SHAPE_ROPE_YARN) {
-        buf_str(b, ",\n    \"attention_factor\": ");
-        add_double(b, s->rope_attn);
-        buf_str(b, ",\n    \"beta_fast\": ");
-        add_double(b, s->rope_beta_fast);
-        buf_str(b, ",\n    \"beta_slow\": ");
-        add_double(b, s->rope_beta_slow);
-        buf_printf(b, ",\n    \"truncate\": %s", s->rope_truncate ? "true" : "false");
+        write_double(w, "attention_factor", s->rope_attn);
+        write_double(w, "beta_fast", s->rope_beta_fast);
+        write_double(w, "beta_slow", s->rope_beta_slow);
+        json_write_bool(w, "truncate", s->rope_truncate);
     }
-    buf_str(b, "\n  },\n");
+    json_write_end(w);
 }
 
 /* The fields that only some families have. */
-static void add_family(struct buf *b, const struct shape *s) {
+static void write_family(struct json_write *w, const struct shape *s) {
     if (s->family == SHAPE_LLAMA || s->family == SHAPE_QWEN3)
-        buf_printf(b, "  \"attention_bias\": %s,\n", s->out_bias ? "true" : "false");
-    if (s->family == SHAPE_LLAMA)
-        buf_printf(b, "  \"mlp_bias\": %s,\n", s->mlp_bias ? "true" : "false");
+        json_write_bool(w, "attention_bias", s->out_bias);
+    if (s->family == SHAPE_LLAMA) json_write_bool(w, "mlp_bias", s->mlp_bias);
     if (s->family == SHAPE_QWEN2 || s->family == SHAPE_QWEN3) {
-        buf_printf(b, "  \"use_sliding_window\": %s,\n", s->window ? "true" : "false");
-        buf_printf(b, "  \"max_window_layers\": %d,\n", s->window ? s->window_layer : s->layers);
+        json_write_bool(w, "use_sliding_window", s->window);
+        json_write_int(w, "max_window_layers", s->window ? s->window_layer : s->layers);
     }
     if (s->family == SHAPE_LLAMA) return;
     if (s->window)
-        buf_printf(b, "  \"sliding_window\": %d,\n", s->window);
+        json_write_int(w, "sliding_window", s->window);
     else
-        buf_str(b, "  \"sliding_window\": null,\n");
+        json_write_null(w, "sliding_window");
 }
 
-static void add_config(struct buf *b, const struct shape *s, const char *dtype) {
+static void write_config(struct buf *out, const struct shape *s, const char *dtype) {
     const struct family *f = &families[s->family];
-    buf_printf(b, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n", f->architecture,
-               f->name);
-    buf_printf(b, "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n", s->d, s->ffn);
-    buf_printf(b, "  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n", s->layers,
-               s->heads);
-    buf_printf(b, "  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n", s->kv_heads,
-               s->head_width);
-    buf_printf(b, "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n", s->vocab,
-               s->context);
-    buf_str(b, "  \"hidden_act\": \"silu\",\n  \"rms_norm_eps\": ");
-    add_float(b, s->norm_eps);
-    buf_printf(b, ",\n  \"tie_word_embeddings\": %s,\n", s->tied_head ? "true" : "false");
-    add_rope(b, s);
-    add_family(b, s);
-    add_tokens(b, s);
-    buf_printf(b, ",\n  \"torch_dtype\": \"%s\"\n}\n", dtype);
+    struct json_write w = json_write_to(out, JSON_PRETTY);
+    json_write_object(&w, NULL);
+    json_write_array(&w, "architectures");
+    json_write_str(&w, NULL, f->architecture);
+    json_write_end(&w);
+    json_write_str(&w, "model_type", f->name);
+    json_write_int(&w, "hidden_size", s->d);
+    json_write_int(&w, "intermediate_size", s->ffn);
+    json_write_int(&w, "num_hidden_layers", s->layers);
+    json_write_int(&w, "num_attention_heads", s->heads);
+    json_write_int(&w, "num_key_value_heads", s->kv_heads);
+    json_write_int(&w, "head_dim", s->head_width);
+    json_write_int(&w, "vocab_size", s->vocab);
+    json_write_int(&w, "max_position_embeddings", s->context);
+    json_write_str(&w, "hidden_act", "silu");
+    write_float(&w, "rms_norm_eps", s->norm_eps);
+    json_write_bool(&w, "tie_word_embeddings", s->tied_head);
+    write_rope(&w, s);
+    write_family(&w, s);
+    write_tokens(&w, s);
+    json_write_str(&w, "torch_dtype", dtype);
+    json_write_end(&w);
+    json_write_newline(&w);
 }
 
 int shape_write(const struct shape *s, const char *dir, const char *dtype) {
@@ -605,12 +602,14 @@ int shape_write(const struct shape *s, const char *dir, const char *dtype) {
     char *config = file_join(dir, "config.json");
     char *generation = file_join(dir, "generation_config.json");
     int rc;
-    add_config(&b, s, dtype);
+    write_config(&b, s, dtype);
     TRY_OUT(file_write_atomic(config, b.data, b.len));
     buf_reset(&b);
-    buf_str(&b, "{\n");
-    add_tokens(&b, s);
-    buf_str(&b, "\n}\n");
+    struct json_write w = json_write_to(&b, JSON_PRETTY);
+    json_write_object(&w, NULL);
+    write_tokens(&w, s);
+    json_write_end(&w);
+    json_write_newline(&w);
     TRY_OUT(file_write_atomic(generation, b.data, b.len));
 out:
     mem_free(config);
@@ -619,8 +618,7 @@ out:
     return rc;
 }
 
-/* --- what follows from a shape
- * -------------------------------------------------------------------- */
+/* --- what follows from a shape -------------------------------------------------------------- */
 
 /* Llama 3.1: low frequencies are divided by the factor, high ones stay, between them a blend. */
 static float llama3_freq(const struct shape *s, float freq) {

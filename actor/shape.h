@@ -29,7 +29,7 @@ struct shape {
     bool rope_truncate;   /* YaRN: whole dimensions bound the ramp (transformers' default) */
     int32_t rope_context; /* original_max_position_embeddings */
     bool qkv_bias, out_bias, mlp_bias, qk_norm, tied_head;
-    bool half;       /* weights, activations, keys in bf16: the recipe's, not in config.json */
+    bool bf16;       /* weights, activations, keys in bf16: the recipe's, not in config.json */
     bool value_head; /* a critic on the last hidden state: the trainer's own, not in config.json */
     int32_t bos, n_eos,
         eos[SHAPE_EOS_MAX]; /* bos -1: none; eos from generation_config.json, else config.json */

@@ -8,12 +8,9 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 void buf_reset(struct buf *b) {
@@ -72,71 +69,4 @@ void buf_shell(struct buf *b, const char *word) {
         else
             buf_add(b, word, 1);
     buf_add(b, "'", 1);
-}
-
-/* What is not UTF-8 becomes U+FFFD byte by byte: a policy may emit any bytes, and a line that no
- * parser accepts would lose the whole record for the sake of one token. */
-void buf_json_str(struct buf *b, const char *s, size_t n) {
-    buf_add(b, "\"", 1);
-    for (size_t i = 0; i < n;) {
-        unsigned char c = (unsigned char)s[i];
-        uint32_t cp;
-        int len = utf8_decode(s + i, n - i, &cp);
-        if (len <= 0) {
-            buf_str(b, "\xEF\xBF\xBD");
-            i++;
-            continue;
-        }
-        if (c == '"' || c == '\\')
-            buf_printf(b, "\\%c", c);
-        else if (c == '\n')
-            buf_str(b, "\\n");
-        else if (c == '\t')
-            buf_str(b, "\\t");
-        else if (c == '\r')
-            buf_str(b, "\\r");
-        else if (c < 0x20)
-            buf_printf(b, "\\u%04x", c);
-        else
-            buf_add(b, s + i, (size_t)len);
-        i += (size_t)len;
-    }
-    buf_add(b, "\"", 1);
-}
-
-/* The shortest of 15 and 17 digits that reads back as the same double. JSON has no NaN: null says
- * "there is no number here". */
-void buf_json_num(struct buf *b, double x) {
-    if (!isfinite(x)) {
-        buf_str(b, "null");
-        return;
-    }
-    char text[40];
-    snprintf(text, sizeof text, "%.15g", x);
-    if (strtod(text, NULL) != x) snprintf(text, sizeof text, "%.17g", x);
-    buf_str(b, text);
-}
-
-/* Nine digits give every float back (log-probs are compared bit for bit after a round trip). */
-void buf_json_f32(struct buf *b, float x) {
-    if (isfinite(x))
-        buf_printf(b, "%.9g", (double)x);
-    else
-        buf_str(b, "null");
-}
-
-void buf_json_ids(struct buf *b, const int32_t *ids, size_t n) {
-    buf_add(b, "[", 1);
-    for (size_t i = 0; i < n; i++)
-        buf_printf(b, i ? ", %d" : "%d", ids[i]);
-    buf_add(b, "]", 1);
-}
-
-void buf_json_f32s(struct buf *b, const float *x, size_t n) {
-    buf_add(b, "[", 1);
-    for (size_t i = 0; i < n; i++) {
-        if (i) buf_add(b, ", ", 2);
-        buf_json_f32(b, x[i]);
-    }
-    buf_add(b, "]", 1);
 }

@@ -1,4 +1,4 @@
-/* buf.h - a growable byte string, and the few JSON writers every JSON line in Weir is made with. */
+/* buf.h - a growable byte string. JSON is written into one by base/json_write.h. */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
@@ -19,12 +19,5 @@ void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 
 /* One word of a shell's command line, quoted if it has to be. */
 void buf_shell(struct buf *b, const char *word);
-
-/* JSON pieces. A quoted string replaces invalid UTF-8 by U+FFFD. Non-finite numbers become null. */
-void buf_json_str(struct buf *b, const char *s, size_t n);
-void buf_json_num(struct buf *b, double x); /* shortest of %.15g, %.17g that reads back */
-void buf_json_f32(struct buf *b, float x);  /* 9 significant digits: reads back exactly */
-void buf_json_ids(struct buf *b, const int32_t *ids, size_t n);
-void buf_json_f32s(struct buf *b, const float *x, size_t n);
 
 #endif

@@ -91,9 +91,17 @@ void err_ignore(int rc, const char *why) {
     (void)why;
 }
 
+/* The process ends by this, so one text for all threads is enough. */
+static char bug_text[ERR_TEXT_MAX + 512];
+
+const char *err_bug_text(void) {
+    return bug_text;
+}
+
 /* abort, not exit: a core has the state, and no destructor runs on state known to be wrong. */
 void err_bug(const char *cond, const char *file, int line) {
-    fprintf(stderr, "weir: bug: %s at %s:%d (newest error: %s)\n", cond, file, line,
-            text[0] ? text : "none");
+    snprintf(bug_text, sizeof bug_text, "%s at %s:%d (newest error: %s)", cond, file, line,
+             text[0] ? text : "none");
+    fprintf(stderr, "weir: bug: %s\n", bug_text);
     abort();
 }

@@ -67,5 +67,6 @@ const char *err_meaning(int code); /* a few words */
 int err_exit_code(int code);       /* what a command exits with (docs/exit-codes.md); 0 for 0 */
 void err_ignore(int rc, const char *why); /* the only way to drop an error; why is for the reader */
 _Noreturn void err_bug(const char *cond, const char *file, int line);
+const char *err_bug_text(void); /* what err_bug said, "" before: for a crash's report */
 
 #endif

@@ -54,6 +54,8 @@ static int open_regular(int *fd, size_t *bytes, const char *path) {
     return 0;
 }
 
+/* The NUL behind the data is not counted in *bytes, so that texts are strings without a copy. A
+ * file that shrinks while it is read gives what is left of it. */
 int file_read(char **out, size_t *bytes, const char *path, size_t max_bytes) {
     int fd;
     size_t size, got = 0;

@@ -89,14 +89,14 @@ size_t filetype_bom(const void *data, size_t bytes) {
     return bytes >= 3 && memcmp(data, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
 }
 
-static size_t skip_space(const char *s, size_t n) {
+static size_t skip_blank(const char *s, size_t n) {
     size_t i = 0;
     while (i < n && isspace((unsigned char)s[i]))
         i++;
     return i;
 }
 
-static int say(const char *name, const char *what, enum filetype wanted, const char *todo) {
+static int say_type(const char *name, const char *what, enum filetype wanted, const char *todo) {
     return FAIL(ERR_CORRUPT, "%s is %s; wanted is %s: %s", name, what, wanted_name(wanted), todo);
 }
 
@@ -143,24 +143,24 @@ static int explain_text(int rc, const char *s, size_t n, const char *name, enum 
         const char *end = memchr(s, '\n', n);
         size_t at = end ? (size_t)(end - s) + 1 : n;
         if (at < n && s[at] == '{')
-            return say(name, "JSON Lines: data, by its first two lines", wanted,
-                       "give the recipe, and the data as its data.train.path");
+            return say_type(name, "JSON Lines: data, by its first two lines", wanted,
+                            "give the recipe, and the data as its data.train.path");
     }
     if (wanted != FILETYPE_JSONL && wanted != FILETYPE_SAFETENSORS) return rc;
     if (wanted == FILETYPE_SAFETENSORS) {
         if (*s != '{' && *s != '[') return rc;
-        return say(name, "JSON", wanted, "give the file of weights");
+        return say_type(name, "JSON", wanted, "give the file of weights");
     }
     if (*s == '[')
-        return say(name, "one JSON array", wanted,
-                   "write its elements one a line, for example: jq -c '.[]' IN > OUT.jsonl");
+        return say_type(name, "one JSON array", wanted,
+                        "write its elements one a line, for example: jq -c '.[]' IN > OUT.jsonl");
     if (*s == '{' && n > 1 && (s[1] == '\n' || s[1] == '\r'))
-        return say(name, "JSON over several lines", wanted,
-                   "write each object in one line, for example: jq -c . IN > OUT.jsonl");
+        return say_type(name, "JSON over several lines", wanted,
+                        "write each object in one line, for example: jq -c . IN > OUT.jsonl");
     if (is_table(s, n))
-        return say(name, "a table (CSV or TSV), by its first line", wanted,
-                   "convert it, for example: python3 -c \"import pandas; pandas.read_csv('IN')"
-                   ".to_json('OUT.jsonl', orient='records', lines=True)\"");
+        return say_type(name, "a table (CSV or TSV), by its first line", wanted,
+                        "convert it, for example: python3 -c \"import pandas; pandas.read_csv('IN')"
+                        ".to_json('OUT.jsonl', orient='records', lines=True)\"");
     return rc;
 }
 
@@ -172,18 +172,18 @@ int filetype_explain(int rc, const void *data, size_t bytes, const char *name,
     for (size_t i = 0; i < sizeof magics / sizeof magics[0]; i++) {
         const struct magic *m = &magics[i];
         if (m->at + m->n <= bytes && memcmp(s + m->at, m->bytes, m->n) == 0)
-            return say(name, m->what, wanted, m->todo);
+            return say_type(name, m->what, wanted, m->todo);
     }
-    if (is_arrow_stream(s, bytes)) return say(name, "an Arrow stream", wanted, arrow);
-    if (is_utf16(s, bytes)) return say(name, "UTF-16 text", wanted, utf8);
+    if (is_arrow_stream(s, bytes)) return say_type(name, "an Arrow stream", wanted, arrow);
+    if (is_utf16(s, bytes)) return say_type(name, "UTF-16 text", wanted, utf8);
     if (wanted != FILETYPE_SAFETENSORS && is_safetensors(s, bytes))
-        return say(name, "a file of weights (safetensors)", wanted, "give the right file");
+        return say_type(name, "a file of weights (safetensors)", wanted, "give the right file");
     size_t n = bytes < LOOKED_AT ? bytes : LOOKED_AT, bom = filetype_bom(s, n);
-    size_t at = bom + skip_space(s + bom, n - bom);
+    size_t at = bom + skip_blank(s + bom, n - bom);
     for (size_t i = 0; i < sizeof markups / sizeof markups[0]; i++) {
         size_t len = strlen(markups[i].begin);
         if (n - at >= len && strncasecmp(s + at, markups[i].begin, len) == 0)
-            return say(name, markups[i].what, wanted, markups[i].todo);
+            return say_type(name, markups[i].what, wanted, markups[i].todo);
     }
     return explain_text(rc, s + at, n - at, name, wanted);
 }

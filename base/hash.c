@@ -119,6 +119,7 @@ static struct hash hash_value(const XXH3_state_t *s) {
     return (struct hash){.hi = h.high64, .lo = h.low64};
 }
 
+/* With `to`, copy and hash in one pass, in steps that stay in the cache between the two. */
 void hash_leaves(struct hash *leaf, void *to, const void *data, size_t bytes, size_t first,
                  size_t n) {
     bool stream = to && can_stream(to, bytes);

@@ -70,7 +70,7 @@ static void skip_space(struct parser *ps) {
         ps->p++;
 }
 
-static bool take(struct parser *ps, char c) {
+static bool take_char(struct parser *ps, char c) {
     if (ps->p >= ps->end || *ps->p != c) return false;
     ps->p++;
     return true;
@@ -101,7 +101,8 @@ static int unicode_escape(struct parser *ps, char *out, size_t *n) {
     uint32_t cp, low;
     if (!hex4(ps, &cp)) return fail(ps, "bad \\u escape");
     if (cp >= 0xD800 && cp <= 0xDBFF) {
-        if (!take(ps, '\\') || !take(ps, 'u') || !hex4(ps, &low) || low < 0xDC00 || low > 0xDFFF)
+        if (!take_char(ps, '\\') || !take_char(ps, 'u') || !hex4(ps, &low) || low < 0xDC00 ||
+            low > 0xDFFF)
             return fail(ps, "high surrogate without its low half");
         cp = 0x10000 + ((cp - 0xD800) << 10) + (low - 0xDC00);
     }
@@ -113,7 +114,7 @@ static int unicode_escape(struct parser *ps, char *out, size_t *n) {
     return 0;
 }
 
-static int escape(struct parser *ps, char *out, size_t *n) {
+static int read_escape(struct parser *ps, char *out, size_t *n) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     if (ps->p >= ps->end) return fail(ps, "unterminated string");
     char c = *ps->p++;
@@ -126,7 +127,7 @@ static int escape(struct parser *ps, char *out, size_t *n) {
 
 /* At the opening quote. The decoded form is never longer than the written one. */
 static int parse_string(struct parser *ps, const char **str, size_t *len) {
-    if (!take(ps, '"'))
+    if (!take_char(ps, '"'))
         return fail(ps, ps->p < ps->end && *ps->p == '\''
                             ? "expected a string in double quotes (is this Python's repr?)"
                             : "expected a string");
@@ -141,7 +142,7 @@ static int parse_string(struct parser *ps, const char **str, size_t *len) {
         uint32_t cp;
         if (c == '\\') {
             ps->p++;
-            TRY(escape(ps, out, &n));
+            TRY(read_escape(ps, out, &n));
             continue;
         }
         if (c < 0x20) return fail(ps, "control character in a string");
@@ -167,7 +168,7 @@ static void digits(struct parser *ps) {
  * leading plus. */
 static int parse_number(struct parser *ps, struct json *v) {
     const char *start = ps->p;
-    take(ps, '-');
+    take_char(ps, '-');
     const char *first = ps->p;
     digits(ps);
     if (ps->p == first) {
@@ -176,14 +177,14 @@ static int parse_number(struct parser *ps, struct json *v) {
     }
     if ((*first == '0' && ps->p - first > 1)) return fail(ps, "bad number");
     bool whole = true;
-    if (take(ps, '.')) {
+    if (take_char(ps, '.')) {
         const char *f = ps->p;
         digits(ps);
         if (ps->p == f) return fail(ps, "bad number");
         whole = false;
     }
-    if (take(ps, 'e') || take(ps, 'E')) {
-        if (!take(ps, '-')) take(ps, '+');
+    if (take_char(ps, 'e') || take_char(ps, 'E')) {
+        if (!take_char(ps, '-')) take_char(ps, '+');
         const char *e = ps->p;
         digits(ps);
         if (ps->p == e) return fail(ps, "bad number");
@@ -235,7 +236,7 @@ static const struct json *find_twice(const struct json *list, size_t n) {
 
 /* Readers of JSON take the first, the last or any of two equal keys: none of them silently. The
  * members are read once more from start, so that the error names the place of the second. */
-static int refuse_twice(struct parser *ps, const struct json *object, const char *start) {
+static int refuse_key_twice(struct parser *ps, const struct json *object, const char *start) {
     const struct json *twice = find_twice(object->u.child, object->len);
     if (!twice) return 0;
     ps->p = start;
@@ -245,10 +246,10 @@ static int refuse_twice(struct parser *ps, const struct json *object, const char
         if (m == twice) break;
         TRY(parse_string(ps, &again.key, &again.key_len));
         skip_space(ps);
-        take(ps, ':');
+        take_char(ps, ':');
         TRY(parse_value(ps, &again));
         skip_space(ps);
-        take(ps, ',');
+        take_char(ps, ',');
     }
     char *what = mem_printf("the key \"%.96s\" is there twice", twice->key);
     int rc = fail(ps, what);
@@ -256,6 +257,8 @@ static int refuse_twice(struct parser *ps, const struct json *object, const char
     return rc;
 }
 
+/* *tail is where the next member goes, so members keep the order of the text. After a failure the
+ * arena goes as a whole: nothing is undone here. */
 static int parse_container(struct parser *ps, struct json *v, bool object) {
     char closing = object ? '}' : ']';
     const struct json **tail = &v->u.child;
@@ -264,26 +267,26 @@ static int parse_container(struct parser *ps, struct json *v, bool object) {
     if (++ps->depth > JSON_DEPTH_MAX) return fail(ps, "nested deeper than 64 levels");
     const char *start = ++ps->p;
     skip_space(ps);
-    for (bool closed = take(ps, closing); !closed;) {
+    for (bool closed = take_char(ps, closing); !closed;) {
         struct json *m = arena_alloc(ps->arena, sizeof *m);
         *m = (struct json){0};
         if (object) {
             skip_space(ps);
             TRY(parse_string(ps, &m->key, &m->key_len));
             skip_space(ps);
-            if (!take(ps, ':')) return fail(ps, "expected ':'");
+            if (!take_char(ps, ':')) return fail(ps, "expected ':'");
         }
         TRY(parse_value(ps, m));
         *tail = m;
         tail = &m->next;
         v->len++;
         skip_space(ps);
-        closed = take(ps, closing);
-        if (!closed && !take(ps, ','))
+        closed = take_char(ps, closing);
+        if (!closed && !take_char(ps, ','))
             return fail(ps, object ? "expected ',' or '}'" : "expected ',' or ']'");
     }
     ps->depth--;
-    return object ? refuse_twice(ps, v, start) : 0;
+    return object ? refuse_key_twice(ps, v, start) : 0;
 }
 
 static bool word(struct parser *ps, const char *w) {

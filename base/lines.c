@@ -79,7 +79,7 @@ static int read_more(struct lines *l) {
     return 0;
 }
 
-static void give(struct lines *l, size_t end, size_t next, const char **text, size_t *bytes) {
+static void give_line(struct lines *l, size_t end, size_t next, const char **text, size_t *bytes) {
     if (end > l->from && l->data[end - 1] == '\r') end--;
     l->data[end] = '\0';
     *text = l->data + l->from;
@@ -88,6 +88,7 @@ static void give(struct lines *l, size_t end, size_t next, const char **text, si
     l->number++;
 }
 
+/* A line is searched once however often more data had to be read for it (`searched`). */
 int lines_next(struct lines *l, const char **text, size_t *bytes) {
     for (;;) {
         size_t unseen = l->to - l->searched;
@@ -97,7 +98,7 @@ int lines_next(struct lines *l, const char **text, size_t *bytes) {
             return FAIL(ERR_CORRUPT, "%s line %" PRId64 ": longer than %zu bytes", l->name,
                         l->number + 1, l->max);
         if (end) {
-            give(l, (size_t)(end - l->data), (size_t)(end - l->data) + 1, text, bytes);
+            give_line(l, (size_t)(end - l->data), (size_t)(end - l->data) + 1, text, bytes);
             return 0;
         }
         l->searched = l->to;
@@ -105,7 +106,7 @@ int lines_next(struct lines *l, const char **text, size_t *bytes) {
         TRY(read_more(l));
     }
     if (l->from < l->to) {
-        give(l, l->to, l->to, text, bytes);
+        give_line(l, l->to, l->to, text, bytes);
         return 0;
     }
     *text = NULL;

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,13 @@
 static enum log_level level_max = LOG_INFO;
 static char service_name[32] = "weir";
 static int copy_fd = -1;
+enum { RECENT_LINES = 32, RECENT_BYTES = 256 };
+static struct recent {
+    size_t n;
+    char text[RECENT_BYTES];
+} recent[RECENT_LINES];
+static unsigned n_recent; /* since the start */
+static atomic_flag recent_busy = ATOMIC_FLAG_INIT;
 static pthread_mutex_t limits_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log_limit *limits; /* all that held something back */
 
@@ -47,20 +55,48 @@ int log_level_from_name(const char *name) {
     return -1;
 }
 
-static bool wanted(enum log_level level) {
+int log_copy_fd(void) {
+    return copy_fd;
+}
+
+const char *log_service(void) {
+    return service_name;
+}
+
+/* One thread at a time; a line that comes meanwhile is left out rather than waited for, since a
+ * process may be forked at any moment. A crash's handler only reads, so its newest line may be
+ * torn.
+ */
+static void keep_recent(const char *line, size_t n) {
+    if (atomic_flag_test_and_set_explicit(&recent_busy, memory_order_acquire)) return;
+    struct recent *r = &recent[n_recent % RECENT_LINES];
+    r->n = n < sizeof r->text ? n : sizeof r->text;
+    memcpy(r->text, line, r->n);
+    r->text[r->n - 1] = '\n';
+    n_recent++;
+    atomic_flag_clear_explicit(&recent_busy, memory_order_release);
+}
+
+void log_recent(void (*each)(void *ctx, const char *line, size_t n), void *ctx) {
+    unsigned end = n_recent, begin = end > RECENT_LINES ? end - RECENT_LINES : 0;
+    for (unsigned i = begin; i != end; i++)
+        each(ctx, recent[i % RECENT_LINES].text, recent[i % RECENT_LINES].n);
+}
+
+static bool level_wanted(enum log_level level) {
     return level <= level_max || (copy_fd >= 0 && level <= LOG_INFO);
 }
 
-static void put(int fd, const char *line, size_t n) {
+static void write_whole(int fd, const char *line, size_t n) {
     ssize_t ignored = write(fd, line, n);
     (void)ignored;
 }
 
-static void write_line(enum log_level level, enum log_subsystem sub, const char *fmt, va_list ap) {
+static void format_line(enum log_level level, enum log_subsystem sub, const char *fmt, va_list ap) {
     char line[2048];
     struct timespec ts;
     struct tm tm;
-    if (!wanted(level)) return;
+    if (!level_wanted(level)) return;
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
     size_t n = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -72,14 +108,15 @@ static void write_line(enum log_level level, enum log_subsystem sub, const char 
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = ' ';
     line[n++] = '\n';
-    if (level <= level_max) put(STDERR_FILENO, line, n);
-    if (copy_fd >= 0 && level <= LOG_INFO) put(copy_fd, line, n);
+    keep_recent(line, n);
+    if (level <= level_max) write_whole(STDERR_FILENO, line, n);
+    if (copy_fd >= 0 && level <= LOG_INFO) write_whole(copy_fd, line, n);
 }
 
 void log_write(enum log_level level, enum log_subsystem sub, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    write_line(level, sub, fmt, ap);
+    format_line(level, sub, fmt, ap);
     va_end(ap);
 }
 
@@ -92,7 +129,7 @@ static void note_held(struct log_limit *l, enum log_level level, enum log_subsys
 }
 
 /* Whether the line may be said now; *held: how many were not, since the last one that was. */
-static bool take(struct log_limit *l, uint64_t *held) {
+static bool limit_allows(struct log_limit *l, uint64_t *held) {
     const uint64_t room = (uint64_t)LOG_LIMIT_BURST * LOG_LIMIT_EVERY_US;
     uint64_t now = clock_us();
     if (l->free_us < now) l->free_us = now;
@@ -107,9 +144,9 @@ void log_limited(struct log_limit *limit, enum log_level level, enum log_subsyst
                  const char *fmt, ...) {
     uint64_t held = 0;
     va_list ap;
-    if (!wanted(level)) return;
+    if (!level_wanted(level)) return;
     pthread_mutex_lock(&limits_lock);
-    bool say = take(limit, &held);
+    bool say = limit_allows(limit, &held);
     va_start(ap, fmt);
     if (!say && limit->held == 0) vsnprintf(limit->first, sizeof limit->first, fmt, ap);
     va_end(ap);
@@ -118,7 +155,7 @@ void log_limited(struct log_limit *limit, enum log_level level, enum log_subsyst
     if (!say) return;
     if (held > 0) log_write(level, sub, "%" PRIu64 " lines like the next one were left out", held);
     va_start(ap, fmt);
-    write_line(level, sub, fmt, ap);
+    format_line(level, sub, fmt, ap);
     va_end(ap);
 }
 

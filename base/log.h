@@ -5,6 +5,7 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -41,6 +42,11 @@ void log_open(enum log_level level, const char *service);
 void log_rename(const char *service);
 /* Lines up to level INFO go to this file too, whatever the level is; -1: no more. Not owned. */
 void log_copy(int fd);
+/* For a crash's report, from a signal's handler: the newest lines of this process, oldest first,
+ * each with its line feed; the descriptor of log_copy, -1: none; the name of log_rename. */
+void log_recent(void (*each)(void *ctx, const char *line, size_t n), void *ctx);
+int log_copy_fd(void);
+const char *log_service(void);
 /* Says what limits have left out and nobody has said yet: before a process ends. */
 void log_close(void);
 int log_level_from_name(const char *name); /* "error".."debug" -> level, -1 if unknown */
@@ -51,7 +57,8 @@ void log_write(enum log_level level, enum log_subsystem sub, const char *fmt, ..
 
 enum { LOG_LIMIT_BURST = 5, LOG_LIMIT_EVERY_US = 5000000 };
 
-struct log_limit {    /* zero: nothing was said yet. Lives as long as the process */
+/* Zero: nothing was said yet. Lives as long as the process */
+struct log_limit {
     uint64_t free_us; /* when all of the burst may be used again */
     uint64_t held;    /* lines left out since the last one */
     struct log_limit *next;

@@ -8,7 +8,7 @@
 
 enum { NEAREST_LEN = 63 };
 
-static int lower(char c) {
+static int lower_case(char c) {
     return tolower((unsigned char)c);
 }
 
@@ -21,7 +21,7 @@ static size_t distance(const char *a, const char *b) {
         size_t diagonal = row[0]; /* cell (i-1, j-1) */
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            size_t best = diagonal + (lower(a[i - 1]) != lower(b[j - 1]));
+            size_t best = diagonal + (lower_case(a[i - 1]) != lower_case(b[j - 1]));
             if (row[j] + 1 < best) best = row[j] + 1;
             if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
             diagonal = row[j];

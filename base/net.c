@@ -146,7 +146,7 @@ void net_close(struct net **n) {
     *n = NULL;
 }
 
-static int check_name(const char *name) {
+static int check_socket_name(const char *name) {
     static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
     size_t n = strlen(name);
     if (n == 0 || n > NET_ID_MAX || strspn(name, ok) != n || name[0] == '.')
@@ -172,7 +172,7 @@ int net_endpoint(char **out, struct net *n, const char *run_dir, const char *nam
     /* A leading '@' or '*' would mean an abstract socket or a random name to ZeroMQ. */
     const char *lead = run_dir[0] == '@' || run_dir[0] == '*' ? "./" : "";
     char *dir = mem_printf("%s%s/ipc", lead, run_dir);
-    TRY_OUT(check_name(name));
+    TRY_OUT(check_socket_name(name));
     TRY_OUT(file_mkdirs(dir));
     path = file_join(dir, name);
     if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path) {
@@ -244,7 +244,7 @@ int net_serve(struct net_sock **out, struct net *n, const char *endpoint, size_t
 int net_connect(struct net_sock **out, struct net *n, const char *endpoint, const char *name,
                 size_t msg_bytes_max) {
     struct net_sock *s;
-    TRY(check_name(name));
+    TRY(check_socket_name(name));
     TRY(sock_new(&s, n, ZMQ_DEALER, msg_bytes_max));
     int rc = zmq_setsockopt(s->zmq, ZMQ_ROUTING_ID, name, strlen(name));
     ASSERT(rc == 0);
@@ -344,6 +344,8 @@ static int recv_rest(struct net_sock *s, struct net_msg *m, bool more, const cha
     return 0;
 }
 
+/* A message that breaks a limit is read to its last part before it is refused: parts that are left
+ * would be taken for the next message. */
 int net_recv(struct net_sock *s, struct net_msg **out, struct net_id *from) {
     int rc = 0;
     struct net_id id = {.n = 0};

@@ -22,7 +22,7 @@ struct yaml {
     size_t n, cap;
 };
 
-static int add(struct yaml *y, const char *path, const char *value, size_t len, int line) {
+static int add_setting(struct yaml *y, const char *path, const char *value, size_t len, int line) {
     if (y->n >= YAML_ENTRIES_MAX)
         return FAIL(ERR_CONFIG, "%s: more than %d settings", y->name, YAML_ENTRIES_MAX);
     mem_grow(&y->entries, &y->cap, y->n + 1, sizeof *y->entries);
@@ -91,6 +91,8 @@ static int walk_list(struct yaml *y, yaml_document_t *doc, const yaml_node_t *no
     return 0;
 }
 
+/* Depth-first, in the order of the file. An empty mapping or list is an entry of its own, without a
+ * value: what the file leaves empty must not look as if it were not there. */
 static int walk(struct yaml *y, yaml_document_t *doc, int id, const char *path, int depth) {
     yaml_node_t *node = yaml_document_get_node(doc, id);
     if (!node) return FAIL(ERR_CONFIG, "%s: %s has no value", y->name, path);
@@ -111,14 +113,14 @@ static int walk(struct yaml *y, yaml_document_t *doc, int id, const char *path, 
         const char *v = is_null(node) ? NULL : (const char *)node->data.scalar.value;
         if (v && strlen(v) != node->data.scalar.length)
             return FAIL(ERR_CONFIG, "%s line %d: %s holds a NUL character", y->name, line, path);
-        TRY(add(y, path, v, node->data.scalar.length, line));
+        TRY(add_setting(y, path, v, node->data.scalar.length, line));
         y->entries[y->n - 1].quoted = node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
         return 0;
     }
     default: return FAIL(ERR_CONFIG, "%s line %d: %s: unknown kind of value", y->name, line, path);
     }
     if (*path == '\0') return 0;
-    TRY(add(y, path, NULL, 0, line));
+    TRY(add_setting(y, path, NULL, 0, line));
     y->entries[y->n - 1].empty = true;
     return 0;
 }
@@ -148,8 +150,8 @@ static int refuse_anchors(const char *text, size_t bytes, const char *name) {
 }
 
 /* Adds every scalar of the text below path. */
-static int flatten(struct yaml *y, const char *text, size_t bytes, const char *name,
-                   const char *path) {
+static int flatten_node(struct yaml *y, const char *text, size_t bytes, const char *name,
+                        const char *path) {
     TRY(refuse_anchors(text, bytes, name));
     yaml_parser_t parser;
     yaml_document_t doc;
@@ -169,7 +171,7 @@ static int flatten(struct yaml *y, const char *text, size_t bytes, const char *n
     else if (root)
         rc = walk(y, &doc, 1, path, 0);
     else if (*path)
-        rc = add(y, path, NULL, 0, 0);
+        rc = add_setting(y, path, NULL, 0, 0);
     yaml_document_delete(&doc);
     yaml_parser_delete(&parser);
     return rc;
@@ -181,7 +183,7 @@ int yaml_parse(struct yaml **out, const char *text, size_t bytes, const char *na
                     YAML_BYTES_MAX);
     struct yaml *y = mem_zalloc(sizeof *y);
     y->name = mem_strdup(name);
-    int rc = flatten(y, text, bytes, name, "");
+    int rc = flatten_node(y, text, bytes, name, "");
     if (rc < 0) {
         yaml_close(&y);
         return rc;
@@ -200,6 +202,8 @@ static bool below(const char *path, const char *root) {
     return strncmp(path, root, n) == 0 && (path[n] == '\0' || path[n] == '.' || path[n] == '[');
 }
 
+/* An assignment replaces the setting and everything below it, as a mapping or list in the file
+ * would. Line 0 says that no line of the file is to blame. */
 int yaml_set(struct yaml *y, const char *assignment) {
     const char *eq = strchr(assignment, '=');
     if (!eq || eq == assignment || eq - assignment >= YAML_PATH_MAX)
@@ -214,7 +218,7 @@ int yaml_set(struct yaml *y, const char *assignment) {
     }
     y->n = kept;
     char *name = mem_printf("--set %s", assignment);
-    int rc = flatten(y, eq + 1, strlen(eq + 1), name, path);
+    int rc = flatten_node(y, eq + 1, strlen(eq + 1), name, path);
     for (size_t i = kept; i < y->n; i++)
         y->entries[i].line = 0;
     mem_free(name);

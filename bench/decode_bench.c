@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,12 +34,11 @@ struct rig {
     int threads;
 };
 
-/* --- the engine ---------------------------------------------------------------------------------
- */
+/* --- the engine ----------------------------------------------------------------------------- */
 
-static void open_side(struct rig *r, struct side *s, bool half, const struct params *from) {
+static void open_side(struct rig *r, struct side *s, bool bf16, const struct params *from) {
     s->shape = (struct shape)DIMS_LLAMA(768, 12, 12, 12, 64, 2048, 50304, 1024);
-    s->shape.half = half;
+    s->shape.bf16 = bf16;
     bench_must(params_open(&s->weights, r->b, &s->shape), "weights");
     if (from)
         bench_must(params_cast(s->weights, from, r->stream), "weights");
@@ -47,7 +46,7 @@ static void open_side(struct rig *r, struct side *s, bool half, const struct par
         bench_must(params_init(s->weights, 1), "weights");
     for (size_t i = 0; i < params_count(s->weights); i++) {
         const struct params_entry *e = params_entry(s->weights, i);
-        if (e->is_matrix) s->bytes += (double)e->n * (half ? 2 : 4);
+        if (e->is_matrix) s->bytes += (double)e->n * (bf16 ? 2 : 4);
     }
 }
 
@@ -112,8 +111,7 @@ static void take_turn(struct side *s, int32_t batch, uint64_t turn) {
         bench_must(engine_step(s->engine, &events, &n), "step");
 }
 
-/* --- printing -----------------------------------------------------------------------------------
- */
+/* --- printing ------------------------------------------------------------------------------- */
 
 static void print_side(const struct rig *r, const char *type, int32_t batch, double *step_us,
                        double *read_gb_s, double *share) {

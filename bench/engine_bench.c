@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/child.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -101,8 +101,7 @@ static void close_rig(struct rig *r) {
     kern_close(r->b);
 }
 
-/* --- the limits --------------------------------------------------------------------------------
- */
+/* --- the limits ----------------------------------------------------------------------------- */
 
 static double products_us(const struct rig *r, int32_t rows, int repeat) {
     uint64_t start = clock_us();
@@ -122,8 +121,7 @@ static double read_bytes_per_us(const struct rig *r) {
     return 1e3 * bench_read_gb_s(r->big, READ_BYTES, r->model->threads ? 1 : bench_threads());
 }
 
-/* --- the engine ---------------------------------------------------------------------------------
- */
+/* --- the engine ----------------------------------------------------------------------------- */
 
 struct turn {
     double prefill_us, step_us; /* all prompts; one decode step */

@@ -25,8 +25,8 @@ struct gpu_model {
 
 /* Qwen3-0.6B, 1.7B, 4B and Llama-3-8B; tiny ones in a quick run. NULL behind the last. */
 const struct gpu_model *gpu_model(int i);
-/* f32; half: bf16 */
-struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context, bool half);
+/* f32; bf16: bf16 */
+struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context, bool bf16);
 
 void gpu_open(struct gpu *g, const struct kern_limits *l);
 void gpu_close(struct gpu *g);

@@ -25,7 +25,7 @@ const struct gpu_model *gpu_model(int i) {
     return i >= n ? NULL : bench_quick ? &tiny[i] : &models[i];
 }
 
-struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context, bool half) {
+struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t context, bool bf16) {
     return (struct shape){.family = m->qk_norm ? SHAPE_QWEN3 : SHAPE_LLAMA,
                           .d = m->d,
                           .layers = layers,
@@ -41,7 +41,7 @@ struct shape gpu_shape(const struct gpu_model *m, int32_t layers, int32_t contex
                           .rope_attn = 1,
                           .qk_norm = m->qk_norm,
                           .tied_head = m->tied,
-                          .half = half,
+                          .bf16 = bf16,
                           .bos = -1};
 }
 
@@ -106,8 +106,7 @@ void gpu_free(const struct gpu *g, struct kern_tensor *t) {
     t->data = NULL;
 }
 
-/* --- ceilings and times -------------------------------------------------------------------------
- */
+/* --- ceilings and times --------------------------------------------------------------------- */
 
 static void product_once(void *ctx) {
     struct gpu_ceiling *c = ctx;
@@ -213,8 +212,7 @@ static void print_bytes(const struct gpu_result *r) {
     gpu_print_end(r, "a copy", "GB/s", 1e3);
 }
 
-/* --- matrix products of a layer -----------------------------------------------------------------
- */
+/* --- matrix products of a layer ------------------------------------------------------------- */
 
 enum { MATS = 7 };
 enum pass { FORWARD, DX, DW, PASSES };
@@ -299,8 +297,7 @@ static void bench_layer(struct gpu *g, const struct gpu_model *m, const struct g
     }
 }
 
-/* --- attention ----------------------------------------------------------------------------------
- */
+/* --- attention ------------------------------------------------------------------------------ */
 
 enum { PAGE = 64 };
 
@@ -413,8 +410,7 @@ static void bench_decode_attention(struct gpu *g, const struct gpu_model *m, int
     attention_close(&x);
 }
 
-/* --- head, optimizer, publication ---------------------------------------------------------------
- */
+/* --- head, optimizer, publication ----------------------------------------------------------- */
 
 struct head {
     struct gpu *g;
@@ -468,7 +464,7 @@ static void bench_head(struct gpu *g, const struct gpu_model *m,
 
 struct optimizer {
     struct gpu *g;
-    struct kern_tensor w, m, v, grad, previous, half, changed;
+    struct kern_tensor w, m, v, grad, previous, rounded, changed;
 };
 
 /* As a step does: the scalars of alignment control, then one pass that projects, updates, keeps the
@@ -482,7 +478,7 @@ static void optimizer_once(void *ctx) {
     p.along = p.keep = o->previous;
     p.along_scale = -1e-3F;
     p.changed = o->changed;
-    if (g->t != KERN_F32) p.half = o->half;
+    if (g->t != KERN_F32) p.rounded = o->rounded;
     bench_must(kern_dot(g->b, g->s, scalars, &o->grad, &o->previous), "dot");
     bench_must(kern_adamw(g->b, g->s, &o->w, &o->m, &o->v, &o->grad, &p), "adamw");
 }
@@ -498,14 +494,14 @@ static void bench_optimizer(struct gpu *g, const struct gpu_ceiling *ceiling) {
     o.changed = gpu_ints(g, zeros, n / 32, 0);
     mem_free(zeros);
     bench_must(kern_axpby(g->b, g->s, &o.v, 0, &o.w, 0), "axpby"); /* squares are not negative */
-    o.half = g->t == KERN_F32 ? o.w : gpu_tensor(g, g->t, 1, n);
+    o.rounded = g->t == KERN_F32 ? o.w : gpu_tensor(g, g->t, 1, n);
     /* the scalars read 6; the pass reads 16 + 2, writes 12 + 2, the policy 2, a bit of the map */
     double bytes = (6.0 + 32.0 + 0.125 + (g->t == KERN_F32 ? 0 : 2.0)) * (double)n;
     struct gpu_result r = gpu_against(g, &(struct gpu_work){optimizer_once, &o, bytes}, ceiling);
     printf("{\"bench\": \"gpu adamw with control\", \"n\": %lld, \"bytes_each\": %.3f",
            (long long)n, bytes / (double)n);
     print_bytes(&r);
-    if (g->t != KERN_F32) gpu_free(g, &o.half);
+    if (g->t != KERN_F32) gpu_free(g, &o.rounded);
     gpu_free(g, &o.previous);
     gpu_free(g, &o.changed);
     for (int i = 0; i < 4; i++)
@@ -547,14 +543,14 @@ static struct kern_limits limits(void) {
                             .heads = 32,
                             .head_width = 128,
                             .kv_max = 8192,
-                            .half_width = 16384};
+                            .bf16_width = 16384};
     if (bench_quick)
         l = (struct kern_limits){.rows = 64,
                                  .width_max = 128,
                                  .heads = 8,
                                  .head_width = 32,
                                  .kv_max = 64,
-                                 .half_width = 128};
+                                 .bf16_width = 128};
     return l;
 }
 

@@ -76,7 +76,7 @@ int bench_gpu_exact(void) {
                                   .heads = 32,
                                   .head_width = 128,
                                   .kv_max = 64,
-                                  .half_width = 16384};
+                                  .bf16_width = 16384};
     struct exact e = {.rows = bench_quick ? QUICK_ROWS : ROWS};
     gpu_open(&e.g, &l);
     for (int i = 0; gpu_model(i); i++) {

@@ -18,8 +18,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/decode.h"
-#include "trainer/step.h"
+#include "rollout/engine/decode.h"
+#include "trainer/learn/step.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -43,26 +43,23 @@ static struct params *random_params(const struct gpu *g, const struct shape *s) 
     return p;
 }
 
-/* --- training -----------------------------------------------------------------------------------
- */
+/* --- training ------------------------------------------------------------------------------- */
 
 struct training {
     struct gpu *g;
     struct actor *actor;
-    struct params *w, *half, *grads, *m, *v, *previous; /* half NULL: computes in f32 */
+    struct params *w, *rounded, *grads, *m, *v, *previous; /* rounded NULL: computes in f32 */
     struct kern_tensor changed;
     struct actor_batch batch;
     int32_t *rows, *targets;
     int64_t step;
 };
 
-static int constant_loss(void *ctx, int64_t first, int64_t n, const float *logprob,
-                         const float *entropy, const float *value, float *g_logprob,
-                         float *g_entropy, float *g_value) {
-    (void)ctx, (void)first, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t i = 0; i < n; i++) {
-        g_logprob[i] = -1e-4F;
-        if (g_entropy) g_entropy[i] = 0;
+static int constant_loss(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)ctx, (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = -1e-4F;
+        rows->g_entropy[i] = 0;
     }
     return 0;
 }
@@ -80,12 +77,12 @@ static void train_once(void *ctx) {
                            .step = ++t->step,
                            .grad_scale = 1};
     double scalars[3];
-    if (t->half) {
-        p.half = params_slab(t->half);
+    if (t->rounded) {
+        p.rounded = params_slab(t->rounded);
         p.changed = t->changed;
     }
     bench_must(params_zero(t->grads), "zero");
-    bench_must(actor_use(t->actor, t->half ? t->half : t->w), "use");
+    bench_must(actor_use(t->actor, t->rounded ? t->rounded : t->w), "use");
     bench_must(actor_forward(t->actor, &t->batch), "forward");
     bench_must(actor_backward(t->actor, &t->batch, t->rows, t->targets, t->batch.n_rows, 1,
                               constant_loss, NULL, t->grads),
@@ -114,7 +111,7 @@ static size_t train_bytes(const struct gpu *g, const struct gpu_model *m, int32_
     struct shape s = gpu_shape(m, layers, length, g->t == KERN_BF16);
     struct actor_config c = train_config(g, &s, seqs, length);
     size_t n = (size_t)params_slab_elements(&s);
-    return actor_bytes(&c) + 5 * sizeof(float) * n + (s.half ? 2 * n + n / 8 : 0);
+    return actor_bytes(&c) + 5 * sizeof(float) * n + (s.bf16 ? 2 * n + n / 8 : 0);
 }
 
 /* Rows of each sequence one after another, its keys in pages of its own. */
@@ -163,13 +160,13 @@ static void train_open(struct training *t, struct gpu *g, const struct shape *s,
                        int32_t length) {
     struct actor_config c = train_config(g, s, seqs, length);
     struct shape f32 = *s;
-    f32.half = false;
+    f32.bf16 = false;
     *t = (struct training){.g = g};
     t->w = random_params(g, &f32);
-    if (s->half) {
+    if (s->bf16) {
         int32_t words = (int32_t)((params_slab_elements(s) + 31) / 32);
         int32_t *zeros = mem_zalloc((size_t)words * sizeof *zeros);
-        t->half = random_params(g, s);
+        t->rounded = random_params(g, s);
         t->changed = gpu_ints(g, zeros, words, 0);
         mem_free(zeros);
     }
@@ -194,7 +191,7 @@ static void train_close(struct training *t) {
     mem_free(t->targets);
     actor_close(&t->actor);
     params_close(&t->w);
-    params_close(&t->half);
+    params_close(&t->rounded);
     gpu_free(t->g, &t->changed);
     params_close(&t->grads);
     params_close(&t->previous);
@@ -227,8 +224,7 @@ static void bench_training(struct gpu *g, const struct gpu_model *m, int32_t seq
     train_close(&t);
 }
 
-/* --- decoding -----------------------------------------------------------------------------------
- */
+/* --- decoding ------------------------------------------------------------------------------- */
 
 struct decoding {
     struct gpu *g;
@@ -407,7 +403,7 @@ static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t bat
         layers--;
     struct shape s = gpu_shape(m, layers, context, g->t == KERN_BF16);
     struct decoding d;
-    const double each = s.half ? 2 : 4; /* of the actor's weights and keys */
+    const double each = s.bf16 ? 2 : 4; /* of the actor's weights and keys */
     const double bytes = each * matrix_params(m, layers, true) + each * 2.0 * layers * m->kv_heads *
                                                                      m->head_width * (double)batch *
                                                                      context;
@@ -419,8 +415,7 @@ static void bench_decoding(struct gpu *g, const struct gpu_model *m, int32_t bat
     decoding_close(&d);
 }
 
-/* --- shared prefixes ----------------------------------------------------------------------------
- */
+/* --- shared prefixes ------------------------------------------------------------------------ */
 
 struct prefix_run {
     struct step *step;
@@ -512,7 +507,7 @@ static void bench_prefixes(const struct gpu *g) {
 int bench_gpu_model(void) {
     static const int32_t batches[] = {1, 64, 256};
     const struct kern_limits l = {
-        .rows = 64, .width_max = 8192, .heads = 8, .head_width = 128, .half_width = 8192};
+        .rows = 64, .width_max = 8192, .heads = 8, .head_width = 128, .bf16_width = 8192};
     struct gpu g;
     struct gpu_ceiling product, copy;
     gpu_open(&g, &l);

@@ -31,7 +31,7 @@ struct job {
     struct kern_stream *s;
     struct kern_tensor x, w, y, packed;
     bool use_packed;
-    enum { FORWARD, DX, DW } what;
+    enum what { FORWARD, DX, DW } what;
 };
 
 /* ISO C has no conversion between object and function pointers. */
@@ -101,7 +101,7 @@ static void against(struct job *j, const char *name, bench_fn *peer) {
 }
 
 static void gemm(const struct kern_backend *b, struct kern_stream *s, int64_t m, int64_t n,
-                 int64_t k, int what, bool packed) {
+                 int64_t k, enum what what, bool packed) {
     struct job j = {.b = b, .s = s, .use_packed = packed};
     j.what = what;
     j.x = matrix(b, m, k);

@@ -19,7 +19,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include <signal.h>
 #include <stdbool.h>
@@ -237,8 +237,7 @@ static void turn_trainer(struct world *w, struct peer *p) {
     p->asked = true;
 }
 
-/* --- a run -------------------------------------------------------------------------------------
- */
+/* --- a run ---------------------------------------------------------------------------------- */
 
 static void write_recipe(const char *dir, const struct config *cfg) {
     char *path = file_join(dir, "recipe.yaml"), *ipc = file_join(dir, "ipc");
@@ -285,8 +284,7 @@ static double run_us(struct world *w) {
     return (double)(w->end_us - w->start_us);
 }
 
-/* --- RocksDB alone ------------------------------------------------------------------------------
- */
+/* --- RocksDB alone -------------------------------------------------------------------------- */
 
 struct record {
     char *key, *value;

@@ -1,10 +1,10 @@
 /* prefix_bench.c - what sharing prompts in training saves, in time and in memory.
  *
  * A group of N trajectories of P prompt and S response tokens goes forward and in reverse as a
- * training step does it (trainer/passes.h), dense and in each mode of trainer.prefix, in turn. The
- * bound is what counting operations allows: the prompt forward once (A), N responses forward and in
- * reverse (B), the prompt in reverse once (C), against N whole trajectories. The prompt's last
- * layer counts up to its keys, because nobody reads more of it.
+ * training step does it (trainer/learn/passes.h), dense and in each mode of trainer.prefix, in
+ * turn. The bound is what counting operations allows: the prompt forward once (A), N responses
+ * forward and in reverse (B), the prompt in reverse once (C), against N whole trajectories. The
+ * prompt's last layer counts up to its keys, because nobody reads more of it.
  *
  * The published figures are of prompts and responses of 12288 tokens together on an 8 B model; here
  * they have a sixteenth of that, and the network is so wide that attention takes the same share of
@@ -16,9 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "trainer/fit.h"
-#include "trainer/passes.h"
-#include "trainer/room.h"
+#include "trainer/learn/memplan.h"
+#include "trainer/learn/passes.h"
+#include "trainer/learn/prefix_cost.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -73,13 +73,11 @@ static struct recipe *recipe_for(const struct group *g, const char *const *sets)
     return r;
 }
 
-static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
-    (void)ctx, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t j = 0; j < n; j++) {
-        g_logprob[j] = element[j] % 2 ? 1e-3F : -1e-3F;
-        g_entropy[j] = 0;
+static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
+    (void)ctx;
+    for (int64_t j = 0; j < rows->n; j++) {
+        rows->g_logprob[j] = element[j] % 2 ? 1e-3F : -1e-3F;
+        rows->g_entropy[j] = 0;
     }
     return 0;
 }
@@ -99,8 +97,9 @@ static void close_weights(struct run *r) {
 
 static void open_mode(struct run *r, const struct group *g, const char *const *sets) {
     struct recipe *recipe = recipe_for(g, sets);
-    bench_must(passes_open(&r->passes, r->b, &shape, recipe, room_recomputed(recipe, shape.layers)),
-               "passes");
+    bench_must(
+        passes_open(&r->passes, r->b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
+        "passes");
     recipe_close(&recipe);
     bench_must(passes_use(r->passes, PASSES_POLICY, r->weights), "use");
 }
@@ -195,7 +194,7 @@ static void lines(const struct run *base, const struct group *g, int rounds, int
 /* --- memory -------------------------------------------------------------------------------- */
 
 struct memory {
-    double peak, host; /* MiB of a step beyond weights and gradients; of them, waiting frames */
+    double peak, host; /* MiB of a step beyond weights and gradients; of them, waiting segments */
 };
 
 static double peak_mib(void) {
@@ -215,9 +214,10 @@ static void measure(const struct group *g, const char *const *sets, struct memor
     out->peak = peak_mib() - before - packed;
     struct recipe *recipe = recipe_for(g, sets);
     struct actor_plan plan;
-    bench_must(passes_policy(&plan, r.b, &shape, recipe, room_recomputed(recipe, shape.layers)),
-               "plan");
-    out->host = (double)plan.frames / (1 << 20) * (g->prompt - 1) /
+    bench_must(
+        passes_policy_memory(&plan, r.b, &shape, recipe, memplan_recomputed(recipe, shape.layers)),
+        "plan");
+    out->host = (double)plan.segments / (1 << 20) * (g->prompt - 1) /
                 (g->prompt + g->response); /* room for a whole context, as much as was used */
     recipe_close(&recipe);
 }
@@ -262,8 +262,8 @@ static void memory_line(int32_t prompt, int32_t n) {
 /* --- the cost model ------------------------------------------------------------------------ */
 
 static void fit_line(const struct run *base) {
-    struct fit_prefix fit;
-    bench_must(fit_prefix(&fit, base->weights, 9), "fit");
+    struct prefix_cost_measure fit;
+    bench_must(prefix_cost_measure(&fit, base->weights, 9), "fit");
     printf("{\"bench\": \"prefix_fit\", \"pass_rows\": %.1f, \"attention\": %.2f, "
            "\"row_us\": %.1f}\n",
            fit.pass, fit.attention, fit.row_us);

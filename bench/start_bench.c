@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "bench/child.h"
-#include "rollout/runlog.h"
+#include "rollout/log/runlog.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/child.h"
-#include "trainer/step.h"
+#include "trainer/learn/step.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -13,7 +13,7 @@
 
 #include "actor/actor.h"
 #include "base/mem.h"
-#include "trainer/update.h"
+#include "trainer/optim/update.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,13 +42,11 @@ struct head {
     struct kern_tensor x, gx, w, gw, packed, logits;
 };
 
-static int derivatives(void *ctx, int64_t first, int64_t n, const float *logprob,
-                       const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                       float *g_value) {
-    (void)ctx, (void)first, (void)logprob, (void)entropy, (void)value, (void)g_value;
-    for (int64_t i = 0; i < n; i++) {
-        g_logprob[i] = -1.0F / ROWS;
-        g_entropy[i] = -1e-3F / ROWS;
+static int derivatives(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)ctx, (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = -1.0F / ROWS;
+        rows->g_entropy[i] = -1e-3F / ROWS;
     }
     return 0;
 }
@@ -161,7 +159,7 @@ struct optimizer {
     struct kern_tensor m, v, g;
 };
 
-static void adamw_with(struct optimizer *o, const struct kern_tensor *half,
+static void adamw_with(struct optimizer *o, const struct kern_tensor *rounded,
                        const struct kern_tensor *changed) {
     struct kern_tensor slab = params_slab(o->weights), w = kern_view1(slab.data, KERN_F32, o->n);
     struct kern_adamw p = {.lr = 1e-6F,
@@ -171,7 +169,7 @@ static void adamw_with(struct optimizer *o, const struct kern_tensor *half,
                            .step = 10,
                            .weight_decay = 0.01F,
                            .grad_scale = 1};
-    if (half) p.half = *half;
+    if (rounded) p.rounded = *rounded;
     if (changed) p.changed = *changed;
     bench_must(kern_adamw(o->b, o->s, &w, &o->m, &o->v, &o->g, &p), "adamw");
 }
@@ -182,13 +180,13 @@ static void adamw_once(void *ctx) {
 
 struct policy { /* bf16, beside the optimizer */
     struct optimizer *o;
-    struct kern_tensor half, changed;
+    struct kern_tensor rounded, changed;
 };
 
 /* AdamW that rounds the weights and notes what changed, in its pass. */
 static void adamw_policy(void *ctx) {
     struct policy *x = ctx;
-    adamw_with(x->o, &x->half, &x->changed);
+    adamw_with(x->o, &x->rounded, &x->changed);
 }
 
 /* AdamW, and the rounding in a pass of its own. */
@@ -196,7 +194,7 @@ static void adamw_then_cast(void *ctx) {
     struct policy *x = ctx;
     struct kern_tensor slab = params_slab(x->o->weights);
     adamw_once(x->o);
-    bench_must(kern_cast(x->o->b, x->o->s, &x->half, &slab), "cast");
+    bench_must(kern_cast(x->o->b, x->o->s, &x->rounded, &slab), "cast");
 }
 
 /* What every update does that clips. */
@@ -274,15 +272,15 @@ static struct kern_tensor slab_like(struct optimizer *o) {
 
 static void bench_policy(struct optimizer *o) {
     struct policy x = {.o = o};
-    void *half = NULL, *changed = NULL;
-    bench_must(kern_alloc(o->b, &half, (size_t)o->n * sizeof(uint16_t)), "alloc");
+    void *rounded = NULL, *changed = NULL;
+    bench_must(kern_alloc(o->b, &rounded, (size_t)o->n * sizeof(uint16_t)), "alloc");
     bench_must(kern_alloc(o->b, &changed, (size_t)o->n / 8 + sizeof(int32_t)), "alloc");
-    x.half = kern_view1(half, KERN_BF16, o->n);
+    x.rounded = kern_view1(rounded, KERN_BF16, o->n);
     x.changed = kern_view1(changed, KERN_I32, o->n / 32 + 1);
     struct bench_pair p = bench_pairs(adamw_policy, &x, adamw_then_cast, &x, PAIRS, 1);
     print_optimizer(o, "adamw, bf16 weights and changed values in its pass",
                     "adamw and a cast, nothing noted", &p);
-    kern_release(o->b, half);
+    kern_release(o->b, rounded);
     kern_release(o->b, changed);
 }
 

@@ -8,7 +8,7 @@
  *
  * DIMS lists the wanted dimensions; ANY accepts what is there and is used for the argument that
  * defines the letter. `op` in each function is the name that error texts carry. */
-#include "kernels/kernels.h"
+#include "kernels/call.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -20,17 +20,19 @@
 #define I32 KERN_I32
 #define DIMS(...) ((const int64_t[KERN_RANK_MAX]){__VA_ARGS__})
 /* Checks argument t of the op against dtype, rank and dimensions. */
-#define WANT(t, dtype, rank, ...) TRY(want(op, #t, t, dtype, rank, DIMS(__VA_ARGS__)))
+#define WANT(t, dtype, rank, ...) TRY(want_view(op, #t, t, dtype, rank, DIMS(__VA_ARGS__)))
 #define WANT_OPT(t, dtype, rank, ...)                                                              \
     if (t) WANT(t, dtype, rank, __VA_ARGS__)
+/* Checks that t is a matrix of the type and shape of `as`, which was checked. */
+#define WANT_LIKE(as, t) WANT(t, (as)->dtype, 2, (as)->dim[0], (as)->dim[1])
 #define ENTER(entry, stream)                                                                       \
     const char *const op = #entry;                                                                 \
     do {                                                                                           \
-        if (!b->entry) return missing(b, op);                                                      \
+        if (!b->entry) return missing_op(b, op);                                                   \
         if (!(stream)) return FAIL(ERR_CONFIG, "%s: no stream", op);                               \
     } while (0)
 
-static int missing(kern_on b, const char *op) {
+static int missing_op(kern_on b, const char *op) {
     return FAIL(ERR_UNSUP, "backend %s has no %s", b->name, op);
 }
 
@@ -66,8 +68,8 @@ static int check_view(const char *op, const char *arg, const struct kern_tensor 
     return 0;
 }
 
-static int want(const char *op, const char *arg, const struct kern_tensor *t, enum kern_dtype dtype,
-                int32_t rank, const int64_t *dim) {
+static int want_view(const char *op, const char *arg, const struct kern_tensor *t,
+                     enum kern_dtype dtype, int32_t rank, const int64_t *dim) {
     if (!t) return FAIL(ERR_CONFIG, "%s: %s is missing", op, arg);
     TRY(check_view(op, arg, t));
     bool same = t->rank == rank;
@@ -114,11 +116,10 @@ static int finite_positive(const char *op, const char *arg, float x, bool or_zer
                 or_zero ? ">=" : ">");
 }
 
-/* --- device, memory, streams --------------------------------------------------------------------
- */
+/* --- device, memory, streams ---------------------------------------------------------------- */
 
 int kern_alloc(kern_on b, void **out, size_t bytes) {
-    if (!b->alloc) return missing(b, "alloc");
+    if (!b->alloc) return missing_op(b, "alloc");
     return b->alloc(out, bytes);
 }
 
@@ -127,12 +128,16 @@ void kern_release(kern_on b, void *p) {
 }
 
 int kern_stream_open(kern_on b, struct kern_stream **out, size_t scratch_bytes) {
-    if (!b->stream_open) return missing(b, "stream_open");
+    if (!b->stream_open) return missing_op(b, "stream_open");
     return b->stream_open(out, scratch_bytes);
 }
 
 void kern_stream_close(kern_on b, struct kern_stream *s) {
     if (s && b->stream_close) b->stream_close(s);
+}
+
+size_t kern_scratch_bytes(kern_on b, const struct kern_limits *l) {
+    return b->scratch_bytes(l);
 }
 
 int kern_sync(kern_on b, struct kern_stream *s) {
@@ -175,7 +180,7 @@ int kern_zero(kern_on b, struct kern_stream *s, void *dst, size_t bytes) {
 }
 
 int kern_alloc_host(kern_on b, void **out, size_t bytes) {
-    if (!b->alloc_host) return missing(b, "alloc_host");
+    if (!b->alloc_host) return missing_op(b, "alloc_host");
     return b->alloc_host(out, bytes);
 }
 
@@ -212,7 +217,7 @@ bool kern_has_memory(kern_on b) {
 }
 
 int kern_memory(kern_on b, size_t *left, size_t *total) {
-    if (!b->memory) return missing(b, "memory");
+    if (!b->memory) return missing_op(b, "memory");
     return b->memory(left, total);
 }
 
@@ -230,14 +235,14 @@ bool kern_can_share(kern_on b) {
 }
 
 int kern_share(kern_on b, struct kern_shared *out, void *p, size_t bytes) {
-    if (!kern_can_share(b)) return missing(b, "share");
+    if (!kern_can_share(b)) return missing_op(b, "share");
     if (!p || bytes == 0) return FAIL(ERR_CONFIG, "share: no memory");
     return err_wrap(b->share(out, p, bytes), "share");
 }
 
 int kern_open_shared(kern_on b, void **out, const struct kern_shared *m, size_t bytes) {
     uint8_t here[KERN_DEVICE_ID];
-    if (!kern_can_share(b)) return missing(b, "open_shared");
+    if (!kern_can_share(b)) return missing_op(b, "open_shared");
     TRY(b->device_id(here));
     if (memcmp(here, m->device, sizeof here) != 0)
         return FAIL(ERR_MISMATCH, "open_shared: the memory is on another device");
@@ -251,8 +256,7 @@ void kern_close_shared(kern_on b, void *p, const struct kern_shared *m) {
     if (p) b->close_shared(p, m);
 }
 
-/* --- forward ops --------------------------------------------------------------------------------
- */
+/* --- forward ops ---------------------------------------------------------------------------- */
 
 int kern_embed(kern_on b, struct kern_stream *s, kern_arg out, kern_arg table, kern_arg ids) {
     ENTER(embed, s);
@@ -373,6 +377,8 @@ int kern_kv_read(kern_on b, struct kern_stream *s, kern_arg k, kern_arg v, kern_
     return kern_elements(k) ? b->kv_read(s, k, v, pool_k, pool_v, slot) : 0;
 }
 
+/* What can be said of attention's arguments without reading them: tables as long as the batch says,
+ * heads that divide, and page tables that reach to the longest sequence. */
 static int want_attn(const char *op, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                      const struct kern_attn *a) {
     if (!a) return FAIL(ERR_CONFIG, "%s: no struct kern_attn", op);
@@ -406,24 +412,19 @@ int kern_attention(kern_on b, struct kern_stream *s, kern_arg out, kern_arg lse,
     return kern_elements(q) ? b->attention(s, out, lse, q, pool_k, pool_v, a) : 0;
 }
 
-/* x, y, z are matrices of one shape. */
-static int want_same(const char *op, kern_arg x, kern_arg y, kern_arg z) {
-    const enum kern_dtype real = real_of(x);
-    WANT(x, real, 2, ANY, ANY);
-    WANT(y, real, 2, x->dim[0], x->dim[1]);
-    WANT(z, real, 2, x->dim[0], x->dim[1]);
-    return 0;
-}
-
 int kern_swiglu(kern_on b, struct kern_stream *s, kern_arg out, kern_arg gate, kern_arg up) {
     ENTER(swiglu, s);
-    TRY(want_same(op, out, gate, up));
+    WANT(out, real_of(out), 2, ANY, ANY);
+    WANT_LIKE(out, gate);
+    WANT_LIKE(out, up);
     return kern_elements(out) ? b->swiglu(s, out, gate, up) : 0;
 }
 
 int kern_add(kern_on b, struct kern_stream *s, kern_arg out, kern_arg x, kern_arg y) {
     ENTER(add, s);
-    TRY(want_same(op, out, x, y));
+    WANT(out, real_of(out), 2, ANY, ANY);
+    WANT_LIKE(out, x);
+    WANT_LIKE(out, y);
     return kern_elements(out) ? b->add(s, out, x, y) : 0;
 }
 
@@ -466,8 +467,7 @@ int kern_sample(kern_on b, struct kern_stream *s, kern_arg token, kern_arg logpr
     return n ? b->sample(s, token, logprob, kept, logits, temperature, top_p, top_k, uniform) : 0;
 }
 
-/* --- weights ------------------------------------------------------------------------------------
- */
+/* --- weights -------------------------------------------------------------------------------- */
 
 size_t kern_pack_bytes(kern_on b, enum kern_dtype t, int64_t out, int64_t in) {
     return b->pack_bytes && b->pack_weight ? b->pack_bytes(t, out, in) : 0;
@@ -509,8 +509,7 @@ int kern_hash_leaves(kern_on b, struct kern_stream *s, struct hash *leaf, const 
     return bytes ? err_wrap(b->hash_leaves(s, leaf, data, bytes), "%s", op) : 0;
 }
 
-/* --- reverse ops --------------------------------------------------------------------------------
- */
+/* --- reverse ops ---------------------------------------------------------------------------- */
 
 int kern_embed_bwd(kern_on b, struct kern_stream *s, kern_arg gtable, kern_arg gout, kern_arg ids) {
     ENTER(embed_bwd, s);
@@ -523,7 +522,9 @@ int kern_embed_bwd(kern_on b, struct kern_stream *s, kern_arg gtable, kern_arg g
 int kern_rmsnorm_bwd(kern_on b, struct kern_stream *s, kern_arg gx, kern_arg gw, kern_arg gout,
                      kern_arg x, kern_arg w, float eps, bool accumulate) {
     ENTER(rmsnorm_bwd, s);
-    TRY(want_same(op, gx, gout, x));
+    WANT(gx, real_of(gx), 2, ANY, ANY);
+    WANT_LIKE(gx, gout);
+    WANT_LIKE(gx, x);
     WANT(gw, F32, 1, x->dim[1]);
     WANT(w, real_of(x), 1, x->dim[1]);
     TRY(finite_positive(op, "eps", eps, true));
@@ -571,8 +572,11 @@ int kern_attention_bwd(kern_on b, struct kern_stream *s, kern_arg gq, kern_arg g
 int kern_swiglu_bwd(kern_on b, struct kern_stream *s, kern_arg ggate, kern_arg gup, kern_arg gout,
                     kern_arg gate, kern_arg up) {
     ENTER(swiglu_bwd, s);
-    TRY(want_same(op, ggate, gup, gout));
-    TRY(want_same(op, ggate, gate, up));
+    WANT(ggate, real_of(ggate), 2, ANY, ANY);
+    WANT_LIKE(ggate, gup);
+    WANT_LIKE(ggate, gout);
+    WANT_LIKE(ggate, gate);
+    WANT_LIKE(ggate, up);
     return kern_elements(gout) ? b->swiglu_bwd(s, ggate, gup, gout, gate, up) : 0;
 }
 
@@ -603,16 +607,15 @@ int kern_logprob_bwd(kern_on b, struct kern_stream *s, kern_arg logits, kern_arg
     return b->logprob_bwd(s, logits, g_logprob, g_entropy, entropy, lse, target, inv_temp);
 }
 
-/* --- optimizer ----------------------------------------------------------------------------------
- */
+/* --- optimizer ------------------------------------------------------------------------------ */
 
 /* The weights rounded, and the bitmap of those that changed. */
 static int want_policy(const char *op, const struct kern_adamw *p, int64_t n) {
     const struct kern_tensor *changed = &p->changed;
     const int64_t at = p->changed_at, words = at < 0 ? 0 : (at + n + 31) / 32;
-    TRY(want_either(op, "half", &p->half, n));
-    if (p->half.data && p->half.dtype != KERN_BF16)
-        return FAIL(ERR_CONFIG, "%s: half is f32, wanted bf16", op);
+    TRY(want_either(op, "rounded", &p->rounded, n));
+    if (p->rounded.data && p->rounded.dtype != KERN_BF16)
+        return FAIL(ERR_CONFIG, "%s: rounded is f32, wanted bf16", op);
     if (!changed->data) return 0;
     WANT(changed, I32, 1, ANY);
     if (at < 0 || at % 16)
@@ -649,8 +652,8 @@ int kern_adamw(kern_on b, struct kern_stream *s, kern_arg w, kern_arg m, kern_ar
 
 int kern_dot(kern_on b, struct kern_stream *s, double out[3], kern_arg x, kern_arg y) {
     ENTER(dot, s);
-    TRY(want_flat(op, "a", x, ANY));
-    if (y) TRY(want_either(op, "b", y, kern_elements(x)));
+    TRY(want_flat(op, "x", x, ANY));
+    if (y) TRY(want_either(op, "y", y, kern_elements(x)));
     return b->dot(s, out, x, y);
 }
 
@@ -670,12 +673,11 @@ int kern_count_bits(kern_on b, struct kern_stream *s, int64_t *out, kern_arg wor
     return b->count_bits(s, out, words);
 }
 
-/* --- collectives --------------------------------------------------------------------------------
- */
+/* --- collectives ---------------------------------------------------------------------------- */
 
 int kern_coll_open(kern_on b, struct kern_coll **out, const char *name, int rank, int n_ranks,
                    int deadline_ms) {
-    if (!b->coll_open) return missing(b, "coll_open");
+    if (!b->coll_open) return missing_op(b, "coll_open");
     if (!name || n_ranks < 1 || rank < 0 || rank >= n_ranks || deadline_ms < 1)
         return FAIL(ERR_CONFIG, "coll_open: rank %d of %d, deadline %d ms", rank, n_ranks,
                     deadline_ms);

@@ -3,15 +3,13 @@
  * Each checks that the backend has the op (else ERR_UNSUP naming op and backend), then dtype, rank,
  * shape and bytes of every argument (else ERR_CONFIG naming op, argument, what it is and what was
  * wanted), and calls the table. Batches of no rows succeed without reaching the backend. Shapes and
- * meaning stand beside the entries in kernels.h, which includes this file at its end. */
+ * meaning stand beside the entries in backend.h. */
 #ifndef KERNELS_CALL_H
 #define KERNELS_CALL_H
 
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 
 #define KERN_CALL MUST_CHECK int
-typedef const struct kern_tensor *kern_arg; /* borrowed for the call */
-typedef const struct kern_backend *kern_on;
 
 KERN_CALL kern_alloc(kern_on b, void **out, size_t bytes);
 void kern_release(kern_on b, void *p); /* accepts NULL */
@@ -65,6 +63,8 @@ KERN_CALL kern_add_rmsnorm(kern_on b, struct kern_stream *s, kern_arg out, kern_
 KERN_CALL kern_norm_rope(kern_on b, struct kern_stream *s, kern_arg q, kern_arg q0, kern_arg w,
                          float eps, kern_arg pos, kern_arg cos, kern_arg sin);
 
+/* Scratch that ops need from their stream within these limits. */
+size_t kern_scratch_bytes(kern_on b, const struct kern_limits *l);
 /* Of a weight of type t; 0: this backend does not pack. */
 size_t kern_pack_bytes(kern_on b, enum kern_dtype t, int64_t out, int64_t in);
 KERN_CALL kern_pack_weight(kern_on b, struct kern_stream *s, kern_arg packed, kern_arg w);

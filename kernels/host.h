@@ -3,7 +3,7 @@
 #ifndef KERNELS_HOST_H
 #define KERNELS_HOST_H
 
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 
 #include <math.h>
 #include <string.h>
@@ -61,15 +61,15 @@ static inline float host_from_bf16(uint16_t h) {
 }
 
 /* Element i of a f32 or bf16 view; a store rounds. */
-static inline bool host_is_half(kern_arg t) {
+static inline bool host_is_bf16(kern_arg t) {
     return t->dtype == KERN_BF16;
 }
 static inline double host_load(kern_arg t, int64_t i) {
-    if (host_is_half(t)) return (double)host_from_bf16(((const uint16_t *)t->data)[i]);
+    if (host_is_bf16(t)) return (double)host_from_bf16(((const uint16_t *)t->data)[i]);
     return (double)((const float *)t->data)[i];
 }
 static inline void host_store(kern_arg t, int64_t i, double x) {
-    if (host_is_half(t))
+    if (host_is_bf16(t))
         ((uint16_t *)t->data)[i] = host_to_bf16((float)x);
     else
         ((float *)t->data)[i] = (float)x;

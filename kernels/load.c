@@ -1,43 +1,40 @@
-/* load.c - choosing and opening a backend, and the small functions over views.
+/* load.c - choosing and opening a backend, by the name of a device.
  *
  * A backend is a table with process-wide state behind it (threads, a driver context), so it is
  * opened once per process and counted: kern_open may be called by every part that computes, and the
  * last kern_close closes. While it is open, further opens share what the first one set up (its
  * device and thread count). The plugin is looked up beside the executable and nowhere else, so
  * neither the working directory nor the environment can put code into the process. */
+#include "kernels/builtin.h"
 #include "kernels/kernels.h"
 
 #include "base/log.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/ref/ref.h"
 
 #include <dlfcn.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { SLOT_REF, SLOT_CPU, SLOT_CUDA, SLOT_CUDASIM, SLOTS };
+enum { DEVICE_MAX = 1023 };
 
-static struct slot {
+static struct backend {
+    const char *device; /* what it is asked for by; a plugin's devices are numbered: "cuda:0" */
+    const char *plugin; /* its file, NULL: built in */
     const struct kern_backend *table; /* a plugin's: NULL until it was loaded */
-    int opened, device;
-} slots[SLOTS];
+    int opened, number;               /* how often, and which device */
+} backends[] = {
+    {.device = "ref", .table = &ref_backend},
+    {.device = "cpu", .table = &cpu_backend},
+    {.device = "cuda", .plugin = "weir-cuda.so"},
+    /* the CUDA sources compiled for the host (tests/cudasim), beside the test program only */
+    {.device = "cudasim", .plugin = "weir-cudasim.so"},
+};
+enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
-/* cudasim: the CUDA sources compiled for the host (tests/cudasim), beside the test program only. */
-static const char *const plugin_files[SLOTS] = {
-    [SLOT_CUDA] = "weir-cuda.so", [SLOT_CUDASIM] = "weir-cudasim.so"};
-
-static atomic_flag busy = ATOMIC_FLAG_INIT; /* guards slots; held for the length of an open */
-
-static void lock(void) {
-    while (atomic_flag_test_and_set_explicit(&busy, memory_order_acquire))
-        usleep(50);
-}
-
-static void unlock(void) {
-    atomic_flag_clear_explicit(&busy, memory_order_release);
-}
+/* Guards backends, and is held through an open: a second caller waits for the first one's device.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int check_table(const struct kern_backend *b, const char *path) {
     if (b->abi != KERN_ABI || b->size != sizeof *b)
@@ -48,15 +45,15 @@ static int check_table(const struct kern_backend *b, const char *path) {
 }
 
 /* The plugin stays loaded until the process ends: drivers do not survive being unloaded. */
-static int load_plugin(struct slot *slot, const char *file) {
-    if (slot->table) return 0;
+static int load_plugin(struct backend *of) {
+    if (of->table) return 0;
     char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - strlen(file) - 1);
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - strlen(of->plugin) - 1);
     if (n <= 0) return FAIL(ERR_DEVICE, "cuda: the path of the executable is unknown");
     path[n] = '\0';
     char *slash = strrchr(path, '/');
     if (!slash) return FAIL(ERR_DEVICE, "cuda: the executable has no folder");
-    memcpy(slash + 1, file, strlen(file) + 1);
+    memcpy(slash + 1, of->plugin, strlen(of->plugin) + 1);
     void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!so) return FAIL(ERR_DEVICE, "cuda: %s", dlerror());
     const struct kern_backend *b = dlsym(so, "kern_plugin");
@@ -66,24 +63,21 @@ static int load_plugin(struct slot *slot, const char *file) {
         dlclose(so);
         return rc;
     }
-    slot->table = b;
+    of->table = b;
     return 0;
 }
 
-static int open_slot(const struct kern_backend **out, struct slot *slot, int device, int threads) {
-    if (slot->opened > 0 && slot->device != device)
+static int open_backend(const struct kern_backend **out, struct backend *of, int number,
+                        int threads) {
+    if (of->plugin) TRY(load_plugin(of));
+    if (of->opened > 0 && of->number != number)
         return FAIL(ERR_DEVICE, "%s: device %d is open in this process, device %d cannot be too",
-                    slot->table->name, slot->device, device);
-    if (slot->opened == 0) TRY(slot->table->open(device, threads));
-    slot->opened++;
-    slot->device = device;
-    *out = slot->table;
+                    of->table->name, of->number, number);
+    if (of->opened == 0) TRY(of->table->open(number, threads));
+    of->opened++;
+    of->number = number;
+    *out = of->table;
     return 0;
-}
-
-static int open_plugin(const struct kern_backend **out, int slot, int device, int threads) {
-    TRY(load_plugin(&slots[slot], plugin_files[slot]));
-    return open_slot(out, &slots[slot], device, threads);
 }
 
 /* The N of "cuda:N", -1 if malformed. */
@@ -92,100 +86,59 @@ static int device_number(const char *text) {
     if (*text < '0' || *text > '9') return -1;
     for (; *text >= '0' && *text <= '9'; text++) {
         n = n * 10 + (*text - '0');
-        if (n > 1023) return -1;
+        if (n > DEVICE_MAX) return -1;
     }
     return *text ? -1 : n;
 }
 
+/* The backend that a device is of, and the device's number there; NULL: no such name. */
+static struct backend *find_backend(const char *device, int *number) {
+    for (int i = 0; i < BACKENDS; i++) {
+        size_t n = strlen(backends[i].device);
+        if (strncmp(device, backends[i].device, n) != 0) continue;
+        *number = backends[i].plugin && device[n] == ':' ? device_number(device + n + 1) : 0;
+        if (backends[i].plugin ? device[n] == ':' && *number >= 0 : !device[n]) return &backends[i];
+    }
+    return NULL;
+}
+
 static int open_auto(const struct kern_backend **out, int threads) {
-    if (open_plugin(out, SLOT_CUDA, 0, threads) == 0) {
+    int number;
+    if (open_backend(out, find_backend("cuda:0", &number), 0, threads) == 0) {
         LOG(INFO, KERN, "device=auto chosen=cuda:0");
         return 0;
     }
     LOG(INFO, KERN, "device=auto chosen=cpu because=\"%s\"", err_text());
-    return open_slot(out, &slots[SLOT_CPU], 0, threads);
-}
-
-static int open_device(const struct kern_backend **out, const char *device, int threads) {
-    slots[SLOT_REF].table = &ref_backend;
-    slots[SLOT_CPU].table = &cpu_backend;
-    if (strcmp(device, "ref") == 0) return open_slot(out, &slots[SLOT_REF], 0, threads);
-    if (strcmp(device, "cpu") == 0) return open_slot(out, &slots[SLOT_CPU], 0, threads);
-    if (strcmp(device, "auto") == 0) return open_auto(out, threads);
-    if (strncmp(device, "cuda:", 5) == 0 && device_number(device + 5) >= 0)
-        return open_plugin(out, SLOT_CUDA, device_number(device + 5), threads);
-    if (strncmp(device, "cudasim:", 8) == 0 && device_number(device + 8) >= 0)
-        return open_plugin(out, SLOT_CUDASIM, device_number(device + 8), threads);
-    return FAIL(ERR_CONFIG, "device \"%s\": wanted ref, cpu, cuda:N or auto", device);
+    return open_backend(out, find_backend("cpu", &number), 0, threads);
 }
 
 int kern_open(const struct kern_backend **out, const char *device, int threads) {
+    int number, rc;
     if (threads < 0 || threads > 1024)
         return FAIL(ERR_CONFIG, "threads = %d, wanted 0..1024", threads);
-    lock();
-    int rc = open_device(out, device, threads);
-    unlock();
+    struct backend *of = find_backend(device, &number);
+    pthread_mutex_lock(&lock);
+    if (strcmp(device, "auto") == 0)
+        rc = open_auto(out, threads);
+    else if (of)
+        rc = open_backend(out, of, number, threads);
+    else
+        rc = FAIL(ERR_CONFIG, "device \"%s\": wanted ref, cpu, cuda:N or auto", device);
+    pthread_mutex_unlock(&lock);
     return rc;
 }
 
 void kern_close(const struct kern_backend *b) {
     if (!b) return;
-    lock();
-    for (size_t i = 0; i < sizeof slots / sizeof slots[SLOT_REF]; i++)
-        if (slots[i].table == b && slots[i].opened > 0 && --slots[i].opened == 0) b->close();
-    unlock();
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < BACKENDS; i++)
+        if (backends[i].table == b && backends[i].opened > 0 && --backends[i].opened == 0)
+            b->close();
+    pthread_mutex_unlock(&lock);
 }
 
-size_t kern_dtype_bytes(enum kern_dtype t) {
-    switch (t) {
-    case KERN_F32: return 4;
-    case KERN_BF16: return 2;
-    case KERN_I32: return 4;
-    }
-    return 0;
-}
-
-const char *kern_dtype_name(enum kern_dtype t) {
-    switch (t) {
-    case KERN_F32: return "f32";
-    case KERN_BF16: return "bf16";
-    case KERN_I32: return "i32";
-    }
-    return "unknown";
-}
-
-int64_t kern_elements(const struct kern_tensor *t) {
-    int64_t n = 1;
-    for (int32_t i = 0; i < t->rank; i++)
-        n *= t->dim[i];
-    return n;
-}
-
-static struct kern_tensor view(void *data, enum kern_dtype t, int32_t rank, const int64_t dim[4]) {
-    struct kern_tensor v = {.data = data, .dtype = t, .rank = rank};
-    for (int32_t i = 0; i < rank; i++)
-        v.dim[i] = dim[i];
-    v.bytes = (size_t)kern_elements(&v) * kern_dtype_bytes(t);
-    return v;
-}
-
-struct kern_tensor kern_view1(void *data, enum kern_dtype t, int64_t a) {
-    return view(data, t, 1, (const int64_t[4]){a});
-}
-
-struct kern_tensor kern_view2(void *data, enum kern_dtype t, int64_t a, int64_t b) {
-    return view(data, t, 2, (const int64_t[4]){a, b});
-}
-
-struct kern_tensor kern_view3(void *data, enum kern_dtype t, int64_t a, int64_t b, int64_t c) {
-    return view(data, t, 3, (const int64_t[4]){a, b, c});
-}
-
-struct kern_tensor kern_view4(void *data, enum kern_dtype t, int64_t a, int64_t b, int64_t c,
-                              int64_t d) {
-    return view(data, t, 4, (const int64_t[4]){a, b, c, d});
-}
-
-size_t kern_scratch_bytes(const struct kern_backend *b, const struct kern_limits *l) {
-    return b->scratch_bytes(l);
+bool kern_device_on_host(const char *device) {
+    int number;
+    const struct backend *of = find_backend(device, &number);
+    return of && !of->plugin && of->table->on_host;
 }

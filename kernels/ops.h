@@ -4,7 +4,7 @@
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 
 typedef struct kern_stream *ops_s;
 
@@ -18,7 +18,7 @@ typedef struct kern_stream *ops_s;
     int P##_attention(ops_s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k,              \
                       kern_arg pool_v, const struct kern_attn *a);                                 \
     int P##_swiglu(ops_s, kern_arg out, kern_arg gate, kern_arg up);                               \
-    int P##_add(ops_s, kern_arg out, kern_arg a, kern_arg b);                                      \
+    int P##_add(ops_s, kern_arg out, kern_arg x, kern_arg y);                                      \
     int P##_gather(ops_s, kern_arg out, kern_arg x, kern_arg rows);                                \
     int P##_logprob(ops_s, kern_arg logprob, kern_arg entropy, kern_arg lse, kern_arg logits,      \
                     kern_arg target, kern_arg inv_temp);                                           \
@@ -48,7 +48,7 @@ typedef struct kern_stream *ops_s;
                         kern_arg entropy, kern_arg lse, kern_arg target, kern_arg inv_temp);       \
     int P##_adamw(ops_s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,                           \
                   const struct kern_adamw *p);                                                     \
-    int P##_dot(ops_s, double out[3], kern_arg a, kern_arg b);                                     \
+    int P##_dot(ops_s, double out[3], kern_arg x, kern_arg y);                                     \
     int P##_axpby(ops_s, kern_arg y, float alpha, kern_arg x, float beta);                         \
     int P##_count_bits(ops_s, int64_t *out, kern_arg words)
 

@@ -1,4 +1,4 @@
-/* tensor.h - what the ops of kernels.h work on: typed views of memory, and the parameters of
+/* tensor.h - what the ops of backend.h work on: typed views of memory, and the parameters of
  * attention and AdamW. */
 #ifndef KERNELS_TENSOR_H
 #define KERNELS_TENSOR_H
@@ -18,6 +18,8 @@ struct kern_tensor { /* a view; owns nothing */
     int32_t rank;
     int64_t dim[KERN_RANK_MAX];
 };
+
+typedef const struct kern_tensor *kern_arg; /* borrowed for a call */
 
 /* Which keys each row of the batch attends to. Rows come in n_seqs runs; row r of sequence s is
  * q_start[s] <= r < q_start[s+1] and stands at position kv_len[s] - q_start[s+1] + r of it (causal,
@@ -42,13 +44,13 @@ struct kern_adamw { /* one AdamW step (Loshchilov & Hutter 2019), bias-corrected
      * along may be m or keep. */
     struct kern_tensor along, keep;
     float along_scale;
-    /* What the step does to the policy, in the same pass; data NULL: not wanted. half, bf16, takes
-     * the new weights rounded. changed, i32, is a bitmap (bit b is bit b % 32 of word b / 32): bit
-     * changed_at + i is set if element i's bits differ from before, rounded to bf16 on both sides
-     * where half is given. changed_at is a multiple of 16; the call's bits end at the next multiple
-     * of 16 after its last, those beyond n are 0 and no others are touched. changed_or: bits that
-     * were set stay set. */
-    struct kern_tensor half, changed;
+    /* What the step does to the policy, in the same pass; data NULL: not wanted. rounded, bf16,
+     * takes the new weights rounded. changed, i32, is a bitmap (bit b is bit b % 32 of word b /
+     * 32): bit changed_at + i is set if element i's bits differ from before, rounded to bf16 on
+     * both sides where rounded is given. changed_at is a multiple of 16; the call's bits end at the
+     * next multiple of 16 after its last, those beyond n are 0 and no others are touched.
+     * changed_or: bits that were set stay set. */
+    struct kern_tensor rounded, changed;
     int64_t changed_at;
     bool changed_or;
 };

@@ -205,7 +205,7 @@ static int count_tokens(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
 }
 
 /* By group, then trajectory, none twice: the order in which a batch is trained. */
-static int count_batch(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
+static int count_batch_frames(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     const Weir__Batch *m = body;
     int64_t response = 0;
     for (size_t i = 0; i < m->n_items; i++) {
@@ -271,50 +271,51 @@ static int count_score_reply(const void *body, int64_t want[WIRE_FRAMES_MAX]) {
     return 0;
 }
 
-#define N(rules) rules, sizeof(rules) / sizeof(rules[0])
+#define RULES(table) .rules = table, .n_rules = sizeof(table) / sizeof(table[0])
 #define ITEMS(type, rules, max)                                                                    \
     .item_rules = rules, .n_item_rules = sizeof(rules) / sizeof(rules[0]),                         \
     .n_items = offsetof(Weir__##type, n_items), .items = offsetof(Weir__##type, items),            \
     .items_max = max
 
 static const struct spec specs[WIRE_TYPES] = {
-    [WIRE_HELLO] = {N(hello_rules), .count = count_hello, .frame = {NUMBERS, COUNTS}},
-    [WIRE_WELCOME] = {N(welcome_rules), .count = count_welcome, .frame = {NUMBERS, COUNTS}},
-    [WIRE_HEARTBEAT] = {N(heartbeat_rules)},
-    [WIRE_HEARTBEAT_ACK] = {N(heartbeat_ack_rules)},
-    [WIRE_STATUS_REQUEST] = {NULL, 0},
-    [WIRE_STATUS] = {N(status_rules)},
-    [WIRE_WORK_REQUEST] = {N(work_request_rules)},
-    [WIRE_WORK] = {N(work_rules), ITEMS(Work, work_items, CHECK_ITEMS_MAX), .count = count_work,
+    [WIRE_HELLO] = {RULES(hello_rules), .count = count_hello, .frame = {NUMBERS, COUNTS}},
+    [WIRE_WELCOME] = {RULES(welcome_rules), .count = count_welcome, .frame = {NUMBERS, COUNTS}},
+    [WIRE_HEARTBEAT] = {RULES(heartbeat_rules)},
+    [WIRE_HEARTBEAT_ACK] = {RULES(heartbeat_ack_rules)},
+    [WIRE_STATUS_REQUEST] = {.rules = NULL},
+    [WIRE_STATUS] = {RULES(status_rules)},
+    [WIRE_WORK_REQUEST] = {RULES(work_request_rules)},
+    [WIRE_WORK] = {RULES(work_rules), ITEMS(Work, work_items, CHECK_ITEMS_MAX), .count = count_work,
                    .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
-    [WIRE_TOKENS] = {NULL, 0, ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
+    [WIRE_TOKENS] = {ITEMS(Tokens, tokens_items, CHECK_ITEMS_MAX), .count = count_tokens,
                      .frame = {IDS, LOGPROBS, VERSIONS}},
-    [WIRE_TOKENS_ACK] = {NULL, 0, ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
-    [WIRE_SCORE_REQUEST] = {NULL, 0, ITEMS(ScoreRequest, score_request_items, CHECK_SCORES_MAX),
+    [WIRE_TOKENS_ACK] = {ITEMS(TokensAck, tokens_ack_items, CHECK_ITEMS_MAX)},
+    [WIRE_SCORE_REQUEST] = {ITEMS(ScoreRequest, score_request_items, CHECK_SCORES_MAX),
                             .count = count_score_request, .frame = {RAW}},
-    [WIRE_SCORE_REPLY] = {NULL, 0, ITEMS(ScoreReply, score_record_rules, CHECK_SCORES_MAX),
+    [WIRE_SCORE_REPLY] = {ITEMS(ScoreReply, score_record_rules, CHECK_SCORES_MAX),
                           .count = count_score_reply},
-    [WIRE_SCORE_RECORD] = {N(score_record_rules), .item_rules = score_items, .n_item_rules = 2,
+    [WIRE_SCORE_RECORD] = {RULES(score_record_rules), .item_rules = score_items, .n_item_rules = 2,
                            .n_items = offsetof(Weir__ScoreRecord, n_scores),
                            .items = offsetof(Weir__ScoreRecord, scores), .items_max = 64},
-    [WIRE_BATCH_REQUEST] = {N(batch_request_rules)},
-    [WIRE_BATCH] = {N(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
-                    .count = count_batch, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
-    [WIRE_STEP_DONE] = {N(step_done_rules), .count = count_text, .frame = {TEXT}},
-    [WIRE_STEP_ACK] = {N(step_ack_rules)},
-    [WIRE_EVAL_DONE] = {N(eval_done_rules), .count = count_text, .frame = {TEXT}},
-    [WIRE_OFFER] = {N(offer_rules)},
-    [WIRE_OFFERED] = {N(offered_rules)},
-    [WIRE_PULL] = {N(pull_rules)},
-    [WIRE_VERSION] = {N(version_rules), .count = count_version},
-    [WIRE_GROUP_RECORD] = {N(group_record_rules)},
-    [WIRE_TRAJECTORY_RECORD] = {N(trajectory_record_rules), .count = count_trajectory,
+    [WIRE_BATCH_REQUEST] = {RULES(batch_request_rules)},
+    [WIRE_BATCH] = {RULES(batch_rules), ITEMS(Batch, batch_items, CHECK_BATCH_MAX),
+                    .count = count_batch_frames, .frame = {IDS, LOGPROBS, MASK, VERSIONS}},
+    [WIRE_STEP_DONE] = {RULES(step_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_STEP_ACK] = {RULES(step_ack_rules)},
+    [WIRE_EVAL_DONE] = {RULES(eval_done_rules), .count = count_text, .frame = {TEXT}},
+    [WIRE_OFFER] = {RULES(offer_rules)},
+    [WIRE_OFFERED] = {RULES(offered_rules)},
+    [WIRE_PULL] = {RULES(pull_rules)},
+    [WIRE_VERSION] = {RULES(version_rules), .count = count_version},
+    [WIRE_GROUP_RECORD] = {RULES(group_record_rules)},
+    [WIRE_TRAJECTORY_RECORD] = {RULES(trajectory_record_rules), .count = count_trajectory,
                                 .frame = {IDS, IDS, LOGPROBS, VERSIONS}},
-    [WIRE_BATCH_RECORD] = {N(batch_record_rules), .count = count_batch_record, .frame = {NUMBERS}},
-    [WIRE_WEIGHTS_RECORD] = {N(weights_record_rules)},
+    [WIRE_BATCH_RECORD] = {RULES(batch_record_rules), .count = count_batch_record,
+                           .frame = {NUMBERS}},
+    [WIRE_WEIGHTS_RECORD] = {RULES(weights_record_rules)},
 };
 
-static int check_range(const struct rule *r, int64_t v) {
+static int check_integer(const struct rule *r, int64_t v) {
     if (v >= r->min && v <= r->max) return 0;
     return FAIL(ERR_CORRUPT, "%s: %" PRId64 " is outside %" PRId64 "..%" PRId64, r->name, v, r->min,
                 r->max);
@@ -329,7 +330,7 @@ static int check_real(const struct rule *r, double v) {
     return 0;
 }
 
-static int check_length(const struct rule *r, size_t n) {
+static int check_byte_count(const struct rule *r, size_t n) {
     bool hash = r->max == 16 && r->kind == BYTES;
     if (hash && n != 16 && !(n == 0 && r->min == 0))
         return FAIL(ERR_CORRUPT, "%s: %zu bytes, a hash has 16", r->name, n);
@@ -341,7 +342,7 @@ static int check_length(const struct rule *r, size_t n) {
 
 static int check_str(const struct rule *r, const char *s) {
     size_t n = s ? strlen(s) : 0;
-    TRY(check_length(r, n));
+    TRY(check_byte_count(r, n));
     if (n > 0 && utf8_valid_prefix(s, n) != n)
         return FAIL(ERR_CORRUPT, "%s: not valid UTF-8", r->name);
     return 0;
@@ -360,17 +361,17 @@ static int check_field(const struct rule *r, const void *message) {
     const void *p = (const char *)message + r->offset;
     uint64_t u;
     switch (r->kind) {
-    case I32: return check_range(r, *(const int32_t *)p);
-    case U32: return check_range(r, *(const uint32_t *)p);
-    case I64: return check_range(r, *(const int64_t *)p);
+    case I32: return check_integer(r, *(const int32_t *)p);
+    case U32: return check_integer(r, *(const uint32_t *)p);
+    case I64: return check_integer(r, *(const int64_t *)p);
     case U64:
         u = *(const uint64_t *)p;
-        return check_range(r, u > INT64_MAX ? INT64_MAX : (int64_t)u);
+        return check_integer(r, u > INT64_MAX ? INT64_MAX : (int64_t)u);
     case F32: return check_real(r, (double)*(const float *)p);
     case F64: return check_real(r, *(const double *)p);
     case STR: return check_str(r, *(char *const *)p);
     case WORD: return check_word(r, *(char *const *)p);
-    case BYTES: return check_length(r, ((const ProtobufCBinaryData *)p)->len);
+    case BYTES: return check_byte_count(r, ((const ProtobufCBinaryData *)p)->len);
     }
     return FAIL(ERR_CORRUPT, "%s: unknown kind", r->name);
 }
@@ -470,5 +471,5 @@ int check_message(enum wire_type type, const void *body, const struct wire_frame
     if (rc == 0 && s->count) rc = s->count(body, want);
     for (size_t i = 0; rc == 0 && i < WIRE_FRAMES_MAX && s->frame[i] != NO_FRAME; i++)
         rc = err_wrap(check_frame(s->frame[i], &frames[i], want[i]), "frame %zu", i);
-    return err_wrap(rc, "%s", wire_type_name(type));
+    return rc;
 }

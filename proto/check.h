@@ -5,7 +5,7 @@
 #define PROTO_CHECK_H
 
 #include "base/err.h"
-#include "proto/wire.h"
+#include "proto/wire_table.h"
 
 enum {
     CHECK_NAME_MAX = 64,        /* bytes of a service's name */
@@ -18,7 +18,7 @@ enum {
     CHECK_STATE_MAX = 15        /* enum groups_state */
 };
 
-/* body: the protobuf-c struct of the type; frames: as many as the type has. ERR_CORRUPT names type,
+/* body: the protobuf-c struct of the type; frames: as many as the type has. ERR_CORRUPT names
  * field, value and limit. */
 MUST_CHECK int check_message(enum wire_type type, const void *body,
                              const struct wire_frame *frames);

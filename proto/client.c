@@ -6,6 +6,7 @@
 #include "proto/client.h"
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -99,13 +100,14 @@ bool client_beat_due(const struct client *c, uint64_t now_us) {
 int client_beat(struct client *c, uint64_t now_us, Weir__Heartbeat *beat) {
     beat->incarnation = c->incarnation;
     c->beat_us = now_us;
+    crash_note(CRASH_VERSION, beat->version);
     if (c->silent_us == 0) c->silent_us = now_us;
     int rc = link_send(c->sock, NULL, WIRE_HEARTBEAT, beat, NULL, 0, 0);
     return rc == ERR_AGAIN ? 0 : rc;
 }
 
 /* Answers that were under way before the Welcome say nothing about who welcomed us. */
-static void on_ack(struct client *c, const Weir__HeartbeatAck *a) {
+static void take_heartbeat_ack(struct client *c, const Weir__HeartbeatAck *a) {
     c->silent_us = 0;
     if (!c->welcome) return;
     if (a->incarnation != c->manager) {
@@ -115,13 +117,15 @@ static void on_ack(struct client *c, const Weir__HeartbeatAck *a) {
     }
     c->step = a->step;
     c->done = a->done;
+    crash_note(CRASH_STEP, c->step);
 }
 
-static void on_welcome(struct client *c, const Weir__Welcome *w, uint64_t now_us) {
+static void take_welcome(struct client *c, const Weir__Welcome *w, uint64_t now_us) {
     c->manager = w->incarnation;
     c->welcome = true;
     c->step = w->step;
     c->done = w->done;
+    crash_note(CRASH_STEP, c->step);
     c->silent_us = 0;
     c->beat_us = now_us;
 }
@@ -136,11 +140,11 @@ int client_recv(struct client *c, uint64_t now_us, struct link_msg *out) {
         }
         TRY(rc);
         if (m.wire.type == WIRE_HEARTBEAT_ACK) {
-            on_ack(c, m.wire.body);
+            take_heartbeat_ack(c, m.wire.body);
             link_free(&m);
             continue;
         }
-        if (m.wire.type == WIRE_WELCOME) on_welcome(c, m.wire.body, now_us);
+        if (m.wire.type == WIRE_WELCOME) take_welcome(c, m.wire.body, now_us);
         *out = m;
         return 0;
     }

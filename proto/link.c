@@ -2,6 +2,10 @@
  * a service sends a few messages per step, so nothing is gained by keeping it. */
 #include "proto/link.h"
 
+#include "base/log.h"
+
+#include <inttypes.h>
+
 int link_send(struct net_sock *s, const struct net_id *to, enum wire_type type, const void *body,
               const struct wire_frame *frames, size_t n_frames, uint64_t trace) {
     int rc = 0;
@@ -13,6 +17,8 @@ int link_send(struct net_sock *s, const struct net_id *to, enum wire_type type, 
     for (size_t i = 0; i < n_frames; i++)
         part[2 + i] = (struct net_part){frames[i].data, frames[i].bytes};
     TRY_OUT(net_send(s, to, part, 2 + n_frames));
+    LOG(DEBUG, NET, "sent=%s body=%zu frames=%zu trace=%" PRIx64, wire_type_name(type), head.len,
+        n_frames, trace);
 out:
     buf_close(&head);
     return rc;
@@ -29,6 +35,8 @@ int link_recv(struct net_sock *s, struct link_msg *out, struct net_id *from) {
         part[i] = (struct wire_frame){p.data, p.bytes};
     }
     TRY_OUT(wire_unpack(&m.wire, part, n));
+    LOG(DEBUG, NET, "received=%s body=%zu frames=%zu trace=%" PRIx64, wire_type_name(m.wire.type),
+        part[1].bytes, m.wire.n_frames, m.wire.trace);
     *out = m;
     m.net = NULL;
 out:

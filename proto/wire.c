@@ -96,16 +96,16 @@ static int header_read(struct header *h, const void *data, size_t bytes) {
 }
 
 /* An empty part may have no address. */
-static uint64_t chain(uint64_t h, const void *data, size_t bytes) {
+static uint64_t hash_chain(uint64_t h, const void *data, size_t bytes) {
     return hash64(bytes ? data : "", bytes, h);
 }
 
 static uint32_t checksum(const void *header, const void *body, size_t n_body,
                          const struct wire_frame *frames, size_t n_frames) {
-    uint64_t h = chain(0, header, WIRE_CHECKSUM_AT);
-    h = chain(h, body, n_body);
+    uint64_t h = hash_chain(0, header, WIRE_CHECKSUM_AT);
+    h = hash_chain(h, body, n_body);
     for (size_t i = 0; i < n_frames; i++)
-        h = chain(h, frames[i].data, frames[i].bytes);
+        h = hash_chain(h, frames[i].data, frames[i].bytes);
     return (uint32_t)h;
 }
 
@@ -126,7 +126,7 @@ static int pack_checked(struct buf *out, enum wire_type type, const void *body,
     struct header h = {.format = WIRE_FORMAT, .type = (uint16_t)type, .trace = trace};
     unsigned char head[WIRE_HEADER] = {0};
     TRY(all_frames(all, k, frames, n_frames));
-    TRY(check_message(type, body, all));
+    TRY(err_wrap(check_message(type, body, all), "%s", k->name));
     for (size_t i = 0; i < n_frames; i++)
         h.payload += frames[i].bytes;
     size_t n_body = protobuf_c_message_get_packed_size(body);
@@ -184,8 +184,8 @@ static void align_frame(struct wire_msg *m, struct wire_frame *f) {
     f->data = copy;
 }
 
-static int check_sizes(const struct kind *k, const struct header *h, size_t n_body,
-                       const struct wire_frame *frames, size_t n) {
+static int check_frame_sizes(const struct kind *k, const struct header *h, size_t n_body,
+                             const struct wire_frame *frames, size_t n) {
     uint64_t payload = 0;
     for (size_t i = 0; i < n; i++) {
         if (frames[i].bytes > k->payload_max - payload)
@@ -211,7 +211,7 @@ int wire_unpack(struct wire_msg *out, const struct wire_frame *parts, size_t n_p
     TRY(header_read(&h, parts[0].data, parts[0].bytes));
     const struct kind *k = &kinds[h.type];
     TRY(all_frames(m.frame, k, parts + 2, n_parts - 2));
-    TRY(check_sizes(k, &h, parts[1].bytes, parts + 2, n_parts - 2));
+    TRY(check_frame_sizes(k, &h, parts[1].bytes, parts + 2, n_parts - 2));
     if (checksum(parts[0].data, parts[1].data, parts[1].bytes, parts + 2, n_parts - 2) !=
         h.checksum)
         return FAIL(ERR_CORRUPT, "%s: checksum differs", k->name);
@@ -222,7 +222,7 @@ int wire_unpack(struct wire_msg *out, const struct wire_frame *parts, size_t n_p
     for (size_t i = 0; i < m.n_frames; i++)
         align_frame(&m, &m.frame[i]);
     TRY_OUT(unpack_body(&m, k, parts[1].data, parts[1].bytes));
-    TRY_OUT(check_message(m.type, m.body, m.frame));
+    TRY_OUT(err_wrap(check_message(m.type, m.body, m.frame), "%s", k->name));
     *out = m;
     m.owner = NULL;
 out:

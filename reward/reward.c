@@ -16,10 +16,10 @@
 #include "base/mem.h"
 #include "proto/client.h"
 #include "proto/control.pb-c.h"
-#include "proto/recipe.h"
+#include "proto/recipe/recipe.h"
 #include "proto/reward.pb-c.h"
-#include "reward/spec.h"
-#include "reward/workers.h"
+#include "reward/verify/verify_spec.h"
+#include "reward/worker_pool.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ enum {
 
 struct reward {
     struct recipe *recipe;
-    struct workers *workers;
+    struct worker_pool *workers;
     struct net *net;
     struct client *client;
     struct link_msg held; /* a request of which not all is in the pool; held.net NULL: none */
@@ -53,16 +53,16 @@ struct reward {
 /* The pool forks: before there are threads, and before sockets that a worker could inherit. */
 static int open_workers(struct reward *r) {
     struct verify *verify;
-    struct workers_config pool = {.n = (uint32_t)r->recipe->reward_service.workers,
-                                  .jobs_max = REWARD_JOBS_MAX,
-                                  .cpu_ms = (uint32_t)r->recipe->reward_service.timeout_ms};
-    TRY(spec_open(&verify, r->recipe));
-    int rc = workers_open(&r->workers, &pool, verify);
+    struct worker_pool_config pool = {.n = (uint32_t)r->recipe->reward_service.workers,
+                                      .jobs_max = REWARD_JOBS_MAX,
+                                      .cpu_ms = (uint32_t)r->recipe->reward_service.timeout_ms};
+    TRY(verify_spec_open(&verify, r->recipe));
+    int rc = worker_pool_open(&r->workers, &pool, verify);
     verify_close(&verify);
     return rc;
 }
 
-static int open_all(struct reward *r, const char *run_dir, const char *name) {
+static int open_reward(struct reward *r, const char *run_dir, const char *name) {
     char *path = file_join(run_dir, "recipe.yaml");
     int rc = recipe_load(&r->recipe, path, NULL, 0);
     mem_free(path);
@@ -77,11 +77,11 @@ static int open_all(struct reward *r, const char *run_dir, const char *name) {
     return client_open(&r->client, r->net, &client);
 }
 
-static void close_all(struct reward *r) {
+static void close_reward(struct reward *r) {
     if (r->held.net) link_free(&r->held);
     client_close(&r->client);
     net_close(&r->net);
-    workers_close(&r->workers);
+    worker_pool_close(&r->workers);
     recipe_close(&r->recipe);
     mem_free(r->result);
 }
@@ -133,7 +133,7 @@ static int send_results(struct reward *r) {
 
 /* Verifiers take C strings. A NUL in a response becomes the control character SUBSTITUTE, so that
  * what follows it is still seen. */
-static char *text_of(const char *from, size_t n) {
+static char *copy_text(const char *from, size_t n) {
     char *s = mem_alloc(n + 1);
     for (size_t i = 0; i < n; i++)
         s[i] = from[i] ? from[i] : '\x1a';
@@ -142,7 +142,7 @@ static char *text_of(const char *from, size_t n) {
 }
 
 /* A job that the pool refuses is answered with its error. */
-static void refuse(struct reward *r, uint64_t id, int error) {
+static void refuse_request(struct reward *r, uint64_t id, int error) {
     struct result *x = &r->result[r->n_results++];
     *x = (struct result){.id = id, .v = {.error = error}};
     snprintf(x->v.reason, sizeof x->v.reason, "%s", err_text());
@@ -151,20 +151,20 @@ static void refuse(struct reward *r, uint64_t id, int error) {
 /* One item, its texts from `text` on. ERR_AGAIN: there is no room in the pool or for an answer. */
 static int submit(struct reward *r, const Weir__ScoreItem *q, const char *text) {
     if (r->n_results == REWARD_REPLY_ITEMS) return ERR_AGAIN;
-    char *prompt = text_of(text, q->prompt), *response = text_of(text + q->prompt, q->response);
-    char *answer = text_of(text + q->prompt + q->response, q->answer);
+    char *prompt = copy_text(text, q->prompt), *response = copy_text(text + q->prompt, q->response);
+    char *answer = copy_text(text + q->prompt + q->response, q->answer);
     struct verify_input in = {.prompt = prompt,
                               .response = response,
                               .answer = answer,
                               .n_tokens = (int32_t)q->n_tokens,
                               .max_tokens = (int32_t)q->max_tokens,
                               .truncated = q->truncated};
-    int rc = workers_submit(r->workers, q->trajectory, &in);
+    int rc = worker_pool_submit(r->workers, q->trajectory, &in);
     mem_free(prompt);
     mem_free(response);
     mem_free(answer);
     if (rc == ERR_AGAIN) return rc;
-    if (rc < 0) refuse(r, q->trajectory, rc);
+    if (rc < 0) refuse_request(r, q->trajectory, rc);
     r->in_pool += rc == 0;
     return 0;
 }
@@ -188,7 +188,7 @@ static int take_results(struct reward *r) {
         if (r->unsent) TRY(send_results(r));
         while (r->n_results < REWARD_REPLY_ITEMS) {
             struct result *x = &r->result[r->n_results];
-            if (!workers_take(r->workers, &x->id, &x->v)) break;
+            if (!worker_pool_take(r->workers, &x->id, &x->v)) break;
             r->n_results++;
             r->in_pool--;
         }
@@ -197,7 +197,7 @@ static int take_results(struct reward *r) {
     }
 }
 
-static int read_messages(struct reward *r, uint64_t now_us) {
+static int read_requests(struct reward *r, uint64_t now_us) {
     submit_held(r);
     while (!r->held.net) {
         struct link_msg m;
@@ -221,7 +221,7 @@ static void count_busy(struct reward *r, uint64_t now_us) {
     r->busy_since = r->in_pool > 0 ? now_us : 0;
 }
 
-static int speak(struct reward *r, uint64_t now_us) {
+static int beat_manager(struct reward *r, uint64_t now_us) {
     if (client_hello_due(r->client, now_us))
         return client_hello(r->client, now_us, -1, NULL, NULL, 0);
     if (!client_beat_due(r->client, now_us)) return 0;
@@ -238,7 +238,7 @@ static int speak(struct reward *r, uint64_t now_us) {
 }
 
 static uint64_t wait_us(const struct reward *r, uint64_t now_us) {
-    uint64_t wake = workers_wake_us(r->workers), idle = REWARD_IDLE_US;
+    uint64_t wake = worker_pool_wake_us(r->workers), idle = REWARD_IDLE_US;
     uint64_t beat = (uint64_t)r->recipe->rollout.heartbeat_ms * 1000;
     if (beat < idle) idle = beat;
     if (r->unsent) idle = REWARD_FULL_US;
@@ -246,19 +246,19 @@ static uint64_t wait_us(const struct reward *r, uint64_t now_us) {
     return wake - now_us < idle ? wake - now_us : idle;
 }
 
-static int serve(struct reward *r) {
+static int serve_reward(struct reward *r) {
     bool stop = false;
     while (!stop && !client_done(r->client)) {
-        int fd = workers_fd(r->workers);
+        int fd = worker_pool_fd(r->workers);
         TRY(net_wait(r->net, wait_us(r, clock_us()), &fd, 1, &stop));
         uint64_t now_us = clock_us();
-        TRY(workers_step(r->workers, now_us));
+        TRY(worker_pool_step(r->workers, now_us));
         TRY(take_results(r));
-        TRY(read_messages(r, now_us));
-        TRY(workers_step(r->workers, now_us)); /* what came in just now starts now */
-        TRY(take_results(r));                  /* and what it refused is answered now */
+        TRY(read_requests(r, now_us));
+        TRY(worker_pool_step(r->workers, now_us)); /* what came in just now starts now */
+        TRY(take_results(r));                      /* and what it refused is answered now */
         count_busy(r, now_us);
-        TRY(speak(r, now_us));
+        TRY(beat_manager(r, now_us));
     }
     return client_done(r->client) ? 0 : net_stopped();
 }
@@ -267,10 +267,10 @@ int reward_service(const char *run_dir, const char *name) {
     struct reward r = {0};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     r.result = mem_array(REWARD_REPLY_ITEMS, sizeof *r.result);
-    int rc = open_all(&r, run_dir, name);
-    if (rc == 0) rc = serve(&r);
+    int rc = open_reward(&r, run_dir, name);
+    if (rc == 0) rc = serve_reward(&r);
     if (rc < 0 && rc != ERR_STOPPED)
         LOG(ERROR, REWARD, "%s ends: %s (%s)", name, err_text(), err_name(rc));
-    close_all(&r);
+    close_reward(&r);
     return rc;
 }

@@ -73,7 +73,7 @@ struct input { /* requests come in runs: read together */
 };
 
 /* false at the end of the stream or on an error: the pool is gone */
-static bool read_all(struct input *in, void *data, size_t n) {
+static bool read_request(struct input *in, void *data, size_t n) {
     char *p = data;
     while (n > 0) {
         if (in->at == in->n) {
@@ -92,7 +92,7 @@ static bool read_all(struct input *in, void *data, size_t n) {
     return true;
 }
 
-static bool write_all(int fd, const void *data, size_t n) {
+static bool write_reply(int fd, const void *data, size_t n) {
     const char *p = data;
     while (n > 0) {
         ssize_t put = write(fd, p, n);
@@ -134,18 +134,20 @@ static void cpu_timer(uint32_t ms) {
     if (setitimer(ITIMER_PROF, &t, NULL) < 0) _exit(1);
 }
 
+/* The pool's lengths are checked again: a worker trusts its pool no more than the pool its workers.
+ */
 void worker_main(int fd, const void *context) {
     const struct worker_context *c = context;
     struct worker_request h;
     static struct input input;
     input = (struct input){.fd = fd};
     if (!set_limits(c)) _exit(1);
-    while (read_all(&input, &h, sizeof h)) {
+    while (read_request(&input, &h, sizeof h)) {
         struct worker_reply reply = {.id = h.id};
         size_t n = (size_t)h.prompt + h.response + h.answer + 3;
         if (n > (size_t)c->text_max + 3) _exit(1);
         char *text = mem_alloc(n);
-        if (!read_all(&input, text, n)) _exit(0);
+        if (!read_request(&input, text, n)) _exit(0);
         const struct verify_input in = {.prompt = text,
                                         .response = text + h.prompt + 1,
                                         .answer = text + h.prompt + h.response + 2,
@@ -156,7 +158,7 @@ void worker_main(int fd, const void *context) {
         verify_run(c->verify, &in, &reply.result);
         cpu_timer(0);
         mem_free(text);
-        if (!write_all(fd, &reply, sizeof reply)) _exit(0);
+        if (!write_reply(fd, &reply, sizeof reply)) _exit(0);
     }
     _exit(0);
 }

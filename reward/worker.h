@@ -3,7 +3,7 @@
 #define REWARD_WORKER_H
 
 #include "base/buf.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 
 /* A request is this header, then prompt, response and answer, each with its NUL. */
 struct worker_request {
@@ -29,7 +29,7 @@ MUST_CHECK int worker_encode(struct buf *out, uint64_t id, const struct verify_i
 /* Whether a reply can be what verify_run wrote: a worker that corrupted its memory is not believed.
  */
 bool worker_reply_is_sane(const struct worker_reply *r, uint64_t id);
-/* The life of a worker (a keeper_child): answers requests on fd until it is closed. */
+/* The life of a worker (a spawner_child): answers requests on fd until it is closed. */
 void worker_main(int fd, const void *context);
 
 #endif

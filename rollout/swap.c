@@ -1,9 +1,9 @@
 /* swap.c - see swap.h. A version that lies on the rollout's own device is copied there and hashed
- * there (nearby.c). Otherwise, taking a version means reading it three times over: to copy it out
- * of shared memory (which is wanted back by the trainer), to hash what was copied (I4; done in the
- * same pass) and to pack it for the matrix products. Nothing of that must stop the engine, and a
- * thread would take its cores in the middle of a step. So it is done in slices between steps, each
- * no longer than a small part of a step; an engine that has nothing to do gives all its time.
+ * there (pull_device.c). Otherwise, taking a version means reading it three times over: to copy it
+ * out of shared memory (which is wanted back by the trainer), to hash what was copied (I4; done in
+ * the same pass) and to pack it for the matrix products. Nothing of that must stop the engine, and
+ * a thread would take its cores in the middle of a step. So it is done in slices between steps,
+ * each no longer than a small part of a step; an engine that has nothing to do gives all its time.
  *
  * A version that is on its way is finished even if a newer one is heard of, or a trainer that is
  * fast enough would keep anything from being taken. One that is ready but may not be used yet gives
@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "rollout/nearby.h"
+#include "rollout/pull_device.h"
 
 #include <inttypes.h>
 
@@ -37,9 +37,9 @@ struct swap {
     struct pull_version next; /* what the stages are about; mapped while copying */
     struct hash *leaf;        /* of the blocks copied */
     size_t n_blocks, block;
-    struct nearby nearby; /* where the version is copied from within the device, if it is */
-    bool far;             /* the driver refused: not tried again */
-    bool first;           /* nothing of it was packed yet */
+    struct pull_device nearby; /* where the version is copied from within the device, if it is */
+    bool far;                  /* the driver refused: not tried again */
+    bool first;                /* nothing of it was packed yet */
     uint64_t heard_us, refused_us;
     struct swap_stats now, taken;
 };
@@ -64,7 +64,7 @@ out:
 void swap_close(struct swap **s) {
     struct swap *w = *s;
     if (!w) return;
-    nearby_close(&w->nearby, w->cfg.backend);
+    pull_device_close(&w->nearby, w->cfg.backend);
     pull_release(w->cfg.pull, &w->next);
     params_close(&w->slab[0]);
     params_close(&w->slab[1]);
@@ -107,7 +107,7 @@ bool swap_working(const struct swap *s) {
 
 /* A version that is not there is no reason for words: this rollout may be on another device. */
 static void look_nearby(struct swap *s) {
-    int rc = s->far ? ERR_NOTFOUND : nearby_open(&s->nearby, s->cfg.backend, &s->next);
+    int rc = s->far ? ERR_NOTFOUND : pull_device_open(&s->nearby, s->cfg.backend, &s->next);
     s->now.nearby = rc == 0;
     if (rc == 0 || rc == ERR_NOTFOUND) return;
     s->far = true;
@@ -139,7 +139,7 @@ static void check_copy(struct swap *s, uint64_t now_us) {
     struct hash h = hash_root(s->leaf, s->next.bytes), want = s->next.hash;
     int64_t version = s->next.version;
     bool good = hash_equal(h, want);
-    nearby_close(&s->nearby, s->cfg.backend);
+    pull_device_close(&s->nearby, s->cfg.backend);
     if (!good && s->now.nearby) { /* shared memory has it too */
         LOG_LIMITED(WARN, ROLLOUT,
                     "version=%" PRId64

@@ -5,7 +5,7 @@
 #define ROLLOUT_SWAP_H
 
 #include "relay/pull.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 struct swap; /* one thread, the engine's */
 
@@ -16,7 +16,8 @@ struct swap_config {
     struct shape shape;
 };
 
-struct swap_stats {      /* of the version taken last */
+/* Of the version taken last */
+struct swap_stats {
     uint64_t longest_us; /* of a slice, the change itself included: what a running engine waits */
     uint64_t total_us;   /* from hearing of it to using it */
     int64_t slices;

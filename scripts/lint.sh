@@ -12,7 +12,7 @@ trap 'rm -f "$findings"' EXIT
 say() { sed "s|\$| ($1)|" >>"$findings"; }
 
 mapfile -t sources < <(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
-mapfile -t own < <(git ls-files '*.c' '*.h' | grep -vE '^(tests|bench)/')
+mapfile -t own < <(git ls-files '*.c' '*.h' '*.cu' | grep -vE '^(tests|bench)/')
 mapfile -t scripts < <(git ls-files '*.sh' '.ci/run')
 
 # Formatting and sizes.
@@ -22,7 +22,7 @@ for f in "${sources[@]}"; do
     n=$(wc -l <"$f")
     limit=800
     [[ $f == *.h ]] && limit=200
-    [ "$f" = kernels/kernels.h ] && limit=300 # one table, kept whole
+    [ "$f" = kernels/backend.h ] && limit=300 # one table, kept whole
     [ "$n" -le "$limit" ] || echo "$f:1: $n lines, limit $limit"
 done | say "file length"
 awk 'FNR == 1 { start = 0 }
@@ -30,23 +30,60 @@ awk 'FNR == 1 { start = 0 }
     /^}/ { if (start && FNR - start + 1 > 70) print FILENAME ":" start ": function of " FNR - start + 1 " lines, limit 70"; start = 0 }' \
     "${sources[@]}" | say "function length"
 
-# Layers: an include may only point left.
-layer() { # layer FOLDER ALLOWED...
-    local folder=$1 allowed=$1
+# Layers: an include may only point to a room (a folder) that is named here.
+layer() { # layer ROOM ALLOWED-ROOM...
+    local room=$1
+    local allowed=$1
     shift
     for a in "$@"; do allowed="$allowed|$a"; done
-    git ls-files "$folder/*.c" "$folder/*.h" "$folder/*.cu" "$folder/*.cuh" | xargs -r grep -nE '^#include "' /dev/null |
-        grep -vE "#include \"(($allowed)/|(${GENERATED}))" | say "layer: $folder may include $*"
+    git ls-files ":(glob)$room/*.[ch]" ":(glob)$room/*.cu" | xargs -r grep -nE '^#include "' /dev/null |
+        grep -vE "#include \"(($allowed)/[^/]+|proto/[a-z]+\.pb-c\.h)\"" | say "layer: $room may include $*"
 }
-GENERATED='proto/[a-z]+\.pb-c\.h'
+model=(base kernels actor actor/text)
+words=(base proto proto/metrics proto/recipe)
 layer base
 layer proto base
+layer proto/metrics base
+layer proto/recipe base proto/metrics
 layer kernels base
-layer actor base kernels
+layer kernels/ref base kernels
+layer kernels/cpu base kernels kernels/ref
+layer kernels/cuda base kernels
+layer actor/text base
+layer actor base kernels actor/text
 layer relay base proto
-layer reward base proto
-layer rollout base proto kernels actor relay
-layer trainer base proto kernels actor relay
+layer reward/math base
+layer reward/verify base proto/recipe reward/math
+layer reward "${words[@]}" reward/verify
+layer rollout/engine "${model[@]}"
+layer rollout/setup "${model[@]}" proto/recipe rollout/engine
+layer rollout/log "${words[@]}" relay rollout/manager
+layer rollout/manager "${words[@]}" actor/text relay rollout/engine rollout/log rollout/setup
+layer rollout "${words[@]}" "${model[@]}" relay rollout/engine rollout/setup
+layer trainer/ranks base kernels proto/recipe
+layer trainer/optim base kernels proto/recipe actor trainer/ranks
+layer trainer/batch base actor trainer/ranks
+layer trainer/checkpoint base actor trainer/optim
+layer trainer/learn base actor proto/metrics proto/recipe trainer/ranks trainer/optim trainer/batch trainer/checkpoint
+layer trainer "${words[@]}" actor relay trainer/learn trainer/checkpoint
+
+# No circle of includes, neither of modules (a module is x.c, x.h and x_impl.h) nor of rooms.
+includes() { # includes ROOMS: "from to" for each include, of rooms if that is 1, else of modules
+    grep -E '^#include "[a-z]' "${own[@]}" | grep -v 'pb-c\.h"' | awk -v rooms="$1" -F'[:"]' '
+        function unit(path) {
+            sub(rooms ? "/[^/]*$" : "(_impl)?\\.[a-z]+$", "", path)
+            return path
+        }
+        unit($1) != unit($3) { print unit($1), unit($3) }' | sort -u
+}
+for rooms in 0 1; do
+    includes "$rooms" | tsort 2>&1 >/dev/null | awk '
+        /contains a loop/ { if (line) print line; line = ""; next }
+        { line = (line ? line " -> " : "") $NF }
+        END { if (line) print line }' | sed 's/\([^ ]*\)/\1:1: \1/'
+done | grep -vE "^(rollout/(log|manager)|trainer)" | say "circle of includes"
+git ls-files | grep -E '\.(c|cu)$' | grep -vE '^(tests|bench)/' | sed 's|/[^/]*$||' | sort | uniq -c |
+    awk '$1 > 25 { print $2 ":1: " $1 " units, limit 25" }' | say "a room that is full needs a second one"
 
 # One place for each foreign library and each dangerous call.
 only() { # only PATTERN ALLOWED-FILES-REGEX WHY
@@ -59,13 +96,36 @@ only '#include <xxhash' 'base/hash\.c' "xxhash belongs to base/hash.c"
 only '(^|[^_a-z])(malloc|calloc|realloc|free|aligned_alloc|strdup|strndup)\(' 'base/mem\.c' "memory comes from base/mem.h"
 only '(^|[^_a-z])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|strtok|gettimeofday|system|popen)\(' \
     'none' "banned call"
-only '(^|[^_a-z])getenv\(' 'deploy/main\.c' "the environment is read in deploy/main.c only"
-only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_]+\.c' "stdout belongs to deploy/"
-only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/cpu/[a-z_0-9]+)\.c' "threads meet in queues"
+only '(^|[^_a-z])getenv\(' 'deploy/cli/main\.c' "the environment is read in deploy/cli/main.c only"
+only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_/]+\.c' "stdout belongs to deploy/"
+only '\\"[a-z_/.]+\\": ?' '(deploy/cli/cmd_(score|step)\.c|rollout/manager/manager_lines\.h)' \
+    "JSON is written by base/json_write.h" # but for help texts, and the begin of a stored line
+only "\"($(sed -nE 's|^METRIC\(\w+, "([a-z_]+/[a-z_/]+)".*|\1|p' proto/metrics/metrics.def | paste -sd'|'))\"" none \
+    "a metric is written and read by its row (proto/metrics/metrics.h)"
+only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/(load|cpu/[a-z_0-9]+))\.c' "threads meet in queues"
 
 # A function with the label out ends in return rc.
 awk '/^out:/ { label = FNR } /^}/ { if (label && last !~ /^    return rc;$/) print FILENAME ":" label ": ends in \"" last "\""; label = 0 }
     { last = $0 }' "${own[@]}" | say "a function with the label out must end in return rc"
+
+# A return while a local variable owns memory: what came from mem_*, file_join or file_read, or a struct buf that something
+# was put into, and is not given on, freed or closed before TRY or return FAIL.
+awk 'FNR == 1 || /^}/ { split("", owned); split("", bufs) }
+    {
+        for (v in owned)
+            if ($0 ~ "(free|close|take)[a-z_]*\\(&?" v "[,)]" || ($0 ~ "(return|=) .*[^a-z_]" v "[,;)]" && !/TRY/)) delete owned[v]
+        if (/(^|[^A-Z_])TRY\(|return FAIL/)
+            for (v in owned) print FILENAME ":" FNR ": returns with " v " of line " owned[v] " in its hands"
+        if (match($0, /^ +struct buf [a-z_]+ = \{/)) { split($0, w, " "); bufs[w[3]] = 1 }
+        if (match($0, /[ *][a-z_]+ = (mem_(alloc|zalloc|strdup|strndup|printf|array)|file_join|rundir_file)\(/) && !/(->|\.)[a-z_]+ =/) {
+            name = substr($0, RSTART + 1); sub(/ .*/, "", name); owned[name] = FNR
+        }
+        if (match($0, /file_read\(&[a-z_]+,/)) { name = substr($0, RSTART + 11); sub(/,.*/, "", name); owned[name] = FNR }
+        for (v in bufs) if ($0 ~ "[(, ]&" v "[,)]" && $0 !~ "buf_close\\(&" v) owned[v] = FNR
+    }' "${own[@]}" | say "memory that is lost"
+
+# Section banners (/* --- text --- */) fit on their line, and struct comments beside a field do not tear it apart.
+awk '/^ *\/\* -+ / && !/\*\/$/ { print FILENAME ":" FNR ": a banner that does not end on its line" }' "${sources[@]}" | say "torn banner"
 
 # Names.
 git ls-files '*.c' | grep -vE '^(kernels/|tests/)' | sed 's|.*/||' | grep -v '^main\.c$' | sort | uniq -d |
@@ -75,9 +135,9 @@ if [ -n "$objects" ]; then
         o=$objects/${f%.c}.o
         [ -e "$o" ] || continue
         base=$(basename "$f" .c)
-        folder=$(dirname "$f")
+        folder=$(basename "$(dirname "$f")")
         extra=none
-        [ "$f" = trainer/ckpt.c ] && extra=step
+        [ "$f" = trainer/checkpoint/ckpt.c ] && extra=step
         nm -g --defined-only "$o" | awk '{ print $3 }' |
             grep -vE "^(${base}[_0-9]|${base%%_*}_|${folder}_|${extra}_|main\$)|^${base}\$|^__|^_" |
             sed "s|^|$f:1: symbol |"

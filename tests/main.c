@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "deploy/verbs.h"
+#include "deploy/cli/verbs.h"
 #include "tests/test.h"
 
 #include <signal.h>

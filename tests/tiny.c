@@ -29,10 +29,10 @@ struct shape tiny_shape(bool qwen) {
 }
 
 /* In bf16: those of f32, rounded. */
-static struct params *half_params(const struct kern_backend *b, const struct shape *s,
+static struct params *bf16_params(const struct kern_backend *b, const struct shape *s,
                                   uint64_t seed) {
     struct shape whole = *s;
-    whole.half = false;
+    whole.bf16 = false;
     struct params *p, *from = tiny_params(b, &whole, seed);
     struct kern_stream *stream;
     CHECK_OK(kern_stream_open(b, &stream, 64));
@@ -46,7 +46,7 @@ static struct params *half_params(const struct kern_backend *b, const struct sha
 
 struct params *tiny_params(const struct kern_backend *b, const struct shape *s, uint64_t seed) {
     struct params *p;
-    if (s->half) return half_params(b, s, seed);
+    if (s->bf16) return bf16_params(b, s, seed);
     CHECK_OK(params_open(&p, b, s));
     CHECK_OK(params_init(p, seed));
     size_t n = (size_t)params_slab_elements(s);

@@ -15,7 +15,7 @@ for source in tests/unit/*_test.c tests/golden/*_test.c; do
     name=${source##*/}
     case $name in
     groups_test.c | engine_test.c | coll_test.c | kv_test.c | manager_test.c) continue ;;
-    relay_test.c | workers_test.c | *_service_test.c) continue ;;
+    relay_test.c | worker_pool_test.c | *_service_test.c) continue ;;
     esac
     if "${check[@]}" "$1" --slow --filter "$source" >"$dir/log" 2>&1; then
         passed=$((passed + 1))

@@ -31,7 +31,7 @@ struct job {
 struct publish {
     const struct kern_backend *backend;
     struct push *push;
-    struct handover *handover; /* NULL: none */
+    struct publish_device *handover; /* NULL: none */
     struct queue *jobs, *results;
     pthread_t thread;
     bool started, away;         /* away: the thread has the job, or it is on its way back */
@@ -42,7 +42,7 @@ struct publish {
 
 /* --- the thread ---------------------------------------------------------------------------- */
 
-static int work(struct publish *p, struct job *j) {
+static int copy_version(struct publish *p, struct job *j) {
     if (!j->weights) return kern_stream_open(p->backend, &p->stream, 0);
     if (j->slab)
         TRY(kern_copy(p->backend, p->stream, j->slab, params_slab(j->weights).data, j->bytes));
@@ -50,10 +50,10 @@ static int work(struct publish *p, struct job *j) {
     return kern_sync(p->backend, p->stream);
 }
 
-static void *thread_main(void *arg) {
+static void *publisher_main(void *arg) {
     struct publish *p = arg;
     for (struct job *j; (j = queue_take(p->jobs, true)) != NULL;) {
-        j->rc = work(p, j);
+        j->rc = copy_version(p, j);
         if (j->rc < 0) snprintf(j->error, sizeof j->error, "%s", err_text());
         ASSERT(queue_put(p->results, j)); /* there is one job */
     }
@@ -63,36 +63,36 @@ static void *thread_main(void *arg) {
 
 /* --- the trainer's side -------------------------------------------------------------------- */
 
-static void hand_out(struct publish *p) {
+static void send_job(struct publish *p) {
     ASSERT(!p->away && queue_put(p->jobs, &p->job));
     p->away = true;
 }
 
-/* False: it is not done yet. */
-static bool take_back(struct publish *p, bool wait) {
+/* True: the thread has finished the job, which is the caller's again. */
+static bool collect_copy(struct publish *p, bool wait) {
     if (!p->away || !queue_take(p->results, wait)) return false;
     p->away = false;
     return true;
 }
 
-static int start(struct publish *p) {
+static int start_publisher(struct publish *p) {
     TRY(queue_open(&p->jobs, 1));
     TRY(queue_open(&p->results, 1));
-    int e = pthread_create(&p->thread, NULL, thread_main, p);
+    int e = pthread_create(&p->thread, NULL, publisher_main, p);
     if (e != 0) return FAIL(ERR_NOMEM, "cannot start the thread that publishes: %s", strerror(e));
     p->started = true;
-    hand_out(p);
-    take_back(p, true);
+    send_job(p);
+    collect_copy(p, true);
     return p->job.rc < 0 ? FAIL(p->job.rc, "%s", p->job.error) : 0;
 }
 
 int publish_open(struct publish **out, const struct kern_backend *backend, struct push *push,
-                 struct handover *handover) {
+                 struct publish_device *handover) {
     struct publish *p = mem_zalloc(sizeof *p);
     p->backend = backend;
     p->push = push;
     p->handover = handover;
-    int rc = start(p);
+    int rc = start_publisher(p);
     if (rc < 0)
         publish_close(&p);
     else
@@ -116,6 +116,7 @@ void publish_close(struct publish **pp) {
 int publish_begin(struct publish *p, const struct params *w, int64_t version, struct hash hash,
                   struct kern_stream *after) {
     TRY(publish_wait(p));
+    ASSERT(!p->away);
     p->job = (struct job){.weights = w,
                           .version = version,
                           .hash = hash,
@@ -123,14 +124,14 @@ int publish_begin(struct publish *p, const struct params *w, int64_t version, st
                           .begun_us = clock_us()};
     TRY(push_reserve(p->push, p->job.bytes)); /* at the start, while rollouts still start too */
     TRY(push_begin(p->push, p->job.bytes, &p->job.area));
-    if (p->handover) p->job.slab = handover_begin(p->handover);
+    if (p->handover) p->job.slab = publish_device_begin(p->handover);
     TRY(kern_after(p->backend, p->stream, after));
-    hand_out(p);
+    send_job(p);
     return 0;
 }
 
-/* The job is back: what was copied is offered. */
-static int offer(struct publish *p) {
+/* The copy is complete: checks its hash and offers it to the relay. */
+static int offer_copy(struct publish *p) {
     const struct job *j = &p->job;
     char was[HASH_HEX], now[HASH_HEX];
     if (j->rc < 0) return FAIL(j->rc, "publishing version %" PRId64 ": %s", j->version, j->error);
@@ -145,21 +146,21 @@ static int offer(struct publish *p) {
                                       .waited = (double)j->waited_us * 1e-6};
     if (j->slab) {
         struct sealed_note note;
-        TRY(handover_finish(p->handover, j->version, j->hash, &note));
+        TRY(publish_device_finish(p->handover, j->version, j->hash, &note));
         push_note(p->push, &note);
     }
     return push_publish(p->push, j->version, j->hash);
 }
 
 int publish_turn(struct publish *p) {
-    return take_back(p, false) ? offer(p) : 0;
+    return collect_copy(p, false) ? offer_copy(p) : 0;
 }
 
 int publish_wait(struct publish *p) {
     uint64_t start_us = clock_us();
-    if (!take_back(p, true)) return 0;
+    if (!collect_copy(p, true)) return 0;
     p->job.waited_us = clock_us() - start_us;
-    return offer(p);
+    return offer_copy(p);
 }
 
 int publish_fd(const struct publish *p) {

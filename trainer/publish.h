@@ -8,21 +8,22 @@
 
 #include "actor/params.h"
 #include "relay/push.h"
-#include "trainer/handover.h"
+#include "trainer/publish_device.h"
 
 #include <stdbool.h>
 
 struct publish; /* one thread, besides its own */
 
-struct publish_times { /* seconds, of the version that was offered last */
-    double took;       /* from publish_begin to the offer */
-    double waited;     /* of that, in publish_wait */
+/* Seconds, of the version that was offered last. */
+struct publish_times {
+    double took;   /* from publish_begin to the offer */
+    double waited; /* of that, in publish_wait */
 };
 
 /* backend, push and handover (NULL: none) are borrowed. Signals stay with the caller's thread if it
  * has blocked them. */
 MUST_CHECK int publish_open(struct publish **out, const struct kern_backend *backend,
-                            struct push *push, struct handover *handover);
+                            struct push *push, struct publish_device *handover);
 void publish_close(struct publish **p); /* what is on its way is not offered any more */
 /* Begins to copy the policy of w as it is when everything issued on `after` is done. hash: what it
  * must turn out to have; ERR_MISMATCH from a later call otherwise. One at a time: an earlier

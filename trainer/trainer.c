@@ -24,13 +24,13 @@
 #include "proto/train.pb-c.h"
 #include "relay/push.h"
 #include "relay/sealed.h"
-#include "trainer/audit.h"
-#include "trainer/export.h"
-#include "trainer/handover.h"
-#include "trainer/metrics.h"
+#include "trainer/checkpoint/export.h"
+#include "trainer/checkpoint/saver.h"
+#include "trainer/learn/logprob_audit.h"
+#include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 #include "trainer/publish.h"
-#include "trainer/saver.h"
-#include "trainer/step.h"
+#include "trainer/publish_device.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -51,10 +51,10 @@ struct trainer {
     struct net *net;
     struct client *client;
     struct push *push;
-    struct handover *handover; /* NULL: none */
+    struct publish_device *handover; /* NULL: none */
     struct publish *publish;
     struct saver *saver;
-    struct audit *audit;
+    struct logprob_audit *audit;
     struct {
         int64_t tokens, trajectories, unequal;
     } compared; /* log-probs of rollouts, since the start */
@@ -65,7 +65,7 @@ struct trainer {
     uint64_t beat_us, busy_us;
 };
 
-/* During a step. */
+/* Before each microbatch of a step: checkpoints and versions go on beside it. */
 static int between(void *ctx) {
     struct trainer *t = ctx;
     TRY(saver_turn(t->saver, &t->saved));
@@ -77,17 +77,19 @@ static int before_update(void *ctx) {
     return publish_wait(t->publish);
 }
 
-/* Where the device refuses, everybody goes through host memory. */
+/* Where the device refuses its memory, all rollouts copy through host memory. */
 static int open_handover(struct trainer *t) {
     const struct params *w = step_policy(t->step);
-    const struct kern_backend *b = params_backend(w);
-    if (!handover_wanted(t->recipe, b)) return 0;
-    int rc = handover_open(&t->handover, b, params_policy_bytes(params_shape(w)));
+    size_t bytes = params_policy_bytes(params_shape(w));
+    if (step_memory(t->step)->handover == 0) return 0;
+    int rc = publish_device_open(&t->handover, params_backend(w), bytes);
     if (rc < 0) LOG(WARN, TRAINER, "no hand-over on the device: %s", err_text());
     return 0;
 }
 
-static int open_all(struct trainer *t, const char *run_dir) {
+/* The newest checkpoint is loaded before anybody is told that the trainer is there; on failure
+ * close_trainer closes what was opened. */
+static int open_trainer(struct trainer *t, const char *run_dir) {
     char *path = file_join(run_dir, "recipe.yaml"), *endpoint = NULL;
     int rc;
     t->checkpoints = file_join(run_dir, "checkpoints");
@@ -109,7 +111,8 @@ static int open_all(struct trainer *t, const char *run_dir) {
     TRY_OUT(push_open(&t->push, t->net, endpoint, "trainer"));
     TRY_OUT(open_handover(t));
     TRY_OUT(publish_open(&t->publish, params_backend(step_policy(t->step)), t->push, t->handover));
-    TRY_OUT(audit_open(&t->audit, step_policy(t->step), t->recipe, step_room(t->step)->device));
+    TRY_OUT(logprob_audit_open(&t->audit, step_policy(t->step), t->recipe,
+                               step_memory(t->step)->device));
     TRY_OUT(saver_open(&t->saver, t->checkpoints, t->recipe->trainer.checkpoint.keep));
     struct step_watch watch = {.between = between, .before_update = before_update, .ctx = t};
     step_watch(t->step, &watch);
@@ -119,11 +122,11 @@ out:
     return rc;
 }
 
-static void close_all(struct trainer *t) {
+static void close_trainer(struct trainer *t) {
     saver_close(&t->saver);
-    audit_close(&t->audit);
+    logprob_audit_close(&t->audit);
     publish_close(&t->publish);
-    handover_close(&t->handover);
+    publish_device_close(&t->handover);
     push_close(&t->push);
     client_close(&t->client);
     net_close(&t->net);
@@ -133,14 +136,14 @@ static void close_all(struct trainer *t) {
     mem_free(t->hf);
 }
 
-static int publish(struct trainer *t) {
+static int publish_version(struct trainer *t) {
     return publish_begin(t->publish, step_policy(t->step), step_version(t->step), t->hash,
                          step_stream(t->step));
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-static int beat(struct trainer *t, uint64_t now_us) {
+static int send_heartbeat(struct trainer *t, uint64_t now_us) {
     Weir__Heartbeat h = WEIR__HEARTBEAT__INIT;
     uint64_t span = now_us - t->beat_us;
     h.version = step_version(t->step);
@@ -151,8 +154,8 @@ static int beat(struct trainer *t, uint64_t now_us) {
     return client_beat(t->client, now_us, &h);
 }
 
-/* Says `what` (a request or a report) until a message of type `want` comes that `accept` likes, or
- * a stop signal (then *got stays false). */
+/* A question to the manager: the message that is said (a request or a report), and the type and
+ * step of the message that answers it. */
 struct wait {
     enum wire_type say, want;
     const void *body;
@@ -168,9 +171,10 @@ static bool is_answer(const struct wait *w, const struct wire_msg *m) {
     return step == w->step;
 }
 
-/* *again: the manager is new: it must hear the question. */
-static int read_answer(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got,
-                       bool *again) {
+/* Reads messages until one answers w. *again becomes true when a manager that has just started
+ * welcomed the trainer: the new manager has not heard the question. */
+static int receive_answer(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got,
+                          bool *again) {
     for (;;) {
         struct link_msg m;
         int rc = client_recv(t->client, clock_us(), &m);
@@ -186,13 +190,15 @@ static int read_answer(struct trainer *t, const struct wait *w, struct link_msg 
     }
 }
 
-/* Until a message, the end of a copy, or for a little while. */
-static int idle(struct trainer *t) {
+/* Returns at a message, at the end of a copy, or after a little while. */
+static int wait_briefly(struct trainer *t) {
     int fd = publish_fd(t->publish);
     return net_wait(t->net, TRAINER_IDLE_US, &fd, 1, &t->stop);
 }
 
-static int converse(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
+/* Repeats the question until its answer comes or the trainer is told to stop; then *got stays
+ * false. Publishing, saving and heartbeats go on meanwhile. */
+static int ask_manager(struct trainer *t, const struct wait *w, struct link_msg *out, bool *got) {
     uint64_t said_us = 0;
     while (!t->stop) {
         bool again = false;
@@ -200,18 +206,18 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
         TRY(publish_turn(t->publish));
         TRY(saver_turn(t->saver, &t->saved));
         TRY(push_tick(t->push, now_us));
-        TRY(read_answer(t, w, out, got, &again));
+        TRY(receive_answer(t, w, out, got, &again));
         if (*got) return 0;
         if (client_hello_due(t->client, now_us))
             TRY(client_hello(t->client, now_us, step_version(t->step), NULL, NULL, 0));
-        if (client_beat_due(t->client, now_us)) TRY(beat(t, now_us));
+        if (client_beat_due(t->client, now_us)) TRY(send_heartbeat(t, now_us));
         bool due = again || said_us == 0 || now_us >= said_us + TRAINER_REPEAT_US;
         if (client_welcome(t->client) && due) {
             int rc = client_send(t->client, w->say, w->body, &w->frame, w->n_frames);
             if (rc < 0 && rc != ERR_AGAIN) return rc;
             if (rc == 0) said_us = now_us;
         }
-        TRY(idle(t));
+        TRY(wait_briefly(t));
     }
     return 0;
 }
@@ -219,7 +225,7 @@ static int converse(struct trainer *t, const struct wait *w, struct link_msg *ou
 /* --- one step ------------------------------------------------------------------------------ */
 
 /* Counts and sizes agree: the validator saw to it. Items come by group. */
-static struct batch *batch_of(const struct wire_msg *m) {
+static struct batch *batch_of_message(const struct wire_msg *m) {
     const Weir__Batch *w = m->body;
     const int32_t *ids = m->frame[0].data;
     const float *logprob = m->frame[1].data;
@@ -259,8 +265,9 @@ static int check_expected(const Weir__Batch *m, struct hash after) {
                 m->step + 1, was, now);
 }
 
-/* The last one first: there is one copy. It counts as saved when it is on disk (saver.c). */
-static int save(struct trainer *t) {
+/* Starts a checkpoint beside the training. The saver has memory for one copy, so the checkpoint
+ * before this one is waited for first. It counts as saved when it is on disk (saver.c). */
+static int save_checkpoint(struct trainer *t) {
     struct ckpt c;
     TRY(saver_wait(t->saver, &t->saved));
     TRY(step_checkpoint(t->step, &c));
@@ -273,36 +280,44 @@ static int save(struct trainer *t) {
 }
 
 /* Tells the manager what was done, until it has stored it. */
-static int report(struct trainer *t, const struct step_report *r, struct hash before, bool skipped,
-                  const struct metrics_times *times) {
+static int report_step(struct trainer *t, const struct step_report *r, struct hash before,
+                       bool skipped, const struct step_times *times) {
     Weir__StepDone d = WEIR__STEP_DONE__INIT;
     uint8_t hash_before[16], hash_after[16];
     struct buf text = {0};
+    struct json_write w = json_write_to(&text, JSON_COMPACT);
+    struct metrics metrics = {.json = &w};
     struct link_msg m;
     bool got = false;
     sealed_hash_put(hash_before, before);
     sealed_hash_put(hash_after, t->hash);
-    metrics_json(&text, r, times);
+    json_write_object(&w, NULL);
+    step_metrics(&metrics, r);
+    step_metrics_times(&metrics, r, times);
+    json_write_end(&w);
     d.step = r->step;
     d.hash_before = (ProtobufCBinaryData){sizeof hash_before, hash_before};
     d.hash_after = (ProtobufCBinaryData){sizeof hash_after, hash_after};
     d.skipped = skipped;
-    struct wait w = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
-    int rc = converse(t, &w, &m, &got);
+    struct wait done = {WIRE_STEP_DONE, WIRE_STEP_ACK, &d, {text.data, text.len}, 1, r->step};
+    int rc = ask_manager(t, &done, &m, &got);
     if (got) link_free(&m);
     buf_close(&text);
     return rc;
 }
 
-/* The weights are still those that the batch's newest tokens can be of. */
-static int audit(struct trainer *t, const struct batch *b, struct audit_result *out) {
+/* Before the step: the weights are still those that the newest tokens of the batch can be of, so
+ * they are kept for later batches. */
+static int audit_batch(struct trainer *t, const struct batch *b, struct logprob_audit_result *out) {
     int64_t version = step_version(t->step);
-    TRY(err_wrap(audit_batch(t->audit, b, version, out), "comparing log-probs"));
-    return audit_keep(t->audit, step_policy(t->step), version);
+    TRY(err_wrap(logprob_audit_batch(t->audit, b, version, out), "comparing log-probs"));
+    return logprob_audit_keep(t->audit, step_policy(t->step), version);
 }
 
-/* Both comparisons as one: of tokens that the step's own version made, and of older ones. */
-static void add_audit(struct trainer *t, struct step_report *r, const struct audit_result *a) {
+/* The step has compared the tokens of its own version, the audit those of older ones; the report
+ * says both as one. */
+static void add_audit(struct trainer *t, struct step_report *r,
+                      const struct logprob_audit_result *a) {
     struct step_diff *e = &r->logprob_engine;
     if (a->tokens > 0) {
         int64_t n = r->checked_tokens;
@@ -318,13 +333,13 @@ static void add_audit(struct trainer *t, struct step_report *r, const struct aud
 }
 
 /* Trains the batch; *skipped: the weights are as before, under the next version number. */
-static int train(struct trainer *t, const struct wire_msg *m, struct step_report *r,
-                 bool *skipped) {
-    struct batch *b = batch_of(m);
+static int train_batch(struct trainer *t, const struct wire_msg *m, struct step_report *r,
+                       bool *skipped) {
+    struct batch *b = batch_of_message(m);
     int64_t before = step_version(t->step);
     uint64_t start = clock_us();
-    struct audit_result compared = {0};
-    int rc = audit(t, b, &compared);
+    struct logprob_audit_result compared = {0};
+    int rc = audit_batch(t, b, &compared);
     if (rc == 0) rc = step_run(t->step, b, r);
     batch_close(&b);
     if (rc == ERR_CORRUPT || rc == ERR_CONFIG || rc == ERR_STALE)
@@ -343,7 +358,7 @@ static int train(struct trainer *t, const struct wire_msg *m, struct step_report
     return 0;
 }
 
-static double seconds(uint64_t from_us, uint64_t to_us) {
+static double seconds_between(uint64_t from_us, uint64_t to_us) {
     return (double)(to_us - from_us) * 1e-6;
 }
 
@@ -352,35 +367,35 @@ static int do_step(struct trainer *t, const struct wire_msg *m, uint64_t asked_u
     struct hash before = t->hash;
     bool skipped = false;
     uint64_t start = clock_us();
-    struct metrics_times times = {.wait = seconds(asked_us, start)};
-    TRY(train(t, m, &r, &skipped));
-    times.step = seconds(start, clock_us());
+    struct step_times times = {.wait = seconds_between(asked_us, start)};
+    TRY(train_batch(t, m, &r, &skipped));
+    times.step = seconds_between(start, clock_us());
     times.publish = publish_times(t->publish).took;
     times.publish_wait = publish_times(t->publish).waited;
-    TRY(publish(t));
+    TRY(publish_version(t));
     LOG(INFO, TRAINER, "step=%" PRId64 " reward=%.4f grad_norm=%.4g staleness=%.2f step_s=%.3f%s",
         r.step + 1, r.reward_mean, r.grad_norm, r.staleness_mean, times.step,
         skipped ? " skipped" : "");
-    TRY(report(t, &r, before, skipped, &times));
+    TRY(report_step(t, &r, before, skipped, &times));
     if (!t->stop && step_version(t->step) % t->recipe->trainer.checkpoint.every == 0)
-        return save(t);
+        return save_checkpoint(t);
     return 0;
 }
 
 /* --- the run ------------------------------------------------------------------------------- */
 
-/* A reader may still want the last version (an evaluation): the relay should have it. */
+/* Waits for the relay to take the last version, which an evaluation may still want. */
 static int hand_over_last(struct trainer *t) {
     uint64_t until = clock_us() + TRAINER_LAST_US;
     TRY(publish_wait(t->publish));
     while (!t->stop && push_taken(t->push) < step_version(t->step) && clock_us() < until) {
         TRY(push_tick(t->push, clock_us()));
-        TRY(idle(t));
+        TRY(wait_briefly(t));
     }
     return 0;
 }
 
-/* What I6 promises was compared, or it is said that it was not. */
+/* Says at the end how many log-probs were compared (I6), and warns where none were. */
 static void say_compared(const struct trainer *t) {
     bool exact = t->recipe->model.exact || kern_always_exact(params_backend(step_policy(t->step)));
     bool wrong = exact && (t->compared.unequal > 0 || t->compared.tokens == 0);
@@ -391,10 +406,10 @@ static void say_compared(const struct trainer *t) {
               t->compared.tokens == 0 ? ": nothing was compared" : "");
 }
 
-static int finish(struct trainer *t) {
+static int finish_run(struct trainer *t) {
     say_compared(t);
     TRY(saver_wait(t->saver, &t->saved));
-    if (t->saved != step_version(t->step)) TRY(save(t));
+    if (t->saved != step_version(t->step)) TRY(save_checkpoint(t));
     TRY(saver_wait(t->saver, &t->saved));
     TRY(export_hf(step_weights(t->step), t->recipe->model.path, t->hf, KERN_F32, 0));
     TRY(hand_over_last(t));
@@ -402,10 +417,11 @@ static int finish(struct trainer *t) {
     return 0;
 }
 
-static int serve(struct trainer *t) {
-    TRY(publish(t));
+/* Asks for batch after batch until one says that the run is done, or the trainer is stopped. */
+static int run_steps(struct trainer *t) {
+    TRY(publish_version(t));
     struct buf memory = {0};
-    room_text(&memory, step_room(t->step));
+    memplan_text(&memory, step_memory(t->step));
     LOG(INFO, TRAINER, "starts at version=%" PRId64 " memory: %s", step_version(t->step),
         memory.data);
     buf_close(&memory);
@@ -419,10 +435,10 @@ static int serve(struct trainer *t) {
         q.step = step_version(t->step);
         q.hash = (ProtobufCBinaryData){sizeof hash, hash};
         struct wait w = {WIRE_BATCH_REQUEST, WIRE_BATCH, &q, {NULL, 0}, 0, q.step};
-        TRY(converse(t, &w, &m, &got));
+        TRY(ask_manager(t, &w, &m, &got));
         if (!got) break;
         bool done = ((const Weir__Batch *)m.wire.body)->done;
-        int rc = done ? finish(t) : do_step(t, &m.wire, asked_us);
+        int rc = done ? finish_run(t) : do_step(t, &m.wire, asked_us);
         link_free(&m);
         if (rc < 0 || done) return rc;
     }
@@ -433,10 +449,10 @@ static int serve(struct trainer *t) {
 int trainer_service(const char *run_dir) {
     struct trainer t = {.saved = -1, .beat_us = clock_us()};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    int rc = open_all(&t, run_dir);
-    if (rc == 0) rc = serve(&t);
+    int rc = open_trainer(&t, run_dir);
+    if (rc == 0) rc = run_steps(&t);
     if (rc < 0 && rc != ERR_STOPPED)
         LOG(ERROR, TRAINER, "trainer ends: %s (%s)", err_text(), err_name(rc));
-    close_all(&t);
+    close_trainer(&t);
     return rc;
 }

@@ -6,18 +6,19 @@
  * differ in what is studied and in nothing else, and a cell repeats bit for bit.
  *
  * Prints one JSON object; FILE gets one line per step. */
-#include "actor/dataset.h"
 #include "actor/policy.h"
+#include "actor/text/dataset.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "deploy/evaluate.h"
-#include "reward/spec.h"
-#include "rollout/engine.h"
-#include "rollout/setup.h"
-#include "trainer/report.h"
-#include "trainer/step.h"
+#include "deploy/evaluate/evaluate.h"
+#include "reward/verify/verify_spec.h"
+#include "rollout/engine/engine.h"
+#include "rollout/setup/setup_engine.h"
+#include "rollout/setup/setup_policy.h"
+#include "trainer/learn/step.h"
+#include "trainer/learn/step_metrics.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -102,7 +103,7 @@ static void open_all(struct study *y) {
                                  .seed = r->seed};
     must(setup_policy(&y->policy, r, NULL), "model");
     must(dataset_open(&y->data, &cfg), "data");
-    must(spec_open(&y->verify, r), "reward");
+    must(verify_spec_open(&y->verify, r), "reward");
     must(step_open(&y->step, r, r->model.path), "step");
     const struct kern_backend *b = params_backend(step_weights(y->step));
     struct engine_config engine = setup_engine(r, &y->policy.shape, y->policy.tokenizer, b);
@@ -258,8 +259,8 @@ static double evaluate(struct study *y) {
 static void write_step(struct study *y, const struct step_report *r) {
     struct buf line = {0};
     if (!y->steps) return;
-    report_json(&line, r);
-    fprintf(y->steps, "%s\n", line.data);
+    step_metrics_line(&line, r);
+    fprintf(y->steps, "%s", line.data);
     buf_close(&line);
 }
 

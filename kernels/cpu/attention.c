@@ -4,8 +4,9 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/host.h"
 
-static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg pool_k,
-                   kern_arg pool_v, const struct kern_attn *a) {
+/* Checks the tables' content and cuts the rows of a key head (its query heads' too) into tiles. */
+static int prepare_args(const char *op, struct attn_args *t, kern_arg q, kern_arg pool_k,
+                        kern_arg pool_v, const struct kern_attn *a) {
     TRY(host_check_attn(op, a, q->dim[0], pool_k->dim[0]));
     if (q->dim[2] > ATTN_WIDTH)
         return FAIL(ERR_UNSUP, "%s: head width %lld, at most %d", op, (long long)q->dim[2],
@@ -33,7 +34,7 @@ static int prepare(const char *op, struct attn_args *t, kern_arg q, kern_arg poo
 int cpu_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                   const struct kern_attn *a) {
     struct attn_args t;
-    TRY(prepare("attention", &t, q, pool_k, pool_v, a));
+    TRY(prepare_args("attention", &t, q, pool_k, pool_v, a));
     t.out = out->data;
     t.lse = host_f32(lse);
     return cpu_for("attention", cpu_isa_of(q)->attention, &t,
@@ -44,7 +45,7 @@ int cpu_attention_bwd(ops_s s, kern_arg gq, kern_arg gpool_k, kern_arg gpool_v, 
                       kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
                       const struct kern_attn *a) {
     struct attn_args t;
-    TRY(prepare("attention_bwd", &t, q, pool_k, pool_v, a));
+    TRY(prepare_args("attention_bwd", &t, q, pool_k, pool_v, a));
     t.out = out->data;
     t.lse = host_f32(lse);
     t.gout = gout->data;

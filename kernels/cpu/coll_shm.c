@@ -1,4 +1,4 @@
-/* coll_shm.c - collectives between the ranks of one machine, through shared memory (meet.h).
+/* coll_shm.c - collectives between the ranks of one machine, through shared memory (rendezvous.h).
  *
  * Each rank has a slot; a collective of any size goes through the slots piece by piece, with a
  * barrier after the slots are written and one after they were read. Sums are taken per element in
@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/host.h"
-#include "kernels/meet.h"
+#include "kernels/rendezvous.h"
 
 #include <string.h>
 
@@ -14,8 +14,8 @@ enum { SLOT = 256 << 10 }; /* floats: 1 MiB per rank */
 
 struct kern_coll {
     int rank, n_ranks;
-    struct meet *meet;     /* NULL: one rank */
-    float *slots, *result; /* [n_ranks][SLOT], [SLOT] */
+    struct rendezvous *meet; /* NULL: one rank */
+    float *slots, *result;   /* [n_ranks][SLOT], [SLOT] */
 };
 
 static float *slot_of(struct kern_coll *c, int rank) {
@@ -37,41 +37,40 @@ int cpu_coll_open(struct kern_coll **out, const char *name, int rank, int n_rank
     size_t bytes = ((size_t)n_ranks + 1) * SLOT * sizeof(float);
     c->rank = rank;
     c->n_ranks = n_ranks;
-    int rc = n_ranks == 1 ? 0 : meet_open(&c->meet, name, rank, n_ranks, deadline_ms, bytes);
+    int rc = n_ranks == 1 ? 0 : rendezvous_open(&c->meet, name, rank, n_ranks, deadline_ms, bytes);
     if (rc < 0) {
         cpu_coll_close(c);
         return rc;
     }
-    if (c->meet) c->slots = meet_memory(c->meet);
+    if (c->meet) c->slots = rendezvous_memory(c->meet);
     if (c->meet) c->result = slot_of(c, n_ranks);
     *out = c;
     return 0;
 }
 
 void cpu_coll_close(struct kern_coll *c) {
-    meet_close(&c->meet);
+    rendezvous_close(&c->meet);
     mem_free(c);
 }
 
-/* --- the collectives ----------------------------------------------------------------------------
- */
+/* --- the collectives ------------------------------------------------------------------------ */
 
 int cpu_coll_barrier(struct kern_coll *c) {
-    return c->n_ranks == 1 ? 0 : meet_begin(c->meet, MEET_BARRIER, 0);
+    return c->n_ranks == 1 ? 0 : rendezvous_begin(c->meet, RENDEZVOUS_BARRIER, 0);
 }
 
 int cpu_coll_all_reduce(struct kern_coll *c, ops_s s, kern_arg x) {
     const int64_t n = kern_elements(x);
     (void)s;
     if (c->n_ranks == 1) return 0;
-    TRY(meet_begin(c->meet, MEET_ALL_REDUCE, n));
+    TRY(rendezvous_begin(c->meet, RENDEZVOUS_ALL_REDUCE, n));
     for (int64_t i = 0; i < n; i += SLOT) {
         const int64_t m = n - i < SLOT ? n - i : SLOT;
         const int64_t from = m * c->rank / c->n_ranks, to = m * (c->rank + 1) / c->n_ranks;
         memcpy(slot_of(c, c->rank), host_f32(x) + i, (size_t)m * sizeof(float));
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
         sum_slots(c, c->result + from, from, to - from);
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
         memcpy(host_f32(x) + i, c->result, (size_t)m * sizeof(float));
     }
     return 0;
@@ -92,15 +91,15 @@ int cpu_coll_reduce_scatter(struct kern_coll *c, ops_s s, kern_arg shard, kern_a
         memmove(shard->data, x->data, (size_t)n * sizeof(float));
         return 0;
     }
-    TRY(meet_begin(c->meet, MEET_REDUCE_SCATTER, n));
+    TRY(rendezvous_begin(c->meet, RENDEZVOUS_REDUCE_SCATTER, n));
     for (int64_t i = 0; i < n; i += piece) {
         const int64_t m = n - i < piece ? n - i : piece;
         for (int r = 0; r < c->n_ranks; r++)
             memcpy(slot_of(c, c->rank) + r * piece, host_f32(x) + r * n + i,
                    (size_t)m * sizeof(float));
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
         sum_slots(c, host_f32(shard) + i, c->rank * piece, m);
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
     }
     return 0;
 }
@@ -113,14 +112,14 @@ int cpu_coll_all_gather(struct kern_coll *c, ops_s s, kern_arg x, kern_arg shard
         memmove(x->data, shard->data, (size_t)n * sizeof(float));
         return 0;
     }
-    TRY(meet_begin(c->meet, MEET_ALL_GATHER, n));
+    TRY(rendezvous_begin(c->meet, RENDEZVOUS_ALL_GATHER, n));
     for (int64_t i = 0; i < n; i += SLOT) {
         const int64_t m = n - i < SLOT ? n - i : SLOT;
         memcpy(slot_of(c, c->rank), host_f32(shard) + i, (size_t)m * sizeof(float));
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
         for (int r = 0; r < c->n_ranks; r++)
             memcpy(host_f32(x) + r * n + i, slot_of(c, r), (size_t)m * sizeof(float));
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
     }
     return 0;
 }
@@ -131,13 +130,13 @@ int cpu_coll_broadcast(struct kern_coll *c, ops_s s, kern_arg x, int root) {
     if (root < 0 || root >= c->n_ranks)
         return FAIL(ERR_CONFIG, "coll_broadcast: root %d of %d ranks", root, c->n_ranks);
     if (c->n_ranks == 1) return 0;
-    TRY(meet_begin(c->meet, MEET_BROADCAST, n * MEET_RANKS_MAX + root));
+    TRY(rendezvous_begin(c->meet, RENDEZVOUS_BROADCAST, n * RENDEZVOUS_RANKS_MAX + root));
     for (int64_t i = 0; i < n; i += SLOT) {
         const int64_t m = n - i < SLOT ? n - i : SLOT;
         if (c->rank == root) memcpy(c->result, host_f32(x) + i, (size_t)m * sizeof(float));
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
         if (c->rank != root) memcpy(host_f32(x) + i, c->result, (size_t)m * sizeof(float));
-        TRY(meet_barrier(c->meet));
+        TRY(rendezvous_barrier(c->meet));
     }
     return 0;
 }

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-static const struct cpu_isa *chosen, *chosen_half;
+static const struct cpu_isa *chosen, *chosen_bf16;
 
 static bool has(const struct cpu_isa *isa) {
 #if defined(__x86_64__)
@@ -26,13 +26,13 @@ static bool has(const struct cpu_isa *isa) {
 
 int cpu_isa_use(const char *name) {
     static const struct cpu_isa *const all[] = {&cpu_isa_avx512, &cpu_isa_avx2, &cpu_isa_scalar};
-    static const struct cpu_isa *const half[] = {&cpu_half_avx512, &cpu_half_avx2,
-                                                 &cpu_half_scalar};
+    static const struct cpu_isa *const all_bf16[] = {&cpu_bf16_avx512, &cpu_bf16_avx2,
+                                                     &cpu_bf16_scalar};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (name && strcmp(name, all[i]->name) != 0) continue;
         if (has(all[i])) {
             chosen = all[i];
-            chosen_half = half[i];
+            chosen_bf16 = all_bf16[i];
             return 0;
         }
         if (name) return FAIL(ERR_UNSUP, "this processor has no %s", name);
@@ -44,12 +44,12 @@ const struct cpu_isa *cpu_isa(void) {
     return chosen;
 }
 
-const struct cpu_isa *cpu_half(void) {
-    return chosen_half;
+const struct cpu_isa *cpu_bf16(void) {
+    return chosen_bf16;
 }
 
 const struct cpu_isa *cpu_isa_of(kern_arg t) {
-    return host_is_half(t) ? chosen_half : chosen;
+    return host_is_bf16(t) ? chosen_bf16 : chosen;
 }
 
 static int cpu_open(int device, int threads) {
@@ -64,8 +64,8 @@ static void cpu_close(void) {
 }
 
 size_t cpu_scratch_bytes(const struct kern_limits *l) {
-    size_t most = cpu_gemm_scratch(l->half_width);
-    if (l->half_width) most += (size_t)(l->width_max + 64) * sizeof(float); /* a bias, widened */
+    size_t most = cpu_gemm_scratch(l->bf16_width);
+    if (l->bf16_width) most += (size_t)(l->width_max + 64) * sizeof(float); /* a bias, widened */
     size_t sample = cpu_sample_scratch(l->width_max) * (size_t)cpu_team_size();
     size_t norms = (size_t)(l->rows * (l->heads + 1)) * sizeof(float);
     if (sample > most) most = sample;
@@ -109,6 +109,7 @@ const struct kern_backend cpu_backend = {
     .abi = KERN_ABI,
     .size = sizeof(struct kern_backend),
     .name = "cpu",
+    .on_host = true,
     .open = cpu_open,
     .close = cpu_close,
     .scratch_bytes = cpu_scratch_bytes,

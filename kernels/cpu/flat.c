@@ -22,8 +22,8 @@ int cpu_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_ar
                    s, 0);
 }
 
-int cpu_add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
-    struct flat_args f = {.out = out->data, .a = a->data, .b = b->data};
+int cpu_add(ops_s s, kern_arg out, kern_arg x, kern_arg y) {
+    struct flat_args f = {.out = out->data, .a = x->data, .b = y->data};
     return cpu_for("add", cpu_isa_of(out)->add, &f, kern_elements(out), GRAIN, s, 0);
 }
 
@@ -53,17 +53,17 @@ int cpu_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const str
     if (along->data && along->dtype == KERN_BF16) a.along16 = along->data;
     a.along_scale = p->along_scale;
     a.keep = p->keep.data;
-    a.half = p->half.data;
+    a.rounded = p->rounded.data;
     if (p->changed.data) a.changed = (uint16_t *)p->changed.data + p->changed_at / LANES;
     a.changed_or = p->changed_or;
     return cpu_for("adamw", cpu_isa()->adamw, &a, kern_elements(w), GRAIN, s, 0);
 }
 
-int cpu_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
+int cpu_dot(ops_s s, double out[3], kern_arg x, kern_arg y) {
     double partial[3 * DOT_SEGMENTS];
-    struct flat_args f = {.a = host_f32(a), .partial = partial, .n = kern_elements(a)};
-    if (b && b->dtype == KERN_F32) f.b = b->data;
-    if (b && b->dtype == KERN_BF16) f.b16 = b->data;
+    struct flat_args f = {.a = host_f32(x), .partial = partial, .n = kern_elements(x)};
+    if (y && y->dtype == KERN_F32) f.b = y->data;
+    if (y && y->dtype == KERN_BF16) f.b16 = y->data;
     f.segment = (f.n / DOT_SEGMENTS / LANES + 1) * LANES;
     const int64_t segments = (f.n + f.segment - 1) / f.segment;
     TRY(cpu_for("dot", cpu_isa()->dot, &f, segments, f.segment < GRAIN ? GRAIN / f.segment : 1, s,

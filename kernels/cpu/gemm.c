@@ -29,8 +29,8 @@ static int64_t stage_rows(int64_t width) {
     return width * STAGE_ROWS < STAGE ? STAGE / width : STAGE_ROWS;
 }
 
-size_t cpu_gemm_scratch(int64_t half_width) {
-    const int64_t w = half_width;
+size_t cpu_gemm_scratch(int64_t bf16_width) {
+    const int64_t w = bf16_width;
     return sizeof(float) * (SHARED + (size_t)EACH * (size_t)cpu_team_size() +
                             (w ? (size_t)(w * STAGE_ROWS > STAGE ? w * STAGE_ROWS : STAGE) : 0));
 }
@@ -44,24 +44,33 @@ static int64_t copy_grain(int64_t per_item) {
     return per_item < GRAIN && per_item > 0 ? GRAIN / per_item : 1;
 }
 
-/* Items for the current block, and the kernel over them. rest: scratch behind the shared part. */
-static int multiply(const char *op, struct kern_stream *rest, const struct cpu_isa *isa,
-                    struct gemm_args *g) {
-    enum { ITEM_FMAS = 1 << 17, ROWS_UNIT = 2 * 14 };
-    const int64_t panels = g->panel1 - g->panel0, members = cpu_team_size();
-    int64_t items = g->m * panels * GEMM_PANEL * (g->k1 - g->k0) / ITEM_FMAS;
-    if (items > 4 * members) items = 4 * members;
-    if (items < 1 || members == 1) items = 1;
-    int64_t m_blocks = 1;
-    g->m_block = g->m;
-    if (!g->tiles) {
-        m_blocks = ceil_div(g->m, GEMM_MC);
-        if (g->layout != GEMM_PACKED && m_blocks < items)
-            m_blocks = items < ceil_div(g->m, ROWS_UNIT) ? items : ceil_div(g->m, ROWS_UNIT);
-        g->m_block = ceil_div(g->m, m_blocks);
-        if (g->m_block % 14 && g->m_block > 14) g->m_block += 14 - g->m_block % 14;
-        m_blocks = ceil_div(g->m, g->m_block);
-    }
+/* How many items the current block is worth: each enough work for a thread to be woken, and a few a
+ * thread, so that a fast one takes over from a slow one. */
+static int64_t items_wanted(const struct gemm_args *g) {
+    enum { ITEM_FMAS = 1 << 17, ITEMS_PER_MEMBER = 4 };
+    const int64_t members = cpu_team_size(), depth = g->k1 - g->k0;
+    int64_t items = g->m * (g->panel1 - g->panel0) * GEMM_PANEL * depth / ITEM_FMAS;
+    if (items > ITEMS_PER_MEMBER * members) items = ITEMS_PER_MEMBER * members;
+    return items < 1 || members == 1 ? 1 : items;
+}
+
+/* Rows of an item where it packs its own part of A: as many as it may pack, fewer where threads
+ * would be idle (each panel of B is read again for each item, so not below two tiles), and whole
+ * tiles. */
+static int64_t item_rows(const struct gemm_args *g, int64_t items) {
+    int64_t blocks = ceil_div(g->m, GEMM_MC);
+    const int64_t most = ceil_div(g->m, 2 * GEMM_TILE);
+    if (g->layout != GEMM_PACKED && blocks < items) blocks = items < most ? items : most;
+    const int64_t rows = ceil_div(g->m, blocks);
+    return rows > GEMM_TILE ? ceil_div(rows, GEMM_TILE) * GEMM_TILE : rows;
+}
+
+/* The kernel over the items of the current block. rest: scratch behind the shared part. */
+static int multiply_block(const char *op, struct kern_stream *rest, const struct cpu_isa *isa,
+                          struct gemm_args *g) {
+    const int64_t panels = g->panel1 - g->panel0, items = items_wanted(g);
+    g->m_block = g->tiles ? g->m : item_rows(g, items);
+    const int64_t m_blocks = ceil_div(g->m, g->m_block);
     g->n_block = ceil_div(panels, ceil_div(items, m_blocks));
     g->n_blocks = ceil_div(panels, g->n_block);
     return cpu_for(op, isa->gemm, g, m_blocks * g->n_blocks, 1, rest,
@@ -81,7 +90,7 @@ static int run_packed(const char *op, struct kern_stream *rest, float *shared,
         TRY(cpu_for(op, isa->pack_tiles, g, ceil_div(g->m, isa->tile_rows),
                     copy_grain(isa->tile_rows * g->k), rest, 0));
     }
-    return multiply(op, rest, isa, g);
+    return multiply_block(op, rest, isa, g);
 }
 
 static int run_packing(const char *op, struct kern_stream *rest, float *shared,
@@ -97,14 +106,14 @@ static int run_packing(const char *op, struct kern_stream *rest, float *shared,
             g->k1 = g->k0 + g->depth < g->k ? g->k0 + g->depth : g->k;
             g->panel_size = GEMM_PANEL * (g->k1 - g->k0);
             TRY(cpu_for(op, isa->pack, g, g->panel1 - p, copy_grain(g->panel_size), rest, 0));
-            TRY(multiply(op, rest, isa, g));
+            TRY(multiply_block(op, rest, isa, g));
             g->k0 = g->k1;
         } while (g->k0 < g->k);
     }
     return 0;
 }
 
-static int run(const char *op, ops_s s, const struct cpu_isa *isa, struct gemm_args *g) {
+static int run_gemm(const char *op, ops_s s, const struct cpu_isa *isa, struct gemm_args *g) {
     float *shared = NULL;
     TRY(host_scratch(&shared, s, op, sizeof(float) * SHARED));
     struct kern_stream rest = {.scratch = s->scratch + sizeof(float) * SHARED,
@@ -135,7 +144,7 @@ static int run_rounded(const char *op, ops_s s, const struct gemm_args *all, uin
         g.a = (const uint16_t *)all->a + r * all->rs;
         g.c = stage;
         if (g.accumulate) TRY(cast(op, &rest, stage, c + r * width, g.m * width, false));
-        TRY(run(op, &rest, cpu_half(), &g));
+        TRY(run_gemm(op, &rest, cpu_bf16(), &g));
         TRY(cast(op, &rest, c + r * width, stage, g.m * width, true));
     }
     return 0;
@@ -144,7 +153,7 @@ static int run_rounded(const char *op, ops_s s, const struct gemm_args *all, uin
 /* The bias in f32, in scratch that *s has then no more, where it is bf16. */
 static int wide_bias(const char *op, struct kern_stream *s, kern_arg bias, const float **out) {
     *out = bias ? bias->data : NULL;
-    if (!bias || !host_is_half(bias)) return 0;
+    if (!bias || !host_is_bf16(bias)) return 0;
     float *wide = NULL;
     const size_t bytes = ((size_t)bias->dim[0] * sizeof(float) + 63) / 64 * 64;
     TRY(host_scratch(&wide, s, op, bytes));
@@ -168,8 +177,8 @@ int cpu_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg packed, ker
                           .n = o,
                           .k = in};
     TRY(wide_bias("matmul", &rest, bias, &g.bias));
-    if (host_is_half(y)) return run_rounded("matmul", &rest, &g, y->data);
-    return run("matmul", &rest, cpu_isa_of(x), &g);
+    if (host_is_bf16(y)) return run_rounded("matmul", &rest, &g, y->data);
+    return run_gemm("matmul", &rest, cpu_isa_of(x), &g);
 }
 
 int cpu_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate) {
@@ -186,8 +195,8 @@ int cpu_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate
                           .n = in,
                           .k = o,
                           .accumulate = accumulate};
-    if (host_is_half(gx)) return run_rounded("matmul_dx", s, &g, gx->data);
-    return run("matmul_dx", s, cpu_isa(), &g);
+    if (host_is_bf16(gx)) return run_rounded("matmul_dx", s, &g, gx->data);
+    return run_gemm("matmul_dx", s, cpu_isa(), &g);
 }
 
 int cpu_matmul_dw(ops_s s, kern_arg gw, kern_arg gbias, kern_arg gy, kern_arg x) {
@@ -205,7 +214,7 @@ int cpu_matmul_dw(ops_s s, kern_arg gw, kern_arg gbias, kern_arg gy, kern_arg x)
                           .k = n,
                           .accumulate = true,
                           .by_parts = true};
-    if (in > 0) TRY(run("matmul_dw", s, cpu_isa_of(x), &g));
+    if (in > 0) TRY(run_gemm("matmul_dw", s, cpu_isa_of(x), &g));
     if (!gbias) return 0;
     struct colsum_args c = {.out = host_f32(gbias), .g = gy->data, .rows = n, .n = o};
     return cpu_for("matmul_dw", cpu_isa_of(gy)->colsum, &c, ceil_div(o, 16), 8, s, 0);

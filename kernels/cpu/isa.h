@@ -9,20 +9,21 @@
 #ifndef KERNELS_CPU_ISA_H
 #define KERNELS_CPU_ISA_H
 
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 
 typedef void cpu_kernel(const void *args, int64_t begin, int64_t end, void *scratch);
 
 enum {
-    GEMM_PANEL = 32,  /* columns of a panel of B */
-    GEMM_KC = 384,    /* most depth of a block: a panel of it is 48 KiB */
-    GEMM_NC = 24,     /* panels packed at a time (1.1 MiB) */
-    GEMM_AC = 512,    /* most depth of a block of A where B is packed already */
-    GEMM_MC = 168,    /* rows of A packed at a time (12 tiles) */
-    ROWS_SUM = 64,    /* rows of a partial sum of a column */
-    ATTN_WIDTH = 256, /* largest head width */
-    ATTN_ROWS = 4,    /* query rows of a tile */
-    ATTN_NARROW = 16, /* up to this head width rows may lie in lanes, 16 in a tile */
+    GEMM_PANEL = 32,          /* columns of a panel of B */
+    GEMM_KC = 384,            /* most depth of a block: a panel of it is 48 KiB */
+    GEMM_NC = 24,             /* panels packed at a time (1.1 MiB) */
+    GEMM_AC = 512,            /* most depth of a block of A where B is packed already */
+    GEMM_TILE = 14,           /* rows of the highest tile, AVX-512's */
+    GEMM_MC = 12 * GEMM_TILE, /* rows of A packed at a time */
+    ROWS_SUM = 64,            /* rows of a partial sum of a column */
+    ATTN_WIDTH = 256,         /* largest head width */
+    ATTN_ROWS = 4,            /* query rows of a tile */
+    ATTN_NARROW = 16,         /* up to this head width rows may lie in lanes, 16 in a tile */
     ATTN_LANES = 16,
     ATTN_KEYS = 64,    /* keys of a block */
     HEAD_BLOCK = 1024, /* words of the vocabulary summed in float before they join a double */
@@ -95,7 +96,7 @@ struct adam_args { /* items: elements */
     const float *g;
     const float *along; /* or along16, or neither */
     const uint16_t *along16;
-    uint16_t *keep, *half;
+    uint16_t *keep, *rounded;
     uint16_t *changed; /* NULL, or 16 elements a piece */
     bool changed_or;
     float along_scale;
@@ -147,7 +148,7 @@ struct cpu_isa {
     cpu_kernel *axpby, *dot, *adamw, *cast, *logprob, *logprob_bwd, *sample;
 };
 
-/* The tables of the templates compiled into a file: for half_*.c, and with the rest for isa_*.c. */
+/* The tables of the templates compiled into a file: for bf16_*.c, and with the rest for isa_*.c. */
 #define ISA_REALS(isa)                                                                             \
     .name = #isa, .tile_rows = GEMM_ROWS, .gemm = k_gemm, .pack = k_pack,                          \
     .pack_tiles = k_pack_tiles, .colsum = k_colsum, .rmsnorm = k_rmsnorm,                          \
@@ -162,6 +163,6 @@ struct cpu_isa {
     }
 
 extern const struct cpu_isa cpu_isa_avx512, cpu_isa_avx2, cpu_isa_scalar;
-extern const struct cpu_isa cpu_half_avx512, cpu_half_avx2, cpu_half_scalar; /* bf16 */
+extern const struct cpu_isa cpu_bf16_avx512, cpu_bf16_avx2, cpu_bf16_scalar; /* bf16 */
 
 #endif

@@ -42,6 +42,8 @@ static void attn_softmax(float p[ATTN_KEYS], float *acc, float *max, float *sum,
         vf_store(acc + d, vf_mul(vf_load(acc + d), shrink));
 }
 
+/* A tile's rows over the key blocks that any of them sees, with a running maximum and sum for each
+ * row. Blocks begin at multiples of ATTN_KEYS whatever the rows see: their order is a row's own. */
 static void attn_tile_run(struct attn_tile *t) {
     const struct attn_args *a = t->a;
     float acc[ATTN_ROWS][ATTN_WIDTH], p[ATTN_ROWS][ATTN_KEYS];

@@ -117,8 +117,7 @@ static void attn_mix(float acc[][VEC], float p[][VEC], const real *pool, const s
         }
 }
 
-/* --- forward -------------------------------------------------------------------------------------
- */
+/* --- forward -------------------------------------------------------------------------------- */
 
 struct attn_lanes {
     float q[ATTN_NARROW][VEC], acc[ATTN_NARROW][VEC], p[ATTN_KEYS][VEC];
@@ -139,6 +138,8 @@ static vf attn_sum_lanes(float p[][VEC]) {
     return s[0];
 }
 
+/* One block of keys for 16 rows, a row a lane. Lanes that see none of it keep max, sum and acc:
+ * what is computed for them is thrown away. */
 static inline __attribute__((always_inline)) void
 attn_lanes_block(struct attn_lanes *l, const struct attn_view *v, const int64_t width) {
     const struct attn_args *a = v->t->a;
@@ -165,6 +166,7 @@ attn_lanes_block(struct attn_lanes *l, const struct attn_view *v, const int64_t 
     attn_mix(l->acc, l->p, a->v, v, width);
 }
 
+/* As attn_tile_run, with rows in lanes; the usual widths are constants for the compiler. */
 static void attn_lanes_run(struct attn_tile *t) {
     const struct attn_args *a = t->a;
     struct attn_lanes l = {.max = vf_set(-INFINITY), .sum = vf_zero()};

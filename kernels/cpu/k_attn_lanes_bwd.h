@@ -21,6 +21,7 @@ struct attn_lanes_bwd {
     vf lse, t;       /* t = gout . out */
 };
 
+/* Weights p and the gradients gz of the scores of one block, for 16 rows, and gq += gz k. */
 static inline __attribute__((always_inline)) void
 attn_lanes_grads(struct attn_lanes_bwd *l, const struct attn_view *v, const int64_t width) {
     const struct attn_args *a = v->t->a;
@@ -107,6 +108,8 @@ static void attn_lanes_bwd_begin(struct attn_lanes_bwd *l, struct attn_tile *t) 
     }
 }
 
+/* A tile's rows over their key blocks; gk and gv of a block are added to before the next is read.
+ */
 static void attn_lanes_bwd_run(struct attn_tile *t) {
     const struct attn_args *a = t->a;
     struct attn_lanes_bwd l;

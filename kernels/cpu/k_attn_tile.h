@@ -48,7 +48,8 @@ static bool attn_tile_at(struct attn_tile *t, const struct attn_args *a, int64_t
     return true;
 }
 
-struct attn_block {                           /* a block of keys as a tile sees it */
+/* A block of keys as a tile sees it */
+struct attn_block {
     int64_t begin, end;                       /* keys that some row sees, from the block's first */
     int64_t offset[ATTN_KEYS];                /* of each in the pools */
     int64_t from[ATTN_LANES], to[ATTN_LANES]; /* each row's visible range */

@@ -48,10 +48,9 @@ static void from_bf16(float_bits *out, const uint16_t *x, int64_t n) {
 enum { FLAT_BLOCK = 32 * VEC }; /* elements of bf16 that are widened at a time */
 
 /* Elements [i, i + n) as f32, n <= FLAT_BLOCK: where they lie, or widened into buf. */
-static const float *widened(const float *x, const uint16_t *half, int64_t i, int64_t n,
-                            float *buf) {
-    if (!half) return x ? x + i : NULL;
-    from_bf16((float_bits *)buf, half + i, n);
+static const float *widened(const float *x, const uint16_t *b16, int64_t i, int64_t n, float *buf) {
+    if (!b16) return x ? x + i : NULL;
+    from_bf16((float_bits *)buf, b16 + i, n);
     return buf;
 }
 
@@ -110,13 +109,14 @@ static void adamw_block(const struct adam_args *a, int64_t at, const float *alon
     }
 }
 
-/* Which of the n elements from `at` on, that were `was`, have other bits now; half: once rounded.
+/* Which of the n elements from `at` on, that were `was`, have other bits now; rounded: once
+ * rounded.
  */
 static void note_changed(const struct adam_args *a, int64_t at, const float *was, int64_t n) {
     uint16_t *to = a->changed + at / VEC;
     for (int64_t i = 0; i < n; i += VEC) {
         vf old = vf_load_n(was + i, n - i), now = vf_load_n(a->w + at + i, n - i);
-        uint32_t bits = a->half ? vf_differ(vf_bf16(old), vf_bf16(now)) : vf_differ(old, now);
+        uint32_t bits = a->rounded ? vf_differ(vf_bf16(old), vf_bf16(now)) : vf_differ(old, now);
         to[i / VEC] = (uint16_t)(bits | (a->changed_or ? to[i / VEC] : 0));
     }
 }
@@ -130,7 +130,7 @@ static void k_adamw(const void *args, int64_t begin, int64_t end, void *scratch)
         if (a->changed) memcpy(was, a->w + i, (size_t)n * sizeof *was);
         adamw_block(a, i, widened(a->along, a->along16, i, n, buf), n);
         if (a->keep) to_bf16(a->keep + i, (const float_bits *)a->g + i, n);
-        if (a->half) to_bf16(a->half + i, (const float_bits *)a->w + i, n);
+        if (a->rounded) to_bf16(a->rounded + i, (const float_bits *)a->w + i, n);
         if (a->changed) note_changed(a, i, was, n);
     }
 }

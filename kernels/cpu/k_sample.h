@@ -161,6 +161,7 @@ static int64_t sample_largest(const float *x, int64_t v) {
     return best;
 }
 
+/* A row a turn. Without a cut the words need not be sorted: the draw walks them by id. */
 static void k_sample(const void *args, int64_t begin, int64_t end, void *scratch) {
     const struct head_args *a = args;
     double *sums = scratch;

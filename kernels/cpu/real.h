@@ -7,7 +7,7 @@
 #ifndef KERNELS_CPU_REAL_H
 #define KERNELS_CPU_REAL_H
 
-#include "kernels/cpu/vec_half.h"
+#include "kernels/cpu/vec_bf16.h"
 
 #ifdef REAL_BF16
 

@@ -67,7 +67,7 @@ static inline uint32_t vf_differ8(__m256 x, __m256 y) {
 static inline uint32_t vf_differ(vf x, vf y) {
     return vf_differ8(x.a, y.a) | vf_differ8(x.b, y.b) << 8;
 }
-static inline __m256 vf_bf16_half(__m256 x) {
+static inline __m256 vf_bf16_8(__m256 x) {
     __m256i u = _mm256_castps_si256(x);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
     __m256i r = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
@@ -77,7 +77,7 @@ static inline __m256 vf_bf16_half(__m256 x) {
 }
 /* Lanes rounded to bf16, to nearest even; a NaN stays one. */
 static inline vf vf_bf16(vf x) {
-    return (vf){vf_bf16_half(x.a), vf_bf16_half(x.b)};
+    return (vf){vf_bf16_8(x.a), vf_bf16_8(x.b)};
 }
 /* x where a >= b, else 0; a NaN in a gives x */
 static inline vf vf_keep_unless_less(vf x, vf a, vf b) {
@@ -89,13 +89,13 @@ static inline vf vf_first(vf x, int64_t n, vf other) {
     return (vf){_mm256_blendv_ps(other.a, x.a, _mm256_castsi256_ps(vf_mask(n))),
                 _mm256_blendv_ps(other.b, x.b, _mm256_castsi256_ps(vf_mask(n - 8)))};
 }
-static inline __m256 vf_pow2_half(__m256 n) {
+static inline __m256 vf_pow2_8(__m256 n) {
     __m256i i = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(i, 23));
 }
 /* 2^n for integral n in [-126, 127] */
 static inline vf vf_pow2(vf n) {
-    return (vf){vf_pow2_half(n.a), vf_pow2_half(n.b)};
+    return (vf){vf_pow2_8(n.a), vf_pow2_8(n.b)};
 }
 static inline vf vf_zip8(__m256 a, __m256 b) {
     __m256 lo = _mm256_unpacklo_ps(a, b), hi = _mm256_unpackhi_ps(a, b);

@@ -29,8 +29,7 @@ template <typename T> static __global__ void add_flat(T *out, const T *a, const 
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T> static int swiglu(ops_s s, kern_arg out, kern_arg gate, kern_arg up) {
     int64_t n = kern_elements(out);
@@ -59,13 +58,13 @@ int cuda_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_a
                                     : swiglu_bwd<float>(s, ggate, gup, gout, gate, up);
 }
 
-template <typename T> static int add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
+template <typename T> static int add_rows(ops_s s, kern_arg out, kern_arg x, kern_arg y) {
     int64_t n = kern_elements(out);
-    CUDA_LAUNCH(add_flat<T>, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<T>(out), cuda_data<T>(a),
-                cuda_data<T>(b), n);
+    CUDA_LAUNCH(add_flat<T>, cuda_blocks(n), CUDA_BLOCK, 0, s, cuda_data<T>(out), cuda_data<T>(x),
+                cuda_data<T>(y), n);
     return 0;
 }
 
-int cuda_add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
-    return out->dtype == KERN_BF16 ? add<bf16>(s, out, a, b) : add<float>(s, out, a, b);
+int cuda_add(ops_s s, kern_arg out, kern_arg x, kern_arg y) {
+    return out->dtype == KERN_BF16 ? add_rows<bf16>(s, out, x, y) : add_rows<float>(s, out, x, y);
 }

@@ -62,6 +62,7 @@ template <typename T> static __device__ float block_product(const T *x, const T 
     return sum;
 }
 
+/* A block a (row, head): the keys in tiles, with a running maximum and sum. */
 template <typename T>
 static __global__ void __launch_bounds__(ATTN_BLOCK)
     attention_block_per_row(T *__restrict__ out, float *__restrict__ lse, const T *__restrict__ q,
@@ -161,9 +162,9 @@ template <typename T> struct reverse { /* inputs of the second kernel */
 
 /* Adds what row `row` and query head `head` give to the key at o into the lane's sums. */
 template <typename T>
-static __device__ __forceinline__ void add_row(float *gk, float *gv, const struct reverse<T> *r,
-                                               const struct attn *a, int64_t row, int64_t head,
-                                               int64_t o) {
+static __device__ __forceinline__ void add_query(float *gk, float *gv, const struct reverse<T> *r,
+                                                 const struct attn *a, int64_t row, int64_t head,
+                                                 int64_t o) {
     int64_t me = (row * a->heads + head) * a->width;
     float p = expf(a->scale * warp_product(r->q + me, r->k + o, a->width) -
                    r->lse[row * a->heads + head]);
@@ -196,7 +197,7 @@ static __global__ void __launch_bounds__(ATTN_BLOCK)
                 if (a.window) last = min(last, key + a.window - 1 - (len - to));
                 for (int64_t row = first; row <= last; row++)
                     for (int64_t h = 0; h < share; h++)
-                        add_row(gk, gv, &r, &a, row, kv_head * share + h, o);
+                        add_query(gk, gv, &r, &a, row, kv_head * share + h, o);
                 used |= first <= last;
             }
         }
@@ -209,9 +210,9 @@ static __global__ void __launch_bounds__(ATTN_BLOCK)
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
+/* Sizes and tables of a call, by value, with divisions as products. */
 static int open_call(struct attn *out, const char *op, kern_arg q, kern_arg pool_k,
                      const struct kern_attn *a) {
     if (q->dim[2] > ATTN_WIDTH)
@@ -245,8 +246,8 @@ static bool is_fast(const struct attn *a, kern_arg const *x, int n) {
 }
 
 template <typename T>
-static int forward(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k,
-                   kern_arg pool_v, const struct attn *a) {
+static int attention_forward(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k,
+                             kern_arg pool_v, const struct attn *a) {
     CUDA_LAUNCH(attention_block_per_row<T>, dim3((unsigned)q->dim[0], (unsigned)a->heads),
                 ATTN_BLOCK, 0, s, cuda_data<T>(out), cuda_data<float>(lse), cuda_data<T>(q),
                 cuda_data<T>(pool_k), cuda_data<T>(pool_v), *a);
@@ -260,8 +261,8 @@ int cuda_attention(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg poo
     TRY(open_call(&c, "attention", q, pool_k, a));
     if (is_fast(&c, all, 4))
         return attention_fwd(s, out, lse, q, pool_k, pool_v, &c, a->q_max, a->kv_max);
-    return q->dtype == KERN_BF16 ? forward<bf16>(s, out, lse, q, pool_k, pool_v, &c)
-                                 : forward<float>(s, out, lse, q, pool_k, pool_v, &c);
+    return q->dtype == KERN_BF16 ? attention_forward<bf16>(s, out, lse, q, pool_k, pool_v, &c)
+                                 : attention_forward<float>(s, out, lse, q, pool_k, pool_v, &c);
 }
 
 template <typename T>

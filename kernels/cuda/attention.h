@@ -35,8 +35,7 @@ struct attn_reverse { /* arguments of attention_bwd */
 };
 int attention_bwd(ops_s s, const struct attn_reverse *x, const struct attn *a);
 
-/* --- device ------------------------------------------------------------------------------------
- */
+/* --- device --------------------------------------------------------------------------------- */
 
 static const float ATTN_LOG2E = 1.4426950408889634f, ATTN_LN2 = 0.6931471805599453f;
 
@@ -53,7 +52,8 @@ static __device__ __forceinline__ int32_t attn_div(const struct attn_divisor *x,
     return (int32_t)((high + (uint32_t)n) >> x->shift);
 }
 
-struct attn_rows {           /* a tile's place among the packed rows of one sequence and key head */
+/* A tile's place among the packed rows of one sequence and key head */
+struct attn_rows {
     int32_t seq, from;       /* the sequence; its first query in the batch */
     int32_t n, r0;           /* packed rows of the sequence; the tile's first */
     int32_t position, share; /* of query 0; query heads of a key head */
@@ -133,13 +133,13 @@ attn_load_keys(bf16 *k_tile, bf16 *v_tile, const bf16 *k, const bf16 *v, const s
     const int32_t *pages = a->pages + seq * a->pages_max;
     int r = (int)threadIdx.x / PIECES, p = (int)threadIdx.x % PIECES;
     int32_t slot[EACH];
-    MMA_UNROLL for (int i = 0; i < EACH; i++) {
+    MMA_FOR(i, EACH) {
         int32_t key = key0 + r + i * STEP, index = attn_div(&a->by_page, key);
         int32_t page = key < end ? pages[index] : -1;
         slot[i] = page < 0 || page >= a->n_pages ? -1 : page * a->page + (key - index * a->page);
     }
     int64_t row = a->kv_heads * a->width, at0 = kv_head * a->width + p * 8;
-    MMA_UNROLL for (int i = 0; i < EACH; i++) {
+    MMA_FOR(i, EACH) {
         bool there = slot[i] >= 0 && p * 8 < a->width;
         int64_t at = there ? slot[i] * row + at0 : 0;
         mma_copy(mma_piece<WIDTH>(k_tile, r + i * STEP, p), k + at, there);
@@ -156,10 +156,11 @@ attn_store_rows(bf16 *dst, bf16 *tile, float (*o)[4], const float by[2], const s
                 const struct attn_rows *x, int32_t r0, int64_t kv_head) {
     const int PIECES = WIDTH / 8;
     int lane = (int)threadIdx.x % CUDA_WARP, g = lane / 4, t = lane % 4;
-    MMA_UNROLL for (int n = 0; n < PIECES; n++) MMA_UNROLL for (int i = 0; i < 2; i++)
-        mma_put(mma_piece<WIDTH>(tile, g + 8 * i, n) + 2 * t,
-                mma_pack(__fadd_rn(__fmul_rn(o[n][2 * i], by[i]), 0.0f),
-                         __fadd_rn(__fmul_rn(o[n][2 * i + 1], by[i]), 0.0f)));
+    MMA_FOR(n, PIECES)
+        MMA_FOR(i, 2)
+            mma_put(mma_piece<WIDTH>(tile, g + 8 * i, n) + 2 * t,
+                    mma_pack(__fadd_rn(__fmul_rn(o[n][2 * i], by[i]), 0.0f),
+                             __fadd_rn(__fmul_rn(o[n][2 * i + 1], by[i]), 0.0f)));
     __syncwarp();
     for (int i = lane; i < 16 * PIECES; i += CUDA_WARP) {
         int r = i / PIECES, p = i % PIECES;

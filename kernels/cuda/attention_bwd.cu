@@ -39,17 +39,20 @@ static __device__ __forceinline__ float unit_of(const struct attn *a) {
 }
 
 template <int N> static __device__ __forceinline__ void clear(float (&x)[N][4]) {
-    MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) x[n][i] = 0;
+    MMA_FOR(n, N)
+        MMA_FOR(i, 4)
+            x[n][i] = 0;
 }
 
 /* x = a b^T: 16 rows of a from row `row` on, the first N * 8 rows of b. */
 template <int WIDTH, int N>
-static __device__ __forceinline__ void product(float (&x)[N][4], bf16 *a, int row, bf16 *b) {
+static __device__ __forceinline__ void tile_product(float (&x)[N][4], bf16 *a, int row, bf16 *b) {
     clear(x);
-    MMA_UNROLL for (int d = 0; d < WIDTH / 16; d++) {
+    MMA_FOR(d, WIDTH / 16) {
         uint32_t left[4], right[4];
         mma_rows<WIDTH, false>(left, a, row, 2 * d);
-        MMA_UNROLL for (int n = 0; n < N; n += 2) {
+        MMA_UNROLL
+        for (int n = 0; n < N; n += 2) {
             mma_columns<WIDTH>(right, b, n * 8, 2 * d);
             mma_m16n8k16(x[n], left, right[0], right[1]);
             mma_m16n8k16(x[n + 1], left, right[2], right[3]);
@@ -61,10 +64,12 @@ static __device__ __forceinline__ void product(float (&x)[N][4], bf16 *a, int ro
 template <int WIDTH, int N>
 static __device__ __forceinline__ void add_product(float (&sum)[WIDTH / 8][4],
                                                    const float (&x)[N][4], bf16 *b) {
-    MMA_UNROLL for (int n = 0; n < N; n += 2) {
+    MMA_UNROLL
+    for (int n = 0; n < N; n += 2) {
         uint32_t left[4] = {mma_pack(x[n][0], x[n][1]), mma_pack(x[n][2], x[n][3]),
                             mma_pack(x[n + 1][0], x[n + 1][1]), mma_pack(x[n + 1][2], x[n + 1][3])};
-        MMA_UNROLL for (int d = 0; d < WIDTH / 8; d += 2) {
+        MMA_UNROLL
+        for (int d = 0; d < WIDTH / 8; d += 2) {
             uint32_t right[4];
             mma_rows<WIDTH, true>(right, b, n * 8, d);
             mma_m16n8k16(sum[d], left, right[0], right[1]);
@@ -85,8 +90,7 @@ static __global__ void __launch_bounds__(CUDA_BLOCK)
     if (threadIdx.x % CUDA_WARP == 0) c.t[i] = sum;
 }
 
-/* --- gq -----------------------------------------------------------------------------------------
- */
+/* --- gq ------------------------------------------------------------------------------------- */
 
 struct lane_rows { /* rows g and g + 8 of a lane */
     int32_t first[2], last[2];
@@ -98,7 +102,7 @@ static __device__ __forceinline__ struct lane_rows lane_rows_of(const struct rev
                                                                 const struct attn_rows *x,
                                                                 int32_t r0, int64_t kv_head) {
     struct lane_rows l;
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+    MMA_FOR(i, 2) {
         int32_t r = r0 + (int)threadIdx.x % CUDA_WARP / 4 + 8 * i;
         int64_t at = attn_row_at(a, x, min(r, x->n - 1), kv_head);
         l.last[i] = attn_position(a, x, r);
@@ -115,12 +119,13 @@ static __device__ __forceinline__ void score_gradient(float (&s)[ATTN_KEYS / 8][
                                                       const struct lane_rows *l, int32_t key0,
                                                       bool whole, float unit) {
     int32_t mine = key0 + (int32_t)threadIdx.x % 4 * 2;
-    MMA_UNROLL for (int n = 0; n < ATTN_KEYS / 8; n++) MMA_UNROLL for (int i = 0; i < 4; i++) {
-        int32_t key = mine + n * 8 + i % 2;
-        float p = mma_exp2(fmaf(s[n][i], unit, -l->lse2[i / 2]));
-        bool seen = whole || (key >= l->first[i / 2] && key <= l->last[i / 2]);
-        s[n][i] = seen ? p * (gp[n][i] - l->t[i / 2]) : 0;
-    }
+    MMA_FOR(n, ATTN_KEYS / 8)
+        MMA_FOR(i, 4) {
+            int32_t key = mine + n * 8 + i % 2;
+            float p = mma_exp2(fmaf(s[n][i], unit, -l->lse2[i / 2]));
+            bool seen = whole || (key >= l->first[i / 2] && key <= l->last[i / 2]);
+            s[n][i] = seen ? p * (gp[n][i] - l->t[i / 2]) : 0;
+        }
 }
 
 template <int WIDTH>
@@ -157,8 +162,8 @@ static __global__ void __launch_bounds__(TILE_THREADS)
         mma_commit();
         if (key0 > seen_by_one) continue;
         float s[ATTN_KEYS / 8][4], gp[ATTN_KEYS / 8][4];
-        product<WIDTH>(s, q_tile, row, at);
-        product<WIDTH>(gp, g_tile, row, at + STAGE / 2);
+        tile_product<WIDTH>(s, q_tile, row, at);
+        tile_product<WIDTH>(gp, g_tile, row, at + STAGE / 2);
         if (key0 >= from_all && key0 + ATTN_KEYS - 1 <= seen_by_all)
             score_gradient(s, gp, &l, key0, true, unit);
         else
@@ -169,8 +174,7 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     attn_store_rows<WIDTH>(c.gq, q_tile + row * WIDTH, sum, by, &a, &x, x.r0 + row, kv_head);
 }
 
-/* --- gk and gv ----------------------------------------------------------------------------------
- */
+/* --- gk and gv ------------------------------------------------------------------------------ */
 
 template <int WIDTH> struct owner { /* the shared memory of a block */
     bf16 k[SLOTS * WIDTH], v[SLOTS * WIDTH];
@@ -196,8 +200,8 @@ load_slots(struct owner<WIDTH> *m, const struct reverse_call *c, const struct at
 }
 
 /* Whether the sequence holds one of the pages; every warp finds out for itself. */
-static __device__ __forceinline__ bool holds(const struct attn *a, const struct attn_rows *x,
-                                             int64_t page0, int64_t page1) {
+static __device__ __forceinline__ bool tile_holds(const struct attn *a, const struct attn_rows *x,
+                                                  int64_t page0, int64_t page1) {
     int64_t n = x->n > 0 ? (attn_position(a, x, x->n - 1) + 1 + a->page - 1) / a->page : 0;
     for (int64_t i = threadIdx.x % CUDA_WARP; i - threadIdx.x % CUDA_WARP < n; i += CUDA_WARP) {
         int64_t page = i < n ? a->pages[x->seq * a->pages_max + i] : -1;
@@ -269,17 +273,18 @@ static __device__ __forceinline__ void
 weights_and_gradient(float (&s)[ROWS / 8][4], float (&gp)[ROWS / 8][4],
                      const struct owner<WIDTH> *m, int stage, const struct lane_slots *l,
                      float unit) {
-    MMA_UNROLL for (int n = 0; n < ROWS / 8; n++) MMA_UNROLL for (int j = 0; j < 2; j++) {
-        int r = n * 8 + (int)threadIdx.x % 4 * 2 + j;
-        float lse2 = m->lse[stage][r] * ATTN_LOG2E, t = m->t[stage][r];
-        int32_t position = m->position[stage][r];
-        MMA_UNROLL for (int i = 0; i < 2; i++) {
-            float p = mma_exp2(fmaf(s[n][2 * i + j], unit, -lse2));
-            p = position >= l->first[i] && position <= l->last[i] ? p : 0;
-            s[n][2 * i + j] = p;
-            gp[n][2 * i + j] = p * (gp[n][2 * i + j] - t);
+    MMA_FOR(n, ROWS / 8)
+        MMA_FOR(j, 2) {
+            int r = n * 8 + (int)threadIdx.x % 4 * 2 + j;
+            float lse2 = m->lse[stage][r] * ATTN_LOG2E, t = m->t[stage][r];
+            int32_t position = m->position[stage][r];
+            MMA_FOR(i, 2) {
+                float p = mma_exp2(fmaf(s[n][2 * i + j], unit, -lse2));
+                p = position >= l->first[i] && position <= l->last[i] ? p : 0;
+                s[n][2 * i + j] = p;
+                gp[n][2 * i + j] = p * (gp[n][2 * i + j] - t);
+            }
         }
-    }
 }
 
 /* Adds up what a sequence's rows give to the block's slots. The next sequence's find_keys has the
@@ -308,8 +313,8 @@ add_sequence(float (&gk)[WIDTH / 8][4], float (&gv)[WIDTH / 8][4], struct owner<
         if (r + ROWS < see.to) load_rows(m, 1 - stage, c, a, x, r + ROWS, kv_head);
         mma_commit();
         float s[ROWS / 8][4], gp[ROWS / 8][4];
-        product<WIDTH>(s, m->k, row, m->rows[stage][0]);
-        product<WIDTH>(gp, m->v, row, m->rows[stage][1]);
+        tile_product<WIDTH>(s, m->k, row, m->rows[stage][0]);
+        tile_product<WIDTH>(gp, m->v, row, m->rows[stage][1]);
         weights_and_gradient(s, gp, m, stage, &l, unit);
         add_product<WIDTH>(gv, s, m->rows[stage][1]);
         add_product<WIDTH>(gk, gp, m->rows[stage][0]);
@@ -321,10 +326,10 @@ static __device__ __forceinline__ void add_to_pool(float *pool, const float (&g)
                                                    float by, const struct attn *a, int64_t slot0,
                                                    int64_t kv_head) {
     int lane = (int)threadIdx.x % CUDA_WARP;
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+    MMA_FOR(i, 2) {
         int64_t slot = slot0 + (int)threadIdx.x / CUDA_WARP * 16 + lane / 4 + 8 * i;
         float *at = pool + (slot * a->kv_heads + kv_head) * a->width;
-        MMA_UNROLL for (int n = 0; n < WIDTH / 8; n++) {
+        MMA_FOR(n, WIDTH / 8) {
             int d = n * 8 + lane % 4 * 2;
             if (d >= a->width || slot >= a->n_pages * a->page) continue;
             float2 *sum = reinterpret_cast<float2 *>(at + d);
@@ -334,6 +339,7 @@ static __device__ __forceinline__ void add_to_pool(float *pool, const float (&g)
     }
 }
 
+/* Gradients of SLOTS keys and values of one key head: of all sequences that hold them, in order. */
 template <int WIDTH>
 static __global__ void __launch_bounds__(KEYS_THREADS)
     attention_bwd_slots(struct reverse_call c, struct attn a) {
@@ -346,7 +352,7 @@ static __global__ void __launch_bounds__(KEYS_THREADS)
     clear(gv);
     for (int32_t s = 0; s < a.n_seqs; s++) {
         struct attn_rows x = attn_rows_of(&a, s);
-        if (!holds(&a, &x, page0, page1)) continue;
+        if (!tile_holds(&a, &x, page0, page1)) continue;
         if (!used) load_slots(m, &c, &a, slot0, kv_head);
         used = true;
         find_keys(m, &a, &x, slot0);
@@ -358,8 +364,7 @@ static __global__ void __launch_bounds__(KEYS_THREADS)
     add_to_pool<WIDTH>(c.gpool_v, gv, 1, &a, slot0, kv_head);
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <int WIDTH>
 static int launch(ops_s s, const struct reverse_call *c, const struct attn *a, int64_t rows) {

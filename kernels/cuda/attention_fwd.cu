@@ -22,7 +22,9 @@
  * reach fully either; the rest needs wgmma). sm_90a, WIDTH 128: 254 registers (16 bytes spilled),
  * 96 KiB: one block of 8 warps a multiprocessor, by registers. WIDTH 64: 168 registers, 48 KiB, one
  * block. Of the loop's 974 instructions at WIDTH 128 132 are products and 72 ldmatrix; some 340
- * are left out in most blocks (masks, merging, scaling).
+ * are left out in most blocks (masks, merging, scaling). Registers and shared memory of this essay
+ * are what `cuobjdump --dump-resource-usage weir-cuda.so` printed, instructions what `--dump-sass`.
+ *
  * Decode kernel: grid sequences x key heads x chunks, 4 warps for 16 rows (heads that share a key
  * head, padded). Warps divide the block's keys for the scores and the head's columns for the sums;
  * weights cross through shared memory. Bound by reading keys and values: 96 registers and 70 KiB at
@@ -31,34 +33,37 @@
  * 1/256 of the bytes of the keys and values for each query head of a group, written and read once,
  * mostly in L2; they are held to PARTS_MAX by launching sequences in groups.
  *
- * A stream that is not exact (kern_exact): the tile kernel sums all keys into one total (FAST),
+ * A stream that is not exact (kern_exact): the tile kernel sums all keys into one total (ONE_SUM),
  * without the second set of registers and without merging; decode's chunks are as long as fills the
  * device, so a large batch has one a sequence and nothing to merge, a small one more of fewer keys.
  * Both are functions of the call and the device: repetition gives the same bits. */
 #include "kernels/cuda/attention.h"
 
-static const int CHUNK = 4;   /* blocks of keys that are summed from zero */
-static const int TILE = 128;  /* packed rows of the tile kernel's block */
-static const int STREAM = 16; /* of the decode kernel's */
-static const int FEW = 32;    /* a sequence of up to so many packed rows is decode's */
-static const int DECODE_THREADS = 128, TILE_THREADS = TILE / 16 * CUDA_WARP;
+static const int CHUNK = 4;            /* blocks of keys that are summed from zero */
+static const int TILE_ROWS = 128;      /* packed rows of the tile kernel's block */
+static const int DECODE_ROWS = 16;     /* of the decode kernel's */
+static const int DECODE_ROWS_MAX = 32; /* a sequence of up to so many packed rows is decode's */
+static const int DECODE_THREADS = 128, TILE_THREADS = TILE_ROWS / 16 * CUDA_WARP;
 static const size_t PARTS_MAX = 16 << 20;
 
-/* --- the arithmetic: N tiles of 8 columns, rows g and g + 8 of a lane ----------------------------
- */
+/* --- the arithmetic: N tiles of 8 columns, rows g and g + 8 of a lane ----------------------- */
 
 template <int N> struct sums {
     float o[N][4], l[4]; /* l: all columns are the same */
     float m[2];          /* maximum, times scale * log2(e) */
 };
 
-template <int N> static __device__ __forceinline__ void clear(struct sums<N> &x) {
-    MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) x.o[n][i] = 0;
-    MMA_UNROLL for (int i = 0; i < 4; i++) x.l[i] = 0;
+template <int N> static __device__ __forceinline__ void clear_sums(struct sums<N> &x) {
+    MMA_FOR(n, N)
+        MMA_FOR(i, 4)
+            x.o[n][i] = 0;
+    MMA_FOR(i, 4)
+        x.l[i] = 0;
     x.m[0] = x.m[1] = -INFINITY;
 }
 
-static __device__ __forceinline__ float reference(float m) { /* what may be subtracted */
+/* The maximum as scores subtract it: a row that has seen no key yet has none. */
+static __device__ __forceinline__ float finite_max(float m) {
     return m == -INFINITY ? 0 : m;
 }
 
@@ -66,11 +71,14 @@ static __device__ __forceinline__ float reference(float m) { /* what may be subt
 template <int WIDTH, int N>
 static __device__ __forceinline__ void scores(float (&s)[N][4], bf16 *q, int row, bf16 *k,
                                               int key) {
-    MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) s[n][i] = 0;
-    MMA_UNROLL for (int d = 0; d < WIDTH / 16; d++) {
+    MMA_FOR(n, N)
+        MMA_FOR(i, 4)
+            s[n][i] = 0;
+    MMA_FOR(d, WIDTH / 16) {
         uint32_t a[4], b[4];
         mma_rows<WIDTH, false>(a, q, row, 2 * d);
-        MMA_UNROLL for (int n = 0; n < N; n += 2) {
+        MMA_UNROLL
+        for (int n = 0; n < N; n += 2) {
             mma_columns<WIDTH>(b, k, key + n * 8, 2 * d);
             mma_m16n8k16(s[n], a, b[0], b[1]);
             mma_m16n8k16(s[n + 1], a, b[2], b[3]);
@@ -86,51 +94,58 @@ template <int N>
 static __device__ __forceinline__ void mask(float (&s)[N][4], int32_t key0,
                                             const struct bounds *x) {
     int32_t mine = key0 + (int32_t)threadIdx.x % 4 * 2;
-    MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) {
-        int32_t key = mine + n * 8 + i % 2;
-        if (key < x->first[i / 2] || key > x->last[i / 2]) s[n][i] = -INFINITY;
-    }
+    MMA_FOR(n, N)
+        MMA_FOR(i, 4) {
+            int32_t key = mine + n * 8 + i % 2;
+            if (key < x->first[i / 2] || key > x->last[i / 2]) s[n][i] = -INFINITY;
+        }
 }
 
 template <int N>
-static __device__ __forceinline__ void highest(float top[2], const float (&s)[N][4]) {
+static __device__ __forceinline__ void row_max(float top[2], const float (&s)[N][4]) {
     top[0] = top[1] = -INFINITY;
-    MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) top[i / 2] =
-        fmaxf(top[i / 2], s[n][i]);
-    MMA_UNROLL for (int i = 0; i < 2; i++) for (int other = 1; other < 4; other *= 2) top[i] =
-        fmaxf(top[i], __shfl_xor_sync(0xffffffffu, top[i], other));
+    MMA_FOR(n, N)
+        MMA_FOR(i, 4)
+            top[i / 2] = fmaxf(top[i / 2], s[n][i]);
+    MMA_FOR(i, 2)
+        for (int other = 1; other < 4; other *= 2)
+            top[i] = fmaxf(top[i], __shfl_xor_sync(0xffffffffu, top[i], other));
 }
 
-/* A block whose highest scores are top: the maximum rises, the sums are scaled to it. */
+/* A block whose highest scores are top: where that raises the maximum the sums are scaled to it. */
 template <int N>
-static __device__ __forceinline__ void rise(struct sums<N> &x, const float top[2], float unit) {
+static __device__ __forceinline__ void rescale(struct sums<N> &x, const float top[2], float unit) {
     float keep[2];
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+    MMA_FOR(i, 2) {
         float m = fmaxf(x.m[i], __fmul_rn(top[i], unit));
-        keep[i] = mma_exp2(x.m[i] - reference(m));
+        keep[i] = mma_exp2(x.m[i] - finite_max(m));
         x.m[i] = m;
     }
     if (__all_sync(0xffffffffu, keep[0] == 1 && keep[1] == 1)) return; /* as most often */
-    MMA_UNROLL for (int n = 0; n < N; n++) MMA_UNROLL for (int i = 0; i < 4; i++) x.o[n][i] =
-        __fmul_rn(x.o[n][i], keep[i / 2]);
-    MMA_UNROLL for (int i = 0; i < 4; i++) x.l[i] = __fmul_rn(x.l[i], keep[i / 2]);
+    MMA_FOR(n, N)
+        MMA_FOR(i, 4)
+            x.o[n][i] = __fmul_rn(x.o[n][i], keep[i / 2]);
+    MMA_FOR(i, 4)
+        x.l[i] = __fmul_rn(x.l[i], keep[i / 2]);
 }
 
 /* Weights of 8 keys, rounded: w[0] row g, w[1] row g + 8. */
-static __device__ __forceinline__ void weigh(uint32_t w[2], const float s[4], const float m[2],
-                                             float unit) {
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
-        float base = reference(m[i]);
+static __device__ __forceinline__ void softmax_weights(uint32_t w[2], const float s[4],
+                                                       const float m[2], float unit) {
+    MMA_FOR(i, 2) {
+        float base = finite_max(m[i]);
         w[i] = mma_pack(mma_exp2(__fmaf_rn(s[2 * i], unit, -base)),
                         mma_exp2(__fmaf_rn(s[2 * i + 1], unit, -base)));
     }
 }
 
-/* Adds 16 keys' weights (from row `key` of v on) times N * 8 columns of v from piece `piece` on. */
+/* P V: adds 16 keys' weights (from row `key` of v on) times N * 8 columns of v from piece `piece`
+ * on. */
 template <int WIDTH, int N>
-static __device__ __forceinline__ void gather(struct sums<N> &x, const uint32_t w[4], bf16 *v,
-                                              int key, int piece) {
-    MMA_UNROLL for (int n = 0; n < N; n += 2) {
+static __device__ __forceinline__ void add_values(struct sums<N> &x, const uint32_t w[4], bf16 *v,
+                                                  int key, int piece) {
+    MMA_UNROLL
+    for (int n = 0; n < N; n += 2) {
         uint32_t b[4];
         mma_rows<WIDTH, true>(b, v, key, piece + n);
         mma_m16n8k16(x.o[n], w, b[0], b[1]);
@@ -140,31 +155,33 @@ static __device__ __forceinline__ void gather(struct sums<N> &x, const uint32_t 
 }
 
 /* Factors of a total and of the next chunk, whose maxima are m and part; m rises. */
-static __device__ __forceinline__ void join(float by[2], float &m, float part) {
-    float top = fmaxf(m, part), base = reference(top);
+static __device__ __forceinline__ void merge_factors(float by[2], float &m, float part) {
+    float top = fmaxf(m, part), base = finite_max(top);
     by[0] = mma_exp2(m - base);
     by[1] = mma_exp2(part - base);
     m = top;
 }
-static __device__ __forceinline__ float joined(float total, float part, const float by[2]) {
+static __device__ __forceinline__ float merged(float total, float part, const float by[2]) {
     return __fmaf_rn(total, by[0], __fmul_rn(part, by[1]));
 }
 
 template <int N>
-static __device__ __forceinline__ void merge(struct sums<N> &total, const struct sums<N> &part) {
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+static __device__ __forceinline__ void merge_sums(struct sums<N> &total,
+                                                  const struct sums<N> &part) {
+    MMA_FOR(i, 2) {
         float by[2];
-        join(by, total.m[i], part.m[i]);
-        MMA_UNROLL for (int j = 2 * i; j < 2 * i + 2; j++) {
-            total.l[j] = joined(total.l[j], part.l[j], by);
-            MMA_UNROLL for (int n = 0; n < N; n++) total.o[n][j] =
-                joined(total.o[n][j], part.o[n][j], by);
+        merge_factors(by, total.m[i], part.m[i]);
+        MMA_UNROLL
+        for (int j = 2 * i; j < 2 * i + 2; j++) {
+            total.l[j] = merged(total.l[j], part.l[j], by);
+            MMA_FOR(n, N)
+                total.o[n][j] = merged(total.o[n][j], part.o[n][j], by);
         }
     }
 }
 
 /* scale * log2(e); not 0, so that -inf stays it. */
-static __device__ __forceinline__ float unit_of(const struct attn *a) {
+static __device__ __forceinline__ float softmax_unit(const struct attn *a) {
     return fmaxf(a->scale * ATTN_LOG2E, 1e-36f);
 }
 static __device__ __forceinline__ float lse_of(float m, float l) {
@@ -174,48 +191,49 @@ static __device__ __forceinline__ float lse_of(float m, float l) {
 static __device__ __forceinline__ struct bounds bounds_of(const struct attn *a,
                                                           const struct attn_rows *x, int32_t r) {
     struct bounds b;
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+    MMA_FOR(i, 2) {
         b.last[i] = attn_position(a, x, r + (int)threadIdx.x % CUDA_WARP / 4 + 8 * i);
         b.first[i] = attn_first(a, b.last[i]);
     }
     return b;
 }
 
-/* --- tiles --------------------------------------------------------------------------------------
- */
+/* --- tiles ---------------------------------------------------------------------------------- */
 
 /* One block of keys into a warp's sums. */
 template <int WIDTH>
-static __device__ __forceinline__ void add_block(struct sums<WIDTH / 8> &part, bf16 *q, int row,
-                                                 bf16 *k, bf16 *v, int32_t key0, bool whole,
-                                                 const struct bounds *see, float unit) {
+static __device__ __forceinline__ void
+add_block_tile(struct sums<WIDTH / 8> &part, bf16 *q, int row, bf16 *k, bf16 *v, int32_t key0,
+               bool whole, const struct bounds *see, float unit) {
     float s[ATTN_KEYS / 8][4], top[2];
     scores<WIDTH>(s, q, row, k, 0);
     if (!whole) mask(s, key0, see);
-    highest(top, s);
-    rise(part, top, unit);
-    MMA_UNROLL for (int n = 0; n < ATTN_KEYS / 8; n += 2) {
+    row_max(top, s);
+    rescale(part, top, unit);
+    MMA_UNROLL
+    for (int n = 0; n < ATTN_KEYS / 8; n += 2) {
         uint32_t w[4];
-        weigh(w, s[n], part.m, unit);
-        weigh(w + 2, s[n + 1], part.m, unit);
-        gather<WIDTH>(part, w, v, n * 8, 0);
+        softmax_weights(w, s[n], part.m, unit);
+        softmax_weights(w + 2, s[n + 1], part.m, unit);
+        add_values<WIDTH>(part, w, v, n * 8, 0);
     }
 }
 
-template <int WIDTH, bool FAST>
+template <int WIDTH, bool ONE_SUM>
 static __global__ void __launch_bounds__(TILE_THREADS)
     attention_tile(bf16 *__restrict__ out, float *__restrict__ lse, const bf16 *__restrict__ q,
                    const bf16 *__restrict__ k, const bf16 *__restrict__ v, struct attn a,
-                   bool few_elsewhere) {
+                   bool decode_elsewhere) {
     CUDA_SHARED(bf16, shared);
-    bf16 *q_tile = shared, *stages = shared + TILE * WIDTH;
+    bf16 *q_tile = shared, *stages = shared + TILE_ROWS * WIDTH;
     const int STAGE = 2 * ATTN_KEYS * WIDTH;
-    struct attn_rows x = attn_tile_of<TILE>(&a, gridDim.x - 1 - blockIdx.x); /* longest first */
-    if (x.r0 >= x.n || (few_elsewhere && x.n <= FEW)) return;
+    struct attn_rows x =
+        attn_tile_of<TILE_ROWS>(&a, gridDim.x - 1 - blockIdx.x); /* longest first */
+    if (x.r0 >= x.n || (decode_elsewhere && x.n <= DECODE_ROWS_MAX)) return;
     int64_t kv_head = blockIdx.y;
     int row = (int)threadIdx.x / CUDA_WARP * 16;
-    float unit = unit_of(&a);
-    int32_t end = attn_position(&a, &x, x.r0 + TILE - 1) + 1;
+    float unit = softmax_unit(&a);
+    int32_t end = attn_position(&a, &x, x.r0 + TILE_ROWS - 1) + 1;
     int32_t first = attn_first(&a, attn_position(&a, &x, x.r0)) / ATTN_KEYS;
     int32_t last = (end - 1) / ATTN_KEYS;
     struct bounds see = bounds_of(&a, &x, x.r0 + row);
@@ -223,9 +241,9 @@ static __global__ void __launch_bounds__(TILE_THREADS)
     int32_t seen_by_one = attn_position(&a, &x, x.r0 + row + 15);
     int32_t from_all = attn_first(&a, seen_by_one);
     struct sums<WIDTH / 8> total, part;
-    clear(total);
-    clear(part);
-    attn_load_rows<WIDTH, TILE>(q_tile, q, nullptr, nullptr, &a, &x, x.r0, kv_head);
+    clear_sums(total);
+    clear_sums(part);
+    attn_load_rows<WIDTH, TILE_ROWS>(q_tile, q, nullptr, nullptr, &a, &x, x.r0, kv_head);
     attn_load_keys<WIDTH, TILE_THREADS>(stages, stages + STAGE / 2, k, v, &a, x.seq,
                                         first * ATTN_KEYS, end, kv_head);
     mma_commit();
@@ -239,25 +257,25 @@ static __global__ void __launch_bounds__(TILE_THREADS)
                                                 key0 + ATTN_KEYS, end, kv_head);
         mma_commit();
         if (key0 <= seen_by_one)
-            add_block<WIDTH>(FAST ? total : part, q_tile, row, at, at + STAGE / 2, key0,
-                             key0 >= from_all && key0 + ATTN_KEYS - 1 <= seen_by_all, &see, unit);
-        if (!FAST && (b % CHUNK == CHUNK - 1 || b == last)) {
-            merge(total, part);
-            clear(part);
+            add_block_tile<WIDTH>(ONE_SUM ? total : part, q_tile, row, at, at + STAGE / 2, key0,
+                                  key0 >= from_all && key0 + ATTN_KEYS - 1 <= seen_by_all, &see,
+                                  unit);
+        if (!ONE_SUM && (b % CHUNK == CHUNK - 1 || b == last)) {
+            merge_sums(total, part);
+            clear_sums(part);
         }
     }
     float by[2] = {1 / total.l[0], 1 / total.l[2]};
     attn_store_rows<WIDTH>(out, q_tile + row * WIDTH, total.o, by, &a, &x, x.r0 + row, kv_head);
     int lane = (int)threadIdx.x % CUDA_WARP;
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+    MMA_FOR(i, 2) {
         int32_t r = x.r0 + row + lane / 4 + 8 * i;
         if (lse && lane % 4 == 0 && r < x.n)
             lse[attn_row_at(&a, &x, r, kv_head)] = lse_of(total.m[i], total.l[2 * i]);
     }
 }
 
-/* --- decode -------------------------------------------------------------------------------------
- */
+/* --- decode --------------------------------------------------------------------------------- */
 
 struct parts { /* of chunks: [sequence of the launch][head][query][chunk] */
     float *o;  /* [..][WIDTH] */
@@ -283,24 +301,24 @@ chunks_of(const struct attn *a, const struct attn_rows *x, const struct parts *p
 }
 
 /* The decode kernel's shared memory. */
-template <int WIDTH> struct stream {
-    bf16 q[STREAM * WIDTH];
+template <int WIDTH> struct decode_shared {
+    bf16 q[DECODE_ROWS * WIDTH];
     bf16 stage[2][2][ATTN_KEYS * WIDTH]; /* keys, values */
-    bf16 w[STREAM * ATTN_KEYS];
-    float top[DECODE_THREADS / CUDA_WARP][STREAM];
+    bf16 w[DECODE_ROWS * ATTN_KEYS];
+    float top[DECODE_THREADS / CUDA_WARP][DECODE_ROWS];
 };
 
 /* One block of keys: each warp the scores of 16 keys, then its columns of the sums. */
 template <int WIDTH>
 static __device__ __forceinline__ void
-add_block_together(struct sums<WIDTH / 32> &part, struct stream<WIDTH> *m, int stage, int32_t key0,
-                   const struct bounds *see, float unit) {
+add_block_split(struct sums<WIDTH / 32> &part, struct decode_shared<WIDTH> *m, int stage,
+                int32_t key0, const struct bounds *see, float unit) {
     const int WARPS = DECODE_THREADS / CUDA_WARP;
     int warp = (int)threadIdx.x / CUDA_WARP, lane = (int)threadIdx.x % CUDA_WARP, g = lane / 4;
     float s[2][4], top[2];
     scores<WIDTH>(s, m->q, 0, m->stage[stage][0], warp * 16);
     mask(s, key0 + warp * 16, see);
-    highest(top, s);
+    row_max(top, s);
     if (lane % 4 == 0)
         for (int i = 0; i < 2; i++)
             m->top[warp][g + 8 * i] = top[i];
@@ -308,18 +326,19 @@ add_block_together(struct sums<WIDTH / 32> &part, struct stream<WIDTH> *m, int s
     for (int i = 0; i < 2; i++)
         for (int w = 0; w < WARPS; w++)
             top[i] = fmaxf(top[i], m->top[w][g + 8 * i]);
-    rise(part, top, unit);
-    MMA_UNROLL for (int n = 0; n < 2; n++) {
+    rescale(part, top, unit);
+    MMA_FOR(n, 2) {
         uint32_t w[2];
-        weigh(w, s[n], part.m, unit);
-        MMA_UNROLL for (int i = 0; i < 2; i++)
+        softmax_weights(w, s[n], part.m, unit);
+        MMA_FOR(i, 2)
             mma_put(mma_piece<ATTN_KEYS>(m->w, g + 8 * i, warp * 2 + n) + lane % 4 * 2, w[i]);
     }
     __syncthreads();
-    MMA_UNROLL for (int n = 0; n < ATTN_KEYS / 8; n += 2) {
+    MMA_UNROLL
+    for (int n = 0; n < ATTN_KEYS / 8; n += 2) {
         uint32_t w[4];
         mma_rows<ATTN_KEYS, false>(w, m->w, 0, n);
-        gather<WIDTH>(part, w, m->stage[stage][1], n * 8, warp * (WIDTH / 32));
+        add_values<WIDTH>(part, w, m->stage[stage][1], n * 8, warp * (WIDTH / 32));
     }
 }
 
@@ -329,14 +348,14 @@ static __device__ __forceinline__ void
 store_part(const struct sums<WIDTH / 32> &part, bf16 *out, float *lse, const struct parts *p,
            const struct attn *a, const struct attn_rows *x, int64_t kv_head) {
     int warp = (int)threadIdx.x / CUDA_WARP, lane = (int)threadIdx.x % CUDA_WARP;
-    MMA_UNROLL for (int i = 0; i < 2; i++) {
+    MMA_FOR(i, 2) {
         int32_t r = x->r0 + lane / 4 + 8 * i;
         if (r >= x->n) continue;
         int64_t at = p->chunks == 1 ? attn_row_at(a, x, r, kv_head)
                                     : part_at(a, p, x->seq, kv_head * x->share + r % x->share,
                                               r / x->share, blockIdx.z);
         float by = 1 / part.l[2 * i];
-        MMA_UNROLL for (int n = 0; n < WIDTH / 32; n++) {
+        MMA_FOR(n, WIDTH / 32) {
             int d = (warp * (WIDTH / 32) + n) * 8 + lane % 4 * 2;
             float low = part.o[n][2 * i], high = part.o[n][2 * i + 1];
             if (p->chunks > 1)
@@ -358,22 +377,22 @@ static __global__ void __launch_bounds__(DECODE_THREADS)
     attention_decode(bf16 *__restrict__ out, float *__restrict__ lse, const bf16 *__restrict__ q,
                      const bf16 *__restrict__ k, const bf16 *__restrict__ v, struct attn a,
                      struct parts p) {
-    CUDA_SHARED(struct stream<WIDTH>, m);
+    CUDA_SHARED(struct decode_shared<WIDTH>, m);
     struct attn_rows x = attn_rows_of(&a, p.seq0 + (int32_t)blockIdx.x);
     int64_t kv_head = blockIdx.y % a.kv_heads;
-    x.r0 = (int32_t)(blockIdx.y / a.kv_heads) * STREAM;
-    if (x.n > FEW || x.r0 >= x.n) return;
+    x.r0 = (int32_t)(blockIdx.y / a.kv_heads) * DECODE_ROWS;
+    if (x.n > DECODE_ROWS_MAX || x.r0 >= x.n) return;
     struct chunks c = chunks_of(&a, &x, &p);
     int32_t chunk = c.first + (int32_t)blockIdx.z, end = attn_position(&a, &x, x.n - 1) + 1;
     if (chunk > c.last) return;
     int32_t first = attn_first(&a, x.position) / ATTN_KEYS, last = (end - 1) / ATTN_KEYS;
     first = max(first, chunk * p.blocks);
     last = min(last, chunk * p.blocks + p.blocks - 1);
-    float unit = unit_of(&a);
+    float unit = softmax_unit(&a);
     struct bounds see = bounds_of(&a, &x, x.r0);
     struct sums<WIDTH / 32> part;
-    clear(part);
-    attn_load_rows<WIDTH, STREAM>(m->q, q, nullptr, nullptr, &a, &x, x.r0, kv_head);
+    clear_sums(part);
+    attn_load_rows<WIDTH, DECODE_ROWS>(m->q, q, nullptr, nullptr, &a, &x, x.r0, kv_head);
     attn_load_keys<WIDTH, DECODE_THREADS>(m->stage[0][0], m->stage[0][1], k, v, &a, x.seq,
                                           first * ATTN_KEYS, end, kv_head);
     mma_commit();
@@ -385,12 +404,12 @@ static __global__ void __launch_bounds__(DECODE_THREADS)
             attn_load_keys<WIDTH, DECODE_THREADS>(m->stage[1 - stage][0], m->stage[1 - stage][1], k,
                                                   v, &a, x.seq, (b + 1) * ATTN_KEYS, end, kv_head);
         mma_commit();
-        add_block_together<WIDTH>(part, m, stage, b * ATTN_KEYS, &see, unit);
+        add_block_split<WIDTH>(part, m, stage, b * ATTN_KEYS, &see, unit);
     }
     if (p.chunks == 1) {
         struct sums<WIDTH / 32> total;
-        clear(total);
-        merge(total, part);
+        clear_sums(total);
+        merge_sums(total, part);
         part = total;
     }
     store_part<WIDTH>(part, out, lse, &p, &a, &x, kv_head);
@@ -403,23 +422,22 @@ static __global__ void __launch_bounds__(WIDTH)
                     struct parts p) {
     struct attn_rows x = attn_rows_of(&a, p.seq0 + (int32_t)blockIdx.x);
     int64_t head = blockIdx.y, query = blockIdx.z, d = threadIdx.x;
-    if (x.n > FEW || query * x.share >= x.n) return;
+    if (x.n > DECODE_ROWS_MAX || query * x.share >= x.n) return;
     struct chunks c = chunks_of(&a, &x, &p);
     int64_t at = part_at(&a, &p, x.seq, head, query, 0);
     float o = 0, l = 0, m = -INFINITY;
     for (int32_t i = 0; i <= c.last - c.first && i < p.chunks; i++) {
         float by[2];
-        join(by, m, p.ml[(at + i) * 2]);
-        l = joined(l, p.ml[(at + i) * 2 + 1], by);
-        o = joined(o, p.o[(at + i) * WIDTH + d], by);
+        merge_factors(by, m, p.ml[(at + i) * 2]);
+        l = merged(l, p.ml[(at + i) * 2 + 1], by);
+        o = merged(o, p.o[(at + i) * WIDTH + d], by);
     }
     int64_t row = (x.from + query) * a.heads + head;
     if (d < a.width) cuda_set(out + row * a.width + d, __fadd_rn(__fmul_rn(o, 1 / l), 0.0f));
     if (lse && d == 0) lse[row] = lse_of(m, l);
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 struct forward { /* a call, typed */
     bf16 *out;
@@ -429,7 +447,7 @@ struct forward { /* a call, typed */
     int32_t q_max, kv_max;
 };
 
-static int64_t ceil_div(int64_t a, int64_t b) {
+static int64_t div_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
@@ -438,31 +456,32 @@ static int64_t part_floats(int64_t width) {
 }
 
 size_t attention_scratch(const struct kern_limits *l) {
-    int64_t chunks = ceil_div(l->kv_max, CHUNK * ATTN_KEYS);
+    int64_t chunks = div_up(l->kv_max, CHUNK * ATTN_KEYS);
     int64_t one = l->heads * chunks * part_floats(128) * (int64_t)sizeof(float);
     int64_t all = one * l->rows;
     return (size_t)(one > (int64_t)PARTS_MAX ? one : min(all, (int64_t)PARTS_MAX));
 }
 
 template <int WIDTH>
-static int tiles(ops_s s, const struct forward *f, const struct attn *a, bool few_elsewhere) {
-    const size_t BYTES = (size_t)(TILE + 4 * ATTN_KEYS) * WIDTH * sizeof(bf16);
-    auto *kernel = s->fast ? attention_tile<WIDTH, true> : attention_tile<WIDTH, false>;
+static int launch_tiles(ops_s s, const struct forward *f, const struct attn *a,
+                        bool decode_elsewhere) {
+    const size_t BYTES = (size_t)(TILE_ROWS + 4 * ATTN_KEYS) * WIDTH * sizeof(bf16);
+    auto *kernel = s->inexact ? attention_tile<WIDTH, true> : attention_tile<WIDTH, false>;
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES));
-    dim3 grid((unsigned)attn_tiles(a, f->rows, TILE), (unsigned)a->kv_heads);
+    dim3 grid((unsigned)attn_tiles(a, f->rows, TILE_ROWS), (unsigned)a->kv_heads);
     CUDA_LAUNCH(kernel, grid, TILE_THREADS, BYTES, s, f->out, f->lse, f->q, f->k, f->v, *a,
-                few_elsewhere);
+                decode_elsewhere);
     return 0;
 }
 
 /* Sequences seq0.. of the call, as many as p->queries and p->chunks were sized for. */
 template <int WIDTH>
-static int decode(ops_s s, const struct forward *f, const struct attn *a, const struct parts *p,
-                  int64_t seqs) {
-    int64_t share = a->heads / a->kv_heads, groups = ceil_div(p->queries * share, STREAM);
+static int launch_decode(ops_s s, const struct forward *f, const struct attn *a,
+                         const struct parts *p, int64_t seqs) {
+    int64_t share = a->heads / a->kv_heads, groups = div_up(p->queries * share, DECODE_ROWS);
     auto *kernel = attention_decode<WIDTH>;
     auto *merge_kernel = attention_merge<WIDTH>;
-    const size_t BYTES = sizeof(struct stream<WIDTH>);
+    const size_t BYTES = sizeof(struct decode_shared<WIDTH>);
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES));
     dim3 grid((unsigned)seqs, (unsigned)(a->kv_heads * groups), (unsigned)p->chunks);
     CUDA_LAUNCH(kernel, grid, DECODE_THREADS, BYTES, s, f->out, f->lse, f->q, f->k, f->v, *a, *p);
@@ -477,7 +496,7 @@ static size_t size_parts(struct parts *p, const struct forward *f, const struct 
     int64_t keys = f->kv_max, chunk = (int64_t)p->blocks * ATTN_KEYS;
     if (a->window && keys > a->window + p->queries + chunk) /* from any key on */
         keys = a->window + p->queries + chunk;
-    p->chunks = (int32_t)ceil_div(keys, chunk);
+    p->chunks = (int32_t)div_up(keys, chunk);
     return p->chunks > 1
                ? (size_t)(a->heads * p->queries * p->chunks * part_floats(WIDTH)) * sizeof(float)
                : 0;
@@ -488,15 +507,15 @@ template <int WIDTH>
 static int fill_device(struct parts *p, ops_s s, const struct forward *f, const struct attn *a) {
     int device = 0, processors = 0, each = 0;
     auto *kernel = attention_decode<WIDTH>;
-    const size_t BYTES = sizeof(struct stream<WIDTH>);
+    const size_t BYTES = sizeof(struct decode_shared<WIDTH>);
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES));
     CUDA_TRY(cudaGetDevice(&device));
     CUDA_TRY(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
     CUDA_TRY(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, DECODE_THREADS, BYTES));
-    int64_t share = a->heads / a->kv_heads, blocks = ceil_div(f->kv_max, ATTN_KEYS);
-    int64_t whole = a->n_seqs * a->kv_heads * ceil_div(p->queries * share, STREAM);
+    int64_t share = a->heads / a->kv_heads, blocks = div_up(f->kv_max, ATTN_KEYS);
+    int64_t whole = a->n_seqs * a->kv_heads * div_up(p->queries * share, DECODE_ROWS);
     int64_t wanted = (int64_t)processors * (each > 0 ? each : 1) / (whole > 0 ? whole : 1);
-    p->blocks = (int32_t)ceil_div(blocks, wanted < 1 ? 1 : min(wanted, blocks));
+    p->blocks = (int32_t)div_up(blocks, wanted < 1 ? 1 : min(wanted, blocks));
     while (size_parts<WIDTH>(p, f, a) > s->bytes)
         p->blocks *= 2;
     return 0;
@@ -504,23 +523,25 @@ static int fill_device(struct parts *p, ops_s s, const struct forward *f, const 
 
 /* Decode where all sequences are short and their parts fit, tiles where none is; else both, each
  * kernel leaving the other's sequences alone. */
-template <int WIDTH> static int forward(ops_s s, const struct forward *f, const struct attn *a) {
+template <int WIDTH>
+static int launch_forward(ops_s s, const struct forward *f, const struct attn *a) {
     int64_t share = a->heads / a->kv_heads;
-    bool all_few = f->q_max * share <= FEW, equal = f->rows == (int64_t)a->n_seqs * f->q_max;
+    bool all_decode = f->q_max * share <= DECODE_ROWS_MAX,
+         equal = f->rows == (int64_t)a->n_seqs * f->q_max;
     struct parts p = {};
-    p.queries = (int32_t)min((int64_t)f->q_max, FEW / share);
+    p.queries = (int32_t)min((int64_t)f->q_max, DECODE_ROWS_MAX / share);
     p.blocks = CHUNK;
-    if (p.queries == 0 || (equal && !all_few)) return tiles<WIDTH>(s, f, a, false);
-    if (s->fast && f->kv_max > 0) TRY(fill_device<WIDTH>(&p, s, f, a));
+    if (p.queries == 0 || (equal && !all_decode)) return launch_tiles<WIDTH>(s, f, a, false);
+    if (s->inexact && f->kv_max > 0) TRY(fill_device<WIDTH>(&p, s, f, a));
     size_t each = size_parts<WIDTH>(&p, f, a);
     int64_t group = each ? (int64_t)(s->bytes / each) : a->n_seqs;
     if (group > a->n_seqs) group = a->n_seqs;
-    if (group == 0) return tiles<WIDTH>(s, f, a, false);
+    if (group == 0) return launch_tiles<WIDTH>(s, f, a, false);
     p.o = reinterpret_cast<float *>(s->scratch);
     p.ml = p.o + (size_t)(a->heads * p.queries * p.chunks) * (size_t)(group * WIDTH);
     for (; p.seq0 < a->n_seqs; p.seq0 += (int32_t)group)
-        TRY(decode<WIDTH>(s, f, a, &p, min(group, (int64_t)a->n_seqs - p.seq0)));
-    return all_few ? 0 : tiles<WIDTH>(s, f, a, true);
+        TRY(launch_decode<WIDTH>(s, f, a, &p, min(group, (int64_t)a->n_seqs - p.seq0)));
+    return all_decode ? 0 : launch_tiles<WIDTH>(s, f, a, true);
 }
 
 int attention_fwd(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool_k, kern_arg pool_v,
@@ -533,5 +554,5 @@ int attention_fwd(ops_s s, kern_arg out, kern_arg lse, kern_arg q, kern_arg pool
                         q->dim[0],
                         q_max,
                         kv_max};
-    return a->width <= 64 ? forward<64>(s, &f, a) : forward<128>(s, &f, a);
+    return a->width <= 64 ? launch_forward<64>(s, &f, a) : launch_forward<128>(s, &f, a);
 }

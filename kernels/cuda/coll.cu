@@ -6,9 +6,9 @@
  * neither on NCCL's version nor on the algorithm or topology that it chooses.
  *
  * NCCL is loaded when the first communicator of several ranks is opened; a single rank needs none.
- * The ranks find each other in the executable's meet.h, whose barrier before each collective names
- * a rank that does not come, or does something else. The communicator does not block: what the
- * library says is polled, and so are the stream and the other processes, with a deadline. A
+ * The ranks find each other in the executable's rendezvous.h, whose barrier before each collective
+ * names a rank that does not come, or does something else. The communicator does not block: what
+ * the library says is polled, and so are the stream and the other processes, with a deadline. A
  * collective has ended when it returns; one that does not end is aborted, and the rank that went
  * away or stopped taking part is named. */
 #include "kernels/cuda/cuda.h"
@@ -20,7 +20,7 @@
 extern "C" {
 #include "base/clock.h"
 #include "base/log.h"
-#include "kernels/meet.h"
+#include "kernels/rendezvous.h"
 }
 
 /* Floats of each rank that are summed at a time; few in tests, so that there are several turns. */
@@ -37,9 +37,9 @@ static struct nccl nccl;
 
 struct kern_coll {
     int rank, n_ranks, deadline_ms;
-    struct meet *meet; /* null: one rank */
-    ncclComm_t comm;   /* null: one rank, or aborted */
-    float *stage;      /* [n_ranks][PIECE] */
+    struct rendezvous *meet; /* null: one rank */
+    ncclComm_t comm;         /* null: one rank, or aborted */
+    float *stage;            /* [n_ranks][PIECE] */
 };
 
 static __global__ void sum_in_rank_order(float *__restrict__ out, const float *__restrict__ parts,
@@ -52,7 +52,7 @@ static __global__ void sum_in_rank_order(float *__restrict__ out, const float *_
     }
 }
 
-static int load(void) {
+static int load_nccl(void) {
     static const char name[] = "libnccl.so.2";
     struct nccl found = {};
     int version = 0;
@@ -71,18 +71,17 @@ static int load(void) {
     return 0;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------
- */
+/* --- waiting -------------------------------------------------------------------------------- */
 
 /* Ends the library's part, also what it has running on streams. */
 static void break_off(struct kern_coll *c) {
     if (c->comm) nccl.p_ncclCommAbort(c->comm);
     c->comm = nullptr;
-    meet_break(c->meet);
+    rendezvous_break(c->meet);
 }
 
 static int late(struct kern_coll *c, const char *op) {
-    int silent = meet_silent(c->meet);
+    int silent = rendezvous_silent(c->meet);
     break_off(c);
     if (silent >= 0)
         return FAIL(ERR_TIMEOUT,
@@ -92,7 +91,7 @@ static int late(struct kern_coll *c, const char *op) {
                 op, c->n_ranks, c->deadline_ms);
 }
 
-static int refused(struct kern_coll *c, const char *op, ncclResult_t rc) {
+static int nccl_refused(struct kern_coll *c, const char *op, ncclResult_t rc) {
     const char *more = nccl.p_ncclGetLastError(c->comm);
     int failure = FAIL(ERR_DEVICE, "coll: %s: rank %d of %d: NCCL: %s%s%s", op, c->rank, c->n_ranks,
                        nccl.p_ncclGetErrorString(rc), more && *more ? ": " : "", more ? more : "");
@@ -112,9 +111,9 @@ static struct patience patience_of(const struct kern_coll *c) {
 
 /* A short while more, unless another rank went away or the time is over. */
 static int wait_more(struct kern_coll *c, struct patience *p, const char *op) {
-    meet_beat(c->meet);
+    rendezvous_beat(c->meet);
     if (p->spins++ < SPINS) return 0;
-    int rc = meet_check(c->meet);
+    int rc = rendezvous_check(c->meet);
     if (rc < 0) break_off(c);
     clock_sleep_us(NAP_US);
     return rc < 0 ? rc : clock_us() < p->deadline ? 0 : late(c, op);
@@ -126,17 +125,17 @@ static ncclResult_t state_of(struct kern_coll *c) {
 }
 
 /* Until the library has taken what it was asked for, with the first answer rc. */
-static int settle(struct kern_coll *c, const char *op, ncclResult_t rc) {
+static int coll_settle(struct kern_coll *c, const char *op, ncclResult_t rc) {
     struct patience p = patience_of(c);
     while (rc == ncclInProgress) {
         TRY(wait_more(c, &p, op));
         rc = state_of(c);
     }
-    return rc == ncclSuccess ? 0 : refused(c, op, rc);
+    return rc == ncclSuccess ? 0 : nccl_refused(c, op, rc);
 }
 
 /* Until everything on the stream is done. */
-static int finish(struct kern_coll *c, ops_s s, const char *op) {
+static int coll_finish(struct kern_coll *c, ops_s s, const char *op) {
     struct patience p = patience_of(c);
     for (;;) {
         cudaError_t e = cudaStreamQuery(s->on);
@@ -146,28 +145,28 @@ static int finish(struct kern_coll *c, ops_s s, const char *op) {
             return cuda_fail(e, op, __FILE__, __LINE__);
         }
         ncclResult_t rc = state_of(c);
-        if (rc != ncclSuccess && rc != ncclInProgress) return refused(c, op, rc);
+        if (rc != ncclSuccess && rc != ncclInProgress) return nccl_refused(c, op, rc);
         TRY(wait_more(c, &p, op));
     }
-    meet_done(c->meet);
+    rendezvous_done(c->meet);
     return 0;
 }
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------------------------- */
 
-static int join(struct kern_coll *c) {
-    struct ncclUniqueId *shared = static_cast<struct ncclUniqueId *>(meet_memory(c->meet)), id;
+static int join_ranks(struct kern_coll *c) {
+    struct ncclUniqueId *shared = static_cast<struct ncclUniqueId *>(rendezvous_memory(c->meet)),
+                        id;
     struct nccl_config config = {sizeof config, NCCL_MAGIC, NCCL_VERSION_OF_CONFIG, 0};
     if (c->rank == 0) {
         ncclResult_t rc = nccl.p_ncclGetUniqueId(shared);
-        if (rc != ncclSuccess) return refused(c, "coll_open", rc);
+        if (rc != ncclSuccess) return nccl_refused(c, "coll_open", rc);
     }
-    TRY(meet_barrier(c->meet));
+    TRY(rendezvous_barrier(c->meet));
     memcpy(&id, shared, sizeof id);
     ncclResult_t rc = nccl.p_ncclCommInitRankConfig(&c->comm, c->n_ranks, id, c->rank, &config);
-    TRY(settle(c, "coll_open", rc));
-    meet_done(c->meet);
+    TRY(coll_settle(c, "coll_open", rc));
+    rendezvous_done(c->meet);
     return 0;
 }
 
@@ -177,14 +176,15 @@ int cuda_coll_open(struct kern_coll **out, const char *name, int rank, int n_ran
     c->rank = rank;
     c->n_ranks = n_ranks;
     c->deadline_ms = deadline_ms;
-    int rc = n_ranks == 1 ? 0 : load();
+    int rc = n_ranks == 1 ? 0 : load_nccl();
     if (rc == 0 && n_ranks > 1) rc = cuda_use_device();
     if (rc == 0 && n_ranks > 1)
-        rc = meet_open(&c->meet, name, rank, n_ranks, deadline_ms, sizeof(struct ncclUniqueId));
+        rc = rendezvous_open(&c->meet, name, rank, n_ranks, deadline_ms,
+                             sizeof(struct ncclUniqueId));
     if (rc == 0 && n_ranks > 1) {
         size_t bytes = (size_t)n_ranks * PIECE * sizeof(float);
         cudaError_t e = cudaMalloc(reinterpret_cast<void **>(&c->stage), bytes);
-        rc = e == cudaSuccess ? join(c) : cuda_fail(e, "coll_open", __FILE__, __LINE__);
+        rc = e == cudaSuccess ? join_ranks(c) : cuda_fail(e, "coll_open", __FILE__, __LINE__);
     }
     if (rc < 0) {
         cuda_coll_close(c);
@@ -195,25 +195,24 @@ int cuda_coll_open(struct kern_coll **out, const char *name, int rank, int n_ran
 }
 
 void cuda_coll_close(struct kern_coll *c) {
-    if (c->comm && settle(c, "coll_close", nccl.p_ncclCommFinalize(c->comm)) == 0)
+    if (c->comm && coll_settle(c, "coll_close", nccl.p_ncclCommFinalize(c->comm)) == 0)
         nccl.p_ncclCommDestroy(c->comm);
     if (c->stage) cudaFree(c->stage);
-    meet_close(&c->meet);
+    rendezvous_close(&c->meet);
     delete c;
 }
 
-/* --- the collectives ----------------------------------------------------------------------------
- */
+/* --- the collectives ------------------------------------------------------------------------ */
 
-static int copy(ops_s s, float *to, const float *from, int64_t n) {
+static int coll_copy(ops_s s, float *to, const float *from, int64_t n) {
     if (to == from || n == 0) return 0;
     CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)n * sizeof *to, cudaMemcpyDeviceToDevice, s->on));
     return 0;
 }
 
-static int begin(struct kern_coll *c, enum meet_op op, int64_t n) {
+static int coll_begin(struct kern_coll *c, enum rendezvous_op op, int64_t n) {
     TRY(cuda_use_device());
-    return meet_begin(c->meet, op, n);
+    return rendezvous_begin(c->meet, op, n);
 }
 
 struct span { /* elements [from, from + n) */
@@ -221,7 +220,7 @@ struct span { /* elements [from, from + n) */
 };
 
 /* What rank r owns of m elements. */
-static struct span share(const struct kern_coll *c, int r, int64_t m) {
+static struct span rank_span(const struct kern_coll *c, int r, int64_t m) {
     int64_t from = m * r / c->n_ranks;
     struct span s = {from, m * (r + 1) / c->n_ranks - from};
     return s;
@@ -229,13 +228,13 @@ static struct span share(const struct kern_coll *c, int r, int64_t m) {
 
 /* One group of transfers: rank r gets out[r], and in[r] receives what it sends. Own spans are not
  * moved; an empty span is not sent. */
-struct exchange {
-    const float *out[MEET_RANKS_MAX];
-    float *in[MEET_RANKS_MAX];
-    int64_t n_out[MEET_RANKS_MAX], n_in[MEET_RANKS_MAX];
+struct rank_comm {
+    const float *out[RENDEZVOUS_RANKS_MAX];
+    float *in[RENDEZVOUS_RANKS_MAX];
+    int64_t n_out[RENDEZVOUS_RANKS_MAX], n_in[RENDEZVOUS_RANKS_MAX];
 };
 
-static int run_exchange(struct kern_coll *c, ops_s s, const struct exchange *x, const char *op) {
+static int run_exchange(struct kern_coll *c, ops_s s, const struct rank_comm *x, const char *op) {
     ncclResult_t rc = nccl.p_ncclGroupStart();
     for (int r = 0; r < c->n_ranks && rc == ncclSuccess; r++) {
         if (r == c->rank) continue;
@@ -245,14 +244,14 @@ static int run_exchange(struct kern_coll *c, ops_s s, const struct exchange *x, 
             rc = nccl.p_ncclRecv(x->in[r], (size_t)x->n_in[r], ncclFloat32, r, c->comm, s->on);
     }
     ncclResult_t end = nccl.p_ncclGroupEnd();
-    return settle(c, op, rc == ncclSuccess || rc == ncclInProgress ? end : rc);
+    return coll_settle(c, op, rc == ncclSuccess || rc == ncclInProgress ? end : rc);
 }
 
 /* out[i] = sum over ranks of their x[mine + i]; rank r gets x + at[r] of n[r] elements from here.
  */
 static int sum_pieces(struct kern_coll *c, ops_s s, float *out, const float *x,
                       const struct span *of, const char *op) {
-    struct exchange e = {};
+    struct rank_comm e = {};
     const struct span *own = &of[c->rank];
     for (int r = 0; r < c->n_ranks; r++) {
         e.out[r] = x + of[r].from;
@@ -260,7 +259,7 @@ static int sum_pieces(struct kern_coll *c, ops_s s, float *out, const float *x,
         e.in[r] = c->stage + r * PIECE;
         e.n_in[r] = own->n;
     }
-    TRY(copy(s, c->stage + c->rank * PIECE, x + own->from, own->n));
+    TRY(coll_copy(s, c->stage + c->rank * PIECE, x + own->from, own->n));
     TRY(run_exchange(c, s, &e, op));
     if (own->n)
         CUDA_LAUNCH(sum_in_rank_order, cuda_blocks(own->n), CUDA_BLOCK, 0, s, out, c->stage, PIECE,
@@ -270,15 +269,15 @@ static int sum_pieces(struct kern_coll *c, ops_s s, float *out, const float *x,
 
 int cuda_coll_all_reduce(struct kern_coll *c, ops_s s, kern_arg x) {
     const int64_t n = kern_elements(x), step = PIECE * c->n_ranks;
-    struct span of[MEET_RANKS_MAX];
-    struct exchange back = {};
+    struct span of[RENDEZVOUS_RANKS_MAX];
+    struct rank_comm back = {};
     if (c->n_ranks == 1) return 0;
-    TRY(begin(c, MEET_ALL_REDUCE, n));
+    TRY(coll_begin(c, RENDEZVOUS_ALL_REDUCE, n));
     for (int64_t i = 0; i < n; i += step) {
         float *at = cuda_data<float>(x) + i;
         const int64_t m = n - i < step ? n - i : step;
         for (int r = 0; r < c->n_ranks; r++)
-            of[r] = share(c, r, m);
+            of[r] = rank_span(c, r, m);
         const struct span *own = &of[c->rank];
         TRY(sum_pieces(c, s, at + own->from, at, of, "all_reduce"));
         for (int r = 0; r < c->n_ranks; r++) {
@@ -289,11 +288,11 @@ int cuda_coll_all_reduce(struct kern_coll *c, ops_s s, kern_arg x) {
         }
         TRY(run_exchange(c, s, &back, "all_reduce"));
     }
-    return finish(c, s, "all_reduce");
+    return coll_finish(c, s, "all_reduce");
 }
 
 /* x holds one shard of n elements per rank. */
-static int check_shards(const struct kern_coll *c, const char *op, kern_arg x, int64_t n) {
+static int nccl_check_shards(const struct kern_coll *c, const char *op, kern_arg x, int64_t n) {
     if (kern_elements(x) == n * c->n_ranks) return 0;
     return FAIL(ERR_CONFIG, "%s: %lld elements, wanted %d shards of %lld", op,
                 (long long)kern_elements(x), c->n_ranks, (long long)n);
@@ -301,29 +300,29 @@ static int check_shards(const struct kern_coll *c, const char *op, kern_arg x, i
 
 int cuda_coll_reduce_scatter(struct kern_coll *c, ops_s s, kern_arg shard, kern_arg x) {
     const int64_t n = kern_elements(shard);
-    struct span of[MEET_RANKS_MAX];
-    TRY(check_shards(c, "coll_reduce_scatter", x, n));
-    if (c->n_ranks == 1) return copy(s, cuda_data<float>(shard), cuda_data<float>(x), n);
-    TRY(begin(c, MEET_REDUCE_SCATTER, n));
+    struct span of[RENDEZVOUS_RANKS_MAX];
+    TRY(nccl_check_shards(c, "coll_reduce_scatter", x, n));
+    if (c->n_ranks == 1) return coll_copy(s, cuda_data<float>(shard), cuda_data<float>(x), n);
+    TRY(coll_begin(c, RENDEZVOUS_REDUCE_SCATTER, n));
     for (int64_t i = 0; i < n; i += PIECE) {
         for (int r = 0; r < c->n_ranks; r++)
             of[r] = {r * n + i, n - i < PIECE ? n - i : PIECE};
         TRY(sum_pieces(c, s, cuda_data<float>(shard) + i, cuda_data<float>(x), of,
                        "reduce_scatter"));
     }
-    return finish(c, s, "reduce_scatter");
+    return coll_finish(c, s, "reduce_scatter");
 }
 
 /* The shard may be this rank's place in x. */
 int cuda_coll_all_gather(struct kern_coll *c, ops_s s, kern_arg x, kern_arg shard) {
     const int64_t n = kern_elements(shard);
-    TRY(check_shards(c, "coll_all_gather", x, n));
-    if (c->n_ranks == 1) return copy(s, cuda_data<float>(x), cuda_data<float>(shard), n);
-    TRY(begin(c, MEET_ALL_GATHER, n));
+    TRY(nccl_check_shards(c, "coll_all_gather", x, n));
+    if (c->n_ranks == 1) return coll_copy(s, cuda_data<float>(x), cuda_data<float>(shard), n);
+    TRY(coll_begin(c, RENDEZVOUS_ALL_GATHER, n));
     ncclResult_t rc =
         nccl.p_ncclAllGather(shard->data, x->data, (size_t)n, ncclFloat32, c->comm, s->on);
-    TRY(settle(c, "all_gather", rc));
-    return finish(c, s, "all_gather");
+    TRY(coll_settle(c, "all_gather", rc));
+    return coll_finish(c, s, "all_gather");
 }
 
 int cuda_coll_broadcast(struct kern_coll *c, ops_s s, kern_arg x, int root) {
@@ -331,13 +330,13 @@ int cuda_coll_broadcast(struct kern_coll *c, ops_s s, kern_arg x, int root) {
     if (root < 0 || root >= c->n_ranks)
         return FAIL(ERR_CONFIG, "coll_broadcast: root %d of %d ranks", root, c->n_ranks);
     if (c->n_ranks == 1) return 0;
-    TRY(begin(c, MEET_BROADCAST, n * MEET_RANKS_MAX + root));
+    TRY(coll_begin(c, RENDEZVOUS_BROADCAST, n * RENDEZVOUS_RANKS_MAX + root));
     ncclResult_t rc =
         nccl.p_ncclBroadcast(x->data, x->data, (size_t)n, ncclFloat32, root, c->comm, s->on);
-    TRY(settle(c, "broadcast", rc));
-    return finish(c, s, "broadcast");
+    TRY(coll_settle(c, "broadcast", rc));
+    return coll_finish(c, s, "broadcast");
 }
 
 int cuda_coll_barrier(struct kern_coll *c) {
-    return c->n_ranks == 1 ? 0 : begin(c, MEET_BARRIER, 0);
+    return c->n_ranks == 1 ? 0 : coll_begin(c, RENDEZVOUS_BARRIER, 0);
 }

@@ -104,7 +104,8 @@ static bool layout(cublasLtMatrixLayout_t *out, cudaDataType_t t, cublasOperatio
            CUBLAS_STATUS_SUCCESS;
 }
 
-static bool set(struct lt_call *c, cublasLtMatmulDescAttributes_t what, const void *v, size_t n) {
+static bool lt_set(struct lt_call *c, cublasLtMatmulDescAttributes_t what, const void *v,
+                   size_t n) {
     return lt.p_cublasLtMatmulDescSetAttribute(c->desc, what, v, n) == CUBLAS_STATUS_SUCCESS;
 }
 
@@ -115,15 +116,15 @@ static bool call_open(struct lt_call *c, const struct lt_key *k, int64_t rows, c
     if (lt.p_cublasLtMatmulDescCreate(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F) !=
         CUBLAS_STATUS_SUCCESS)
         return false;
-    bool ok = set(c, CUBLASLT_MATMUL_DESC_TRANSA, &k->ta, sizeof k->ta) &&
-              set(c, CUBLASLT_MATMUL_DESC_TRANSB, &k->tb, sizeof k->tb) &&
+    bool ok = lt_set(c, CUBLASLT_MATMUL_DESC_TRANSA, &k->ta, sizeof k->ta) &&
+              lt_set(c, CUBLASLT_MATMUL_DESC_TRANSB, &k->tb, sizeof k->tb) &&
               layout(&c->a, k->in, k->ta, k->m, depth) && layout(&c->b, k->in, k->tb, depth, n) &&
               layout(&c->d, k->out, CUBLAS_OP_N, k->m, n);
     if (!ok || !k->bias) return ok;
     cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    return set(c, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
-           set(c, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias) &&
-           set(c, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &k->in, sizeof k->in);
+    return lt_set(c, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
+           lt_set(c, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias) &&
+           lt_set(c, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &k->in, sizeof k->in);
 }
 
 static void say_choice(const struct lt_key *k, const cublasLtMatmulAlgo_t *algo) {
@@ -138,7 +139,9 @@ static void say_choice(const struct lt_key *k, const cublasLtMatmulAlgo_t *algo)
         (long long)k->m, (long long)k->n, (long long)k->k, (long long)k->rows, id, tile, split);
 }
 
-static bool choose(struct lt_entry *e) {
+/* The library's first choice for this product. On an exact stream it is asked for LT_ROWS rows,
+ * whatever the batch has, and may not split the sum: a row's bits depend on neither then. */
+static bool choose_algorithm(struct lt_entry *e) {
     struct lt_call c;
     cublasLtMatmulPreference_t pref = nullptr;
     cublasLtMatmulHeuristicResult_t r = {};
@@ -175,7 +178,7 @@ static struct lt_entry *entry_of(const struct lt_key *k) {
     /* A full cache forgets: what it would have said is found again. */
     struct lt_entry *e = &cache[n_cached < LT_CACHE ? n_cached++ : oldest++ % LT_CACHE];
     e->key = *k;
-    e->usable = choose(e);
+    e->usable = choose_algorithm(e);
     return e;
 }
 
@@ -189,7 +192,7 @@ struct lt_operands {
     bool accumulate;
 };
 
-static int multiply(ops_s s, const struct lt_key *k, int64_t rows, const struct lt_operands *x) {
+static int lt_multiply(ops_s s, const struct lt_key *k, int64_t rows, const struct lt_operands *x) {
     struct lt_call c;
     float one = 1, beta = x->accumulate ? 1 : 0;
     struct lt_entry *e = entry_of(k);
@@ -205,14 +208,14 @@ static int multiply(ops_s s, const struct lt_key *k, int64_t rows, const struct 
     return FAIL(ERR_DEVICE, "cublasLtMatmul: status %d", (int)rc);
 }
 
-static int run(ops_s s, const struct lt_key *k, int64_t rows, const struct lt_operands *x) {
+static int lt_run(ops_s s, const struct lt_key *k, int64_t rows, const struct lt_operands *x) {
     if (!lt_load()) return ERR_UNSUP;
     struct lt_key fast = *k;
     for (fast.rows = 1; fast.rows < rows;)
         fast.rows *= 2;
     fast.workspace = s->bytes < LT_WORKSPACE ? s->bytes : LT_WORKSPACE;
-    int rc = s->fast ? multiply(s, &fast, rows, x) : ERR_UNSUP;
-    return rc == ERR_UNSUP ? multiply(s, k, rows, x) : rc;
+    int rc = s->inexact ? lt_multiply(s, &fast, rows, x) : ERR_UNSUP;
+    return rc == ERR_UNSUP ? lt_multiply(s, k, rows, x) : rc;
 }
 
 /* Row-major C[n,o] = X W^T is column-major C^T[o,n] = (W^T as stored)^T X^T. */
@@ -228,7 +231,7 @@ int cublaslt_matmul(ops_s s, kern_arg y, kern_arg x, kern_arg w, kern_arg bias) 
                        .rows = 0,
                        .workspace = 0};
     struct lt_operands o = {w->data, x->data, bias ? bias->data : nullptr, y->data, false};
-    return run(s, &k, y->dim[0], &o);
+    return lt_run(s, &k, y->dim[0], &o);
 }
 
 int cublaslt_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accumulate) {
@@ -243,7 +246,7 @@ int cublaslt_matmul_dx(ops_s s, kern_arg gx, kern_arg gy, kern_arg w, bool accum
                        .rows = 0,
                        .workspace = 0};
     struct lt_operands o = {w->data, gy->data, nullptr, gx->data, accumulate};
-    return run(s, &k, gx->dim[0], &o);
+    return lt_run(s, &k, gx->dim[0], &o);
 }
 
 int cublaslt_matmul_dw(ops_s s, kern_arg gw, kern_arg gy, kern_arg x) {
@@ -258,7 +261,7 @@ int cublaslt_matmul_dw(ops_s s, kern_arg gw, kern_arg gy, kern_arg x) {
                        .rows = 0,
                        .workspace = 0};
     struct lt_operands o = {x->data, gy->data, nullptr, gw->data, true};
-    return run(s, &k, gy->dim[0], &o);
+    return lt_run(s, &k, gy->dim[0], &o);
 }
 
 #else

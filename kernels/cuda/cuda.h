@@ -16,7 +16,7 @@
 
 #define _Noreturn [[noreturn]]
 extern "C" {
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 #include "kernels/ops.h"
 OPS_DECLARE(cuda);
 OPS_DECLARE_COLL(cuda);
@@ -39,7 +39,7 @@ struct kern_stream {
     cudaStream_t on;
     char *scratch; /* 256-byte aligned device memory */
     size_t bytes;
-    bool fast; /* exact false */
+    bool inexact; /* exact false */
     bool recording;
     const char *broken; /* what was called that cannot be recorded, null: nothing */
 };
@@ -53,7 +53,7 @@ static const int64_t CUDA_NORM_NARROW = 512; /* widest row whose norm is one war
 /* norm.cu: floats of scratch for the reverse of n rows of d. */
 int64_t cuda_norm_floats(int64_t n, int64_t d);
 
-/* --- errors and launches (host) -------------------------------------------------------------- */
+/* --- errors and launches (host) ------------------------------------------------------------- */
 
 /* Records the driver's message; ERR_NOMEM or ERR_DEVICE. */
 int cuda_fail(cudaError_t e, const char *what, const char *file, int line);
@@ -108,7 +108,7 @@ template <typename T> static inline T *cuda_data(kern_arg t) {
     return t ? static_cast<T *>(t->data) : nullptr;
 }
 
-/* --- elements -------------------------------------------------------------------------------- */
+/* --- elements ------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float cuda_get(const float *p) {
     return *p;
@@ -129,7 +129,7 @@ static __device__ __forceinline__ void cuda_set(bf16 *p, float x) {
                  step_ = (int64_t)gridDim.x * blockDim.x;                                          \
          i < (n); i += step_)
 
-/* --- reductions over a block of CUDA_BLOCK threads; every thread gets the result -------------- */
+/* --- reductions over a block of CUDA_BLOCK threads; every thread gets the result ------------ */
 
 struct cuda_sum {
     template <typename T> static __device__ __forceinline__ T of(T a, T b) {

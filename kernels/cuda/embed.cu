@@ -49,11 +49,11 @@ embed_bwd_thread_per_column(float *__restrict__ table, const T *__restrict__ g,
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T>
-static int gather(ops_s s, kern_arg out, kern_arg table, kern_arg ids, int64_t rows, int64_t d) {
+static int gather_typed(ops_s s, kern_arg out, kern_arg table, kern_arg ids, int64_t rows,
+                        int64_t d) {
     CUDA_LAUNCH(rows_gather<T>, (unsigned)ids->dim[0], CUDA_BLOCK, 0, s, cuda_data<T>(out),
                 cuda_data<T>(table), cuda_data<int32_t>(ids), rows, d);
     return 0;
@@ -61,8 +61,8 @@ static int gather(ops_s s, kern_arg out, kern_arg table, kern_arg ids, int64_t r
 
 static int gather_any(ops_s s, kern_arg out, kern_arg table, kern_arg ids, int64_t rows,
                       int64_t d) {
-    return out->dtype == KERN_BF16 ? gather<bf16>(s, out, table, ids, rows, d)
-                                   : gather<float>(s, out, table, ids, rows, d);
+    return out->dtype == KERN_BF16 ? gather_typed<bf16>(s, out, table, ids, rows, d)
+                                   : gather_typed<float>(s, out, table, ids, rows, d);
 }
 
 int cuda_embed(ops_s s, kern_arg out, kern_arg table, kern_arg ids) {
@@ -80,7 +80,8 @@ int cuda_kv_read(ops_s s, kern_arg k, kern_arg v, kern_arg pool_k, kern_arg pool
 }
 
 template <typename T>
-static int scatter(ops_s s, kern_arg pool, kern_arg x, kern_arg slot, int64_t rows, int64_t d) {
+static int scatter_typed(ops_s s, kern_arg pool, kern_arg x, kern_arg slot, int64_t rows,
+                         int64_t d) {
     CUDA_LAUNCH(rows_scatter<T>, (unsigned)slot->dim[0], CUDA_BLOCK, 0, s, cuda_data<T>(pool),
                 cuda_data<T>(x), cuda_data<int32_t>(slot), rows, d);
     return 0;
@@ -90,11 +91,11 @@ int cuda_kv_write(ops_s s, kern_arg pool_k, kern_arg pool_v, kern_arg k, kern_ar
                   kern_arg slot) {
     int64_t rows = pool_k->dim[0] * pool_k->dim[1], d = k->dim[1] * k->dim[2];
     if (k->dtype == KERN_BF16) {
-        TRY(scatter<bf16>(s, pool_k, k, slot, rows, d));
-        return scatter<bf16>(s, pool_v, v, slot, rows, d);
+        TRY(scatter_typed<bf16>(s, pool_k, k, slot, rows, d));
+        return scatter_typed<bf16>(s, pool_v, v, slot, rows, d);
     }
-    TRY(scatter<float>(s, pool_k, k, slot, rows, d));
-    return scatter<float>(s, pool_v, v, slot, rows, d);
+    TRY(scatter_typed<float>(s, pool_k, k, slot, rows, d));
+    return scatter_typed<float>(s, pool_v, v, slot, rows, d);
 }
 
 template <typename T> static int scatter_add(ops_s s, kern_arg x, kern_arg g, kern_arg rows) {

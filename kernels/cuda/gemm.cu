@@ -73,8 +73,7 @@ static __global__ void bias_bwd_thread_per_column(float *__restrict__ gbias,
     gbias[j] = sum;
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 struct product { /* C[m,n] of depth k */
     struct operand a, b;

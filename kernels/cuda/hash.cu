@@ -56,7 +56,7 @@ static __device__ __forceinline__ uint64_t secret_at(int byte) {
     return shift ? low >> shift | hash_secret[w + 1] << (64 - shift) : low;
 }
 
-static __device__ __forceinline__ uint64_t word_at(const uint8_t *p) {
+static __device__ __forceinline__ uint64_t hash_word_at(const uint8_t *p) {
     uint64_t w = 0;
     for (int i = 7; i >= 0; i--)
         w = w << 8 | p[i];
@@ -64,7 +64,7 @@ static __device__ __forceinline__ uint64_t word_at(const uint8_t *p) {
 }
 
 template <bool ALIGNED> static __device__ __forceinline__ struct pair pair_at(const uint8_t *p) {
-    if (!ALIGNED) return {word_at(p), word_at(p + 8)};
+    if (!ALIGNED) return {hash_word_at(p), hash_word_at(p + 8)};
     ulonglong2 v = *reinterpret_cast<const ulonglong2 *>(p);
     return {(uint64_t)v.x, (uint64_t)v.y};
 }
@@ -91,8 +91,8 @@ static __device__ __forceinline__ struct pair start_of(int t) {
 }
 
 /* The sum over the four threads of a block, then the final stir. All 32 lanes call. */
-static __device__ __forceinline__ uint64_t merge(struct pair acc, int t, int secret,
-                                                 uint64_t from) {
+static __device__ __forceinline__ uint64_t merge_lanes(struct pair acc, int t, int secret,
+                                                       uint64_t from) {
     uint64_t x =
         mul_fold(acc.a ^ secret_at(secret + 16 * t), acc.b ^ secret_at(secret + 16 * t + 8));
     x += __shfl_xor_sync(0xffffffffu, x, 1);
@@ -137,8 +137,8 @@ static __global__ void leaves_kernel(uint64_t *leaf, const uint8_t *data, size_t
     const size_t n = bytes - at < HASH_BLOCK ? bytes - at : (size_t)HASH_BLOCK;
     const bool aligned = (uintptr_t)data % 16 == 0;
     struct pair acc = aligned ? sums_of<true>(data + at, n, t) : sums_of<false>(data + at, n, t);
-    uint64_t low = merge(acc, t, SECRET_LOW, n * PRIME64_1);
-    uint64_t high = merge(acc, t, SECRET_HIGH, ~(n * PRIME64_2));
+    uint64_t low = merge_lanes(acc, t, SECRET_LOW, n * PRIME64_1);
+    uint64_t high = merge_lanes(acc, t, SECRET_HIGH, ~(n * PRIME64_2));
     if (mine >= n_leaves || t != 0) return;
     leaf[2 * b] = high;
     leaf[2 * b + 1] = low;

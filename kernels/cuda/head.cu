@@ -105,8 +105,7 @@ logprob_bwd_block_per_row(float *__restrict__ logits, const float *__restrict__ 
     }
 }
 
-/* --- sampling ----------------------------------------------------------------------------------
- */
+/* --- sampling ------------------------------------------------------------------------------- */
 
 /* Unsigned integers in the order of the floats. */
 static __device__ __forceinline__ unsigned key_of(float x) {
@@ -311,8 +310,7 @@ static __global__ void sample_block_per_row(struct sample_out out, struct sample
     out.kept[i] = cuts && t > 0 ? (float)total : 1;
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 int cuda_logprob(ops_s s, kern_arg logprob, kern_arg entropy, kern_arg lse, kern_arg logits,
                  kern_arg target, kern_arg inv_temp) {

@@ -19,7 +19,7 @@
 static const uint32_t MMA_ONES = 0x3f803f80u; /* two bf16 ones */
 
 #if CUDA_ON_DEVICE
-#define MMA_UNROLL _Pragma("unroll") /* arrays must end up in registers */
+#define MMA_UNROLL _Pragma("unroll") /* of a loop over an array that must end up in registers */
 
 /* c += a b */
 static __device__ __forceinline__ void mma_m16n8k16(float c[4], const uint32_t a[4], uint32_t b0,
@@ -97,8 +97,13 @@ static __device__ __forceinline__ void mma_move(bf16 *dst, const bf16 *src) {
 #include <sim_mma.h>
 #endif
 
-/* --- tiles in shared memory: rows of WIDTH bf16, 16-byte pieces swizzled by row ------------------
- * Piece p of row r lies at p ^ (r % 8), so the eight rows that an ldmatrix reads at one p lie in
+#define MMA_FOR(i, n)                                                                              \
+    MMA_UNROLL                                                                                     \
+    for (int i = 0; i < (n); i++)
+
+/* --- tiles in shared memory: rows of WIDTH bf16, 16-byte pieces swizzled by row ------------- */
+
+/* Piece p of row r lies at p ^ (r % 8), so the eight rows that an ldmatrix reads at one p lie in
  * eight different banks. */
 
 template <int WIDTH> static __device__ __forceinline__ bf16 *mma_piece(bf16 *tile, int r, int p) {

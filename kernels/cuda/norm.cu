@@ -123,8 +123,7 @@ static __global__ void rmsnorm_bwd_weight_sum(float *__restrict__ out,
     out[blockIdx.y * d + j] = accumulate ? out[blockIdx.y * d + j] + sum : sum;
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T> static int rmsnorm(ops_s s, kern_arg out, kern_arg x, kern_arg w, float eps) {
     T *to = cuda_data<T>(out), *from = cuda_data<T>(x), *by = cuda_data<T>(w);
@@ -178,6 +177,8 @@ static int add_weight(ops_s s, float *gw, float *part, int64_t slices, int64_t d
     return 0;
 }
 
+/* gx by row, which leaves each row's scale behind; gw from that in slices of rows, then their sum.
+ */
 template <typename T>
 static int rmsnorm_bwd(ops_s s, kern_arg gx, kern_arg gw, kern_arg gout, kern_arg x, kern_arg w,
                        float eps, bool accumulate) {

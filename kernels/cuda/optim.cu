@@ -14,13 +14,13 @@ struct adamw_numbers { /* of one step; the bias corrections are formed in double
     float lr, beta1, beta2, eps, decay, scale, c1, c2, along_scale;
     const float *along; /* or along16, or neither */
     const bf16 *along16;
-    bf16 *keep, *half;
+    bf16 *keep, *rounded;
     uint16_t *changed; /* null, or 16 elements a piece */
     bool changed_or;
 };
 
-static __device__ __forceinline__ uint32_t bits_of(float x, bool half) {
-    if (!half) return __float_as_uint(x);
+static __device__ __forceinline__ uint32_t bits_of(float x, bool rounded) {
+    if (!rounded) return __float_as_uint(x);
     return __float_as_uint(__bfloat162float(__float2bfloat16_rn(x)));
 }
 
@@ -39,8 +39,8 @@ static __device__ __forceinline__ bool adamw_one(float *w, float *m, float *v, c
     m[i] = mi;
     v[i] = vi;
     w[i] = now;
-    if (p.half) p.half[i] = __float2bfloat16_rn(now);
-    return bits_of(was, p.half) != bits_of(now, p.half);
+    if (p.rounded) p.rounded[i] = __float2bfloat16_rn(now);
+    return bits_of(was, p.rounded) != bits_of(now, p.rounded);
 }
 
 /* A warp's elements are 32 neighbours, so its vote is a piece of the bitmap: each half of it, whose
@@ -122,8 +122,7 @@ static __global__ void cast_to_f32(float *__restrict__ to, const bf16 *__restric
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 int cuda_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
                const struct kern_adamw *p) {
@@ -141,7 +140,7 @@ int cuda_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g,
         .along = p->along.dtype == KERN_F32 ? cuda_data<float>(&p->along) : nullptr,
         .along16 = p->along.dtype == KERN_BF16 ? cuda_data<bf16>(&p->along) : nullptr,
         .keep = cuda_data<bf16>(&p->keep),
-        .half = cuda_data<bf16>(&p->half),
+        .rounded = cuda_data<bf16>(&p->rounded),
         .changed =
             p->changed.data ? cuda_data<uint16_t>(&p->changed) + p->changed_at / 16 : nullptr,
         .changed_or = p->changed_or,
@@ -158,19 +157,19 @@ int cuda_axpby(ops_s s, kern_arg y, float alpha, kern_arg x, float beta) {
     return 0;
 }
 
-int cuda_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
-    int64_t n = kern_elements(a);
+int cuda_dot(ops_s s, double out[3], kern_arg x, kern_arg y) {
+    int64_t n = kern_elements(x);
     unsigned blocks = cuda_blocks(n);
     void *memory = nullptr;
     if (blocks > DOT_GRID) blocks = DOT_GRID;
     TRY(cuda_scratch(&memory, s, "dot", (size_t)(3 * blocks + 3) * sizeof(double)));
     double *sums = static_cast<double *>(memory), *part = sums + 3;
-    if (b && b->dtype == KERN_BF16)
-        CUDA_LAUNCH(dot_blocks<bf16>, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(a),
-                    cuda_data<bf16>(b), n);
+    if (y && y->dtype == KERN_BF16)
+        CUDA_LAUNCH(dot_blocks<bf16>, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(x),
+                    cuda_data<bf16>(y), n);
     else
-        CUDA_LAUNCH(dot_blocks<float>, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(a),
-                    cuda_data<float>(b), n);
+        CUDA_LAUNCH(dot_blocks<float>, blocks, CUDA_BLOCK, 0, s, part, cuda_data<float>(x),
+                    cuda_data<float>(y), n);
     CUDA_LAUNCH(dot_finish, 1, CUDA_BLOCK, 0, s, sums, part, (int)blocks);
     CUDA_TRY(cudaMemcpyAsync(out, sums, 3 * sizeof *out, cudaMemcpyDeviceToHost, s->on));
     CUDA_TRY(cudaStreamSynchronize(s->on));

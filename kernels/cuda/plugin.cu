@@ -110,7 +110,7 @@ static void cuda_stream_close(struct kern_stream *s) {
 }
 
 static int cuda_exact(struct kern_stream *s, bool exact) {
-    s->fast = !exact;
+    s->inexact = !exact;
     return 0;
 }
 
@@ -206,6 +206,8 @@ extern "C" const struct kern_backend kern_plugin = {
     .abi = KERN_ABI,
     .size = sizeof(struct kern_backend),
     .name = "cuda",
+    .on_host = false,
+    .numbered = true,
     .open = cuda_open,
     .close = cuda_close,
     .alloc = cuda_alloc,

@@ -49,8 +49,7 @@ norm_rope_warp_per_head(T *q, const T *q0, const T *__restrict__ w, float eps,
     }
 }
 
-/* --- launchers ---------------------------------------------------------------------------------
- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T>
 static int rope(ops_s s, kern_arg x, kern_arg pos, kern_arg cos, kern_arg sin, bool inverse) {

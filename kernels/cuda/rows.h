@@ -99,7 +99,7 @@ static __device__ __forceinline__ float row_scale(const T *row, int64_t d, float
     return row_inverse_rms(WARP ? row_sum_by_warp(d, squares) : row_sum(d, squares), d, eps);
 }
 
-/* --- launchers --- */
+/* --- launchers ------------------------------------------------------------------------------ */
 
 template <typename T> static inline bool row_aligned(const T *p) {
     return reinterpret_cast<uintptr_t>(p) % sizeof(row_pack<T>) == 0;

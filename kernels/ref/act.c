@@ -29,9 +29,9 @@ int ref_swiglu_bwd(ops_s s, kern_arg ggate, kern_arg gup, kern_arg gout, kern_ar
     return 0;
 }
 
-int ref_add(ops_s s, kern_arg out, kern_arg a, kern_arg b) {
+int ref_add(ops_s s, kern_arg out, kern_arg x, kern_arg y) {
     (void)s;
     for (int64_t i = 0, n = kern_elements(out); i < n; i++)
-        host_store(out, i, host_load(a, i) + host_load(b, i));
+        host_store(out, i, host_load(x, i) + host_load(y, i));
     return 0;
 }

@@ -9,7 +9,8 @@
 
 #include <math.h>
 
-struct head {                 /* one query row of one head and the keys it sees */
+/* One query row of one head and the keys it sees */
+struct head {
     int64_t row, first, last; /* row * H + h; keys first..last */
     const int32_t *pages;
     int64_t page, stride, offset; /* keys per page; elements from key to key; of this key head */
@@ -17,7 +18,7 @@ struct head {                 /* one query row of one head and the keys it sees 
     double scale;
 };
 
-static int64_t at(const struct head *h, int64_t key) { /* offset of a key in its pool */
+static int64_t head_at(const struct head *h, int64_t key) { /* offset of a key in its pool */
     return (h->pages[key / h->page] * h->page + key % h->page) * h->stride + h->offset;
 }
 
@@ -57,19 +58,20 @@ struct forward {
     double *z, *sum;
 };
 
+/* One row and head: scores, softmax, values, as the formula reads. */
 static void forward_head(const struct head *h, void *ctx) {
     struct forward *f = ctx;
     const int64_t row = h->row * h->width;
     double max = -INFINITY, total = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
-        f->z[j] = h->scale * inner(f->q, row, f->k, at(h, j), h->width);
+        f->z[j] = h->scale * inner(f->q, row, f->k, head_at(h, j), h->width);
         if (f->z[j] > max) max = f->z[j];
     }
     for (int64_t i = 0; i < h->width; i++)
         f->sum[i] = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
         double p = exp(f->z[j] - max);
-        const int64_t o = at(h, j);
+        const int64_t o = head_at(h, j);
         total += p;
         for (int64_t i = 0; i < h->width; i++)
             f->sum[i] += p * host_load(f->v, o + i);
@@ -111,7 +113,7 @@ static void reverse_head(const struct head *h, void *ctx) {
     for (int64_t i = 0; i < width; i++)
         f->sum[i] = 0;
     for (int64_t j = h->first; j <= h->last; j++) {
-        int64_t o = at(h, j);
+        int64_t o = head_at(h, j);
         double p = exp(h->scale * inner(f->q, row, f->k, o, width) - lse);
         double gz = h->scale * p * (inner(f->gout, row, f->v, o, width) - t);
         for (int64_t i = 0; i < width; i++) {

@@ -33,7 +33,7 @@ int ref_coll_all_reduce(struct kern_coll *c, ops_s s, kern_arg x) {
     return 0;
 }
 
-static int copy(const char *op, kern_arg dst, kern_arg src) {
+static int copy_one_rank(const char *op, kern_arg dst, kern_arg src) {
     if (kern_elements(dst) != kern_elements(src))
         return FAIL(ERR_CONFIG, "%s: %lld elements, wanted %lld", op, (long long)kern_elements(dst),
                     (long long)kern_elements(src));
@@ -44,13 +44,13 @@ static int copy(const char *op, kern_arg dst, kern_arg src) {
 int ref_coll_reduce_scatter(struct kern_coll *c, ops_s s, kern_arg shard, kern_arg x) {
     (void)c;
     (void)s;
-    return copy("coll_reduce_scatter", shard, x);
+    return copy_one_rank("coll_reduce_scatter", shard, x);
 }
 
 int ref_coll_all_gather(struct kern_coll *c, ops_s s, kern_arg x, kern_arg shard) {
     (void)c;
     (void)s;
-    return copy("coll_all_gather", x, shard);
+    return copy_one_rank("coll_all_gather", x, shard);
 }
 
 int ref_coll_broadcast(struct kern_coll *c, ops_s s, kern_arg x, int root) {

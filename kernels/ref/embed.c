@@ -14,7 +14,7 @@ static void copy_rows(kern_arg out, kern_arg table, const int32_t *ids, int64_t 
                row);
 }
 
-static void add_rows(kern_arg table, kern_arg g, const int32_t *ids, int64_t n, int64_t d) {
+static void ref_add_rows(kern_arg table, kern_arg g, const int32_t *ids, int64_t n, int64_t d) {
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < d; j++) {
             const int64_t at = ids[i] * d + j;
@@ -39,14 +39,14 @@ int ref_gather(ops_s s, kern_arg out, kern_arg x, kern_arg rows) {
 int ref_embed_bwd(ops_s s, kern_arg gtable, kern_arg gout, kern_arg ids) {
     (void)s;
     TRY(host_check_index("embed_bwd", "ids", ids, gtable->dim[0]));
-    add_rows(gtable, gout, host_i32(ids), gout->dim[0], gout->dim[1]);
+    ref_add_rows(gtable, gout, host_i32(ids), gout->dim[0], gout->dim[1]);
     return 0;
 }
 
 int ref_scatter_add(ops_s s, kern_arg x, kern_arg g, kern_arg rows) {
     (void)s;
     TRY(host_check_index("scatter_add", "rows", rows, x->dim[0]));
-    add_rows(x, g, host_i32(rows), g->dim[0], g->dim[1]);
+    ref_add_rows(x, g, host_i32(rows), g->dim[0], g->dim[1]);
     return 0;
 }
 

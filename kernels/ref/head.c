@@ -83,13 +83,13 @@ static int more_likely(const void *a, const void *b) {
     return x->id < y->id ? -1 : 1;
 }
 
-static int by_id(const void *a, const void *b) {
+static int compare_ids(const void *a, const void *b) {
     const struct word *x = a, *y = b;
     return x->id < y->id ? -1 : 1;
 }
 
 /* Sorts the words and returns how many top_k and top_p keep. */
-static int64_t cut(struct word *words, const struct dist *d, int64_t top_k, double top_p) {
+static int64_t cut_top(struct word *words, const struct dist *d, int64_t top_k, double top_p) {
     int64_t n = d->n, kept = 0;
     double total = 0, mass = 0;
     qsort(words, (size_t)n, sizeof *words, more_likely);
@@ -103,16 +103,16 @@ static int64_t cut(struct word *words, const struct dist *d, int64_t top_k, doub
 }
 
 /* One row's draw. words: scratch of d->n. */
-static int64_t draw(double *kept_mass, struct word *words, const struct dist *d, int64_t top_k,
-                    double top_p, double u) {
+static int64_t ref_draw(double *kept_mass, struct word *words, const struct dist *d, int64_t top_k,
+                        double top_p, double u) {
     int64_t n = d->n, last = 0;
     double total = 0, sum = 0;
     for (int64_t j = 0; j < n; j++)
         words[j] = (struct word){z_of(d, j), j};
     bool cuts = (top_k > 0 && top_k < n) || top_p < 1;
     if (cuts) {
-        n = cut(words, d, top_k, top_p);
-        qsort(words, (size_t)n, sizeof *words, by_id);
+        n = cut_top(words, d, top_k, top_p);
+        qsort(words, (size_t)n, sizeof *words, compare_ids);
     }
     for (int64_t i = 0; i < n; i++)
         total += exp(words[i].z - d->lse);
@@ -126,7 +126,7 @@ static int64_t draw(double *kept_mass, struct word *words, const struct dist *d,
     return last;
 }
 
-static int64_t first_largest(const float *x, int64_t n) {
+static int64_t ref_first_largest(const float *x, int64_t n) {
     int64_t best = 0;
     for (int64_t j = 1; j < n; j++)
         if (x[j] > x[best]) best = j;
@@ -144,9 +144,9 @@ int ref_sample(ops_s s, kern_arg token, kern_arg logprob, kern_arg kept, kern_ar
         struct dist d = dist_of(row, v, t > 0 ? 1.0f / t : 1.0f);
         double u = (double)host_f32(uniform)[2 * i] + (double)host_f32(uniform)[2 * i + 1];
         double mass = 1;
-        int64_t id = t > 0
-                         ? draw(&mass, words, &d, host_i32(top_k)[i], (double)host_f32(top_p)[i], u)
-                         : first_largest(row, v);
+        int64_t id =
+            t > 0 ? ref_draw(&mass, words, &d, host_i32(top_k)[i], (double)host_f32(top_p)[i], u)
+                  : ref_first_largest(row, v);
         ((int32_t *)token->data)[i] = (int32_t)id;
         host_f32(logprob)[i] = (float)(z_of(&d, id) - d.lse);
         host_f32(kept)[i] = (float)mass;

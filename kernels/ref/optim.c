@@ -9,15 +9,15 @@
 #include <string.h>
 
 /* The bits of f32 x, or, rounded, of its bf16. */
-static uint32_t bits_of(float x, bool half) {
+static uint32_t stored_bits(float x, bool rounded) {
     uint32_t u = 0;
-    if (half) return host_to_bf16(x);
+    if (rounded) return host_to_bf16(x);
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
 /* Elements [first, first + n) of a call, n <= 16: its bits as one half of a word. */
-static void note(const struct kern_adamw *p, int64_t first, uint32_t bits) {
+static void note_changed(const struct kern_adamw *p, int64_t first, uint32_t bits) {
     uint32_t *word = (uint32_t *)p->changed.data + (p->changed_at + first) / 32;
     const int shift = (int)((p->changed_at + first) % 32);
     if (!p->changed_or) *word &= ~(0xffffu << shift);
@@ -28,7 +28,7 @@ int ref_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const str
     (void)s;
     double b1 = (double)p->beta1, b2 = (double)p->beta2;
     double c1 = 1 - pow(b1, (double)p->step), c2 = 1 - pow(b2, (double)p->step);
-    const bool half = p->half.data != NULL;
+    const bool rounded = p->rounded.data != NULL;
     uint32_t bits = 0;
     for (int64_t i = 0, n = kern_elements(w); i < n; i++) {
         double gi = host_f32(g)[i], wi = host_f32(w)[i];
@@ -42,9 +42,10 @@ int ref_adamw(ops_s s, kern_arg w, kern_arg m, kern_arg v, kern_arg g, const str
         host_f32(v)[i] = (float)vi;
         const float was = host_f32(w)[i];
         host_f32(w)[i] = (float)(wi - (double)p->lr * (step + (double)p->weight_decay * wi));
-        if (half) host_store(&p->half, i, (double)host_f32(w)[i]);
-        bits |= (uint32_t)(bits_of(was, half) != bits_of(host_f32(w)[i], half)) << i % 16;
-        if (p->changed.data && (i % 16 == 15 || i == n - 1)) note(p, i - i % 16, bits);
+        if (rounded) host_store(&p->rounded, i, (double)host_f32(w)[i]);
+        bits |= (uint32_t)(stored_bits(was, rounded) != stored_bits(host_f32(w)[i], rounded))
+                << i % 16;
+        if (p->changed.data && (i % 16 == 15 || i == n - 1)) note_changed(p, i - i % 16, bits);
         if (i % 16 == 15) bits = 0;
     }
     return 0;
@@ -59,18 +60,18 @@ int ref_count_bits(ops_s s, int64_t *out, kern_arg words) {
     return 0;
 }
 
-int ref_dot(ops_s s, double out[3], kern_arg a, kern_arg b) {
+int ref_dot(ops_s s, double out[3], kern_arg x, kern_arg y) {
     (void)s;
-    double ab = 0, aa = 0, bb = 0;
-    for (int64_t i = 0, n = kern_elements(a); i < n; i++) {
-        double x = host_f32(a)[i], y = b ? host_load(b, i) : 0;
-        ab += x * y;
-        aa += x * x;
-        bb += y * y;
+    double xy = 0, xx = 0, yy = 0;
+    for (int64_t i = 0, n = kern_elements(x); i < n; i++) {
+        double a = host_f32(x)[i], b = y ? host_load(y, i) : 0;
+        xy += a * b;
+        xx += a * a;
+        yy += b * b;
     }
-    out[0] = ab;
-    out[1] = aa;
-    out[2] = bb;
+    out[0] = xy;
+    out[1] = xx;
+    out[2] = yy;
     return 0;
 }
 

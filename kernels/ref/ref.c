@@ -1,7 +1,7 @@
 /* ref.c - the table of the reference backend.
  *
  * It has no state: opening counts nothing, the thread count is ignored, packing is declined. Code
- * here is written to be checked by reading, against the formulas in kernels.h; speed is the cpu
+ * here is written to be checked by reading, against the formulas in backend.h; speed is the cpu
  * backend's affair. */
 #include "kernels/ref/ref.h"
 
@@ -39,6 +39,7 @@ const struct kern_backend ref_backend = {
     .abi = KERN_ABI,
     .size = sizeof(struct kern_backend),
     .name = "ref",
+    .on_host = true,
     .open = ref_open,
     .close = ref_close,
     .scratch_bytes = ref_scratch_bytes,

@@ -3,9 +3,8 @@
 #ifndef KERNELS_REF_REF_H
 #define KERNELS_REF_REF_H
 
+#include "kernels/builtin.h"
 #include "kernels/ops.h"
-
-extern const struct kern_backend ref_backend;
 
 /* Scratch of the largest op for these shapes. */
 size_t ref_scratch_bytes(const struct kern_limits *l);

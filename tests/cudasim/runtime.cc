@@ -36,8 +36,7 @@ static std::mutex pinned_lock;
 static std::vector<struct block> pinned;
 static thread_local cudaStream_t capturing; /* by this thread */
 
-/* --- streams ------------------------------------------------------------------------------------
- */
+/* --- streams -------------------------------------------------------------------------------- */
 
 void sim_submit(struct sim_stream *on, std::function<void()> work) {
     if (on && on->taken)
@@ -113,8 +112,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t, unsigned) {
     return refused(s);
 }
 
-/* --- memory -------------------------------------------------------------------------------------
- */
+/* --- memory --------------------------------------------------------------------------------- */
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
     if (cudaError_t e = refused(capturing)) return e;
@@ -204,8 +202,7 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t n, cudaStream_t s) {
     return cudaSuccess;
 }
 
-/* --- between processes --------------------------------------------------------------------------
- */
+/* --- between processes ---------------------------------------------------------------------- */
 
 struct place { /* what a handle says */
     int64_t pid;
@@ -246,8 +243,7 @@ cudaError_t cudaIpcCloseMemHandle(void *p) {
     return cudaSuccess;
 }
 
-/* --- graphs -------------------------------------------------------------------------------------
- */
+/* --- graphs --------------------------------------------------------------------------------- */
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
     if (!s || s->taken || capturing) return cudaErrorInvalidValue;
@@ -292,8 +288,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) {
     return cudaSuccess;
 }
 
-/* --- the device ---------------------------------------------------------------------------------
- */
+/* --- the device ----------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *n) {
     *n = 3;

@@ -25,9 +25,9 @@ done
 
 # The same in bf16.
 model=qwen3-norm
-score --dtype bf16 --engine trainer >"$DIR/half"
-! cmp -s "$DIR/half" "$DIR/want" || fail "bf16 has the digits of fp32"
-score --dtype bf16 --engine rollout --chunk 2 | cmp - "$DIR/half" || fail "bf16: the engines differ"
+score --dtype bf16 --engine trainer >"$DIR/bf16"
+! cmp -s "$DIR/bf16" "$DIR/want" || fail "bf16 has the digits of fp32"
+score --dtype bf16 --engine rollout --chunk 2 | cmp - "$DIR/bf16" || fail "bf16: the engines differ"
 
 # step: the numbers of ref, but for the fifth digit's rounding.
 recipe=$DIR/recipe.yaml
@@ -59,12 +59,12 @@ if ! grep -q 'no hand-over on the device' "$DIR/run/weir.log"; then
     [ "$(grep -c ' from=device' "$DIR/run/weir.log")" -ge 2 ] || fail "no hand-over: $(grep taken_ms "$DIR/run/weir.log")"
     ! grep -qE ' from=host|through host memory' "$DIR/run/weir.log" || fail "through the host: $(grep host "$DIR/run/weir.log")"
 fi
-small_run "$DIR/half-run" --set model.dtype=bf16 --set "model.path=$DIR/tiny" --set rollout.device=$device \
+small_run "$DIR/bf16-run" --set model.dtype=bf16 --set "model.path=$DIR/tiny" --set rollout.device=$device \
     --set trainer.device=$device --set rollout.workers=1 --set rollout.max_new_tokens=6 --set trainer.steps=2 \
     --set trainer.batch.groups=2 --set data.eval.limit=2 --set relay.device_handover=off >"$DIR/json" 2>"$DIR/err" ||
     fail "bf16 run: $(tail "$DIR/err")"
 [ "$(grep -c '"rollout_logprob_abs_diff/max":0[,}]' "$DIR/json")" = 2 ] || fail "bf16 log-probs differ: $(cat "$DIR/json")"
-! grep -q ' from=device' "$DIR/half-run/weir.log" || fail "handed over although off"
+! grep -q ' from=device' "$DIR/bf16-run/weir.log" || fail "handed over although off"
 "$WEIR" replay "$DIR/run" verify >"$DIR/out" 2>&1 || fail "replay: $(cat "$DIR/out")"
 
 # Not exact: said at the start, measured in every step, and a step repeated still has the same bits.

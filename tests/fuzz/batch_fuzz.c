@@ -3,7 +3,7 @@
  * trainer/ builds on: ids in the vocabulary, log-probs and rewards finite, groups together and
  * numbered without gaps. */
 #include "base/mem.h"
-#include "trainer/batch.h"
+#include "trainer/batch/batch.h"
 
 #include <math.h>
 #include <sys/mman.h>

@@ -2,7 +2,7 @@
  * "key=value" of --set. What is accepted must be usable without further checks of its pointers,
  * and its effective form, printed, must read back to the same. */
 #include "base/mem.h"
-#include "proto/recipe.h"
+#include "proto/recipe/recipe.h"
 
 #include <string.h>
 

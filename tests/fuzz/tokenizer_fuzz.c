@@ -1,7 +1,7 @@
 /* tokenizer_fuzz.c - a tokenizer.json, a NUL, a text. The file may lie in any way; with one that is
  * accepted, encoding and decoding end, ids are in range, and streaming equals decoding. Without a
  * NUL in the input the whole of it is the text of a small tokenizer of each kind. */
-#include "actor/tokenizer.h"
+#include "actor/text/tokenizer.h"
 #include "base/buf.h"
 #include "base/mem.h"
 

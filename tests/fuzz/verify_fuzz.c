@@ -3,7 +3,7 @@
  * itself. */
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 
 #include <math.h>
 #include <stdio.h>

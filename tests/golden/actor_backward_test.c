@@ -23,14 +23,13 @@ struct loss {
     const float *a, *b; /* of the rows of this call */
 };
 
-static int weighted(void *ctx, int64_t first, int64_t n, const float *logprob, const float *entropy,
-                    const float *value, float *g_logprob, float *g_entropy, float *g_value) {
+static int weighted(void *ctx, int64_t first, const struct loss_rows *rows) {
     const struct loss *l = ctx;
-    CHECK(!value && !g_value);
-    for (int64_t i = 0; i < n; i++) {
-        CHECK(isfinite(logprob[i]) && entropy[i] >= 0);
-        g_logprob[i] = l->a[first + i];
-        g_entropy[i] = l->b[first + i];
+    CHECK(!rows->value && !rows->g_value);
+    for (int64_t i = 0; i < rows->n; i++) {
+        CHECK(isfinite(rows->logprob[i]) && rows->entropy[i] >= 0);
+        rows->g_logprob[i] = l->a[first + i];
+        rows->g_entropy[i] = l->b[first + i];
     }
     return 0;
 }
@@ -95,7 +94,7 @@ static void compare(const struct rig *r, const struct golden *g, const char *nam
                     const char *way) {
     size_t elements = (size_t)params_slab_elements(&r->shape);
     float *have = mem_array(elements, sizeof *have);
-    double worst = 0, tolerance = r->shape.half ? GRAD_TOLERANCE_BF16 : GRAD_TOLERANCE;
+    double worst = 0, tolerance = r->shape.bf16 ? GRAD_TOLERANCE_BF16 : GRAD_TOLERANCE;
     CHECK_OK(params_get(r->grads, have, elements * sizeof *have));
     for (size_t i = 0; i < params_count(r->grads); i++) {
         const struct params_entry *e = params_entry(r->grads, i);

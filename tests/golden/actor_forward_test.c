@@ -59,8 +59,8 @@ static void check_logits(const char *backend, const char *name, bool pack) {
         off += diff * diff;
         all += (double)want[i] * (double)want[i];
     }
-    if (r.shape.half) worst = sqrt(off / all);
-    double tolerance = r.shape.half ? LOGIT_RMS_BF16 : LOGIT_TOLERANCE;
+    if (r.shape.bf16) worst = sqrt(off / all);
+    double tolerance = r.shape.bf16 ? LOGIT_RMS_BF16 : LOGIT_TOLERANCE;
     if (!(worst <= tolerance))
         test_fail(__FILE__, __LINE__, "%s on %s: logits differ by %g, tolerance %g", name, backend,
                   worst, tolerance);
@@ -145,8 +145,7 @@ TEST_TIMEOUT(actor_cuda_logprobs_equal_transformers, 300) {
         check_logprobs(test_device(), models[m]);
 }
 
-/* --- I6 ------------------------------------------------------------------------------------------
- */
+/* --- I6 ------------------------------------------------------------------------------------- */
 
 struct way {
     int32_t page, chunk, head_rows; /* chunk: rows prefilled at a time, 0: all at once */
@@ -240,8 +239,7 @@ TEST(actor_rows_are_batch_invariant_bf16) {
     check_invariance("cpu bf16", "mistral-window");
 }
 
-/* --- a released model ----------------------------------------------------------------------------
- */
+/* --- a released model ----------------------------------------------------------------------- */
 
 /* The text of an id by the vocabulary of tokenizer.json: the metaspace becomes a space. */
 static void append_piece(char *text, size_t n, const struct json *vocab, int32_t id) {

@@ -1,6 +1,6 @@
-"""Writes actor/tokenizer_tables.c: where the reference's Unicode tables differ from those of PCRE2 and
+"""Writes actor/text/tokenizer_tables.c: where the reference's Unicode tables differ from those of PCRE2 and
 utf8proc, and the sets that neither has. Everything is measured through the reference's own components, so
-a newer reference needs only a new run: tests/golden/make_tokenizer_tables.py > actor/tokenizer_tables.c"""
+a newer reference needs only a new run: tests/golden/make_tokenizer_tables.py > actor/text/tokenizer_tables.c"""
 
 import ctypes
 
@@ -82,7 +82,7 @@ def main():
  *
  * The reference mixes libraries of different Unicode versions. Only differences from PCRE2's and
  * utf8proc's tables are kept where those are used; sets that neither has are whole. */
-#include "actor/tokenizer_tables.h"
+#include "actor/text/tokenizer_tables.h"
 """)
     rows = []
     for cat in CATEGORIES:

@@ -12,14 +12,14 @@
 void rig_open(struct rig *r, const struct rig_config *cfg) {
     *r = (struct rig){.page = cfg->page ? cfg->page : 4};
     char device[32];
-    const char *half = strstr(cfg->backend, " bf16");
+    const char *bf16 = strstr(cfg->backend, " bf16");
     snprintf(device, sizeof device, "%.*s", (int)strcspn(cfg->backend, " "), cfg->backend);
     int rc = kern_open(&r->b, device, 2);
     if (rc == ERR_DEVICE) test_skip(err_text());
     CHECK_OK(rc);
     CHECK_OK(shape_read(&r->shape, cfg->dir));
     struct shape sums = r->shape; /* gradients are f32 */
-    r->shape.half = half != NULL;
+    r->shape.bf16 = bf16 != NULL;
     CHECK_OK(params_open(&r->weights, r->b, &r->shape));
     CHECK_OK(params_load(r->weights, cfg->dir));
     int32_t context = r->shape.context < RIG_ROWS ? r->shape.context : RIG_ROWS;

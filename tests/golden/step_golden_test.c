@@ -6,14 +6,14 @@
  * 1e-9 here), so an element with |g| near eps 1e-8 can be off by percents in any float system; one
  * in some 50000 was. Most cases therefore have eps 1e-4, three the default 1e-8, one an eps so
  * large that the update is proportional to the gradient. */
-#include "trainer/step.h"
+#include "trainer/learn/step.h"
 
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "tests/test.h"
-#include "trainer/export.h"
+#include "trainer/checkpoint/export.h"
 
 #include <stdio.h>
 

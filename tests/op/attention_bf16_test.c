@@ -20,7 +20,7 @@ struct call {
     uint64_t shuffle;           /* of the page table */
     struct piece piece[PIECES]; /* rows == 0 ends them */
     size_t scratch;             /* 0: what the backend asks for */
-    bool reverse, fast;         /* fast: on a stream that is not exact */
+    bool reverse, inexact;      /* inexact: on a stream that is not exact */
 };
 
 struct result { /* of all rows, in order; gradients of keys by text and position */
@@ -29,12 +29,12 @@ struct result { /* of all rows, in order; gradients of keys by text and position
     float gk[TEXTS][LENGTH * KV * WIDTH_MAX], gv[TEXTS][LENGTH * KV * WIDTH_MAX];
 };
 
-static uint16_t to_half(float x) {
+static uint16_t to_bf16(float x) {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
-static float from_half(uint16_t x) {
+static float from_bf16(uint16_t x) {
     uint32_t u = (uint32_t)x << 16;
     float f;
     memcpy(&f, &u, sizeof f);
@@ -50,7 +50,7 @@ static float number(int what, int32_t text, int64_t row, int64_t i) {
     for (uint64_t n = 0; !done && n < NUMBERS * TEXTS * LENGTH; n++)
         for (uint64_t k = 0; k < H * WIDTH_MAX; k++)
             made[n / TEXTS / LENGTH][n / LENGTH % TEXTS][n % LENGTH][k] =
-                from_half(to_half((float)rng_normal(rng_key(test_seed(), RNG_TEST), 91000 + n, k)));
+                from_bf16(to_bf16((float)rng_normal(rng_key(test_seed(), RNG_TEST), 91000 + n, k)));
     done = true;
     return made[what][text][row][i];
 }
@@ -86,9 +86,9 @@ static struct kern_tensor tensor(const struct device *d, enum kern_dtype dtype, 
     char *host = mem_alloc(t.bytes);
     for (int64_t i = 0; i < n; i++) {
         const float f = x ? x[i] : NAN;
-        const uint16_t half = x ? to_half(f) : 0x7fff;
+        const uint16_t bf16 = x ? to_bf16(f) : 0x7fff;
         memcpy(host + (size_t)i * kern_dtype_bytes(dtype),
-               dtype == KERN_F32 ? (const void *)&f : &half, kern_dtype_bytes(dtype));
+               dtype == KERN_F32 ? (const void *)&f : &bf16, kern_dtype_bytes(dtype));
     }
     CHECK_OK(kern_put(d->b, d->s, t.data, host, t.bytes));
     mem_free(host);
@@ -99,10 +99,10 @@ static void fetch(const struct device *d, float *x, const struct kern_tensor *t)
     char *host = mem_alloc(t->bytes);
     CHECK_OK(kern_get(d->b, d->s, host, t->data, t->bytes));
     for (int64_t i = 0; i < kern_elements(t); i++) {
-        uint16_t half;
-        memcpy(&half, host + i * 2, 2);
+        uint16_t bf16;
+        memcpy(&bf16, host + i * 2, 2);
         if (t->dtype == KERN_BF16)
-            x[i] = from_half(half);
+            x[i] = from_bf16(bf16);
         else
             memcpy(&x[i], host + i * 4, 4);
     }
@@ -196,7 +196,7 @@ static int32_t compute(const struct device *d, const struct call *c, struct resu
     a.q_start = ints(d, start, n + 1, 0);
     a.kv_len = ints(d, len, n, 0);
     a.pages = ints(d, table, n, per);
-    if (c->fast) CHECK_OK(kern_exact(d->b, d->s, false));
+    if (c->inexact) CHECK_OK(kern_exact(d->b, d->s, false));
     struct kern_tensor f[5] = {queries(d, c, QUERY, rows), pool(d, c, KEY, pages, per),
                                pool(d, c, VALUE, pages, per)};
     f[3] = tensor(d, d->dtype, NULL, f[0].dim);
@@ -329,7 +329,7 @@ static void same_bits(const char *device, const char *again) {
 
 /* A stream that is not exact: other sums (some bits differ, so the choice is taken), as near to
  * ref, the same bits on repetition, in any scratch; exact again gives the exact bits again. */
-static void fast(const char *device) {
+static void inexact(const char *device) {
     static const struct call many[] = {
         {64, 16, 0, 1, {{0, 300, 1}, {1, 200, 1}, {0, 329, 1}}, 0, false, true},
         {128, 7, 0, 2, {{0, 320, 2}}, 0, false, true},
@@ -341,7 +341,7 @@ static void fast(const char *device) {
     for (size_t i = 0; i < sizeof many / sizeof many[0]; i++) {
         const struct call *c = &many[i];
         struct call exact = *c;
-        exact.fast = false;
+        exact.inexact = false;
         struct device d = device_open(device, KERN_BF16, c->scratch);
         memset(&whole, 0, sizeof whole);
         memset(&part, 0, sizeof part);
@@ -364,8 +364,8 @@ static void fast(const char *device) {
 }
 
 TEST_TIMEOUT(attention_bf16_cudasim_not_exact, 300) {
-    fast("cudasim:0");
-    fast("cudasim:1");
+    inexact("cudasim:0");
+    inexact("cudasim:1");
 }
 
 TEST(attention_bf16_cpu_any_layout) {

@@ -49,7 +49,7 @@ static const struct tolerance {
 
 /* A bf16 result may be the neighbour of the reference's: 2^-7 of it at most. The reverse of
  * attention also reads such a result (its own forward's). */
-static const double half_rel = 1.0 / 128, half_attention_abs = 0.02;
+static const double bf16_rel = 1.0 / 128, bf16_attention_abs = 0.02;
 
 static bool is_always_f32(const char *name) {
     static const char *const names[] = {"gtable",  "gw",      "gbias", "y32", "lse",
@@ -83,7 +83,7 @@ static void fill_f32(const struct op_run *r, float *x, int64_t n, enum op_fill f
     }
 }
 
-static uint16_t to_half(float x) {
+static uint16_t to_bf16(float x) {
     uint32_t u = 0;
     memcpy(&u, &x, sizeof u);
     return (uint16_t)(isnan(x) ? 0x7fc0 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
@@ -128,7 +128,7 @@ static struct kern_tensor *make(struct op_run *r, const char *name, enum op_fill
                                 const int64_t dim[4], bool is_rows) {
     struct op_buf buf = {.name = name, .is_rows = is_rows};
     buf.is_out = fill == OP_NAN || fill == OP_KEEP;
-    buf.all.dtype = r->c->half && !is_always_f32(name) ? KERN_BF16 : KERN_F32;
+    buf.all.dtype = r->c->bf16 && !is_always_f32(name) ? KERN_BF16 : KERN_F32;
     int64_t n = 1;
     for (int i = 0; i < 4 && (i == 0 || dim[i] > 0); i++) {
         buf.all.dim[buf.all.rank++] = dim[i];
@@ -136,13 +136,13 @@ static struct kern_tensor *make(struct op_run *r, const char *name, enum op_fill
     }
     buf.all.bytes = (size_t)n * kern_dtype_bytes(buf.all.dtype);
     float *x = mem_array((size_t)n + 1, sizeof *x);
-    uint16_t *half = mem_array((size_t)n + 1, sizeof *half);
+    uint16_t *bf16 = mem_array((size_t)n + 1, sizeof *bf16);
     fill_f32(r, x, n, fill);
     for (int64_t i = 0; i < n; i++)
-        half[i] = to_half(x[i]);
-    const void *content = buf.all.dtype == KERN_BF16 ? (const void *)half : x;
+        bf16[i] = to_bf16(x[i]);
+    const void *content = buf.all.dtype == KERN_BF16 ? (const void *)bf16 : x;
     struct kern_tensor *view = place(r, buf, content);
-    mem_free(half);
+    mem_free(bf16);
     mem_free(x);
     return view;
 }
@@ -230,7 +230,7 @@ void op_execute(struct op_run *r, const struct kern_backend *b, const struct op_
                 int64_t first, int64_t count, bool packed) {
     struct kern_limits l = {
         .rows = 4096, .width_max = 60000, .heads = 64, .head_width = 256, .kv_max = 4096};
-    if (c->half) l.half_width = 4096;
+    if (c->bf16) l.bf16_width = 4096;
     memset(r, 0, sizeof *r);
     r->b = b;
     r->c = c;
@@ -261,16 +261,16 @@ static void shape_text(char *out, size_t n, const struct op_case *c) {
 /* Tensor cores take the probabilities of bf16 attention as bf16; the reverse rounds them anywhere.
  */
 static bool rounds_inside(const struct op_run *x) {
-    if (!x->c->half) return false;
+    if (!x->c->bf16) return false;
     if (strcmp(x->c->op, "attention_bwd") == 0) return true;
-    return strcmp(x->c->op, "attention") == 0 && strncmp(x->b->name, "cuda", 4) == 0;
+    return strcmp(x->c->op, "attention") == 0 && !x->b->on_host;
 }
 
 static void check_near(const struct op_run *x, const struct op_run *y, int i) {
     const struct tolerance *t = tolerance_of(x->c->op);
-    const bool half = x->bufs[i].all.dtype == KERN_BF16, exact = t->abs == 0;
-    const double rel = half && !exact ? half_rel : t->rel;
-    const double abs = rounds_inside(x) ? half_attention_abs : t->abs;
+    const bool bf16 = x->bufs[i].all.dtype == KERN_BF16, exact = t->abs == 0;
+    const double rel = bf16 && !exact ? bf16_rel : t->rel;
+    const double abs = rounds_inside(x) ? bf16_attention_abs : t->abs;
     char shape[128];
     shape_text(shape, sizeof shape, x->c);
     for (int64_t k = 0, n = kern_elements(&x->bufs[i].all); k < n; k++) {

@@ -39,7 +39,7 @@ struct op_case {
     op_fn *fn;
     int64_t shape[OP_SHAPE_MAX]; /* meaning is the op's; shape[0] is the batch's rows */
     bool invariant;              /* [BI]: run on windows of rows too */
-    bool half;                   /* in bf16, except the buffers whose type is f32 always */
+    bool bf16;                   /* in bf16, except the buffers whose type is f32 always */
 };
 
 extern const struct op_case op_cases[];
@@ -47,7 +47,7 @@ extern const int op_n_cases;
 
 enum op_fill { OP_NORMAL, OP_UNIFORM, OP_POSITIVE, OP_NAN, OP_KEEP };
 
-/* Reals (f32; bf16 in a `half` case, but for names that are always f32, which op.c lists) of up to
+/* Reals (f32; bf16 in a `bf16` case, but for names that are always f32, which op.c lists) of up to
  * 4 dimensions (0 ends them). Uniform is [0, 1); positive [0.5, 1.5). OP_NAN makes an
  * output, OP_KEEP an output that the op updates (normal numbers). */
 struct kern_tensor *op_rows(struct op_run *r, const char *name, enum op_fill fill, int64_t n,

@@ -197,26 +197,26 @@ static void sample(struct op_run *r, const int64_t *p) { /* n, V, temperature %,
 
 static void cast(struct op_run *r, const int64_t *p) { /* n: there and back */
     arg x = op_rows(r, "x", OP_NORMAL, p[0], 0, 0), y = op_rows(r, "y", OP_NAN, p[0], 0, 0);
-    arg half = op_whole(r, "half", OP_KEEP, p[0], 0, 0, 0);
-    struct kern_tensor h = *half;
+    arg rounded = op_whole(r, "rounded", OP_KEEP, p[0], 0, 0, 0);
+    struct kern_tensor h = *rounded;
     h.dtype = KERN_BF16;
     CHECK_OK(kern_cast(r->b, r->s, &h, x));
     CHECK_OK(kern_cast(r->b, r->s, y, &h));
 }
 
 /* Normal numbers as bf16, in the first half of the buffer. */
-static struct kern_tensor half_of(struct op_run *r, const char *name, int64_t n) {
+static struct kern_tensor bf16_of(struct op_run *r, const char *name, int64_t n) {
     arg x = op_whole(r, "wide", OP_NORMAL, n, 0, 0, 0);
-    struct kern_tensor half = *op_whole(r, name, OP_KEEP, n, 0, 0, 0);
-    half.dtype = KERN_BF16;
-    CHECK_OK(kern_cast(r->b, r->s, &half, x));
-    return half;
+    struct kern_tensor bf16 = *op_whole(r, name, OP_KEEP, n, 0, 0, 0);
+    bf16.dtype = KERN_BF16;
+    CHECK_OK(kern_cast(r->b, r->s, &bf16, x));
+    return bf16;
 }
 
-static uint32_t bits_of(float x, bool half) {
+static uint32_t bits_of(float x, bool rounded) {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
-    return half ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : u;
+    return rounded ? (u + 0x7fff + (u >> 16 & 1)) >> 16 : u;
 }
 
 static void *fetch(struct op_run *r, const void *from, size_t bytes) {
@@ -233,9 +233,9 @@ static struct kern_tensor give(struct op_run *r, const void *x, enum kern_dtype 
     return view;
 }
 
-static void check_half(struct op_run *r, const struct kern_tensor *half, const float *now) {
-    uint16_t *x = fetch(r, half->data, half->bytes);
-    for (int64_t i = 0; i < half->dim[0]; i++)
+static void check_rounded(struct op_run *r, const struct kern_tensor *rounded, const float *now) {
+    uint16_t *x = fetch(r, rounded->data, rounded->bytes);
+    for (int64_t i = 0; i < rounded->dim[0]; i++)
         CHECK_INT(x[i], bits_of(now[i], true));
     mem_free(x);
 }
@@ -244,13 +244,13 @@ static void check_half(struct op_run *r, const struct kern_tensor *half, const f
  * were. */
 static void check_map(struct op_run *r, const struct kern_adamw *a, const float *was,
                       const float *now, int64_t n, const uint32_t *map_was) {
-    const bool half = a->half.data != NULL;
+    const bool rounded = a->rounded.data != NULL;
     uint32_t *map = fetch(r, a->changed.data, a->changed.bytes);
     for (int64_t bit = 0; bit < 32 * a->changed.dim[0]; bit++) {
         int64_t i = bit - a->changed_at;
         bool before = map_was[bit / 32] >> bit % 32 & 1, ours = i >= 0 && i < (n + 15) / 16 * 16;
         bool want = !ours || a->changed_or ? before : false;
-        if (i >= 0 && i < n) want |= bits_of(was[i], half) != bits_of(now[i], half);
+        if (i >= 0 && i < n) want |= bits_of(was[i], rounded) != bits_of(now[i], rounded);
         if ((map[bit / 32] >> bit % 32 & 1) == want) continue;
         test_fail(__FILE__, __LINE__, "adamw on %s: bit %lld of changed is %d", r->b->name,
                   (long long)bit, !want);
@@ -267,13 +267,13 @@ static void adamw_policy(struct op_run *r, arg w, arg m, arg v, arg g, struct ke
     float *was = fetch(r, w->data, (size_t)n * sizeof *was);
     for (int64_t i = 0; i < words; i++)
         map[i] = (uint32_t)(op_random(r, 903, (uint64_t)i) * 4294967296.0);
-    if (what != 2) a->half = give(r, was, KERN_BF16, n);
+    if (what != 2) a->rounded = give(r, was, KERN_BF16, n);
     if (what != 1) a->changed = give(r, map, KERN_I32, words);
     CHECK_OK(kern_adamw(r->b, r->s, w, m, v, g, a));
     float *now = fetch(r, w->data, (size_t)n * sizeof *now);
-    if (what != 2) check_half(r, &a->half, now);
+    if (what != 2) check_rounded(r, &a->rounded, now);
     if (what != 1) check_map(r, a, was, now, n, map);
-    kern_release(r->b, a->half.data);
+    kern_release(r->b, a->rounded.data);
     kern_release(r->b, a->changed.data);
     mem_free(map);
     mem_free(was);
@@ -300,7 +300,7 @@ static void adamw(struct op_run *r, const int64_t *p) {
     mem_free(x);
     a.along_scale = -0.75f;
     if (p[2] == 1) a.along = *op_whole(r, "along", OP_NORMAL, p[0], 0, 0, 0);
-    if (p[2] == 2) a.keep = a.along = half_of(r, "along", p[0]); /* the gradient takes its place */
+    if (p[2] == 2) a.keep = a.along = bf16_of(r, "along", p[0]); /* the gradient takes its place */
     if (p[2] == 3) a.along = *m;
     a.changed_at = 16 * p[4];
     a.changed_or = p[3] == 4;
@@ -324,9 +324,9 @@ static void dot(struct op_run *r, const int64_t *p) { /* n, second vector: 0 no,
     arg a = op_whole(r, "a", OP_NORMAL, p[0], 0, 0, 0),
         b = op_whole(r, "b", OP_NORMAL, p[0], 0, 0, 0);
     arg to = op_whole(r, "sums", OP_KEEP, 6, 0, 0, 0);
-    struct kern_tensor half = {0};
-    if (p[1] == 2) half = half_of(r, "half", p[0]);
-    CHECK_OK(kern_dot(r->b, r->s, out, a, p[1] == 2 ? &half : p[1] ? b : NULL));
+    struct kern_tensor bf16 = {0};
+    if (p[1] == 2) bf16 = bf16_of(r, "bf16", p[0]);
+    CHECK_OK(kern_dot(r->b, r->s, out, a, p[1] == 2 ? &bf16 : p[1] ? b : NULL));
     float x[6];
     for (int i = 0; i < 3; i++) { /* both halves, so that a comparison of bits sees the double */
         x[2 * i] = (float)out[i];
@@ -401,9 +401,9 @@ static void attention_bwd(struct op_run *r, const int64_t *p) {
     { #op, op, {__VA_ARGS__ }, false, false }
 #define CASE_BI(op, ...)                                                                           \
     { #op, op, {__VA_ARGS__ }, true, false }
-#define HALF(op, ...)                                                                              \
+#define BF16(op, ...)                                                                              \
     { #op, op, {__VA_ARGS__ }, false, true }
-#define HALF_BI(op, ...)                                                                           \
+#define BF16_BI(op, ...)                                                                           \
     { #op, op, {__VA_ARGS__ }, true, true }
 
 const struct op_case op_cases[] = {
@@ -519,60 +519,60 @@ const struct op_case op_cases[] = {
     CASE(attention_bwd, 3, 90, 6, 2, 48, 16, 0),
     CASE(attention_bwd, 5, 100, 3, 1, 20, 64, 33),
     CASE(attention_bwd, 3, 70, 4, 2, 128, 256, 100),
-    HALF_BI(embed, 7, 33, 11),
-    HALF_BI(gather, 5, 48, 9),
-    HALF(embed_bwd, 9, 37, 4),
-    HALF(scatter_add, 5, 33, 9),
-    HALF(kv_write, 6, 2, 5, 4, 3),
-    HALF(kv_read, 6, 2, 5, 4, 3),
-    HALF_BI(rmsnorm, 3, 17),
-    HALF_BI(rmsnorm, 67, 288),
-    HALF(rmsnorm_bwd, 7, 65, 1),
-    HALF(rmsnorm_bwd, 70, 288, 0),
-    HALF_BI(matmul, 1, 1, 1, 0, 0),
-    HALF_BI(matmul, 9, 33, 65, 1, 0),
-    HALF_BI(matmul, 130, 100, 515, 1, 1),
-    HALF_BI(matmul, 70, 150, 288, 0, 0),
-    HALF_BI(matmul, 1, 97, 1030, 1, 0), /* rows of a decode step: few, and blocks of depth */
-    HALF_BI(matmul, 1, 64, 768, 0, 1),
-    HALF_BI(matmul, 2, 31, 17, 1, 0),
-    HALF_BI(matmul, 3, 33, 2049, 0, 0),
-    HALF_BI(matmul, 4, 16, 1023, 1, 1),
-    HALF_BI(matmul, 5, 95, 31, 0, 0),
-    HALF_BI(matmul, 6, 129, 513, 1, 0),
-    HALF_BI(matmul, 7, 1, 385, 1, 0),
-    HALF_BI(matmul, 8, 160, 515, 1, 0),
-    HALF_BI(matmul, 300, 800, 400, 1, 0), /* more panels than are packed at a time */
-    HALF(matmul_dx, 7, 33, 19, 1),
-    HALF(matmul_dx, 70, 150, 129, 0),
-    HALF(matmul_dw, 7, 33, 19, 1),
-    HALF(matmul_dw, 129, 150, 64, 1),
-    HALF(matmul_dw, 400, 31, 810, 1),
-    HALF(matmul_dx, 40, 810, 97, 1),
-    HALF(matmul_dx, 3, 5, 1000, 0),
-    HALF_BI(rope, 9, 3, 10, 20, 0),
-    HALF_BI(rope, 33, 4, 64, 50, 1),
-    HALF_BI(add_rmsnorm, 3, 17, 0),
-    HALF_BI(add_rmsnorm, 67, 288, 1),
-    HALF_BI(norm_rope, 9, 3, 10, 20, 1, 0),
-    HALF_BI(norm_rope, 33, 4, 64, 50, 1, 1),
-    HALF_BI(norm_rope, 9, 3, 10, 20, 0, 0),
-    HALF_BI(swiglu, 7, 45),
-    HALF(swiglu_bwd, 9, 45, 1),
-    HALF(swiglu_bwd, 9, 45, 0),
-    HALF_BI(add, 9, 45, 1),
-    HALF_BI(add, 9, 45, 0),
-    HALF(attention, 1, 1, 1, 1, 1, 1, 0),
-    HALF(attention, 3, 90, 6, 2, 48, 16, 0),
-    HALF(attention, 5, 60, 3, 1, 20, 64, 33),
-    HALF(attention, 9, 40, 4, 2, 8, 16, 0), /* narrow heads, as lanes and as rows */
-    HALF(attention, 2, 50, 8, 4, 16, 1, 0),
-    HALF(attention, 4, 70, 6, 1, 10, 16, 21),
-    HALF(attention, 2, 200, 2, 2, 128, 16, 0),
-    HALF(attention_bwd, 3, 40, 4, 2, 6, 16, 0),
-    HALF(attention_bwd, 3, 60, 4, 2, 48, 16, 33),
-    HALF(attention_bwd, 9, 40, 4, 2, 8, 16, 0),
-    HALF(attention_bwd, 2, 50, 8, 4, 16, 1, 0),
-    HALF(attention_bwd, 4, 70, 6, 1, 10, 16, 21),
+    BF16_BI(embed, 7, 33, 11),
+    BF16_BI(gather, 5, 48, 9),
+    BF16(embed_bwd, 9, 37, 4),
+    BF16(scatter_add, 5, 33, 9),
+    BF16(kv_write, 6, 2, 5, 4, 3),
+    BF16(kv_read, 6, 2, 5, 4, 3),
+    BF16_BI(rmsnorm, 3, 17),
+    BF16_BI(rmsnorm, 67, 288),
+    BF16(rmsnorm_bwd, 7, 65, 1),
+    BF16(rmsnorm_bwd, 70, 288, 0),
+    BF16_BI(matmul, 1, 1, 1, 0, 0),
+    BF16_BI(matmul, 9, 33, 65, 1, 0),
+    BF16_BI(matmul, 130, 100, 515, 1, 1),
+    BF16_BI(matmul, 70, 150, 288, 0, 0),
+    BF16_BI(matmul, 1, 97, 1030, 1, 0), /* rows of a decode step: few, and blocks of depth */
+    BF16_BI(matmul, 1, 64, 768, 0, 1),
+    BF16_BI(matmul, 2, 31, 17, 1, 0),
+    BF16_BI(matmul, 3, 33, 2049, 0, 0),
+    BF16_BI(matmul, 4, 16, 1023, 1, 1),
+    BF16_BI(matmul, 5, 95, 31, 0, 0),
+    BF16_BI(matmul, 6, 129, 513, 1, 0),
+    BF16_BI(matmul, 7, 1, 385, 1, 0),
+    BF16_BI(matmul, 8, 160, 515, 1, 0),
+    BF16_BI(matmul, 300, 800, 400, 1, 0), /* more panels than are packed at a time */
+    BF16(matmul_dx, 7, 33, 19, 1),
+    BF16(matmul_dx, 70, 150, 129, 0),
+    BF16(matmul_dw, 7, 33, 19, 1),
+    BF16(matmul_dw, 129, 150, 64, 1),
+    BF16(matmul_dw, 400, 31, 810, 1),
+    BF16(matmul_dx, 40, 810, 97, 1),
+    BF16(matmul_dx, 3, 5, 1000, 0),
+    BF16_BI(rope, 9, 3, 10, 20, 0),
+    BF16_BI(rope, 33, 4, 64, 50, 1),
+    BF16_BI(add_rmsnorm, 3, 17, 0),
+    BF16_BI(add_rmsnorm, 67, 288, 1),
+    BF16_BI(norm_rope, 9, 3, 10, 20, 1, 0),
+    BF16_BI(norm_rope, 33, 4, 64, 50, 1, 1),
+    BF16_BI(norm_rope, 9, 3, 10, 20, 0, 0),
+    BF16_BI(swiglu, 7, 45),
+    BF16(swiglu_bwd, 9, 45, 1),
+    BF16(swiglu_bwd, 9, 45, 0),
+    BF16_BI(add, 9, 45, 1),
+    BF16_BI(add, 9, 45, 0),
+    BF16(attention, 1, 1, 1, 1, 1, 1, 0),
+    BF16(attention, 3, 90, 6, 2, 48, 16, 0),
+    BF16(attention, 5, 60, 3, 1, 20, 64, 33),
+    BF16(attention, 9, 40, 4, 2, 8, 16, 0), /* narrow heads, as lanes and as rows */
+    BF16(attention, 2, 50, 8, 4, 16, 1, 0),
+    BF16(attention, 4, 70, 6, 1, 10, 16, 21),
+    BF16(attention, 2, 200, 2, 2, 128, 16, 0),
+    BF16(attention_bwd, 3, 40, 4, 2, 6, 16, 0),
+    BF16(attention_bwd, 3, 60, 4, 2, 48, 16, 33),
+    BF16(attention_bwd, 9, 40, 4, 2, 8, 16, 0),
+    BF16(attention_bwd, 2, 50, 8, 4, 16, 1, 0),
+    BF16(attention_bwd, 4, 70, 6, 1, 10, 16, 21),
 };
 const int op_n_cases = sizeof op_cases / sizeof op_cases[0];

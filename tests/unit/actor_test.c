@@ -130,12 +130,11 @@ TEST(actor_refuses_bad_rows) {
     params_close(&w);
 }
 
-static int flat(void *ctx, int64_t first, int64_t n, const float *lp, const float *ent,
-                const float *val, float *glp, float *gent, float *gval) {
-    (void)first, (void)lp, (void)ent, (void)val;
-    for (int64_t i = 0; i < n; i++) {
-        glp[i] = gent[i] = 1;
-        if (gval) gval[i] = 0;
+static int flat(void *ctx, int64_t first, const struct loss_rows *rows) {
+    (void)first;
+    for (int64_t i = 0; i < rows->n; i++) {
+        rows->g_logprob[i] = rows->g_entropy[i] = 1;
+        if (rows->g_value) rows->g_value[i] = 0;
     }
     return ctx ? FAIL(ERR_STALE, "the loss says no") : 0;
 }
@@ -197,8 +196,7 @@ TEST(actor_refuses_bad_configs) {
     BAD_CONFIG(c.head_rows = -1, "head_rows is -1");
 }
 
-/* --- the memory plan -----------------------------------------------------------------------------
- */
+/* --- the memory plan ------------------------------------------------------------------------ */
 
 static const struct kern_backend *inner;
 static size_t taken, calls;
@@ -394,20 +392,20 @@ static struct actor_batch straight(int32_t first, int32_t n) {
                                 .pages = pages};
 }
 
-TEST(actor_refuses_bad_frames) {
+TEST(actor_refuses_bad_segments) {
     static const int32_t rows[] = {1}, targets[] = {2};
     const struct kern_backend *b;
     struct params *w, *g;
     struct actor *a;
     CHECK_OK(kern_open(&b, "ref", 1));
     struct actor_config cfg = config(b);
-    cfg.frames = 6;
+    cfg.segment_keys = 6;
     CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "multiple of the page");
-    cfg.frames = 28;
-    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "frames is 28, allowed is 0..24");
-    cfg.frames = 8;
+    cfg.segment_keys = 28;
+    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "segment_keys is 28, allowed is 0..24");
+    cfg.segment_keys = 8;
     cfg.train = false;
-    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "frames");
+    CHECK_ERR(actor_open(&a, &cfg), ERR_CONFIG, "segment_keys");
     cfg.train = true;
     CHECK_OK(params_open(&w, b, &small));
     CHECK_OK(params_init(w, 3));
@@ -416,7 +414,7 @@ TEST(actor_refuses_bad_frames) {
     CHECK_OK(actor_use(a, w));
     struct actor_batch one = straight(0, 4), two = straight(0, 3);
     CHECK_ERR(actor_push(a), ERR_CONFIG, "no training forward");
-    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "no frame");
+    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "no segment");
     CHECK_OK(actor_forward(a, &two));
     CHECK_ERR(actor_push(a), ERR_CONFIG, "multiples of 4");
     one = straight(4, 4);
@@ -437,7 +435,7 @@ TEST(actor_refuses_bad_frames) {
     CHECK_ERR(actor_forward(a, &one), ERR_CONFIG, "allowed is 1..4"); /* 8 rows, 4 are taken */
     one = straight(4, 2);
     CHECK_OK(actor_forward(a, &one));
-    CHECK_OK(actor_backward(a, &one, rows, targets, 1, 1, flat, NULL, g)); /* keys of the frame */
+    CHECK_OK(actor_backward(a, &one, rows, targets, 1, 1, flat, NULL, g)); /* keys of the segment */
     one = straight(0, 4);
     CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "another batch");
     one.keys_only = true;
@@ -445,22 +443,22 @@ TEST(actor_refuses_bad_frames) {
     CHECK_OK(actor_forward(a, &one));
     CHECK_OK(actor_push(a));
     actor_unwind(a);
-    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "no frame");
+    CHECK_ERR(actor_pop(a, &one, NULL, NULL, 0, 1, flat, NULL, g), ERR_CONFIG, "no segment");
     actor_close(&a);
     params_close(&w);
     params_close(&g);
     kern_close(b);
 }
 
-TEST(actor_plan_counts_frames) {
+TEST(actor_plan_counts_segments) {
     const struct kern_backend *b;
     CHECK_OK(kern_open(&b, "ref", 1));
     struct actor_config cfg = config(b);
     size_t none = actor_bytes(&cfg);
     CHECK_INT(actor_host_bytes(&cfg), 0);
-    cfg.frames = 8;
+    cfg.segment_keys = 8;
     CHECK_INT(actor_bytes(&cfg) - none, 2 * 2 * 8 * 4 * 4); /* layers, k and v, keys, width */
-    cfg.offload = true;
+    cfg.offload_segments = true;
     CHECK_INT(actor_bytes(&cfg) - none, 2 * 2 * 8 * 4 * 4);
     /* per layer x0, h1, x1, h2, q, att, lse, gate, up; once x2 */
     CHECK_INT(actor_host_bytes(&cfg), 8 * (2 * (4 * 8 + 8 + 8 + 2 + 10 + 10) + 8) * 4);

@@ -1,5 +1,5 @@
 /* adv_test.c - advantages against values worked out by hand, and their invariances. */
-#include "trainer/adv.h"
+#include "trainer/learn/adv.h"
 
 #include "tests/test.h"
 

@@ -1,6 +1,6 @@
 /* align_test.c - the decision on explicit vectors: what it does to a gradient is measured, not
  * recomputed by the same formula. */
-#include "trainer/align.h"
+#include "trainer/optim/align.h"
 
 #include "base/rng.h"
 #include "tests/test.h"

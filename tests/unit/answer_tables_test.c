@@ -3,7 +3,7 @@
  * the verifier; \\n in a response is a newline. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include <stdlib.h>

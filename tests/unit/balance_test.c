@@ -1,5 +1,5 @@
 /* balance_test.c - which side a run's summary calls the slower one. */
-#include "deploy/balance.h"
+#include "deploy/progress/balance.h"
 
 #include "tests/test.h"
 

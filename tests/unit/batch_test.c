@@ -1,6 +1,6 @@
 /* batch_test.c - batch files: a good one in full, and every way of being wrong, each with the text
  * that names it. Damaged files are the business of tests/fuzz/batch_fuzz.c. */
-#include "trainer/batch.h"
+#include "trainer/batch/batch.h"
 
 #include "base/buf.h"
 #include "base/file.h"

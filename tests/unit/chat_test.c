@@ -1,8 +1,9 @@
 /* chat_test.c - each format against the text that its released template renders, and templates
  * recognised by what they do, however they are written. The expected texts were checked once
  * against the reference's renderer on random conversations. */
-#include "actor/chat.h"
+#include "actor/text/chat.h"
 #include "base/file.h"
+#include "base/json_write.h"
 #include "base/mem.h"
 #include "tests/test.h"
 
@@ -249,10 +250,19 @@ TEST(auto_reads_the_folder) {
     CHECK_OK(chat_choose(&f, "auto", test_dir()));
     CHECK_INT(f, CHAT_PLAIN);
     struct buf b = {0};
-    buf_str(&b, "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"x\"},"
-                "{\"name\": \"default\", \"template\": ");
-    buf_json_str(&b, chatml, sizeof chatml - 1);
-    buf_str(&b, "}]}");
+    struct json_write w = json_write_to(&b, JSON_LINE);
+    json_write_object(&w, NULL);
+    json_write_array(&w, "chat_template");
+    json_write_object(&w, NULL);
+    json_write_str(&w, "name", "tool_use");
+    json_write_str(&w, "template", "x");
+    json_write_end(&w);
+    json_write_object(&w, NULL);
+    json_write_str(&w, "name", "default");
+    json_write_str(&w, "template", chatml);
+    json_write_end(&w);
+    json_write_end(&w);
+    json_write_end(&w);
     CHECK_OK(file_write_atomic(config, b.data, b.len));
     CHECK_OK(chat_choose(&f, "auto", test_dir()));
     CHECK_INT(f, CHAT_CHATML);

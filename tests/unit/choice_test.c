@@ -1,5 +1,5 @@
 /* choice_test.c - the forms in which a letter is chosen, and the ones that choose nothing. */
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 static int judge(const struct verify *v, const char *response, const char *answer) {

@@ -1,6 +1,6 @@
 /* ckpt_test.c - checkpoints: resuming equals never having stopped, and whatever a crash, a full
  * disk or a bad disk leaves behind is recognised. */
-#include "trainer/ckpt.h"
+#include "trainer/checkpoint/ckpt.h"
 
 #include "base/file.h"
 #include "base/mem.h"

@@ -2,7 +2,7 @@
  * far as they are whole. What is printed: tests/e2e/retrain.sh. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "deploy/compare.h"
+#include "deploy/replay/compare.h"
 #include "tests/test.h"
 
 static char *run_with(const char *name, const char *metrics) {

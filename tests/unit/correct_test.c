@@ -1,5 +1,5 @@
 /* correct_test.c - weights, masks and effective sample sizes against values worked out by hand. */
-#include "trainer/correct.h"
+#include "trainer/learn/correct.h"
 
 #include "tests/test.h"
 

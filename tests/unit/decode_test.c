@@ -1,10 +1,10 @@
 /* decode_test.c - steps done by recordings give the tokens and the bits of steps issued plainly, on
  * the simulated device: in every bucket, beside prefill, under preemption, across versions. */
-#include "rollout/decode.h"
+#include "rollout/engine/decode.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 
@@ -72,8 +72,8 @@ static int end_or_fail(struct kern_stream *s, struct kern_graph **out) {
     return 0;
 }
 
-static void open_world(struct world *w, const char *device, bool half) {
-    *w = (struct world){.shape = tiny_shape(half)};
+static void open_world(struct world *w, const char *device, bool bf16) {
+    *w = (struct world){.shape = tiny_shape(bf16)};
     CHECK_OK(kern_open(&w->device, device, 1));
     w->table = *w->device;
     calls = (struct kern_calls){.real = w->device};
@@ -83,7 +83,7 @@ static void open_world(struct world *w, const char *device, bool half) {
     w->table.matmul = count_matmul;
     if (kern_records(w->device)) w->table.replay = count_replay;
     if (kern_records(w->device)) w->table.record_end = end_or_fail;
-    w->shape.half = half;
+    w->shape.bf16 = bf16;
     w->weights = tiny_params(&w->table, &w->shape, 11);
     w->other = tiny_params(&w->table, &w->shape, 12);
     w->cfg = (struct engine_config){.backend = &w->table,
@@ -234,10 +234,10 @@ static struct engine_stats recorded_equals_plain(struct world *w, script *run) {
     return stats;
 }
 
-static void all_scripts(const char *device, bool half) {
+static void all_scripts(const char *device, bool bf16) {
     struct world w;
     struct engine_stats stats;
-    open_world(&w, device, half);
+    open_world(&w, device, bf16);
     if (sanitized) {
         recorded_equals_plain(&w, shrinking);
         close_world(&w);

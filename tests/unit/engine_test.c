@@ -1,10 +1,10 @@
 /* engine_test.c - the same request gives the same tokens and the same log-prob bits, whatever else
  * happens in the engine (I5, I6), and the bits of the trainer's forward. */
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "deploy/score.h"
+#include "deploy/evaluate/score.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
 
@@ -25,9 +25,9 @@ struct world {
     struct engine *engine;
 };
 
-static struct world open_world_of(const char *device, int threads, bool qwen, bool half) {
+static struct world open_world_of(const char *device, int threads, bool qwen, bool bf16) {
     struct world w = {.shape = tiny_shape(qwen)};
-    w.shape.half = half;
+    w.shape.bf16 = bf16;
     CHECK_OK(kern_open(&w.backend, device, threads));
     w.weights = tiny_params(w.backend, &w.shape, 11);
     w.cfg = (struct engine_config){.backend = w.backend,
@@ -186,10 +186,10 @@ TEST(engine_same_bits_with_qk_norm_bias_and_untied_head) {
     close_world(&w);
 }
 
-static void check_threads(bool half) {
+static void check_threads(bool bf16) {
     struct answer want[TRACKED] = {0};
     for (int threads = 1; threads <= 3; threads++) {
-        struct world w = open_world_of("cpu", threads, false, half);
+        struct world w = open_world_of("cpu", threads, false, bf16);
         struct answer got[TRACKED] = {0};
         run_among_others(&w, got);
         for (uint64_t i = 0; i < 8; i++) {
@@ -267,8 +267,8 @@ TEST(engine_resumes_from_any_cut) {
 }
 
 /* Scores what was generated, through both ways. */
-static void check_trainers_bits(bool half) {
-    struct world w = open_world_of("cpu", half ? 2 : 1, half, half);
+static void check_trainers_bits(bool bf16) {
+    struct world w = open_world_of("cpu", bf16 ? 2 : 1, bf16, bf16);
     enum { N = 12 };
     struct answer got[TRACKED] = {0};
     struct score_item items[N];

@@ -2,7 +2,7 @@
  * depend on its company, sums over rows add up, and settings that make no sense are refused. */
 #include "base/json.h"
 #include "base/mem.h"
-#include "deploy/evaluate.h"
+#include "deploy/evaluate/evaluate.h"
 #include "tests/test.h"
 
 struct rig {
@@ -141,8 +141,10 @@ TEST(stopped_in_the_middle_and_run_again) {
     CHECK_NEAR(json_num(json_get(set, "pass@3"), -1), a.set[0].pass[1], 0);
     CHECK_NEAR(json_num(json_get(json_root(doc), "pass@3"), -1), a.set[0].pass[1], 0);
     json_close(&doc);
-    evaluate_metrics(&a, &line);
-    buf_str(&line, "}");
+    struct json_write w = json_write_to(&line, JSON_LINE);
+    json_write_object(&w, NULL);
+    evaluate_metrics(&a, &(struct metrics){.json = &w});
+    json_write_end(&w);
     CHECK_OK(json_parse(&doc, line.data, line.len, "line"));
     CHECK_NEAR(json_num(json_get(json_root(doc), "eval/addition/pass@5"), -1), a.set[0].pass[2], 0);
     CHECK_NEAR(json_num(json_get(json_root(doc), "eval/addition"), -1), a.accuracy, 0);

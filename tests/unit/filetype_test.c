@@ -1,17 +1,17 @@
 /* filetype_test.c - files that are not what their reader wanted are named, with what to do; every
  * reader asks. What a reader accepts, or a damaged file of the wanted kind, keeps its own words. */
-#include "actor/chat.h"
-#include "actor/dataset.h"
 #include "actor/safetensors.h"
 #include "actor/shape.h"
-#include "actor/tokenizer.h"
+#include "actor/text/chat.h"
+#include "actor/text/dataset.h"
+#include "actor/text/tokenizer.h"
 #include "base/file.h"
 #include "base/filetype.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "proto/recipe.h"
+#include "proto/recipe/recipe.h"
 #include "tests/test.h"
-#include "trainer/batch.h"
+#include "trainer/batch/batch.h"
 
 #include <unistd.h>
 

@@ -7,7 +7,7 @@
  * dies, and nobody was told of it; after a power cut the log ends with any commit since the last
  * synced one. So records can be undone: a journal has what each was before, and marks where the
  * commits are. */
-#include "rollout/groups.h"
+#include "rollout/manager/groups.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/shared.h"
 #include "tests/test.h"
 

@@ -1,6 +1,6 @@
 /* health_test.c - series of step metrics with one thing the matter, and healthy ones that look
  * nearly like it. */
-#include "deploy/health.h"
+#include "deploy/progress/health.h"
 
 #include "base/rng.h"
 #include "tests/test.h"

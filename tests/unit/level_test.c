@@ -1,11 +1,11 @@
 /* level_test.c - the level against fixed bounds, in virtual time: rollouts that share their speed
  * among their sequences, lengths with a tail, a trainer whose steps vary, all of it changing in the
  * middle of a run. Admission, batches and staleness are the real state machine's. */
-#include "rollout/level.h"
+#include "rollout/manager/level.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/groups.h"
+#include "rollout/manager/groups.h"
 #include "tests/test.h"
 
 enum { SEATS_MAX = 512, STEPS = 200, CHANGE = 100, SETTLED = 20, RUNS = 3, BOUNDS = 8 };

@@ -26,7 +26,23 @@ TEST(load_names_what_is_wrong) {
     CHECK_ERR(kern_open(&b, "gpu", 0), ERR_CONFIG, "cuda:N");
     CHECK_ERR(kern_open(&b, "cuda:x", 0), ERR_CONFIG, "cuda:x");
     CHECK_ERR(kern_open(&b, "cpu", -1), ERR_CONFIG, "threads");
+    CHECK_ERR(kern_open(&b, "cpu:0", 0), ERR_CONFIG, "cpu:0");
+    CHECK_ERR(kern_open(&b, "cuda", 0), ERR_CONFIG, "device \"cuda\"");
     CHECK(b == NULL);
+}
+
+TEST(load_knows_which_devices_are_the_host) {
+    const struct kern_backend *b = NULL;
+    static const char *const host[] = {"ref", "cpu"}, *const other[] = {"cuda:0", "cudasim:1",
+                                                                        "auto", "cpu:0", ""};
+    for (size_t i = 0; i < sizeof host / sizeof host[0]; i++) {
+        CHECK(kern_device_on_host(host[i]));
+        CHECK_OK(kern_open(&b, host[i], 1));
+        CHECK(b->on_host && !b->numbered && !kern_has_memory(b));
+        kern_close(b);
+    }
+    for (size_t i = 0; i < sizeof other / sizeof other[0]; i++)
+        CHECK(!kern_device_on_host(other[i]));
 }
 
 TEST(call_rejects_wrong_arguments) {
@@ -54,6 +70,10 @@ TEST(call_rejects_wrong_arguments) {
     v.rank = 9;
     CHECK_ERR(kern_matmul(b, s, &y, &x, &v, NULL, NULL), ERR_CONFIG, "rank 9");
     CHECK_ERR(kern_matmul(b, s, &y, &x, NULL, NULL, NULL), ERR_CONFIG, "w is missing");
+    v = kern_view2(buf + 16, KERN_F32, 2, 2);
+    CHECK_ERR(kern_add(b, s, &x, &x, &v), ERR_CONFIG, "add: y is f32 [2, 2], wanted f32 [2, 3]");
+    CHECK_ERR(kern_swiglu(b, s, &x, &v, &x), ERR_CONFIG, "swiglu: gate is f32 [2, 2]");
+    CHECK_ERR(kern_dot(b, s, (double[3]){0}, &x, &v), ERR_CONFIG, "dot: y has 4 elements");
     struct kern_backend lacks = *b;
     lacks.matmul = NULL;
     CHECK_ERR(kern_matmul(&lacks, s, &y, &x, &w, NULL, NULL), ERR_UNSUP, "ref has no matmul");

@@ -1,8 +1,10 @@
 /* loss_test.c - derivatives of every setting against central differences of the reported loss, each
  * policy loss against its formula worked out by hand on both sides of every bound, and what must
  * not happen for absurd log-probs. */
-#include "trainer/loss.h"
+#include "trainer/learn/loss.h"
 
+#include "base/file.h"
+#include "base/mem.h"
 #include "base/rng.h"
 #include "tests/test.h"
 
@@ -35,10 +37,48 @@ static void fill(struct loss_token *t, float *lp, float *ent, float *val, uint64
     }
 }
 
+/* The tokens t[n] as columns. */
+struct columns_of {
+    double d[5][TOKENS];
+    float f[7][TOKENS];
+    struct loss_table table;
+};
+
+static const struct loss_table *table_of(struct columns_of *c, const struct loss_token *t, int n) {
+    for (int i = 0; i < n; i++) {
+        const double d[5] = {t[i].weight, t[i].share, t[i].advantage, t[i].correction,
+                             t[i].sequence};
+        const float f[7] = {t[i].behaviour, t[i].old,   t[i].current, t[i].reference,
+                            t[i].alpha,     t[i].value, t[i].goal};
+        for (int k = 0; k < 5; k++)
+            c->d[k][i] = d[k];
+        for (int k = 0; k < 7; k++)
+            c->f[k][i] = f[k];
+    }
+    c->table = (struct loss_table){c->d[0], c->d[1], c->d[2], c->d[3], c->d[4], c->f[0],
+                                   c->f[1], c->f[2], c->f[3], c->f[4], c->f[5], c->f[6]};
+    return &c->table;
+}
+
+static void add(struct loss_sums *s, const struct loss_config *cfg, const struct loss_token *t,
+                const float *lp, const float *ent, const float *val, int n) {
+    struct columns_of c;
+    struct loss_rows rows = {.n = n, .logprob = lp, .entropy = ent, .value = val};
+    loss_add(s, cfg, table_of(&c, t, n), 0, &rows);
+}
+
+/* g: derivatives by log-prob, entropy and value; val NULL: no critic. */
+static void gradient(const struct loss_config *cfg, const struct loss_token *t, const float *lp,
+                     const float *val, int n, float *g[3]) {
+    struct columns_of c;
+    struct loss_rows rows = {n, lp, NULL, val, g[0], g[1], val ? g[2] : NULL};
+    loss_gradient(cfg, table_of(&c, t, n), 0, NULL, &rows);
+}
+
 static double total(const struct loss_config *cfg, const struct loss_token *t, const float *lp,
                     const float *ent, const float *val) {
     struct loss_sums s = {0};
-    loss_add(&s, cfg, t, lp, ent, val, TOKENS);
+    add(&s, cfg, t, lp, ent, val, TOKENS);
     loss_finish(&s);
     return s.loss;
 }
@@ -59,7 +99,7 @@ static double slope_at(const struct loss_config *cfg, const struct loss_token *t
 static void derivatives(const struct loss_config *cfg, const struct loss_token *t, float lp,
                         float val, float by, double out[2]) {
     float at_lp = lp + by, at_val = val + by, g[3];
-    loss_gradient(cfg, t, NULL, &at_lp, &at_val, 1, &g[0], &g[1], &g[2]);
+    gradient(cfg, t, &at_lp, &at_val, 1, (float *[]){&g[0], &g[1], &g[2]});
     out[0] = (double)g[0];
     out[1] = (double)g[2];
 }
@@ -74,7 +114,7 @@ static void check_setting(const struct loss_config *cfg, uint64_t key) {
     float lp[TOKENS], ent[TOKENS], val[TOKENS], g_lp[TOKENS], g_ent[TOKENS], g_val[TOKENS];
     int kinks = 0;
     fill(t, lp, ent, val, key);
-    loss_gradient(cfg, t, NULL, lp, val, TOKENS, g_lp, g_ent, g_val);
+    gradient(cfg, t, lp, val, TOKENS, (float *[]){g_lp, g_ent, g_val});
     for (int i = 0; i < TOKENS; i++) {
         double g[3][2];
         for (int k = 0; k < 3; k++)
@@ -128,7 +168,7 @@ static double slope(const struct loss_config *cfg, double log_ratio, double adva
     t.current = lp;
     t.alpha = 0.5F;
     t.sequence = log_ratio;
-    loss_gradient(cfg, &t, NULL, &lp, NULL, 1, &g, &ge, NULL);
+    gradient(cfg, &t, &lp, NULL, 1, (float *[]){&g, &ge, NULL});
     return (double)g;
 }
 
@@ -202,7 +242,7 @@ TEST(loss_report_by_hand) {
         t[i].share = 0.5;
         t[i].goal = 1;
     }
-    loss_add(&s, &cfg, t, lp, ent, val, 3);
+    add(&s, &cfg, t, lp, ent, val, 3);
     loss_finish(&s);
     CHECK_NEAR(s.pg_loss, 0.5 * (0.5 * -1.28 + 1), 1e-12);
     CHECK_NEAR(s.kl, 0.5 / 3, 1e-12);
@@ -223,8 +263,8 @@ TEST(loss_report_of_several_steps) {
         .weight = 1, .correction = 1, .advantage = 1, .behaviour = -1, .old = -1};
     const float lp[2] = {-1, 0}, ent[2] = {1, 3};
     struct loss_sums s = {0};
-    loss_add(&s, &cfg, &t, &lp[0], &ent[0], NULL, 1);
-    loss_add(&s, &cfg, &t, &lp[1], &ent[1], NULL, 1);
+    add(&s, &cfg, &t, &lp[0], &ent[0], NULL, 1);
+    add(&s, &cfg, &t, &lp[1], &ent[1], NULL, 1);
     loss_finish(&s);
     CHECK_NEAR(s.pg_loss, -(1 + 1.28) / 2, 1e-12);
     CHECK_NEAR(s.entropy, 2, 0);
@@ -235,7 +275,7 @@ TEST(loss_report_of_several_steps) {
 }
 
 TEST(loss_absurd_logprobs_stay_finite) {
-    for (int kind = 0; kind <= RECIPE_LOSS_TOPR; kind++) {
+    for (int kind = 0; kind < RECIPE_LOSSES_N; kind++) {
         const struct loss_config cfg = {.loss = (enum recipe_loss)kind,
                                         .clip_low = 0.2,
                                         .clip_high = 0.2,
@@ -252,11 +292,24 @@ TEST(loss_absurd_logprobs_stay_finite) {
         const float lp = -900, ent = 1;
         float g, ge;
         struct loss_sums s = {0};
-        loss_gradient(&cfg, &t, NULL, &lp, NULL, 1, &g, &ge, NULL);
-        loss_add(&s, &cfg, &t, &lp, &ent, NULL, 1);
+        gradient(&cfg, &t, &lp, NULL, 1, (float *[]){&g, &ge, NULL});
+        add(&s, &cfg, &t, &lp, &ent, NULL, 1);
         loss_finish(&s);
         CHECK(isfinite(g) && isfinite(s.loss) && isfinite(s.ess));
     }
+}
+
+/* Each loss has a row in the first table of docs/losses.md. */
+TEST(loss_kinds_are_documented) {
+#define WORD(name, word, low, high, formula) "\n| `" word "` |",
+    static const char *const rows[] = {RECIPE_LOSSES(WORD)};
+    char *text;
+    size_t bytes;
+    CHECK_OK(file_read(&text, &bytes, "docs/losses.md", 1 << 20));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (!strstr(text, rows[i]))
+            test_fail(__FILE__, __LINE__, "docs/losses.md lacks%s", rows[i]);
+    mem_free(text);
 }
 
 TEST(loss_flat_tokens) {

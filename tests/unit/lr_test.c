@@ -1,5 +1,5 @@
 /* lr_test.c - the schedule at its corners. */
-#include "trainer/lr.h"
+#include "trainer/optim/lr.h"
 
 #include "tests/test.h"
 

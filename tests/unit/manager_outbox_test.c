@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "proto/control.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/manager_impl.h"
+#include "rollout/manager/manager_outbox.h"
 #include "tests/test.h"
 
 #include <signal.h>
@@ -13,6 +13,7 @@
 
 struct pair { /* a manager without a loop, and a peer */
     struct manager m;
+    char *metrics;
     struct net *net;
     struct net_sock *peer;
     struct net_id id;
@@ -40,7 +41,9 @@ static void open_pair(struct pair *p) {
     *p = (struct pair){.id = {.n = 0}};
     CHECK_OK(runlog_open(&p->m.log, dir, &meta));
     CHECK_OK(runlog_write_behind(p->m.log));
-    p->m.metrics_path = file_join(test_dir(), "metrics.jsonl");
+    p->m.run_dir = mem_strdup(test_dir());
+    p->metrics = file_join(test_dir(), "metrics.jsonl");
+    manager_outbox_open(&p->m);
     CHECK_OK(net_open(&p->net));
     CHECK_OK(net_endpoint(&endpoint, p->net, test_dir(), "manager"));
     CHECK_OK(net_serve(&p->m.sock, p->net, endpoint, 1 << 20));
@@ -55,16 +58,17 @@ static void open_pair(struct pair *p) {
 }
 
 static void close_pair(struct pair *p) {
-    manager_outbox_free(&p->m);
+    manager_outbox_close(&p->m);
     runlog_close(&p->m.log);
     net_close(&p->net);
-    mem_free(p->m.metrics_path);
+    mem_free(p->m.run_dir);
+    mem_free(p->metrics);
 }
 
 static void say(struct pair *p, int64_t step) {
     Weir__StepAck a = WEIR__STEP_ACK__INIT;
     a.step = step;
-    CHECK_OK(manager_send(&p->m, &p->id, WIRE_STEP_ACK, &a, NULL, 0));
+    CHECK_OK(manager_outbox_send_now(&p->m, &p->id, WIRE_STEP_ACK, &a, NULL, 0));
 }
 
 static void put(struct pair *p, uint64_t id) {
@@ -88,7 +92,7 @@ TEST(manager_outbox_waits_for_the_log) {
     say(&p, 3);
     buf_str(&line, "{\"step\": 3}");
     manager_outbox_line(&p.m, &line);
-    CHECK(!file_exists(p.m.metrics_path));
+    CHECK(!file_exists(p.metrics));
     CHECK_OK(runlog_wait(p.m.log));
     CHECK_OK(manager_outbox_send(&p.m));
     CHECK(heard(&p, 1000000) == 2);
@@ -96,7 +100,7 @@ TEST(manager_outbox_waits_for_the_log) {
     CHECK_OK(manager_outbox_send_all(&p.m));
     CHECK(heard(&p, 1000000) == 3);
     char *text = NULL;
-    CHECK_OK(file_read(&text, &bytes, p.m.metrics_path, 100));
+    CHECK_OK(file_read(&text, &bytes, p.metrics, 100));
     CHECK(text && strcmp(text, "{\"step\": 3}\n") == 0);
     mem_free(text);
     CHECK(manager_outbox_direct(&p.m));

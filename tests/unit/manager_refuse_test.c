@@ -9,7 +9,7 @@
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/manager.h"
+#include "rollout/manager/manager.h"
 #include "tests/test.h"
 
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  * played by the test: they are slow, repeat themselves, die and come back, and so does the manager
  * (kill -9 at any moment). The trainer checks what it gets: I2, I3, and that a batch asked for
  * again is the same batch. */
-#include "rollout/manager.h"
+#include "rollout/manager/manager.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -13,11 +13,12 @@
 #include "base/rng.h"
 #include "proto/control.pb-c.h"
 #include "proto/link.h"
+#include "proto/metrics/metrics.h"
 #include "proto/reward.pb-c.h"
 #include "proto/rollout.pb-c.h"
 #include "proto/train.pb-c.h"
-#include "rollout/engine.h"
-#include "rollout/runlog.h"
+#include "rollout/engine/engine.h"
+#include "rollout/log/runlog.h"
 #include "tests/test.h"
 #include "tests/unit/manager_world.h"
 
@@ -695,6 +696,18 @@ TEST(manager_outlives_hostile_peers) {
     run_to_end(w);
 }
 
+/* Every row of the table that the status writes is in it, by its name or the last word of it. */
+static void check_status_rows(const char *status) {
+    for (size_t i = 0; i < METRICS_N; i++) {
+        const struct metrics_row *r = metrics_row((enum metric)i);
+        const char *last = strrchr(r->name, '/'), *word = last ? last + 1 : r->name;
+        char *key = mem_printf("%s\":", i == METRIC_REJECTED_REASON ? "stale" : word);
+        if (r->who & METRICS_STATUS && !strstr(status, key))
+            test_fail(__FILE__, __LINE__, "the status has no %s", r->name);
+        mem_free(key);
+    }
+}
+
 static bool take_status(const struct wire_msg *msg) {
     struct json_doc *doc = NULL;
     const char *text = ((const Weir__Status *)msg->body)->json;
@@ -703,6 +716,7 @@ static bool take_status(const struct wire_msg *msg) {
     CHECK(json_num(json_get(o, "step"), -1) == 0 && json_num(json_get(o, "steps"), -1) == 2);
     CHECK(json_len(json_get(o, "waiting_for")) > 0);
     CHECK(json_get(o, "staleness") && json_get(o, "clients"));
+    check_status_rows(text);
     json_close(&doc);
     return true;
 }

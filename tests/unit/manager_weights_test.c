@@ -2,7 +2,7 @@
  * also with what an earlier manager wrote down. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "rollout/manager_impl.h"
+#include "rollout/manager/manager_weights.h"
 #include "tests/test.h"
 
 static const struct hash ours = {1, 2}, other = {3, 4};
@@ -13,6 +13,7 @@ static void open_manager(struct manager *m, struct recipe *r) {
     *m = (struct manager){.recipe = r};
     r->trainer.steps = 4;
     CHECK_OK(runlog_open(&m->log, dir, &meta));
+    manager_weights_open(m);
     CHECK_OK(manager_weights_restore(m));
     mem_free(dir);
 }
@@ -20,7 +21,7 @@ static void open_manager(struct manager *m, struct recipe *r) {
 static void close_manager(struct manager *m) {
     CHECK_OK(runlog_commit(m->log, false));
     runlog_close(&m->log);
-    mem_free(m->weights);
+    manager_weights_close(m);
 }
 
 TEST(manager_weights_of_trainer_and_rollouts) {

@@ -3,7 +3,7 @@
  * Random numbers are written in many ways and must stay themselves. */
 #include "base/mem.h"
 #include "base/rng.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include <inttypes.h>

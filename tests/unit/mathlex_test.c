@@ -7,12 +7,12 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "reward/mathfold.h"
-#include "reward/mathlex.h"
-#include "reward/mathlooks.h"
-#include "reward/mathunit.h"
-#include "reward/mathword.h"
-#include "reward/verify.h"
+#include "reward/math/mathfold.h"
+#include "reward/math/mathlex.h"
+#include "reward/math/mathlooks.h"
+#include "reward/math/mathunit.h"
+#include "reward/math/mathword.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include <stdio.h>

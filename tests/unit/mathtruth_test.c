@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/rng.h"
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include <complex.h>

@@ -1,7 +1,7 @@
 /* mathvalue_test.c - what answers mean: equations, values of functions, sets of reals, application
  * and multiplication, constructs that references use. Each row is one kind of notation; rows of
  * what must not be paid stand against rows of what must. */
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include <stdio.h>

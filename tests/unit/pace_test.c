@@ -1,7 +1,7 @@
 /* pace_test.c - time left and tokens a second of a session; the line they stand in. */
-#include "deploy/pace.h"
+#include "deploy/progress/pace.h"
 
-#include "deploy/live.h"
+#include "deploy/progress/status_line.h"
 #include "tests/test.h"
 
 #include <string.h>
@@ -53,25 +53,25 @@ TEST(no_rate_before_anything_was_generated) {
     CHECK_NEAR(pace_rollout(&p), 10, 1e-9);
 }
 
-static const char *line(const struct live *l, int columns) {
+static const char *line(const struct status_line *l, int columns) {
     static struct buf b;
     buf_reset(&b);
-    live_line(&b, l, columns);
+    status_line(&b, l, columns);
     return b.data;
 }
 
 TEST(the_line_fits_with_its_time) {
-    struct live l = {.step = 123456,
-                     .steps = 1000000,
-                     .left_s = 3 * 86400 + 4 * 3600,
-                     .mark = "entropy collapsed",
-                     .reward = -123456.789,
-                     .eval = 0.123,
-                     .align = "-0.12 scale",
-                     .stale = 12.3,
-                     .bound = 1024,
-                     .rollout = 1234567,
-                     .trainer = 98765};
+    struct status_line l = {.step = 123456,
+                            .steps = 1000000,
+                            .left_s = 3 * 86400 + 4 * 3600,
+                            .mark = "entropy collapsed",
+                            .reward = -123456.789,
+                            .eval = 0.123,
+                            .align = "-0.12 scale",
+                            .stale = 12.3,
+                            .bound = 1024,
+                            .rollout = 1234567,
+                            .trainer = 98765};
     for (int columns = 40; columns < 200; columns++) {
         const char *text = line(&l, columns);
         CHECK((int)strlen(text) < columns);
@@ -86,19 +86,19 @@ TEST(the_line_fits_with_its_time) {
 }
 
 TEST(what_is_not_known_is_not_there) {
-    struct live l = {
+    struct status_line l = {
         .steps = 500, .left_s = -1, .reward = NAN, .eval = NAN, .rollout = -1, .trainer = -1};
     CHECK_STR(line(&l, 80), "step 0/500 ETA - stale 0.0/0");
-    l = (struct live){.reward = NAN, .eval = NAN, .rollout = -1, .trainer = 83000};
+    l = (struct status_line){.reward = NAN, .eval = NAN, .rollout = -1, .trainer = 83000};
     CHECK_STR(line(&l, 80), "step 0/0 ETA 0:00 tok/s train 83k stale 0.0/0");
-    l = (struct live){.step = 12,
-                      .steps = 500,
-                      .left_s = 62,
-                      .reward = 0.5,
-                      .eval = 0.25,
-                      .rollout = 950,
-                      .trainer = 25600,
-                      .bound = 2};
+    l = (struct status_line){.step = 12,
+                             .steps = 500,
+                             .left_s = 62,
+                             .reward = 0.5,
+                             .eval = 0.25,
+                             .rollout = 950,
+                             .trainer = 25600,
+                             .bound = 2};
     CHECK_STR(line(&l, 80),
               "step 12/500 ETA 1:02 reward 0.50 eval 0.25 tok/s gen 950 train 26k stale 0.0/2");
 }
@@ -112,7 +112,7 @@ TEST(times) {
                  {1e300, "-"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[24];
-        live_time(text, cases[i].s);
+        status_line_time(text, cases[i].s);
         CHECK_STR(text, cases[i].text);
     }
 }

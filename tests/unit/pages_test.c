@@ -1,5 +1,5 @@
 /* pages_test.c - references and prefix cache against a naive model. */
-#include "rollout/pages.h"
+#include "rollout/engine/pages.h"
 
 #include "base/mem.h"
 #include "base/rng.h"

@@ -190,8 +190,7 @@ TEST(params_init_is_a_function_of_the_seed) {
     params_close(&b);
 }
 
-/* --- folders that are wrong ----------------------------------------------------------------------
- */
+/* --- folders that are wrong ----------------------------------------------------------------- */
 
 struct made { /* a model.safetensors of one value with one thing changed */
     const char *drop, *add, *reshape;

@@ -2,13 +2,13 @@
  * values are the same bits, and the gradient is that of `off` up to the order of its sums. Groups
  * of 1 to 32 with unequal responses, system prompts, shared turns and equal trajectories; grouped
  * query attention, windows, qk-norm, biases; a critic; recomputation, offload, small budgets. */
-#include "trainer/passes.h"
+#include "trainer/learn/passes.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/golden/rig.h"
 #include "tests/test.h"
-#include "trainer/room.h"
+#include "trainer/learn/memplan.h"
 
 #include <stdio.h>
 
@@ -55,16 +55,14 @@ static struct batch *batch_of(const struct texts *t, uint64_t seed) {
 }
 
 /* A loss of every kind: ratio, KL, entropy, value, different for each token. */
-static int on_tokens(void *ctx, const int64_t *element, int64_t n, const float *logprob,
-                     const float *entropy, const float *value, float *g_logprob, float *g_entropy,
-                     float *g_value) {
+static int on_tokens(void *ctx, const int64_t *element, const struct loss_rows *rows) {
     double tokens = *(const double *)ctx;
-    for (int64_t j = 0; j < n; j++) {
+    for (int64_t j = 0; j < rows->n; j++) {
         double w = sin((double)element[j]) / tokens;
-        CHECK(entropy[j] >= 0);
-        g_logprob[j] = (float)(w * exp(0.1 * (double)logprob[j]) + 0.1 / tokens);
-        g_entropy[j] = (float)(-0.3 * w);
-        if (value) g_value[j] = (float)((1 + (double)value[j]) / tokens);
+        CHECK(rows->entropy[j] >= 0);
+        rows->g_logprob[j] = (float)(w * exp(0.1 * (double)rows->logprob[j]) + 0.1 / tokens);
+        rows->g_entropy[j] = (float)(-0.3 * w);
+        if (rows->value) rows->g_value[j] = (float)((1 + (double)rows->value[j]) / tokens);
     }
     return 0;
 }
@@ -129,7 +127,7 @@ static struct result run(const struct setting *s, const struct batch *b, const c
     CHECK_OK(params_open(&w, k, &shape));
     CHECK_OK(params_load(w, rig_model(s->model)));
     CHECK_OK(params_open(&g, k, &shape));
-    CHECK_OK(passes_open(&p, k, &shape, r, room_recomputed(r, shape.layers)));
+    CHECK_OK(passes_open(&p, k, &shape, r, memplan_recomputed(r, shape.layers)));
     CHECK_OK(passes_use(p, PASSES_POLICY, w));
     run_passes(p, b, g, &out, s->critic);
     out.n = (size_t)params_slab_elements(&shape);

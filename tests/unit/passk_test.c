@@ -3,7 +3,7 @@
  */
 #include "base/file.h"
 #include "base/mem.h"
-#include "deploy/passk.h"
+#include "deploy/evaluate/passk.h"
 #include "tests/test.h"
 
 #include <stdio.h>

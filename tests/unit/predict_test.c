@@ -1,5 +1,5 @@
 /* predict_test.c - both regimes, the bound, the published in-flight term, nonsense. */
-#include "rollout/predict.h"
+#include "rollout/manager/predict.h"
 
 #include "tests/test.h"
 

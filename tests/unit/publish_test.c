@@ -52,7 +52,7 @@ static void set_up(struct scene *s) {
     gated = broken = false;
     CHECK_OK(kern_open(&cpu, "cpu", 1));
     device = *cpu;
-    device.name = "device";
+    device.on_host = false;
     device.get = device_get;
     device.after = device_after;
     CHECK_OK(net_open(&s->net));

@@ -1,13 +1,13 @@
 /* ranks_test.c - a trainer of several processes: the same numbers as one, the same bits every time,
  * checkpoints that any number of ranks loads, and an end for all when one ends. */
-#include "trainer/ranks.h"
+#include "trainer/ranks/ranks.h"
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "tests/test.h"
 #include "tests/unit/trainer_fixture.h"
-#include "trainer/batch.h"
+#include "trainer/batch/batch.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -80,7 +80,7 @@ static struct outcome run(const struct setup *x, int ranks) {
         CHECK_OK(step_save(s, x->dir, 1));
         out.moment = read_moment(x->dir, step_version(s), out.n);
     }
-    CHECK_OK(step_gather(s));
+    CHECK_OK(step_gather_weights(s));
     out.weights = mem_array(out.n, sizeof *out.weights);
     CHECK_OK(params_get(step_weights(s), out.weights, out.n * sizeof *out.weights));
     step_close(&s);

@@ -1,6 +1,6 @@
 /* rational_test.c - exact fractions against 128-bit arithmetic on random small values, against
  * algebraic laws on large ones, and at the limits. */
-#include "reward/rational.h"
+#include "reward/math/rational.h"
 
 #include "base/rng.h"
 #include "tests/test.h"

@@ -1,8 +1,8 @@
 /* reasoning_test.c - the draft before </think> is judged by no verifier of answers, a draft that is
  * not closed is no answer, and what a recipe says about the mark. */
-#include "reward/reasoning.h"
+#include "reward/verify/reasoning.h"
 
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include <stdio.h>

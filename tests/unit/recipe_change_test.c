@@ -1,7 +1,7 @@
 /* recipe_change_test.c - what a continued run may change does not change what its log belongs to;
  * everything else does. */
-#include "proto/recipe_change.h"
-#include "proto/recipe_table.h"
+#include "proto/recipe/recipe_change.h"
+#include "proto/recipe/recipe_table.h"
 #include "tests/test.h"
 
 #include <stdio.h>

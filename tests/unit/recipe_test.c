@@ -3,7 +3,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "proto/recipe.h"
+#include "proto/recipe/recipe.h"
 #include "tests/test.h"
 
 #include <stdio.h>

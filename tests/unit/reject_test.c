@@ -1,14 +1,15 @@
 /* reject_test.c - a run that cannot go on because of a trajectory goes on without its group: the
  * log before and after, and a manager that begins with it. */
-#include "deploy/reject.h"
+#include "deploy/replay/reject.h"
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "rollout/manager.h"
-#include "rollout/runlog.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog.h"
+#include "rollout/log/runlog_identity.h"
+#include "rollout/manager/manager.h"
+#include "rollout/setup/setup_policy.h"
 #include "tests/test.h"
 
 #include <fcntl.h>
@@ -34,7 +35,7 @@ static struct runlog *open_log(void) {
     CHECK_OK(file_write_atomic(path, recipe_text, sizeof recipe_text - 1));
     CHECK_OK(recipe_load(&r, path, NULL, 0));
     struct runlog_meta meta;
-    CHECK_OK(setup_log(&meta, test_dir(), r));
+    CHECK_OK(runlog_identity(&meta, test_dir(), r));
     CHECK_OK(runlog_open(&log, dir, &meta));
     recipe_close(&r);
     mem_free(path);

@@ -1,13 +1,12 @@
 /* resumable_test.c - a log belongs to the recipe beside it: one that a former version made is known
  * by the recipe's text, and a recipe that was changed by hand is refused. */
-#include "deploy/resumable.h"
+#include "deploy/supervise/resumable.h"
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "deploy/rundir.h"
-#include "proto/recipe_change.h"
-#include "rollout/runlog.h"
-#include "rollout/setup.h"
+#include "deploy/supervise/rundir.h"
+#include "proto/recipe/recipe_change.h"
+#include "rollout/log/runlog.h"
 #include "tests/test.h"
 
 #include <string.h>

@@ -1,8 +1,8 @@
 /* retrain_diff_test.c - what differs between two recipes is found whatever its kind, and only what
  * is known to be harmless may differ. */
 #include "base/buf.h"
-#include "deploy/retrain.h"
-#include "proto/recipe_change.h"
+#include "deploy/replay/retrain.h"
+#include "proto/recipe/recipe_change.h"
 #include "tests/test.h"
 
 #include <stdio.h>

@@ -6,7 +6,7 @@
 #include "proto/rollout.pb-c.h"
 #include "relay/push.h"
 #include "relay/relay.h"
-#include "rollout/engine.h"
+#include "rollout/engine/engine.h"
 #include "tests/test.h"
 #include "tests/unit/fake_manager.h"
 

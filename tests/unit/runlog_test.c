@@ -1,5 +1,5 @@
 /* runlog_test.c - records come back as they were written, events are atomic, damage is named. */
-#include "rollout/runlog.h"
+#include "rollout/log/runlog.h"
 
 #include "base/file.h"
 #include "base/kv.h"

@@ -1,10 +1,10 @@
 /* runlog_writer_test.c - events written by the thread: all of them, in order, whole; what is
  * committed can be read at once; a write that fails ends it with its text. */
-#include "rollout/runlog_writer.h"
+#include "rollout/log/runlog_writer.h"
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "rollout/runlog.h"
+#include "rollout/log/runlog.h"
 #include "tests/test.h"
 
 #include <inttypes.h>

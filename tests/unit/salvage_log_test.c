@@ -1,10 +1,10 @@
 /* salvage_log_test.c - a log whose newest writes are partly lost shows older records of some groups
  * beside newer ones of batches; what is made of it must be a state that a run can be in. */
-#include "deploy/salvage_log.h"
+#include "deploy/replay/salvage_log.h"
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "rollout/setup.h"
+#include "rollout/log/runlog_identity.h"
 #include "tests/test.h"
 
 static const char recipe_text[] =
@@ -21,7 +21,7 @@ static struct runlog *open_log(const struct recipe *r, const char *name) {
     char *dir = file_join(test_dir(), name), *path = file_join(test_dir(), "recipe.yaml");
     CHECK_OK(file_write_atomic(path, recipe_text, sizeof recipe_text - 1));
     mem_free(path);
-    CHECK_OK(setup_log(&meta, test_dir(), r));
+    CHECK_OK(runlog_identity(&meta, test_dir(), r));
     CHECK_OK(runlog_open(&log, dir, &meta));
     mem_free(dir);
     return log;

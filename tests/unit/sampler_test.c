@@ -1,5 +1,5 @@
 /* sampler_test.c - the number that draws a token, and what is reported about it. */
-#include "rollout/sampler.h"
+#include "rollout/engine/sampler.h"
 
 #include "base/rng.h"
 #include "tests/test.h"

@@ -1,18 +1,17 @@
 /* sampling_test.c - which rows groups get, what is learned about rows, and dynamic sampling in the
  * state machine: random interleavings with deaths and restores against an oracle that looks at the
  * groups in the order of their ids only (I8), and against I2 and I3. */
-#include "rollout/sampling.h"
+#include "rollout/manager/sampling.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "rollout/groups.h"
+#include "rollout/manager/groups.h"
 #include "tests/test.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-/* --- rows --------------------------------------------------------------------------------------
- */
+/* --- rows ----------------------------------------------------------------------------------- */
 
 static struct dataset *rows(int64_t n) {
     struct dataset *d = NULL;
@@ -156,8 +155,7 @@ TEST(sampling_restores_exactly) {
     dataset_close(&d);
 }
 
-/* --- dynamic sampling in the state machine ------------------------------------------------------
- */
+/* --- dynamic sampling in the state machine -------------------------------------------------- */
 
 enum { ROLLOUTS = 3, SEATS = 6, IDS = 4096, SIZE_MAX_ = 4, BATCH_MAX = 5, STEPS_MAX = 6 };
 

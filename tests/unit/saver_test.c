@@ -1,6 +1,6 @@
 /* saver_test.c - checkpoints written beside the training: they hold what was copied, whatever the
  * steps since have done; a failure is told and leaves the one before; so does a death. */
-#include "trainer/saver.h"
+#include "trainer/checkpoint/saver.h"
 
 #include "base/clock.h"
 #include "base/file.h"

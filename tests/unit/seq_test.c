@@ -1,5 +1,5 @@
 /* seq_test.c - what a request may ask for, and what ends a response. */
-#include "rollout/seq.h"
+#include "rollout/engine/seq.h"
 
 #include "base/mem.h"
 #include "tests/test.h"

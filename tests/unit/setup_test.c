@@ -1,5 +1,5 @@
 /* setup_test.c - how many pages a rollout takes of a device's memory. */
-#include "rollout/setup.h"
+#include "rollout/setup/setup_engine.h"
 
 #include "tests/test.h"
 #include "tests/tiny.h"

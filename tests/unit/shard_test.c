@@ -1,12 +1,12 @@
 /* shard_test.c - the optimizer on parts of the slab: ranks are processes, what they hold together
  * is what one rank holds alone. */
-#include "trainer/shard.h"
+#include "trainer/ranks/shard.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/test.h"
 #include "tests/unit/trainer_fixture.h"
-#include "trainer/update.h"
+#include "trainer/optim/update.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -69,14 +69,14 @@ static void fill(const struct params *w, float *g, int i, int rank, int n_ranks)
 }
 
 /* Ranks gathered the rounded weights alone; the f32 ones, gathered now, give the same. */
-static void check_half(struct update *u, struct kern_stream *s, struct params *w,
-                       const struct params *half, size_t n) {
+static void check_rounded(struct update *u, struct kern_stream *s, struct params *w,
+                          const struct params *rounded, size_t n) {
     uint16_t *have = mem_array(n, sizeof *have), *want = mem_array(n, sizeof *want);
     struct params *cast;
-    CHECK_OK(update_gather(u, s, w));
-    CHECK_OK(params_open(&cast, params_backend(w), params_shape(half)));
+    CHECK_OK(update_gather_weights(u, s, w));
+    CHECK_OK(params_open(&cast, params_backend(w), params_shape(rounded)));
     CHECK_OK(params_cast(cast, w, s));
-    CHECK_OK(params_get(half, have, n * sizeof *have));
+    CHECK_OK(params_get(rounded, have, n * sizeof *have));
     CHECK_OK(params_get(cast, want, n * sizeof *want));
     CHECK(memcmp(have, want, n * sizeof *have) == 0);
     params_close(&cast);
@@ -101,13 +101,13 @@ static void run_rank(const struct setup *x, int rank, struct outcome *out) {
     struct update_turn turn = {.control = true, .lr_factor = 1};
     struct shape rounded = *shape;
     float *g = mem_array(x->n, sizeof *g);
-    rounded.half = true;
+    rounded.bf16 = true;
     CHECK_OK(kern_stream_open(b, &s, 0));
     if (x->n_ranks > 1) CHECK_OK(kern_coll_open(b, &ranks.coll, name, rank, x->n_ranks, 20000));
     CHECK_OK(params_open(&w, b, shape));
     CHECK_OK(params_init(w, 7));
-    CHECK_OK(params_open(&turn.half, b, &rounded));
-    CHECK_OK(params_cast(turn.half, w, s));
+    CHECK_OK(params_open(&turn.rounded, b, &rounded));
+    CHECK_OK(params_cast(turn.rounded, w, s));
     CHECK_OK(update_open(&u, b, shape, r, &ranks));
     for (int i = 0; i < STEPS; i++) {
         memset(g, 0, x->n * sizeof *g);
@@ -116,14 +116,14 @@ static void run_rank(const struct setup *x, int rank, struct outcome *out) {
         CHECK_OK(params_put(into, g, x->n * sizeof *g));
         CHECK_OK(update_apply(u, s, w, &turn, &out->report[i]));
     }
-    check_half(u, s, w, turn.half, x->n);
+    check_rounded(u, s, w, turn.rounded, x->n);
     struct update_slab slab = update_slab(u, 0);
     CHECK_OK(params_get(w, out->weights, x->n * sizeof *g));
     CHECK_OK(update_get(u, 0, out->m + slab.offset, 0, (size_t)slab.n * sizeof *g));
     mem_free(g);
     update_close(&u);
     params_close(&w);
-    params_close(&turn.half);
+    params_close(&turn.rounded);
     if (ranks.coll) kern_coll_close(b, ranks.coll);
     kern_stream_close(b, s);
     step_close(&step);

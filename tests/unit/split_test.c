@@ -1,7 +1,7 @@
 /* split_test.c - plans by hand, and over random batches: every row that a trajectory needs is
- * computed once on its way (by a frame, by a trajectory before it, or by itself), on tokens equal
- * to its own; budgets are kept; frames nest. */
-#include "trainer/split.h"
+ * computed once on its way (by a segment, by a trajectory before it, or by itself), on tokens equal
+ * to its own; budgets are kept; segments nest. */
+#include "trainer/batch/split.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
@@ -28,7 +28,7 @@ static struct batch *batch_of(const char *const *text, uint32_t n) {
 static void plan(struct split *p, const struct batch *b, const struct split_limits *l) {
     int32_t *rows = mem_array(b->n, sizeof *rows);
     for (uint32_t i = 0; i < b->n; i++)
-        rows[i] = feed_rows(&b->traj[i], false);
+        rows[i] = microbatch_rows(&b->traj[i], false);
     split_make(p, b, rows, l);
     mem_free(rows);
 }
@@ -83,7 +83,8 @@ TEST(split_schedule_nests_by_hand) {
     batch_close(&b);
 }
 
-/* A group that does not fit: units that compute the prompt again, or a frame if that is cheaper. */
+/* A group that does not fit: units that compute the prompt again, or a segment if that is cheaper.
+ */
 TEST(split_auto_weighs) {
     static const char *const text[] = {"abcdefgh|1111", "abcdefgh|2222", "abcdefgh|3333",
                                        "abcdefgh|4444"};
@@ -134,8 +135,8 @@ struct watch {
     const struct batch *b;
     const struct split *p;
     const struct split_limits *l;
-    int32_t depth, stack[NODES_MAX]; /* ops of live frames */
-    int32_t *done;                   /* [n] rows below are in live frames or in its wave */
+    int32_t depth, stack[NODES_MAX]; /* ops of live segments */
+    int32_t *done;                   /* [n] rows below are in live segments or in its wave */
     int64_t rows;                    /* computed */
 };
 
@@ -148,7 +149,7 @@ static void watch_push(struct watch *w, int32_t i) {
     for (int32_t k = 0; k < op->n; k++) {
         int32_t t = w->p->order[op->first + k];
         CHECK_INT(w->done[t], op->from);
-        CHECK(op->to <= feed_rows(&w->b->traj[t], false));
+        CHECK(op->to <= microbatch_rows(&w->b->traj[t], false));
         CHECK(memcmp(w->b->traj[t].ids, w->b->traj[lead].ids, (size_t)op->to * sizeof(int32_t)) ==
               0);
         w->done[t] = op->to;
@@ -163,22 +164,22 @@ static void watch_pop(struct watch *w, int32_t i) {
     CHECK(top->first == op->first && top->n == op->n && top->from == op->from && top->to == op->to);
     for (int32_t k = 0; k < op->n; k++) { /* nothing of its trajectories is left to do */
         int32_t t = w->p->order[op->first + k];
-        CHECK_INT(w->done[t], feed_rows(&w->b->traj[t], false));
+        CHECK_INT(w->done[t], microbatch_rows(&w->b->traj[t], false));
     }
 }
 
-static void watch_wave(struct watch *w, int32_t i, bool frames) {
+static void watch_wave(struct watch *w, int32_t i, bool segments) {
     const struct split_op *op = &w->p->op[i];
     int32_t rows = 0, seqs = 0;
     CHECK_INT(op->from, w->depth ? w->p->op[w->stack[w->depth - 1]].to : 0);
     for (int32_t k = 0; k < op->n; k++) {
-        const struct feed_item *it = &w->p->item[op->first + k];
+        const struct microbatch_item *it = &w->p->item[op->first + k];
         const struct batch_traj *t = &w->b->traj[it->traj];
         CHECK_INT(w->done[it->traj], op->from);
-        CHECK_INT(it->to, feed_rows(t, false));
+        CHECK_INT(it->to, microbatch_rows(t, false));
         CHECK(it->from % w->l->page == 0 && it->from <= it->to && it->from >= op->from);
         if (it->chained) {
-            const struct feed_item *before = it - 1;
+            const struct microbatch_item *before = it - 1;
             CHECK(it->from <= before->to);
             CHECK(memcmp(t->ids, w->b->traj[before->traj].ids,
                          (size_t)(it->from + (it->from > op->from)) * sizeof *t->ids) == 0);
@@ -191,22 +192,22 @@ static void watch_wave(struct watch *w, int32_t i, bool frames) {
     }
     w->rows += rows;
     CHECK(seqs <= w->l->seqs_max);
-    CHECK(rows + (w->l->offload ? 0 : op->from) <= w->l->rows || (op->n == 1 && !frames));
+    CHECK(rows + (w->l->offload ? 0 : op->from) <= w->l->rows || (op->n == 1 && !segments));
 }
 
 static int64_t check_plan(const struct batch *b, const struct split *p,
                           const struct split_limits *l) {
     struct watch w = {.b = b, .p = p, .l = l, .done = mem_array(b->n, sizeof *w.done)};
-    bool frames = l->mode == SPLIT_SCHEDULE || l->mode == SPLIT_AUTO;
+    bool segments = l->mode == SPLIT_SCHEDULE || l->mode == SPLIT_AUTO;
     for (int32_t i = 0; i < p->n_ops; i++) {
         if (p->op[i].kind == SPLIT_PUSH) watch_push(&w, i);
-        if (p->op[i].kind == SPLIT_WAVE) watch_wave(&w, i, frames);
+        if (p->op[i].kind == SPLIT_WAVE) watch_wave(&w, i, segments);
         if (p->op[i].kind == SPLIT_POP) watch_pop(&w, i);
-        CHECK(frames || p->op[i].kind == SPLIT_WAVE);
+        CHECK(segments || p->op[i].kind == SPLIT_WAVE);
     }
     CHECK_INT(w.depth, 0);
     for (uint32_t i = 0; i < b->n; i++)
-        CHECK_INT(w.done[i], feed_rows(&b->traj[i], false));
+        CHECK_INT(w.done[i], microbatch_rows(&b->traj[i], false));
     mem_free(w.done);
     return w.rows;
 }
@@ -224,11 +225,11 @@ TEST(split_plans_are_whole) {
         l.cost.pass = (double)rng_below(key, round, 5004, 12);
         l.cost.key = 0.01;
         for (int m = SPLIT_OFF; m <= SPLIT_AUTO; m++) {
-            bool frames = m >= SPLIT_SCHEDULE;
-            int32_t least = m == SPLIT_OFF ? 1 : l.offload && frames ? l.page : 32;
+            bool segments = m >= SPLIT_SCHEDULE;
+            int32_t least = m == SPLIT_OFF ? 1 : l.offload && segments ? l.page : 32;
             struct split_limits mine = l;
             mine.mode = (enum split_mode)m;
-            mine.offload = l.offload && frames;
+            mine.offload = l.offload && segments;
             mine.rows = least + (int32_t)rng_below(key, round, 5001, 100);
             plan(&p, b, &mine);
             rows[m] = check_plan(b, &p, &mine);

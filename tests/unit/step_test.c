@@ -1,6 +1,6 @@
 /* step_test.c - what a step promises beside its numbers (those are in tests/golden): repetition,
  * refusals that change nothing, the mismatch check, supervised steps. */
-#include "trainer/step.h"
+#include "trainer/learn/step.h"
 
 #include "base/mem.h"
 #include "tests/test.h"
@@ -325,7 +325,7 @@ TEST(step_bytes_are_counted) {
     const char *const kl[] = {"trainer.algorithm.kl.coef=0.1", NULL};
     struct step *s = trainer_fixture_open(NULL);
     struct shape shape = *params_shape(step_weights(s));
-    struct room planned;
+    struct memplan planned;
     for (int64_t reference = 0; reference < 2; reference++) {
         struct recipe *r = trainer_fixture_recipe(reference ? kl : NULL);
         struct shape large = shape;
@@ -334,7 +334,7 @@ TEST(step_bytes_are_counted) {
         CHECK_OK(step_plan(&planned, r, &large));
         CHECK_INT(planned.all / 4 / (size_t)params_slab_elements(&large), 6 + 2 * reference);
         CHECK_OK(step_plan(&planned, r, &shape));
-        if (!reference) CHECK(memcmp(&planned, step_room(s), sizeof planned) == 0);
+        if (!reference) CHECK(memcmp(&planned, step_memory(s), sizeof planned) == 0);
         recipe_close(&r);
     }
     step_close(&s);

@@ -1,6 +1,6 @@
 /* supervise_test.c - which ends are deaths; a full disk leaves the services' log the room to say
  * so. The children are this test program, which ends in a known way for known arguments. */
-#include "deploy/supervise.h"
+#include "deploy/supervise/supervise.h"
 
 #include "base/clock.h"
 #include "base/file.h"

@@ -6,11 +6,11 @@
 #include "base/mem.h"
 #include "proto/link.h"
 #include "proto/weights.pb-c.h"
-#include "rollout/nearby.h"
+#include "rollout/pull_device.h"
 #include "tests/shared.h"
 #include "tests/test.h"
 #include "tests/tiny.h"
-#include "trainer/handover.h"
+#include "trainer/publish_device.h"
 
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -196,19 +196,19 @@ struct answer {
 static pid_t trainer_pid;
 static int trainer_fd;
 
-static int hand_over(struct handover *h, const struct kern_backend *b, int64_t version,
+static int hand_over(struct publish_device *h, const struct kern_backend *b, int64_t version,
                      struct answer *out, void **slab) {
     struct shape shape = tiny_shape(false);
     struct kern_stream *s;
     struct hash hash;
-    void *at = handover_begin(h);
+    void *at = publish_device_begin(h);
     if (!at) return 0;
     struct params *w = tiny_params(b, &shape, (uint64_t)version + 7);
     TRY(kern_stream_open(b, &s, 0));
     TRY(kern_copy(b, s, at, params_slab(w).data, params_slab(w).bytes));
     TRY(kern_sync(b, s));
     TRY(params_hash(&hash, w));
-    TRY(handover_finish(h, version, hash, &out->note));
+    TRY(publish_device_finish(h, version, hash, &out->note));
     kern_stream_close(b, s);
     params_close(&w);
     *slab = at;
@@ -228,11 +228,11 @@ static int damage(const struct kern_backend *b, char *slab) {
 static int trainer_main(int fd, const char *device) {
     const struct kern_backend *b;
     struct shape shape = tiny_shape(false);
-    struct handover *h;
+    struct publish_device *h;
     struct order o;
     void *slab = NULL;
     TRY(kern_open(&b, device, 1));
-    int rc = handover_open(&h, b, params_policy_bytes(&shape));
+    int rc = publish_device_open(&h, b, params_policy_bytes(&shape));
     struct answer hello = {.ok = rc == 0};
     while (write(fd, &hello, sizeof hello) == sizeof hello && rc == 0 &&
            read(fd, &o, sizeof o) == sizeof o) {
@@ -345,17 +345,17 @@ TEST_TIMEOUT(swap_knows_its_own_device, 120) {
 /* A driver does not open memory of the same process. */
 TEST_TIMEOUT(swap_goes_on_when_the_driver_refuses, 120) {
     struct scene *s = open_scene("cudasim:2");
-    struct handover *h;
+    struct publish_device *h;
     struct sealed_note note;
-    if (handover_open(&h, s->backend, params_slab(s->w[0]).bytes) < 0)
+    if (publish_device_open(&h, s->backend, params_slab(s->w[0]).bytes) < 0)
         test_skip("memory of this device cannot be shared");
     for (int v = 0; v < 2; v++) {
-        CHECK(handover_begin(h) != NULL);
-        CHECK_OK(handover_finish(h, v, s->hash[v], &note));
+        CHECK(publish_device_begin(h) != NULL);
+        CHECK_OK(publish_device_finish(h, v, s->hash[v], &note));
         announce_nearby(s, v, &note);
         check_taken(s, v, false);
     }
-    handover_close(&h);
+    publish_device_close(&h);
     close_scene(s);
 }
 
@@ -369,12 +369,12 @@ TEST_TIMEOUT(swap_reader_keeps_a_slab, 120) {
     CHECK_OK(sealed_finish(&s->file[0], 0, s->hash[0]));
     struct pull_version v = {
         .version = 0, .hash = s->hash[0], .bytes = s->file[0].bytes, .file = s->file[0]};
-    struct nearby n;
-    CHECK_OK(nearby_open(&n, s->backend, &v));
+    struct pull_device n;
+    CHECK_OK(pull_device_open(&n, s->backend, &v));
     CHECK(!trainer_does('h', 2).ok);
-    nearby_close(&n, s->backend);
+    pull_device_close(&n, s->backend);
     CHECK(trainer_does('h', 2).ok);
-    CHECK_ERR(nearby_open(&n, s->backend, &v), ERR_NOTFOUND, "does not hold version 0");
+    CHECK_ERR(pull_device_open(&n, s->backend, &v), ERR_NOTFOUND, "does not hold version 0");
     end_trainer();
     close_scene(s);
 }

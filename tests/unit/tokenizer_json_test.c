@@ -1,6 +1,6 @@
 /* tokenizer_json_test.c - a tokenizer.json that lies is refused with an error that names the field;
  * a component that Weir lacks is refused by its name. */
-#include "actor/tokenizer.h"
+#include "actor/text/tokenizer.h"
 #include "base/mem.h"
 #include "tests/test.h"
 

@@ -1,6 +1,6 @@
 /* tokenizer_test.c - tokenizer.json files against encodings of the reference. Large released
  * tokenizers lie outside the repository (tests/shared.h); those are skipped where absent. */
-#include "actor/tokenizer.h"
+#include "actor/text/tokenizer.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"

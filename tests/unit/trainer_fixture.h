@@ -3,7 +3,7 @@
 #ifndef TESTS_UNIT_TRAINER_FIXTURE_H
 #define TESTS_UNIT_TRAINER_FIXTURE_H
 
-#include "trainer/step.h"
+#include "trainer/learn/step.h"
 
 /* Ends the test on failure. sets: NULL-terminated, over the fixture's recipe. */
 struct recipe *trainer_fixture_recipe(const char *const *sets);

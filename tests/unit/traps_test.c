@@ -1,9 +1,10 @@
 /* traps_test.c - recipes with wrong combinations: which are refused, which are warned about, and
  * that a plain recipe is neither. */
-#include "proto/traps.h"
+#include "proto/recipe/traps.h"
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "proto/recipe/recipe.h"
 #include "tests/test.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* update_test.c - the optimizer on gradients made by hand: what alignment control leaves of them is
  * read off the first moment (beta1 = 0 makes it the gradient that was used, times the clip). */
-#include "trainer/update.h"
+#include "trainer/optim/update.h"
 
 #include "base/mem.h"
 #include "base/rng.h"
@@ -496,24 +496,24 @@ static void rounds_and_notes(const char *previous) {
     const char *sets[] = {"model.dtype=bf16", previous, "trainer.optimizer.lr=1e-5", NULL};
     struct rig g = open_rig(sets);
     struct shape shape = *params_shape(g.w);
-    struct params *half, *cast, *into;
+    struct params *rounded, *cast, *into;
     struct update_report r;
     uint16_t *was = mem_array(g.n, 2), *now = mem_array(g.n, 2), *want = mem_array(g.n, 2);
-    shape.half = true;
-    CHECK_OK(params_open(&half, g.backend, &shape));
+    shape.bf16 = true;
+    CHECK_OK(params_open(&rounded, g.backend, &shape));
     CHECK_OK(params_open(&cast, g.backend, &shape));
-    CHECK_OK(params_cast(half, g.w, g.stream));
+    CHECK_OK(params_cast(rounded, g.w, g.stream));
     for (uint64_t k = 0; k < 4; k++) { /* one update, one more of its version, one, one refused */
-        struct update_turn turn = {.lr_factor = 1, .half = half, .more = k == 1};
+        struct update_turn turn = {.lr_factor = 1, .rounded = rounded, .more = k == 1};
         float *x = gradient(&g, test_seed() + k);
         if (k == 3) x[0] = NAN;
-        if (k != 1) CHECK_OK(params_get(half, was, g.n * 2));
+        if (k != 1) CHECK_OK(params_get(rounded, was, g.n * 2));
         CHECK_OK(update_begin(g.u, &into));
         CHECK_OK(params_put(into, x, g.n * sizeof *x));
         CHECK_OK(update_apply(g.u, g.stream, g.w, &turn, &r));
         CHECK(r.applied == (k < 3));
         CHECK_OK(params_cast(cast, g.w, g.stream));
-        CHECK_OK(params_get(half, now, g.n * 2));
+        CHECK_OK(params_get(rounded, now, g.n * 2));
         CHECK_OK(params_get(cast, want, g.n * 2));
         CHECK(memcmp(now, want, g.n * 2) == 0);
         CHECK(k == 3 ? r.changed == 0 : r.changed > 0 && r.changed < 0.9);
@@ -523,7 +523,7 @@ static void rounds_and_notes(const char *previous) {
     mem_free(was);
     mem_free(now);
     mem_free(want);
-    params_close(&half);
+    params_close(&rounded);
     params_close(&cast);
     close_rig(&g);
 }

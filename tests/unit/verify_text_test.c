@@ -1,5 +1,5 @@
 /* verify_text_test.c - exact, contains, regex, format and length: tables of cases per type. */
-#include "reward/verify.h"
+#include "reward/verify/verify.h"
 #include "tests/test.h"
 
 #include "base/mem.h"

@@ -1,9 +1,0 @@
-/* gsm8k.h - the number after the last ####, as GSM8K writes it. */
-#ifndef REWARD_GSM8K_H
-#define REWARD_GSM8K_H
-
-#include "reward/verify_type.h"
-
-extern const struct verify_type gsm8k_type;
-
-#endif

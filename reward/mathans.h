@@ -1,9 +1,0 @@
-/* mathans.h - type math: final answers of mathematics, compared exactly. */
-#ifndef REWARD_MATHANS_H
-#define REWARD_MATHANS_H
-
-#include "reward/verify_type.h"
-
-extern const struct verify_type mathans_type;
-
-#endif
