@@ -25,6 +25,10 @@ void balance_step(struct balance *b, const struct json *line, int64_t step) {
     b->level += number(line, METRIC_OFF_POLICY_LEVEL);
 }
 
+bool balance_known(const struct balance *b) {
+    return b->steps == LEAST && b->step_s > 0;
+}
+
 void balance_text(struct buf *out, const struct balance *b) {
     if (b->steps < LEAST || b->step_s <= 0) return;
     double n = (double)b->steps, idle = b->wait_s / b->step_s, held = b->held / n;

@@ -1,11 +1,12 @@
 /* balance.h - which side of a run waits for the other, and what would balance them: one sentence
- * for the summary, from the metrics of its steps. */
+ * once it is known and one for the summary, from the metrics of the run's steps. */
 #ifndef DEPLOY_PROGRESS_BALANCE_H
 #define DEPLOY_PROGRESS_BALANCE_H
 
 #include "base/buf.h"
 #include "base/json.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct balance {
@@ -18,6 +19,8 @@ struct balance {
 
 /* A line of metrics.jsonl. The first steps, while everything starts, are not counted. */
 void balance_step(struct balance *b, const struct json *line, int64_t step);
+bool balance_known(
+    const struct balance *b); /* since the newest step: balance_text has a sentence */
 /* Appends a line without its end; nothing where too few steps were seen. */
 void balance_text(struct buf *out, const struct balance *b);
 

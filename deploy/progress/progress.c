@@ -144,6 +144,13 @@ static void take_pace(struct progress *p, const struct json *o) {
     pace_step(&p->pace, metrics_get_num(o, METRIC_TIME_WALL, now), &part);
 }
 
+static void show_balance(const struct progress *p) {
+    struct buf text = {0};
+    balance_text(&text, &p->balance);
+    if (text.len > 0) printf("%s\n", text.data);
+    buf_close(&text);
+}
+
 static void take_step_metrics(struct progress *p, const struct json *o, int64_t step) {
     if (step <= p->step) return;
     p->step = step;
@@ -155,6 +162,7 @@ static void take_step_metrics(struct progress *p, const struct json *o, int64_t 
     take_alignment(p, o);
     take_pace(p, o);
     if (!p->past) balance_step(&p->balance, o, step);
+    bool early = balance_known(&p->balance) && 2 * step < p->steps; /* else the end says it soon */
     struct health_step health;
     health_step_read(&health, o);
     health_take(p->health, &health);
@@ -162,6 +170,9 @@ static void take_step_metrics(struct progress *p, const struct json *o, int64_t 
     p->any_step = true;
     p->step_us = clock_us();
     show_step(p, o);
+    if (!early || p->past || p->form == PROGRESS_JSON) return;
+    clear_live(p);
+    show_balance(p);
 }
 
 /* A set is what has a number of answers. */
@@ -439,13 +450,6 @@ static void show_compared(const struct progress *p) {
     else if (p->compared <= 0)
         printf("warning: no log-prob of a rollout was compared with the weights it names: "
                "`replay RUN verify --logprobs` compares them all\n");
-}
-
-static void show_balance(const struct progress *p) {
-    struct buf text = {0};
-    balance_text(&text, &p->balance);
-    if (text.len > 0) printf("%s\n", text.data);
-    buf_close(&text);
 }
 
 static void next_commands(const struct progress *p, const struct progress_end *e) {

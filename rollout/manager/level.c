@@ -1,150 +1,188 @@
-/* level.c - see level.h. One decision after two batches or more, when what was seen is clear.
+/* level.c - see level.h. The rule is the order-up-to rule of stock keeping: groups are ordered
+ * (admitted) until as many are live as will be wanted while they are made.
  *
- * Up: the trainer waited for a share w of its time, and rollouts had a share h of their places
- * empty because admission kept them so. In use, those places would have given about B / (1 - h)
- * groups a step, and the part of them that fits into the wait, w B / (1 - h), is what was missing.
- * But a place that stands empty need not mean speed that is lost (a device computes a few sequences
- * about as fast as many), so a raise is a trial: it stays if the wait that it saved is worth the
- * staleness that it added, `price` per batch. Otherwise the level goes back, and later the same is
- * tried downwards: it falls a little if that costs less than the price. So where rollouts are the
- * slower side, and the trainer waits at any level, the level stays where more stops to help.
+ * Each time the trainer asks for a batch, f groups lie finished and B are wanted. If B - f were
+ * missing, the level ought to have been higher by as many; if f - B lay there in vain, lower. So
+ * each batch says how high the level should have been: level + B - f. The target is the second
+ * highest of the newest 24 such numbers: enough for all asks but one in 24, and one that is a
+ * freak moves nothing. It is never less than B, or generation and training would take turns. When
+ * the number of rollouts changes, what was seen before says nothing any more.
  *
- * Down: `spare` finished groups were left by each of the batches. A group that lies there for a
- * step might as well have started a step later, so the level can fall by the least of them without
- * a wait. It falls by half of what is above a small reserve.
+ * The level falls to a lower target at once. To a higher one it rises if the trainer waits more
+ * than the staleness is worth (`price`) and admission holds rollouts back at all. A place that
+ * stands empty need not mean speed that is lost: what computes 200 sequences at once may give
+ * each of 400 half the speed, and then there are always groups missing, at any level. So a raise
+ * is a trial: it stays if it saved more waiting than its price. If not, the level goes back, and
+ * after a rest the same is tried downwards, since what does not help may not have helped before.
  *
- * The pool shows a new level only after the step that was under way, so the first batch after a
- * move is not looked at; otherwise each move would be made twice. A wait for one long response
- * whose last possible step has come, while enough others are finished, says nothing about the
- * level, and the manager does not count it. */
+ * The first batch after a trial began was admitted before; it is not counted. */
 #include "rollout/manager/level.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { LOOK_MIN = 2, LOOK = 3, LOOK_DOWN = 6, LOOK_MAX = 12, PATIENCE = 4 };
+enum { LOOK = 6, REST = 10, RARE = 16 };
 
-static const double wait_min = 0.005; /* shares of time below it are noise */
+static const double price = 0.03;    /* of a batch of staleness: a share of the trainer's time */
+static const double clear = 0.1;     /* more or less waiting than this is seen at once */
+static const double wait_min = 0.02; /* less waiting is none */
 static const double held_min = 0.02;
-static const double price = 0.02; /* of a batch of staleness: a share of the trainer's time */
-
-static double mean(const struct level_seen *s) {
-    return s->share / s->n;
-}
-
-/* Of the mean, squared. */
-static double error2(const struct level_seen *s) {
-    double m = mean(s), var = (s->square - s->n * m * m) / (s->n - 1);
-    return fmax(var, 1e-6) / s->n;
-}
-
-static void look_again(struct level *l, int32_t n) {
-    memset(&l->seen, 0, sizeof l->seen);
-    l->seen.n = n;
-    l->seen.spare = INT64_MAX;
-}
 
 struct level level_start(int64_t batch, int64_t bound) {
-    struct level l = {.batch = batch, .bound = bound, .groups = batch < bound ? batch : bound};
-    look_again(&l, -1);
-    return l;
+    return (struct level){
+        .batch = batch, .bound = bound, .groups = batch < bound ? batch : bound, .turn = 1};
 }
 
-/* The next batch began under the level before; it is not counted. */
+static int64_t least_level(const struct level *l) {
+    return l->batch < l->bound ? l->batch : l->bound;
+}
+
+static int64_t count(const struct level *l, int64_t most) {
+    int64_t n = l->n < LEVEL_WINDOW ? l->n : LEVEL_WINDOW;
+    return n < most ? n : most;
+}
+
+static const struct level_batch *newest(const struct level *l, int64_t i) {
+    return &l->seen[(l->n - 1 - i) % LEVEL_WINDOW];
+}
+
+int64_t level_target(const struct level *l) {
+    int64_t n = count(l, LEVEL_WINDOW), first = 0, second = 0;
+    if (n == 0) return l->groups;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t need = l->need[i];
+        if (need > first) {
+            second = first;
+            first = need;
+        } else if (need > second)
+            second = need;
+    }
+    int64_t target = n < RARE ? first : second, least = least_level(l);
+    if (target < least) return least;
+    return target < l->bound ? target : l->bound;
+}
+
+/* The trainer's share of waiting over the newest n batches. */
+static double waited(const struct level *l, int64_t n) {
+    double wait = 0, all = 0;
+    for (int64_t i = 0; i < count(l, n); i++) {
+        wait += newest(l, i)->wait_s;
+        all += newest(l, i)->wait_s + newest(l, i)->train_s;
+    }
+    return all > 0 ? wait / all : 0;
+}
+
+static double held(const struct level *l) {
+    double sum = 0;
+    for (int64_t i = 0; i < count(l, LEVEL_WINDOW); i++)
+        sum += newest(l, i)->held;
+    return sum / (double)count(l, LEVEL_WINDOW);
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Batches until all that is live now is trained. Where rollouts are slow, groups that started
+ * together end together, and the trainer waits once in so many batches: fewer show nothing. */
+static int64_t wave(const struct level *l) {
+    return (l->groups + l->batch - 1) / l->batch + 1;
+}
+
+static int64_t look(const struct level *l) {
+    return 2 * wave(l) > LOOK ? 2 * wave(l) : LOOK;
+}
+
 static void move(struct level *l, int64_t to, enum level_why why) {
-    l->why = why;
-    look_again(l, to == l->groups ? 0 : -1);
     l->groups = to;
-}
-
-static int64_t missing(const struct level *l, double share, double held) {
-    double groups = share * (double)l->batch / fmax(0.1, 1 - held);
-    return (int64_t)ceil(fmin(groups, (double)l->batch));
-}
-
-/* 1 and 0: the trial was good or not, -1: not clear yet. */
-static int judge(const struct level *l) {
-    double batches = (double)(l->groups - l->before) / (double)l->batch;
-    double gain = mean(&l->base) - mean(&l->seen) - price * batches;
-    double error = sqrt(error2(&l->base) + error2(&l->seen));
-    if (fabs(gain) < error && l->seen.n < LOOK_MAX) return -1;
-    return gain >= 0;
+    l->why = why;
+    l->since = -1;
 }
 
 static void try_level(struct level *l, int32_t direction, int64_t to) {
+    l->idle = waited(l, least(l->since, look(l)));
     l->trial = direction;
     l->before = l->groups;
-    l->base = l->seen;
-    l->patience = 0;
     move(l, to, direction > 0 ? LEVEL_RAISED : LEVEL_SLOW);
 }
 
-/* The trainer waits. */
-static void find_level(struct level *l) {
-    double share = mean(&l->seen), held = l->seen.held / l->seen.n;
-    int64_t up = l->groups + missing(l, share, held), down = l->groups - (l->batch + 3) / 4;
-    int64_t floor = l->batch < l->bound ? l->batch : l->bound;
-    if (l->patience > 0) {
-        l->patience--;
-        move(l, l->groups, l->why);
-    } else if (l->turn >= 0 && held >= held_min && l->groups < l->bound) {
-        try_level(l, 1, up < l->bound ? up : l->bound);
-    } else if (down >= floor) {
-        try_level(l, -1, down);
-    } else {
+/* Ends the trial once it is clear what it does. */
+static void judge(struct level *l) {
+    double batches = (double)(l->groups - l->before) / (double)l->batch;
+    double gain = l->idle - waited(l, l->since) - price * batches;
+    if (l->since < look(l) && (l->since < wave(l) || fabs(gain) <= clear)) return;
+    l->turn = gain >= 0 ? l->trial : -l->trial;
+    l->trial = 0;
+    if (gain >= 0) return;
+    l->rest = REST;
+    move(l, l->before, LEVEL_SLOW);
+}
+
+/* Less time than before a trial that failed is lost by now: its verdict is not of today. */
+static void rest(struct level *l) {
+    if (l->rest > 0) l->rest--;
+    if (l->rest == 0 || l->since <= wave(l)) return;
+    if (waited(l, wave(l) + 1) <= l->idle + 1.5 * clear) return;
+    l->rest = 0;
+    l->turn = 1;
+    l->since = wave(l) + 1;
+}
+
+static void find_level(struct level *l, int64_t target) {
+    double idle = waited(l, least(l->since, look(l)));
+    double batches = (double)(target - l->groups) / (double)l->batch;
+    int64_t above = l->groups - least_level(l), step = (l->batch + 3) / 4;
+    if (step < (above + 1) / 2) step = (above + 1) / 2;
+    if (idle <= wait_min) {
         l->turn = 1;
-        l->patience = PATIENCE;
-        move(l, l->groups, l->groups == l->bound ? LEVEL_AT_BOUND : LEVEL_SLOW);
+        l->why = LEVEL_KEPT;
+    } else if (l->turn > 0 && l->groups < l->bound && held(l) > held_min) {
+        if (batches > 0 && idle > price * batches) try_level(l, 1, target);
+    } else if (l->turn < 0 && above > 0) {
+        if (l->since >= look(l)) try_level(l, -1, l->groups - least(step, above));
+    } else {
+        l->why = l->groups == l->bound ? LEVEL_AT_BOUND : LEVEL_SLOW;
+        l->rest = REST;
+        l->turn = -l->turn;
     }
 }
 
-static void end_trial(struct level *l, bool good) {
-    l->turn = good ? l->trial : -l->trial;
-    l->patience = good ? 0 : PATIENCE;
-    l->trial = 0;
-    if (good)
-        find_level(l);
-    else
-        move(l, l->before, LEVEL_SLOW);
-}
-
-static void lower_level(struct level *l) {
-    int64_t reserve = (l->batch + 15) / 16;
-    int64_t less = (l->seen.spare - reserve + 1) / 2;
-    l->trial = 0;
-    l->turn = 1;
-    l->patience = 0;
-    if (less > l->groups - 1) less = l->groups - 1;
-    move(l, less > 0 ? l->groups - less : l->groups, less > 0 ? LEVEL_LOWERED : LEVEL_KEPT);
+static void see(struct level *l, const struct level_batch *b) {
+    if (b->rollouts != l->rollouts) {
+        l->rollouts = b->rollouts;
+        l->n = l->trial = l->rest = 0;
+        l->since = -1;
+        l->turn = 1;
+    }
+    l->seen[l->n % LEVEL_WINDOW] = *b;
+    l->need[l->n % LEVEL_WINDOW] = l->groups + l->batch - b->finished;
+    l->n++;
+    l->since++;
 }
 
 int64_t level_next(struct level *l, const struct level_batch *b) {
-    struct level_seen *s = &l->seen;
-    double turn = b->starved_s + b->train_s, share = turn > 0 ? b->starved_s / turn : 0;
-    if (l->bound == 0 || turn <= 0 || s->n++ < 0) return l->groups;
-    s->share += share;
-    s->square += share * share;
-    s->held += b->held;
-    if (b->spare < s->spare) s->spare = b->spare;
-    if (s->n < LOOK_MIN) return l->groups;
-    bool clear = mean(s) > 2 * sqrt(error2(s)); /* that the trainer waits */
-    if (s->n < LOOK && !clear) return l->groups;
-    int verdict = l->trial ? judge(l) : 0;
-    if (mean(s) <= wait_min) {
-        if (s->n >= LOOK_DOWN) lower_level(l);
-    } else if (!l->trial)
-        find_level(l);
-    else if (verdict >= 0)
-        end_trial(l, verdict);
+    if (l->bound == 0 || b->wait_s + b->train_s <= 0) return l->groups;
+    see(l, b);
+    int64_t target = level_target(l);
+    if (target < l->groups && l->since > 0) {
+        l->groups = target;
+        l->trial = l->rest = 0;
+        l->turn = 1;
+        l->why = LEVEL_LOWERED;
+        return l->groups;
+    }
+    if (l->trial) judge(l);
+    rest(l);
+    if (!l->trial && l->rest == 0 && l->since >= wave(l)) find_level(l, target);
     return l->groups;
 }
 
 const char *level_reason(enum level_why why) {
     switch (why) {
     case LEVEL_START: return "nothing seen yet";
-    case LEVEL_KEPT: return "the trainer does not wait, and no finished group lies unused";
-    case LEVEL_RAISED: return "raised: the trainer waited for groups";
-    case LEVEL_LOWERED: return "lowered: finished groups lay unused";
+    case LEVEL_KEPT: return "enough: the trainer hardly waits";
+    case LEVEL_RAISED: return "raised: groups were missing when the trainer asked";
+    case LEVEL_LOWERED: return "lowered: fewer groups would have been enough";
     case LEVEL_AT_BOUND: return "at staleness.max, and the trainer still waits";
     case LEVEL_SLOW: return "rollouts are the slower side: a higher level does not help";
     }

@@ -1,11 +1,12 @@
-/* manager_level.c - what the manager sees of trainer and rollouts, for level.c: how long a batch
- * request was kept because groups were missing (not because of the log or the trainer itself), and
- * which share of the places that rollouts asked to fill admission kept empty. The level is in the
- * batch's record, so that a manager that starts anew goes on with it. */
+/* manager_level.c - what the manager sees of trainer and rollouts, for level.c: how many groups lay
+ * finished when the trainer asked, how long it waited for its batch (not for the log), and which
+ * share of the places that rollouts asked to fill admission kept empty. The level is in the batch's
+ * record, so that a manager that starts anew goes on with it. */
 #include "rollout/manager/manager_level.h"
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_predict.h"
 
@@ -13,11 +14,11 @@
 
 struct manager_level {
     struct level now;
-    uint64_t formed_us;     /* the newest batch */
-    double held_us;         /* manager_predict_held_us then */
-    double held, starved_s; /* between it and the one before: level_batch */
-    uint64_t short_us;      /* fewer finished groups than a batch takes, since; 0: not now */
-    uint64_t starved_us;    /* how long that was before, of the batch asked for */
+    uint64_t formed_us; /* the newest batch */
+    double held_us;     /* manager_predict_held_us then */
+    double held;        /* between it and the one before: level_batch */
+    uint64_t asked_us;  /* for the next one */
+    int64_t finished;   /* groups, then */
 };
 
 void manager_level_open(struct manager *m) {
@@ -34,11 +35,12 @@ void manager_level_close(struct manager *m) {
 }
 
 struct manager_level_view manager_level_view(const struct manager *m) {
-    return (struct manager_level_view){m->level->now, m->level->held, m->level->starved_s};
+    return (struct manager_level_view){m->level->now, m->level->held};
 }
 
 void manager_level_asked(struct manager *m) {
-    m->level->short_us = m->level->starved_us = 0;
+    m->level->asked_us = m->now_us;
+    m->level->finished = groups_counts(m->groups).finished;
 }
 
 void manager_level_restore(struct manager *m, int64_t groups) {
@@ -48,35 +50,29 @@ void manager_level_restore(struct manager *m, int64_t groups) {
     groups_set_level(m->groups, l->groups);
 }
 
-static void end_short(struct manager *m) {
-    if (m->level->short_us) m->level->starved_us += m->now_us - m->level->short_us;
-    m->level->short_us = 0;
-}
-
-void manager_level_starved(struct manager *m) {
-    bool few = groups_counts(m->groups).finished < m->recipe->trainer.batch.groups;
-    if (!few) /* what is missing is one that must not wait: that is not the level's */
-        end_short(m);
-    else if (m->level->short_us == 0)
-        m->level->short_us = m->now_us;
+static int64_t rollouts(const struct manager *m) {
+    const struct manager_client *c;
+    int64_t n = 0;
+    for (size_t i = 0; (c = manager_clients_at(m, i)) != NULL; i++)
+        n += c->alive && c->role == MANAGER_ROLLOUT;
+    return n;
 }
 
 /* A batch was formed: what was seen since the one before. The first one only starts the clock,
  * because until then everybody only starts. */
 void manager_level_formed(struct manager *m) {
-    end_short(m);
     double span = (double)(m->now_us - m->level->formed_us) * 1e-6;
-    double starved = (double)m->level->starved_us * 1e-6;
+    double wait = (double)(m->now_us - m->level->asked_us) * 1e-6;
     double all_us = manager_predict_held_us(m), held_us = all_us - m->level->held_us;
     bool first = m->level->formed_us == 0 || span <= 0;
-    struct level_batch seen = {.starved_s = starved,
-                               .train_s = span - starved,
+    struct level_batch seen = {.wait_s = wait,
+                               .train_s = span - wait,
                                .held = first ? 0 : held_us * 1e-6 / span,
-                               .spare = groups_counts(m->groups).finished};
+                               .finished = m->level->finished,
+                               .rollouts = rollouts(m)};
     m->level->formed_us = m->now_us;
     m->level->held_us = all_us;
     m->level->held = seen.held;
-    m->level->starved_s = starved;
     if (first || m->recipe->trainer.staleness.hold == RECIPE_HOLD_MAX) return;
     int64_t before = m->level->now.groups, after = level_next(&m->level->now, &seen);
     if (after == before) return;

@@ -7,7 +7,7 @@
 
 struct manager_level_view {
     struct level now;
-    double held, starved_s; /* between the newest batch and the one before: level_batch */
+    double held; /* between the newest batch and the one before: level_batch */
 };
 
 void manager_level_open(struct manager *m);
@@ -15,7 +15,6 @@ void manager_level_close(struct manager *m);
 void manager_level_restore(struct manager *m, int64_t groups); /* of the newest batch record */
 /* the trainer wants a batch that it had not asked for */
 void manager_level_asked(struct manager *m);
-void manager_level_starved(struct manager *m); /* that batch cannot be formed yet */
 void manager_level_formed(struct manager *m);
 struct manager_level_view manager_level_view(const struct manager *m);
 

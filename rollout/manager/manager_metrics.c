@@ -61,7 +61,6 @@ static void write_times(struct metrics *l, const struct manager *m) {
     struct manager_level_view level = manager_level_view(m);
     double since = seconds(manager_counts_window(m)->start_us, m->now_us);
     metrics_num(l, METRIC_IDLE_ROLLOUT, level.held);
-    metrics_num(l, METRIC_TIME_STARVED_S, level.starved_s);
     metrics_num(l, METRIC_TIME_BATCH_WAIT_S, seconds(f->asked_us, f->answered_us));
     metrics_num(l, METRIC_TIME_TRAIN_S, seconds(f->answered_us, m->now_us));
     metrics_num(l, METRIC_TIME_STEP_S, since);
@@ -75,8 +74,10 @@ static void write_own(struct metrics *l, struct manager *m) {
     double rho = (double)NAN, predicted = manager_predict(m, &rho);
     write_staleness(l, f);
     metrics_int(l, METRIC_OFF_POLICY_DROPPED, (int64_t)w->rejected[GROUPS_STALE]);
-    metrics_num(l, METRIC_OFF_POLICY_LEVEL,
-                (double)manager_level_view(m).now.groups / (double)m->recipe->trainer.batch.groups);
+    const struct level level = manager_level_view(m).now;
+    double batch = (double)m->recipe->trainer.batch.groups;
+    metrics_num(l, METRIC_OFF_POLICY_LEVEL, (double)level.groups / batch);
+    metrics_num(l, METRIC_OFF_POLICY_LEVEL_TARGET, (double)level_target(&level) / batch);
     metrics_num(l, METRIC_OFF_POLICY_PREDICTED, predicted);
     metrics_num(l, METRIC_OFF_POLICY_RHO, rho);
     metrics_num(l, METRIC_RESPONSE_LENGTH_TAIL, manager_counts_tail(m));

@@ -182,10 +182,10 @@ static void write_level(struct metrics *whole, struct metrics *leaf, const struc
     json_write_object(leaf->json, "level");
     json_write_int(leaf->json, "groups", v.now.groups);
     json_write_int(leaf->json, "bound", v.now.bound);
+    json_write_int(leaf->json, "target", level_target(&v.now));
     json_write_str(leaf->json, "why",
                    follows ? level_reason(v.now.why) : "trainer.staleness.hold: max");
     metrics_num(whole, METRIC_IDLE_ROLLOUT, v.held);
-    metrics_num(leaf, METRIC_TIME_STARVED_S, v.starved_s);
     json_write_end(leaf->json);
 }
 

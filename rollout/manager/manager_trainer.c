@@ -193,10 +193,7 @@ static int answer_new(struct manager *m) {
     uint32_t n = (uint32_t)(m->recipe->trainer.batch.groups * m->recipe->rollout.group_size);
     struct send s = {0};
     int rc = 0;
-    if (!groups_form(m->groups, m->trainer->form)) {
-        manager_level_starved(m);
-        return 0;
-    }
+    if (!groups_form(m->groups, m->trainer->form)) return 0;
     uint64_t *ids = mem_array(n, sizeof *ids);
     struct runlog_batch r = {
         .step = m->trainer->step, .n = n, .ids = ids, .level = groups_level(m->groups)};
