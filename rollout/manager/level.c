@@ -5,8 +5,9 @@
  * missing, the level ought to have been higher by as many; if f - B lay there in vain, lower. So
  * each batch says how high the level should have been: level + B - f. The target is the second
  * highest of the newest 24 such numbers: enough for all asks but one in 24, and one that is a
- * freak moves nothing. It is never less than B, or generation and training would take turns. When
- * the number of rollouts changes, what was seen before says nothing any more.
+ * freak moves nothing (but among the first three). It is never less than B, or generation and
+ * training would take turns. When the number of rollouts changes, what was seen before says nothing
+ * any more.
  *
  * The level falls to a lower target at once. To a higher one it rises if the trainer waits more
  * than the staleness is worth (`price`) and admission holds rollouts back at all. A place that
@@ -21,7 +22,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LOOK = 6, REST = 10, RARE = 16 };
+enum { LOOK = 6, REST = 10, RARE = 4 };
 
 static const double price = 0.03;    /* of a batch of staleness: a share of the trainer's time */
 static const double clear = 0.1;     /* more or less waiting than this is seen at once */
