@@ -578,7 +578,7 @@ const char *recipe_word(const struct recipe *r, const char *key) {
         if (f->kind == RECIPE_ENUM && strcmp(f->path, key) == 0)
             return f->names[*(const int *)value_at_const(r, f, 0)];
     }
-    ASSERT(!"a key of several words");
+    err_bug("a key of several words", __FILE__, __LINE__);
     return NULL;
 }
 
