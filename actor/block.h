@@ -4,7 +4,8 @@
  * gives an output that is added to x. What a kind of block needs is said in two tables (its
  * weights, its arrays) and done by two functions (forward and backward). All else follows from the
  * tables: the list of the checkpoint's tensors, the memory plan, packing, which rows a segment
- * keeps. So a new kind (experts, an adapter) is one file and one line in block.c. */
+ * keeps. So a new kind (experts) is a file of its own and its layers in block_layer; an adapter on
+ * a matrix belongs into block_linear, through which all kinds multiply. */
 #ifndef ACTOR_BLOCK_H
 #define ACTOR_BLOCK_H
 

@@ -10,7 +10,7 @@
 #include "actor/actor_layers.h"
 
 struct segment {
-    int32_t rows, key; /* key: its first */
+    int32_t rows, key; /* key: place of its first key in the pool */
     bool keys_only;
 };
 

@@ -20,7 +20,8 @@ struct kv_iter;
 MUST_CHECK int kv_open(struct kv **out, const char *dir, bool create);
 MUST_CHECK int kv_open_readonly(struct kv **out, const char *dir);
 /* Of a damaged store as much as can be read: damaged parts of its log of writes are passed over, a
- * list of tables that is lost is made anew from the tables. Changes the files in dir: a copy. */
+ * list of tables that is lost is made anew from the tables. Changes the files in dir, so dir must
+ * be a copy. */
 MUST_CHECK int kv_open_damaged(struct kv **out, const char *dir);
 /* A store in memory, which it borrows. name: for messages. */
 struct kv_memory;

@@ -55,7 +55,7 @@ static void drop(struct store *s, size_t i) {
     s->n--;
 }
 
-/* The newest one's mapping goes here too: nobody needs it once it was verified. */
+/* Also unmaps those that stay: nobody needs a mapping once its version was verified. */
 void store_tidy(struct store *s) {
     for (size_t i = 0; i + STORE_NEWEST < s->n;)
         if (is_held(s, s->v[i].version))

@@ -146,8 +146,8 @@ bool worker_pool_take(struct worker_pool *w, uint64_t *id, struct verify_result 
 
 /* ---- one worker ---- */
 
-static void watch_deadlines(const struct worker_pool *w, const struct slot *s, int op,
-                            uint32_t events) {
+static void watch_events(const struct worker_pool *w, const struct slot *s, int op,
+                         uint32_t events) {
     struct epoll_event e = {.events = events, .data.fd = s->fd};
     int rc = epoll_ctl(w->epoll, op, s->fd, &e);
     ASSERT(rc == 0);
@@ -195,7 +195,7 @@ static void pump_out(struct worker_pool *w, struct slot *s) {
     }
     bool more = left > 0;
     if (more != s->writing)
-        watch_deadlines(w, s, EPOLL_CTL_MOD, EPOLLIN | (more ? (uint32_t)EPOLLOUT : 0));
+        watch_events(w, s, EPOLL_CTL_MOD, EPOLLIN | (more ? (uint32_t)EPOLLOUT : 0));
     s->writing = more;
 }
 
@@ -298,7 +298,7 @@ static void slot_started(struct worker_pool *w, struct slot *s, int fd) {
     ASSERT(rc == 0);
     s->fd = fd;
     s->state = SLOT_IDLE;
-    watch_deadlines(w, s, EPOLL_CTL_ADD, EPOLLIN);
+    watch_events(w, s, EPOLL_CTL_ADD, EPOLLIN);
 }
 
 /* ---- the pool ---- */
@@ -338,7 +338,7 @@ static void step_slot(struct worker_pool *w, struct slot *s, uint64_t now_us) {
 }
 
 /* The keeper is gone, so its workers are: nothing that is here will be answered any more. */
-static void give_up_job(struct worker_pool *w) {
+static void give_up_all(struct worker_pool *w) {
     static const char text[] = "the keeper of the verifier processes died";
     w->broken = true;
     for (uint32_t i = 0; i < w->cfg.n; i++) {
@@ -359,7 +359,7 @@ int worker_pool_step(struct worker_pool *w, uint64_t now_us) {
     int rc = drain_keeper(w, now_us);
     for (uint32_t i = 0; i < w->cfg.n && rc == 0; i++)
         step_slot(w, &w->slots[i], now_us);
-    if (rc < 0) give_up_job(w);
+    if (rc < 0) give_up_all(w);
     return rc;
 }
 

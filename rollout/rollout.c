@@ -7,7 +7,7 @@
  * known version is held. So a new version lets the running set drain, and every trajectory is of
  * one version unless it came here unfinished (then spans say so, I1).
  *
- * The manager may die at any time: generation goes on, tokens pile up in the runset, and the next
+ * The manager may die at any time: generation goes on, tokens pile up in flight, and the next
  * Welcome says from where to send again. The relay may die at any time: the weights are a copy.
  */
 #include "rollout/rollout.h"
@@ -37,7 +37,7 @@ struct rollout {
     const struct recipe *recipe;
     const struct env *env;
     struct generator generator;
-    struct inflight *runset;
+    struct inflight *inflight;
     struct client *client;
     struct model *loaded; /* all since the start, ascending */
     size_t n_loaded, loaded_cap;
@@ -62,7 +62,7 @@ int rollout_open(struct rollout **out, const struct rollout_config *cfg) {
     r->env = cfg->env;
     r->generator = cfg->generator;
     r->version = r->need = -1;
-    r->runset = inflight_open();
+    r->inflight = inflight_open();
     r->beat_us = env_now_us(r->env);
     int rc = client_open(&r->client, r->env, &client);
     if (rc < 0)
@@ -76,7 +76,7 @@ void rollout_close(struct rollout **rollout) {
     struct rollout *r = *rollout;
     if (!r) return;
     client_close(&r->client);
-    inflight_close(&r->runset);
+    inflight_close(&r->inflight);
     mem_free(r->loaded);
     mem_free(r);
     *rollout = NULL;
@@ -104,8 +104,8 @@ static int take_weights(struct rollout *r, uint64_t now_us) {
 
 /* What the engine refuses goes back to the manager, which tries elsewhere and counts. */
 static int add_item(struct rollout *r, const struct trajectory *w) {
-    if (inflight_find(r->runset, w->id)) return 0; /* the same work again */
-    struct inflight_traj *t = inflight_add(r->runset, w);
+    if (inflight_find(r->inflight, w->id)) return 0; /* the same work again */
+    struct inflight_traj *t = inflight_add(r->inflight, w);
     if (!t) return FAIL(ERR_CLOSED, "more than %d trajectories were handed out", INFLIGHT_MAX);
     if (w->n_response == w->max_new_tokens) {
         t->traj.finish = TRAJECTORY_LENGTH;
@@ -139,7 +139,7 @@ static int on_work(struct rollout *r, const struct wire_msg *m) {
 }
 
 static void forget_or_keep(struct rollout *r, uint64_t id, int32_t received, bool again) {
-    if (inflight_ack(r->runset, id, received, again)) r->generator.abort(r->generator.self, id);
+    if (inflight_ack(r->inflight, id, received, again)) r->generator.abort(r->generator.self, id);
 }
 
 static void on_ack(struct rollout *r, const Weir__TokensAck *a) {
@@ -241,7 +241,7 @@ static int stream(struct rollout *r, uint64_t now_us) {
     bool due = r->steps_unsent >= r->recipe->rollout.stream_every;
     if (!client_welcome(r->client) || (!due && !r->ended)) return 0;
     for (int i = 0; i < ROLLOUT_SENDS_MAX; i++) {
-        const struct trajectory_list *parts = inflight_collect(r->runset, !due);
+        const struct trajectory_list *parts = inflight_collect(r->inflight, !due);
         if (!parts) {
             if (due) r->steps_unsent = 0;
             r->ended = false;
@@ -250,13 +250,13 @@ static int stream(struct rollout *r, uint64_t now_us) {
         int rc = send_tokens(r, parts);
         if (rc == ERR_AGAIN) return 0;
         TRY(rc);
-        inflight_sent(r->runset, now_us);
+        inflight_sent(r->inflight, now_us);
     }
     return 0;
 }
 
 static int ask_for_work(struct rollout *r) {
-    size_t have = inflight_count(r->runset);
+    size_t have = inflight_count(r->inflight);
     bool newest = r->version >= r->need && r->version >= r->generator.newest(r->generator.self);
     if (r->recipe->rollout.update == RECIPE_UPDATE_TOKEN) newest = r->version >= r->need;
     if (r->asked || r->version < 0 || !newest || have >= r->generator.places) return 0;
@@ -286,7 +286,7 @@ static int beat(struct rollout *r, uint64_t now_us) {
     h.busy = r->busy_us < span ? (double)r->busy_us / (double)span : 1;
     r->beat_us = now_us;
     r->busy_us = 0;
-    inflight_expire(r->runset, now_us);
+    inflight_expire(r->inflight, now_us);
     r->ended = true; /* look for what has expired */
     return client_beat(r->client, now_us, &h);
 }
@@ -295,7 +295,7 @@ static int speak(struct rollout *r, uint64_t now_us) {
     const uint64_t *ids;
     const int32_t *received;
     if (client_hello_due(r->client, now_us)) {
-        size_t n = inflight_list(r->runset, &ids, &received);
+        size_t n = inflight_list(r->inflight, &ids, &received);
         TRY(client_hello(r->client, now_us, r->version, ids, received, (uint32_t)n));
     }
     if (client_beat_due(r->client, now_us)) TRY(beat(r, now_us));
@@ -311,7 +311,7 @@ static int generate(struct rollout *r) {
     uint64_t start = env_now_us(r->env);
     TRY(r->generator.step(r->generator.self, &events, &n));
     for (int32_t i = 0; i < n; i++) {
-        inflight_append(r->runset, &events[i]);
+        inflight_append(r->inflight, &events[i]);
         r->ended |= events[i].finish != TRAJECTORY_RUNNING;
     }
     r->steps_unsent++;

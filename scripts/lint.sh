@@ -81,7 +81,7 @@ for rooms in 0 1; do
         /contains a loop/ { if (line) print line; line = ""; next }
         { line = (line ? line " -> " : "") $NF }
         END { if (line) print line }' | sed 's/\([^ ]*\)/\1:1: \1/'
-done | grep -vE "^(rollout/manager|trainer)" | say "circle of includes"
+done | say "circle of includes"
 git ls-files | grep -E '\.(c|cu)$' | grep -vE '^(tests|bench)/' | sed 's|/[^/]*$||' | sort | uniq -c |
     awk '$1 > 25 { print $2 ":1: " $1 " units, limit 25" }' | say "a room that is full needs a second one"
 
@@ -98,7 +98,7 @@ only '(^|[^_a-z])(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|rand|srand|
     'none' "banned call"
 only '(^|[^_a-z])getenv\(' 'deploy/cli/main\.c' "the environment is read in deploy/cli/main.c only"
 only '(^|[^_a-z])(printf|puts|putchar)\(|fprintf\(stdout' 'deploy/[a-z_/]+\.c' "stdout belongs to deploy/"
-only '\\"[a-z_/.]+\\": ?' '(deploy/cli/cmd_(score|step)\.c|rollout/manager/manager_lines\.h)' \
+only '\\"[a-z_/.]+\\": ?' '(deploy/cli/cmd_(score|step)\.c|rollout/manager/manager_metrics_file\.h)' \
     "JSON is written by base/json_write.h" # but for help texts, and the begin of a stored line
 only "\"($(sed -nE 's|^METRIC\(\w+, "([a-z_]+/[a-z_/]+)".*|\1|p' proto/metrics/metrics.def | paste -sd'|'))\"" none \
     "a metric is written and read by its row (proto/metrics/metrics.h)"
@@ -108,7 +108,7 @@ only '(^|[^_a-z])(clock_(wall_)?us|clock_sleep_us|clock_gettime|usleep|nanosleep
     '(base/[a-z_]+|kernels/[a-z_/]+|trainer/(publish|ranks/ranks|learn/(logprob_audit|prefix_cost))|reward/worker_pool|deploy/(cli|progress|supervise|replay)/[a-z_]+|deploy/evaluate/evaluate)\.(c|h|cu)' \
     "a service's clock is its env's"
 only '(^|[^_a-z])net_open\(' '(base/(net|env)|deploy/cli/cmd_(run|doctor))\.[ch]' "a service's sockets are its env's"
-only 'pthread_mutex' '(base/(queue|pool|log|mem)|kernels/(load|cpu/[a-z_0-9]+))\.c' "threads meet in queues"
+only 'pthread_mutex' '(base/(queue|log|mem)|kernels/(load|cpu/[a-z_0-9]+))\.c' "threads meet in queues"
 
 # A function with the label out ends in return rc.
 awk '/^out:/ { label = FNR } /^}/ { if (label && last !~ /^    return rc;$/) print FILENAME ":" label ": ends in \"" last "\""; label = 0 }

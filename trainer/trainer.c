@@ -1,11 +1,11 @@
 /* trainer.c - see trainer.h. A straight line rather than a state machine: ask for the batch of the
  * version that is held, train it, publish, report, go on. Publishing is a copy that goes on beside
  * the report and the next step (publish.c), up to where that changes the weights; a checkpoint is
- * copied to host memory and written beside the next steps (saver.c). In each of the
- * two places where it waits (for the batch, for the report's confirmation) it answers the relay,
- * sends heartbeats and says again what a restarted manager cannot know. Nothing else needs it
- * during a step, but that a copy that is complete is offered between two microbatches: it has no
- * leases, and readers of the relay have their own mappings.
+ * copied to host memory and written beside the next steps (saver.c). Where it waits
+ * for the manager (ask_manager) it answers the relay, sends heartbeats and says again what a
+ * restarted manager cannot know; saver_wait and publish_wait only block. During a step only
+ * `between` runs: it offers a finished copy and looks after the saver. Nobody else needs the
+ * trainer then: it holds no leases, and readers of the relay have their own mappings.
  *
  * After a crash it continues from the newest checkpoint and repeats the steps since; the manager
  * hands out the same batches with the hash that the first time had, and any difference ends the run

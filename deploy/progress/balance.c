@@ -25,7 +25,7 @@ void balance_step(struct balance *b, const struct json *line, int64_t step) {
     b->level += number(line, METRIC_OFF_POLICY_LEVEL);
 }
 
-bool balance_known(const struct balance *b) {
+bool balance_became_known(const struct balance *b) {
     return b->steps == LEAST && b->step_s > 0;
 }
 

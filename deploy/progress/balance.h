@@ -19,8 +19,8 @@ struct balance {
 
 /* A line of metrics.jsonl. The first steps, while everything starts, are not counted. */
 void balance_step(struct balance *b, const struct json *line, int64_t step);
-bool balance_known(
-    const struct balance *b); /* since the newest step: balance_text has a sentence */
+/* True at one step only: with the newest one balance_text has a sentence for the first time. */
+bool balance_became_known(const struct balance *b);
 /* Appends a line without its end; nothing where too few steps were seen. */
 void balance_text(struct buf *out, const struct balance *b);
 

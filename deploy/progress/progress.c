@@ -162,7 +162,8 @@ static void take_step_metrics(struct progress *p, const struct json *o, int64_t 
     take_alignment(p, o);
     take_pace(p, o);
     if (!p->past) balance_step(&p->balance, o, step);
-    bool early = balance_known(&p->balance) && 2 * step < p->steps; /* else the end says it soon */
+    bool early =
+        balance_became_known(&p->balance) && 2 * step < p->steps; /* else the end says it soon */
     struct health_step health;
     health_step_read(&health, o);
     health_take(p->health, &health);

@@ -52,7 +52,7 @@ struct supervise {
     struct buf news, told;
 };
 
-/* Where the file system cannot do that, there is none. */
+/* Reserves room behind the log's end; does nothing where the file system cannot. */
 static void keep_log_room(struct supervise *s) {
     struct stat st;
     if (fstat(s->log_fd, &st) != 0 || st.st_size + LOG_ROOM / 2 < s->log_room) return;

@@ -21,7 +21,7 @@ enum recipe_advantage {
 };
 /* The policy losses. A row has the enum's name, the recipe's word, the default clip_low and
  * clip_high, and the formula that `weir plan` prints; the words in braces are filled in by
- * start_report.c. trainer/learn/loss.c computes them (docs/howto/add-a-loss.md). */
+ * start_report.c. trainer/learn/loss.c computes them (docs/howto/a-loss.md). */
 #define RECIPE_LOSSES(X)                                                                           \
     X(PPO_CLIP, "ppo-clip", 0.2, 0.28,                                                             \
       "-min(r A, clip(r, 1-{low}, 1+{high}) A), r = pi_theta / {old}")                             \

@@ -4,8 +4,9 @@
  * least 5") stay with it, and what such an answer is worth is for mathparse to say.
  *
  * Without a statement the last sentence counts, and in it the value that stands where results
- * stand: behind "is" or "=" before one that is only mentioned, that before a time or purpose ("for
- * 3 weeks"). The words are tables; a language is a few more words in them. */
+ * stand. Preferred is one behind "is" or "=", then one that is only mentioned, last one that states
+ * a time or a purpose ("for 3 weeks"). The words are tables; a language is a few more words in
+ * them. */
 #include "reward/verify/statement.h"
 
 #include <ctype.h>

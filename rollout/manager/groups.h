@@ -81,8 +81,8 @@ struct groups_counts groups_counts(const struct groups *g);
 int64_t groups_capacity(const struct groups *g); /* trajectories in the pool at most */
 
 /* Groups that may be live beyond the next batch: admission is open while live < (done + 1) * B +
- * level. At most, and at first, eta * B. Only when groups start depends on it: the bound holds at
- * any level, and at any sequence of levels. */
+ * level. At most eta * B, which it is until this is called. Only when groups start depends on it:
+ * the bound holds at any level, and at any sequence of levels. */
 void groups_set_level(struct groups *g, int64_t level);
 int64_t groups_level(const struct groups *g);
 
@@ -106,7 +106,7 @@ uint32_t groups_leased(const struct groups *g, int32_t rollout);
 /* A rollout says that it is running this trajectory. Leases it, if it is unfinished and nobody
  * else's, and returns the tokens stored; -1: it must forget it. */
 int32_t groups_adopt(struct groups *g, int32_t rollout, uint64_t trajectory);
-/* The rollout is gone, or gave one back: what it held is handed out again. */
+/* The rollout is gone: all that it held is handed out again. */
 uint32_t groups_release(struct groups *g, int32_t rollout);
 /* true: it was given back too often, its group is rejected now (GROUPS_ABORTED). */
 bool groups_abort(struct groups *g, int32_t rollout, uint64_t trajectory);

@@ -119,7 +119,8 @@ static void judge(struct level *l) {
     move(l, l->before, LEVEL_SLOW);
 }
 
-/* Less time than before a trial that failed is lost by now: its verdict is not of today. */
+/* The trainer waits clearly more than before the trial that failed, so that verdict is out of date:
+ * the next trial goes up, and at once. */
 static void rest(struct level *l) {
     if (l->rest > 0) l->rest--;
     if (l->rest == 0 || l->since <= wave(l)) return;

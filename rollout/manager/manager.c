@@ -22,7 +22,7 @@
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
-#include "rollout/manager/manager_lines.h"
+#include "rollout/manager/manager_metrics_file.h"
 #include "rollout/manager/manager_outbox.h"
 #include "rollout/manager/manager_predict.h"
 #include "rollout/manager/manager_prompts.h"
@@ -271,7 +271,7 @@ void manager_close(struct manager **manager) {
 static int read_log(struct manager *m, struct kv_memory *memory) {
     int rc = open_log(m, memory);
     if (rc == 0) rc = manager_restore(m);
-    if (rc == 0) rc = manager_lines_rewrite(m);
+    if (rc == 0) rc = manager_metrics_file_rewrite(m);
     if (rc != ERR_CORRUPT) return rc;
     return FAIL(rc, "%s (`weir replay %s salvage` keeps what is whole)", err_text(), m->run_dir);
 }

@@ -2,7 +2,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_CLIENTS_H
 #define ROLLOUT_MANAGER_MANAGER_CLIENTS_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 enum {
     MANAGER_CLIENTS_MAX = 1100 /* known at a time: all rollouts and a few others */

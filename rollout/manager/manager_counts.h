@@ -3,7 +3,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_COUNTS_H
 #define ROLLOUT_MANAGER_MANAGER_COUNTS_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 struct manager_window { /* since the last step was done, for its line in metrics.jsonl */
     uint64_t start_us, tokens, finished;

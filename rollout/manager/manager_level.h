@@ -3,7 +3,7 @@
 #define ROLLOUT_MANAGER_MANAGER_LEVEL_H
 
 #include "rollout/manager/level.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 struct manager_level_view {
     struct level now;

@@ -8,7 +8,7 @@
 #include "proto/metrics/metrics.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_level.h"
-#include "rollout/manager/manager_lines.h"
+#include "rollout/manager/manager_metrics_file.h"
 #include "rollout/manager/manager_predict.h"
 
 #include <inttypes.h>

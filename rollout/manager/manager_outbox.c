@@ -12,7 +12,7 @@
 #include "rollout/manager/manager_outbox.h"
 
 #include "base/mem.h"
-#include "rollout/manager/manager_lines.h"
+#include "rollout/manager/manager_metrics_file.h"
 
 #include <string.h>
 
@@ -114,7 +114,7 @@ static bool is_needed(enum wire_type type) {
 static int post(struct manager *m, const struct letter *l) {
     struct net_part part[2 + WIRE_FRAMES_MAX];
     const char *at = l->data;
-    if (l->n == 0) return manager_lines_append(m, l->data, l->bytes[0]);
+    if (l->n == 0) return manager_metrics_file_append(m, l->data, l->bytes[0]);
     for (size_t i = 0; i < l->n; i++) {
         part[i] = (struct net_part){at, l->bytes[i]};
         at += l->bytes[i];

@@ -3,7 +3,7 @@
 #define ROLLOUT_MANAGER_MANAGER_OUTBOX_H
 
 #include "base/buf.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 void manager_outbox_open(struct manager *m);
 void manager_outbox_close(struct manager *m);

@@ -2,7 +2,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_PREDICT_H
 #define ROLLOUT_MANAGER_MANAGER_PREDICT_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 void manager_predict_open(struct manager *m);
 void manager_predict_close(struct manager *m);

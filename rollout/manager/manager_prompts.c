@@ -233,7 +233,7 @@ static int put_useless(struct manager *m, uint64_t group, int64_t slot, int64_t 
 
 /* A verifier that cannot work fails every group, and new ones would start for ever. Four batches'
  * worth in a row with not one finished between them is no accident; a few groups never are. */
-static int still_hopeful(struct manager *m) {
+static int check_failures(struct manager *m) {
     int64_t n = groups_counts(m->groups).failed_in_row;
     int64_t limit = FAILED_BATCHES * m->recipe->trainer.batch.groups;
     if (limit < FAILED_MIN) limit = FAILED_MIN;
@@ -272,7 +272,7 @@ int manager_prompts_leave(struct manager *m, uint64_t group, enum groups_state s
     groups_reject(m->groups, group, reason); /* unless the state machine did */
     manager_counts_rejected(m, reason);
     manager_progress(m);
-    return still_hopeful(m);
+    return check_failures(m);
 }
 
 int manager_prompts_fail(struct manager *m, uint64_t group, enum groups_reason reason,

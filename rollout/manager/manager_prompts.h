@@ -3,7 +3,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_PROMPTS_H
 #define ROLLOUT_MANAGER_MANAGER_PROMPTS_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 struct manager_prompt {
     bool used;

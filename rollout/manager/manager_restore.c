@@ -1,6 +1,6 @@
 /* manager_restore.c - the state from the log. Nothing else is kept between two managers: what is
- * not in the log did not happen. Only the records of untrained groups are read in full; of a long
- * run that is a few, whatever its length. */
+ * not in the log did not happen. The records of all groups and batches are read; trajectories and
+ * scores only of groups that are not trained yet, which are few however long the run is. */
 #include "rollout/manager/manager_restore.h"
 
 #include "base/json.h"

@@ -2,7 +2,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_SAMPLING_H
 #define ROLLOUT_MANAGER_MANAGER_SAMPLING_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 MUST_CHECK int manager_sampling_open(struct manager *m); /* m->sampling */
 /* All trajectories of a group are scored: perhaps it is rejected now. */

@@ -2,7 +2,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_SCORES_H
 #define ROLLOUT_MANAGER_MANAGER_SCORES_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 void manager_scores_open(struct manager *m); /* after the groups are opened */
 void manager_scores_close(struct manager *m);

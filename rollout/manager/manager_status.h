@@ -3,7 +3,7 @@
 #define ROLLOUT_MANAGER_MANAGER_STATUS_H
 
 #include "base/buf.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 void manager_status_open(struct manager *m); /* the manager starts now */
 void manager_status_close(struct manager *m);

@@ -2,7 +2,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_TRAINER_H
 #define ROLLOUT_MANAGER_MANAGER_TRAINER_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 void manager_trainer_open(struct manager *m);
 void manager_trainer_close(struct manager *m);

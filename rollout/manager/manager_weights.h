@@ -3,7 +3,7 @@
 #ifndef ROLLOUT_MANAGER_MANAGER_WEIGHTS_H
 #define ROLLOUT_MANAGER_MANAGER_WEIGHTS_H
 
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 
 void manager_weights_open(struct manager *m);
 void manager_weights_close(struct manager *m);

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "rollout/log/runlog_identity.h"
 #include "rollout/manager/manager.h"
-#include "rollout/manager/manager_impl.h"
+#include "rollout/manager/manager_state.h"
 #include "rollout/rollout.h"
 #include "tests/sim/sim_model.h"
 #include "tests/test.h"

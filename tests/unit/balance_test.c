@@ -49,9 +49,9 @@ TEST(balance_needs_some_steps) {
     CHECK_STR(sentence(0.3, 0.7, 0.0, 4, 11), "");
     CHECK(strlen(sentence(0.3, 0.7, 0.0, 4, 12)) > 0);
     struct balance b = {.eta = 4, .workers = 1, .steps = 7, .step_s = 7};
-    CHECK(!balance_known(&b));
+    CHECK(!balance_became_known(&b));
     b.steps++;
-    CHECK(balance_known(&b));
+    CHECK(balance_became_known(&b));
     b.steps++;
-    CHECK(!balance_known(&b)); /* once is enough */
+    CHECK(!balance_became_known(&b)); /* once is enough */
 }

@@ -1,5 +1,5 @@
 /* loss.c - see loss.h for the letters. A new policy loss is one function and one row of the table
- * here, and one row of RECIPE_LOSSES (docs/howto/add-a-loss.md).
+ * here, and one row of RECIPE_LOSSES (docs/howto/a-loss.md).
  *
  * Everything is computed in double from the float log-probs: ratios near 1 are differences of
  * nearly equal numbers, and the cost is nothing beside the head's matrix product. Gradient and

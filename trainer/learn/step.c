@@ -46,7 +46,7 @@ static int use_policy(struct step *s) {
     return passes_use(s->passes, PASSES_POLICY, step_policy(s));
 }
 
-/* An update rounds them itself. */
+/* Rounds the f32 weights for the passes; after an update AdamW has done that. */
 int step_use_weights(struct step *s) {
     if (s->rounded) TRY(params_cast(s->rounded, s->weights, passes_stream(s->passes)));
     return use_policy(s);

@@ -1,5 +1,5 @@
-/* manager_impl.c - see manager_impl.h. */
-#include "rollout/manager/manager_impl.h"
+/* manager_state.c - see manager_state.h. */
+#include "rollout/manager/manager_state.h"
 
 #include <inttypes.h>
 

@@ -1,4 +1,4 @@
-/* manager_impl.h - what all parts of the manager share: the run, the time, and the parts
+/* manager_state.h - what all parts of the manager share: the run, the time, and the parts
  * themselves. One thread owns all of it.
  *
  * A part is a struct that only its own file sees; everybody else calls its functions. Calls go
@@ -20,10 +20,10 @@
  *   manager_clients.c   hello, heartbeats, who is alive
  *   manager_outbox.c    answers that wait for the log
  *   manager_counts.c    what is counted for the line of a step
- *   manager_lines.c     the file metrics.jsonl
- *   manager_impl.c      progress, complaints */
-#ifndef ROLLOUT_MANAGER_MANAGER_IMPL_H
-#define ROLLOUT_MANAGER_MANAGER_IMPL_H
+ *   manager_metrics_file.c     the file metrics.jsonl
+ *   manager_state.c      progress, complaints */
+#ifndef ROLLOUT_MANAGER_MANAGER_STATE_H
+#define ROLLOUT_MANAGER_MANAGER_STATE_H
 
 #include "actor/text/dataset.h"
 #include "actor/text/tokenizer.h"

@@ -1,7 +1,7 @@
-/* manager_lines.c - RUN/metrics.jsonl. The log is the truth: a line is stored there together with
- * the end of its step, and the file is written anew from it at the start. So no line is ever lost
- * or doubled, whatever died between the log and the file. */
-#include "rollout/manager/manager_lines.h"
+/* manager_metrics_file.c - RUN/metrics.jsonl. The log is the truth: a line is stored there together
+ * with the end of its step, and the file is written anew from it at the start. So no line is ever
+ * lost or doubled, whatever died between the log and the file. */
+#include "rollout/manager/manager_metrics_file.h"
 
 #include "base/buf.h"
 #include "base/file.h"
@@ -27,7 +27,7 @@ static int write_line(int fd, const char *text, size_t n, const char *path) {
     return rc;
 }
 
-int manager_lines_append(struct manager *m, const char *line, size_t bytes) {
+int manager_metrics_file_append(struct manager *m, const char *line, size_t bytes) {
     char *path = path_of(m);
     int rc = 0, fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (fd < 0) {
@@ -88,7 +88,7 @@ out:
 }
 
 /* Through a second file, so that a reader never sees half of it. */
-int manager_lines_rewrite(struct manager *m) {
+int manager_metrics_file_rewrite(struct manager *m) {
     char *path = path_of(m), *tmp = mem_printf("%s.tmp", path);
     int rc = 0, fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
