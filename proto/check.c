@@ -58,6 +58,7 @@ struct spec {
     count_fn *count;
     enum frame frame[WIRE_FRAMES_MAX];
     bool trajectories; /* the items are Trajectory messages, or the body is one */
+    bool empty;        /* the body has no fields: there is nothing to check */
 };
 
 #define RULE(type, field, kind, min, max)                                                          \
@@ -298,7 +299,7 @@ static const struct spec specs[WIRE_TYPES] = {
     [WIRE_WELCOME] = {RULES(welcome_rules), .count = count_welcome, .frame = RUNNING},
     [WIRE_HEARTBEAT] = {RULES(heartbeat_rules)},
     [WIRE_HEARTBEAT_ACK] = {RULES(heartbeat_ack_rules)},
-    [WIRE_STATUS_REQUEST] = {.rules = NULL},
+    [WIRE_STATUS_REQUEST] = {.empty = true},
     [WIRE_STATUS] = {RULES(status_rules)},
     [WIRE_WORK_REQUEST] = {RULES(work_request_rules)},
     [WIRE_WORK] = {RULES(work_rules), ITEMS(Work, trajectory_rules, CHECK_ITEMS_MAX),
@@ -500,6 +501,7 @@ int check_message(enum wire_type type, const void *body, const struct wire_frame
     const struct spec *s = &specs[type];
     int64_t want[WIRE_FRAMES_MAX] = {0};
     ASSERT(type > WIRE_NONE && type < WIRE_TYPES);
+    ASSERT(s->rules || s->item_rules || s->count || s->empty); /* a type without a row here */
     int rc = check_rules(s->rules, s->n_rules, body);
     if (rc == 0) rc = check_items(s, body);
     if (rc == 0 && s->count) rc = s->count(body, want);
