@@ -145,9 +145,16 @@ static void report_crash(int number, siginfo_t *info, void *context) {
     struct crash_out out = {{STDERR_FILENO, log_copy_fd(), -1}};
     if (file_path[0]) out.fd[2] = open(file_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     put_report(&out, number, info);
+    alarm(0); /* a sanitizer's report, which comes next, may take longer */
     for (size_t i = 0; i < N_SIGNALS; i++)
         sigaction(signals[i].number, &before[i], NULL);
     if (info->si_code <= 0) raise(number);
+}
+
+void crash_fill_signals(sigset_t *set) {
+    sigfillset(set);
+    for (size_t i = 0; i < N_SIGNALS; i++)
+        sigdelset(set, signals[i].number);
 }
 
 void crash_open(const char *program) {

@@ -5,6 +5,7 @@
 #ifndef BASE_CRASH_H
 #define BASE_CRASH_H
 
+#include <signal.h>
 #include <stdint.h>
 
 enum crash_fact { CRASH_STEP, CRASH_VERSION, CRASH_FACTS };
@@ -15,6 +16,9 @@ void crash_open(const char *program);
 void crash_file(const char *dir, const char *service);
 /* What this process is at, for the report: the newest step that it knows of, its weights. */
 void crash_note(enum crash_fact fact, int64_t value);
+/* All signals but those of a crash: what a thread blocks that leaves stop signals to another one. A
+ * thread that blocked the others too would die of its faults without a report. */
+void crash_fill_signals(sigset_t *set);
 /* The signals do what they did before crash_open. For a child process whose deaths are its parent's
  * business (a verifier that runs on a response). */
 void crash_close(void);

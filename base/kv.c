@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/kv_memory.h"
@@ -178,7 +179,7 @@ static int open_db(struct kv *k, bool readonly) {
     uint64_t until = clock_us() + KV_LOCK_US;
     char *text = NULL;
     sigset_t all, old;
-    sigfillset(&all);
+    crash_fill_signals(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     for (;;) {
         k->db = readonly ? rocksdb_open_for_read_only(k->options, k->dir, 0, &text)

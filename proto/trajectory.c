@@ -32,10 +32,6 @@ TRAJECTORY_TABLE(TRAJECTORY_PLACE)
 #undef TRAJECTORY_PLACE
 _Static_assert(sizeof(struct trajectory_turn) == 8, "turns are stored as they are");
 
-const char *trajectory_column_name(enum trajectory_column c) {
-    return columns[c].name;
-}
-
 size_t trajectory_column_bytes(enum trajectory_column c) {
     return columns[c].bytes;
 }
@@ -91,7 +87,7 @@ bool trajectory_trains(const struct trajectory *t, int32_t k) {
     while (i > 0 && t->turn[i - 1].start > k)
         i--;
     if (i > 0 && !t->turn[i - 1].trained) return false;
-    return !t->mask || t->mask[k];
+    return !t->mask || t->mask[k - t->offset];
 }
 
 int64_t trajectory_oldest(const struct trajectory *t) {

@@ -87,7 +87,6 @@ struct trajectory {
     size_t cap, turns_cap;
 };
 
-const char *trajectory_column_name(enum trajectory_column c);
 size_t trajectory_column_bytes(enum trajectory_column c); /* of an element */
 bool trajectory_column_required(enum trajectory_column c);
 const char *trajectory_finish_name(enum trajectory_finish f); /* "stop", "length", ... */
@@ -97,7 +96,8 @@ const char *trajectory_role_name(enum trajectory_role r);     /* "assistant", "u
  * are out of order or outside of the tokens. Values of tokens, log-probs and versions are the
  * business of who knows the model. */
 MUST_CHECK int trajectory_check(const struct trajectory *t);
-/* Whether token k of a whole response is trained: its turn is, and the mask does not say no. */
+/* Whether a token is trained: its turn is, and the mask does not say no. k counts from the
+ * beginning of the whole response, and must be one of those here. */
 bool trajectory_trains(const struct trajectory *t, int32_t k);
 int64_t trajectory_oldest(const struct trajectory *t); /* least version here; INT64_MAX: no token */
 /* The first token, counted from the beginning of the response, that both parts have and that is not

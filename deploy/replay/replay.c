@@ -77,12 +77,12 @@ static int score_one(struct replay_step *out, struct step *s, const struct batch
     const struct batch_traj *t = &b->traj[i];
     bool any = false;
     for (int32_t k = 0; k < t->n_response && !any; k++)
-        any = t->version[k] == out->step;
+        any = t->mask[k] && t->version[k] == out->step;
     if (!any) return 0;
     float *logprob = mem_array((size_t)t->n_response, sizeof *logprob);
     int rc = step_score(s, b, i, inv_temp, logprob);
     for (int32_t k = 0; rc == 0 && k < t->n_response; k++) {
-        if (t->version[k] != out->step) continue;
+        if (!t->mask[k] || t->version[k] != out->step) continue;
         double x = fabs((double)logprob[k] - (double)t->logprob[k]);
         out->tokens++;
         out->unequal += x != 0;

@@ -8,6 +8,7 @@
  * that is slower than the manager must be felt upstream (I9). */
 #include "rollout/log/runlog_writer.h"
 
+#include "base/crash.h"
 #include "base/mem.h"
 #include "base/queue.h"
 
@@ -65,7 +66,7 @@ static int start(struct runlog_writer *w, bool thread) {
     TRY(queue_open(&w->jobs, JOBS));
     TRY(queue_open(&w->results, JOBS));
     if (!thread) return 0;
-    sigfillset(&all);
+    crash_fill_signals(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int e = pthread_create(&w->thread, NULL, write_all, w);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

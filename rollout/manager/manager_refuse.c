@@ -103,6 +103,16 @@ static int check_stored(const struct manager_client *c, const struct trajectory 
                 old->n_response, part->version[next], old->version[old->n_response - 1]);
 }
 
+/* Whether token k, which is not stored yet, will be trained once the part is joined to what is: a
+ * turn counts only if it starts behind the stored tokens, else their last turn goes on. */
+static bool adds_trained(const struct trajectory *part, const struct trajectory *old, int32_t k) {
+    for (int32_t i = 0; i < part->n_turns; i++)
+        if (part->turn[i].start >= old->n_response && part->turn[i].start <= k)
+            return trajectory_trains(part, k);
+    if (old->n_turns > 0 && !old->turn[old->n_turns - 1].trained) return false;
+    return !part->mask || part->mask[k - part->offset];
+}
+
 /* A batch in which nothing is trained is none: no trajectory ends without a token that is. A part
  * without mask and turns, which is what a rollout sends, has only such. */
 static int check_trained(const struct trajectory *part, const struct trajectory *old) {
@@ -110,8 +120,8 @@ static int check_trained(const struct trajectory *part, const struct trajectory 
     if (plain || part->finish == TRAJECTORY_RUNNING) return 0;
     for (int32_t k = 0; k < old->n_response; k++)
         if (trajectory_trains(old, k)) return 0;
-    for (int32_t k = 0; k < part->n_response; k++)
-        if (trajectory_trains(part, part->offset + k)) return 0;
+    for (int32_t k = old->n_response; k < part->offset + part->n_response; k++)
+        if (adds_trained(part, old, k)) return 0;
     return FAIL(ERR_CORRUPT, "none of its tokens is trained");
 }
 

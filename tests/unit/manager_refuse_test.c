@@ -393,6 +393,7 @@ static const struct hostile {
     {"ends at the length limit with 2 of 4", -1, false, {.n = 2, .finish = 2}},
     {"ends at the length limit with 0 of 4", -1, false, {.finish = 2}},
     {"none of its tokens is trained", -1, false, {.n = 2, .finish = 1, .masked = true}},
+    {"none of its tokens is trained", -1, true, {.offset = 2, .n = 1, .finish = 1, .masked = true}},
     {"token 1 is another one than was", -1, true, {.n = 2, .token = {7, 8}, .logprob = {-1, 0}}},
     {"token 0 is another one than was", -1, true, {.n = 3, .token = {7, 257}, .logprob = {-2, 0}}},
     {"token 1 is another one than was", -1, true, {.offset = 1, .n = 1, .token = {3}}},
@@ -406,6 +407,7 @@ static void be_hostile(struct net *net, int i) {
     struct net_sock *s = join(net, name, &session);
     struct say x = h->x, first = good;
     x.id = first.id = lease(net, s);
+    first.masked = x.masked;
     if (h->after) {
         say_span(s, &first, false);
         CHECK_INT(ack_of(net, s, session), 2);

@@ -9,6 +9,7 @@
  * speak to ranks that compute. */
 #include "trainer/checkpoint/saver.h"
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/queue.h"
@@ -56,7 +57,7 @@ static int start_saver(struct saver *s) {
     TRY(kern_open(&s->host, "ref", 1));
     TRY(queue_open(&s->jobs, 1));
     TRY(queue_open(&s->results, 1));
-    sigfillset(&all);
+    crash_fill_signals(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int e = pthread_create(&s->thread, NULL, saver_main, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -198,8 +198,10 @@ static int64_t choose_trajectories(struct logprob_audit *a, const struct batch *
     for (uint32_t i = 0; i < b->n; i++) {
         const struct batch_traj *t = &b->traj[i];
         tokens += t->n_prompt + t->n_response;
+        int64_t seen = -1;
         for (int32_t k = 0; k < t->n_response; k++) {
-            if (k > 0 && t->version[k] == t->version[k - 1]) continue;
+            if (!t->mask[k] || t->version[k] == seen) continue;
+            seen = t->version[k];
             struct kept *kept = t->version[k] < version ? find_kept(a, t->version[k]) : NULL;
             if (kept) add_pick(a, t, i, kept);
         }
@@ -267,7 +269,8 @@ static void warn_unequal(struct logprob_audit *a, const struct batch_traj *t, co
         at, (double)a->logprob[at], (double)t->logprob[at]);
 }
 
-/* Only tokens of the kept version count: a trajectory may have been sampled by several. */
+/* Only trained tokens of the kept version count: a trajectory may have been sampled by several, and
+ * what a user or a tool said was not sampled. */
 static int compare_trajectory(struct logprob_audit *a, const struct batch_traj *t,
                               const struct pick *p, struct logprob_audit_result *out) {
     int64_t unequal = 0;
@@ -275,7 +278,7 @@ static int compare_trajectory(struct logprob_audit *a, const struct batch_traj *
     double max = 0;
     TRY(score_trajectory(a, t, p->kept->weights));
     for (int32_t k = 0; k < t->n_response; k++) {
-        if (t->version[k] != p->kept->version) continue;
+        if (!t->mask[k] || t->version[k] != p->kept->version) continue;
         double x = fabs((double)a->logprob[k] - (double)t->logprob[k]);
         if (isnan(x)) x = INFINITY;
         out->tokens++;
