@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CONTEXT = 400, NEW = 380 };
+enum { CONTEXT = 400, NEW = 380, TOKENS = 1 << 14 };
 
 struct scene {
     struct env env;
@@ -31,7 +31,8 @@ struct scene {
     struct engine *engine;
     struct swap *swap;
     int32_t n; /* tokens so far */
-    int64_t version[NEW];
+    int64_t version[TOKENS];
+    bool generates; /* a sequence that ends is followed by the next one */
 };
 
 static struct scene *open_scene(const char *device) {
@@ -102,31 +103,6 @@ static void announce(struct scene *s, int64_t v) {
     if (swap_version(s->swap) >= 0) say(s, &to, 0); /* ... or without being asked */
 }
 
-/* One turn of a rollout's loop. */
-static void turn(struct scene *s, bool may) {
-    struct link_msg m;
-    struct net_id from;
-    bool stop = false;
-    CHECK_OK(net_wait(s->env.net, engine_idle(s->engine) ? 1000 : 0, NULL, 0, &stop));
-    if (link_recv(s->relay, &m, &from) == 0) {
-        say(s, &from, m.wire.trace);
-        link_free(&m);
-    }
-    CHECK_OK(swap_turn(s->swap, clock_us(), 0, may));
-    if (engine_idle(s->engine)) return;
-    const struct engine_token *events;
-    int32_t n;
-    CHECK_OK(engine_step(s->engine, &events, &n));
-    for (int32_t i = 0; i < n && s->n < NEW; i++)
-        s->version[s->n++] = events[i].version;
-}
-
-static void until(struct scene *s, int64_t version) {
-    for (int i = 0; i < 4000 && swap_version(s->swap) != version; i++)
-        turn(s, true);
-    CHECK_INT(swap_version(s->swap), version);
-}
-
 static void generate(struct scene *s) {
     static const int32_t prompt[] = {1, 2, 3};
     struct engine_request r = {.id = 1,
@@ -139,6 +115,32 @@ static void generate(struct scene *s) {
     CHECK_OK(engine_add(s->engine, &r));
 }
 
+/* One turn of a rollout's loop. */
+static void turn(struct scene *s, bool may) {
+    struct link_msg m;
+    struct net_id from;
+    bool stop = false;
+    CHECK_OK(net_wait(s->env.net, engine_idle(s->engine) ? 1000 : 0, NULL, 0, &stop));
+    if (link_recv(s->relay, &m, &from) == 0) {
+        say(s, &from, m.wire.trace);
+        link_free(&m);
+    }
+    CHECK_OK(swap_turn(s->swap, clock_us(), 0, may));
+    if (engine_idle(s->engine) && s->generates) generate(s);
+    if (engine_idle(s->engine)) return;
+    const struct engine_token *events;
+    int32_t n;
+    CHECK_OK(engine_step(s->engine, &events, &n));
+    for (int32_t i = 0; i < n && s->n < TOKENS; i++)
+        s->version[s->n++] = events[i].version;
+}
+
+static void until(struct scene *s, int64_t version) {
+    for (int i = 0; i < 4000 && swap_version(s->swap) != version; i++)
+        turn(s, true);
+    CHECK_INT(swap_version(s->swap), version);
+}
+
 TEST(swap_takes_versions_between_steps) {
     struct scene *s = open_scene("cpu");
     for (int i = 0; i < 20; i++)
@@ -148,12 +150,15 @@ TEST(swap_takes_versions_between_steps) {
     until(s, 0);
     CHECK(sealed_reuse(&s->file[0])); /* it was let go */
     generate(s);
+    s->generates = true;
     announce(s, 1);
     for (int i = 0; i < 100; i++)
         turn(s, false); /* ready, but something runs that must not change */
     CHECK_INT(swap_version(s->swap), 0);
     CHECK(!swap_working(s->swap));
-    announce(s, 2); /* gives way to the newer one */
+    announce(s, 2); /* gives way to the newer one, once that has been heard of */
+    for (int i = 0; i < 4000 && pull_newest(s->pull) < 2; i++)
+        turn(s, false);
     int32_t before = s->n;
     until(s, 2);
     CHECK(before > 2 && s->version[before - 1] == 0);
