@@ -10,7 +10,11 @@
  * any more.
  *
  * The level falls to a lower target at once. To a higher one it rises if the trainer waits more
- * than the staleness is worth (`price`) and admission holds rollouts back at all. A place that
+ * than the staleness is worth (`price`) and admission holds rollouts back at all. What staleness
+ * costs is a delay: each step answers what the policy was some versions ago, and learning that
+ * moves the policy fast loses more by that. So the price follows how far a version moves it. The
+ * factor is what two tasks agree with that move it four times as far as each other
+ * (docs/staleness.md). A place that
  * stands empty need not mean speed that is lost: what computes 200 sequences at once may give
  * each of 400 half the speed, and then there are always groups missing, at any level. So a raise
  * is a trial: it stays if it saved more waiting than its price. If not, the level goes back, and
@@ -24,9 +28,11 @@
 
 enum { LOOK = 6, REST = 10, RARE = 4 };
 
-static const double price = 0.03;    /* of a batch of staleness: a share of the trainer's time */
-static const double clear = 0.1;     /* more or less waiting than this is seen at once */
-static const double wait_min = 0.02; /* less waiting is none */
+static const double price_least = 0.03; /* of a batch of staleness: a share of the trainer's time */
+static const double price_moved = 4;    /* ... for each nat that a version moves the policy */
+static const double moved_newest = 0.2; /* weight of the newest batch in the mean */
+static const double clear = 0.1;        /* more or less waiting than this is seen at once */
+static const double wait_min = 0.02;    /* less waiting is none */
 static const double held_min = 0.02;
 
 struct level level_start(int64_t batch, int64_t bound) {
@@ -45,6 +51,16 @@ static int64_t count(const struct level *l, int64_t most) {
 
 static const struct level_batch *newest(const struct level *l, int64_t i) {
     return &l->seen[(l->n - 1 - i) % LEVEL_WINDOW];
+}
+
+void level_moved(struct level *l, double nats) {
+    if (!isfinite(nats)) return;
+    l->moved += (l->moved > 0 ? moved_newest : 1) * (nats - l->moved);
+}
+
+/* What a batch of staleness may save of the trainer's time at least. */
+static double price(const struct level *l) {
+    return fmax(price_least, price_moved * l->moved);
 }
 
 int64_t level_target(const struct level *l) {
@@ -110,7 +126,7 @@ static void try_level(struct level *l, int32_t direction, int64_t to) {
 /* Ends the trial once it is clear what it does. */
 static void judge(struct level *l) {
     double batches = (double)(l->groups - l->before) / (double)l->batch;
-    double gain = l->idle - waited(l, l->since) - price * batches;
+    double gain = l->idle - waited(l, l->since) - price(l) * batches;
     if (l->since < look(l) && (l->since < wave(l) || fabs(gain) <= clear)) return;
     l->turn = gain >= 0 ? l->trial : -l->trial;
     l->trial = 0;
@@ -139,7 +155,7 @@ static void find_level(struct level *l, int64_t target) {
         l->turn = 1;
         l->why = LEVEL_KEPT;
     } else if (l->turn > 0 && l->groups < l->bound && held(l) > held_min) {
-        if (batches > 0 && idle > price * batches) try_level(l, 1, target);
+        if (batches > 0 && idle > price(l) * batches) try_level(l, 1, target);
     } else if (l->turn < 0 && above > 0) {
         if (l->since >= look(l)) try_level(l, -1, l->groups - least(step, above));
     } else {

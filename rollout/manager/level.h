@@ -32,6 +32,7 @@ struct level {
     int64_t need[LEVEL_WINDOW];            /* the level that would have been just enough for each */
     int64_t n;                             /* batches ever put into the rings */
     int64_t rollouts;                      /* alive at the newest batch */
+    double moved;                          /* nats a version, mean of the newest; 0: not known */
     int64_t since;                         /* batches that began under this level */
     int32_t trial;  /* +1, -1: it was raised or lowered to see what that does; 0: it was not */
     int64_t before; /* trial: from this level */
@@ -44,6 +45,9 @@ struct level {
 struct level level_start(int64_t batch, int64_t bound);
 /* After a batch was formed: the level from now on, also in l->groups. */
 int64_t level_next(struct level *l, const struct level_batch *seen);
+/* How far one version's training moves the policy: mean |log-prob by the trained weights - log-prob
+ * by those that sampled| of a batch's tokens, over its mean staleness. Not finite: ignored. */
+void level_moved(struct level *l, double nats);
 /* The level at which, by what was seen, the trainer would hardly have waited; at most the bound. */
 int64_t level_target(const struct level *l);
 /* Why the level is what it is, for people. */

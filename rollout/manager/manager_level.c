@@ -6,11 +6,13 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/metrics/metrics.h"
 #include "rollout/manager/manager_clients.h"
 #include "rollout/manager/manager_counts.h"
 #include "rollout/manager/manager_predict.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 struct manager_level {
     struct level now;
@@ -48,6 +50,14 @@ void manager_level_restore(struct manager *m, int64_t groups) {
     if (m->recipe->trainer.staleness.hold == RECIPE_HOLD_MAX || groups == 0) return;
     l->groups = groups < l->bound ? groups : l->bound;
     groups_set_level(m->groups, l->groups);
+}
+
+/* Log-probs differ by what training moved since, for the engines agree (I6). Where they need not
+ * (model.exact: false), a batch with little staleness would show their difference. */
+void manager_level_step(struct manager *m, const struct json *line) {
+    double stale = metrics_get_num(line, METRIC_OFF_POLICY_MEAN, 0);
+    double differ = metrics_get_num(line, METRIC_LOGPROB_DIFF_MEAN, (double)NAN);
+    if (stale > 0.25) level_moved(&m->level->now, differ / stale);
 }
 
 static int64_t rollouts(const struct manager *m) {

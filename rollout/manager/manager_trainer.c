@@ -242,13 +242,14 @@ static int ack_step(struct manager *m, const struct net_id *to, int64_t step) {
     return manager_outbox_say(m, to, WIRE_STEP_ACK, &a, NULL, 0);
 }
 
-static double reward_mean(const char *report, size_t bytes) {
+/* What the manager itself learns from the metrics of a step. */
+static void learn_from(struct manager *m, const struct buf *line) {
     struct json_doc *doc = NULL;
-    double mean = NAN;
-    if (json_parse(&doc, report, bytes, "report") < 0) return mean;
-    mean = metrics_get_num(json_root(doc), METRIC_REWARD_MEAN, mean);
+    const struct json *root = NULL;
+    if (json_parse(&doc, line->data, line->len, "report") == 0) root = json_root(doc);
+    manager_counts_done(m, metrics_get_num(root, METRIC_REWARD_MEAN, NAN));
+    if (root) manager_level_step(m, root);
     json_close(&doc);
-    return mean;
 }
 
 /* The first report of a step: hashes into the batch record, the line of metrics beside it. */
@@ -276,7 +277,7 @@ static int record_step(struct manager *m, const Weir__StepDone *d, const struct 
     TRY_OUT(runlog_put_report(m->log, &text));
     TRY_OUT(runlog_commit(m->log, true));
     TRY_OUT(groups_step_done(m->groups, d->step));
-    manager_counts_done(m, reward_mean(line.data, line.len));
+    learn_from(m, &line);
     manager_outbox_line(m, &line);
     manager_counts_start(m);
     manager_progress(m);

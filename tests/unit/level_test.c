@@ -327,6 +327,21 @@ TEST(level_few_groups_and_steps_that_vary) {
     check_scene(&s);
 }
 
+/* The trainer waits for a tenth of its time, and a batch more would end that. */
+TEST(level_price_follows_how_far_a_version_moves_the_policy) {
+    static const double nats[] = {0, 0.01, 0.05};
+    for (int c = 0; c < 3; c++) {
+        struct level l = level_start(4, 16);
+        struct level_batch waits = {.wait_s = 0.1, .train_s = 0.9, .held = 0.5};
+        for (int i = 0; i < 5 && l.groups == 4; i++) {
+            level_moved(&l, (double)NAN); /* a batch without stale tokens says nothing */
+            if (c > 0) level_moved(&l, nats[c]);
+            level_next(&l, &waits);
+        }
+        CHECK_INT(l.groups, c < 2 ? 8 : 4);
+    }
+}
+
 TEST(level_stays_within_the_bound) {
     struct level_batch hungry = {.wait_s = 1, .train_s = 1, .held = 0.5};
     struct level_batch full = {.train_s = 1, .held = 0.5, .finished = 1000};
